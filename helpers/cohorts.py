@@ -1,0 +1,217 @@
+"""Build a cohort from the files of a data set or from the embedded generator, and read it back.
+
+In: a data manifest and a data root. Out: `<results>/cohort/<name>/` with `images.npy`, `table.parquet`, `record.json`
+and `exclusions.csv`. Refuses: what the manifest's rules refuse; a cohort that was not built or is not whole.
+
+Images are made in parts by several processes. A part that is on disk is not made again, so a killed build goes on where
+it was; no step holds more than a part in memory.
+"""
+
+import dataclasses
+import os
+import shutil
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import PIL
+
+from helpers import checks, duplicates, files, manifests, parts, rules, runs, schema, sources
+
+MADE_BY = "Run notebook 01 with this cohort first."
+_DECIDES_CONTENT = ("cohorts", "parts", "images", "duplicates", "sources", "rules", "schema")
+
+
+@dataclasses.dataclass(repr=False)
+class Cohort:
+    """Images and what is known of them.
+
+    name: the manifest's name.
+    images: (n, height, width) uint8, memory-mapped, read only.
+    table: n rows in the same order: image_id, patient_id, split, sex, age_years, n_comorbidities, each finding
+        (1 present, 0 absent, NaN unknown), further columns.
+    findings: names of the finding columns.
+    canonical: finding -> name under which data sets share it.
+    record: content of `record.json`.
+    """
+    name: str
+    images: np.memmap
+    table: pd.DataFrame
+    findings: list[str]
+    canonical: dict[str, str]
+    record: dict
+
+    def __repr__(self) -> str:
+        return f"Cohort({self.name!r}, {len(self.table):,} images of {self.table['patient_id'].nunique():,} patients)"
+
+
+def read(name: str | Path) -> Cohort:
+    """Return a built cohort; images stay on disk until used.
+
+    Args:
+        name: of the manifest (its path is understood, too).
+
+    Raises:
+        InputError: not built yet, or not whole.
+    """
+    table, record = read_table(name)
+    images = np.load(checks.file_exists(runs.cohort_dir(record["cohort"]) / "images.npy", MADE_BY), mmap_mode="r")
+    checks.same_length(images=images, table=table)
+    return Cohort(record["cohort"], images, table, record["findings"], record["canonical"], record)
+
+
+def read_table(name: str | Path) -> tuple[pd.DataFrame, dict]:
+    """Return a built cohort's table and record, without its images.
+
+    Raises:
+        InputError: not built yet, or not whole.
+    """
+    folder = runs.cohort_dir(manifests.name_of(name))
+    record = files.read_json(folder / "record.json", MADE_BY)
+    table = pd.read_parquet(checks.file_exists(folder / "table.parquet", MADE_BY))
+    checks.has_columns(table, [*schema.COHORT_COLUMNS, *record["findings"]], str(folder / "table.parquet"))
+    return table, record
+
+
+def build(name: str | Path | schema.Manifest, data_root: str | Path | None = None, *, image_px: int = 0, equalise: str = "as_manifest",
+          n_patients: int = 0, n_test_patients: int = 0, generator_seed: int = 0, processes: int | None = None) -> Cohort:
+    """Build a cohort, unless the same one is there and whole, and return it.
+
+    Needs about twice the cohort's size on disk while it runs. In a script, call it under `if __name__ == "__main__":`,
+    because processes are spawned.
+
+    Args:
+        name: a manifest, its name, or the path of its YAML file.
+        data_root: folder of the real data; None for an embedded cohort.
+        image_px: height and width; 0 = as in the manifest.
+        equalise: "yes", "no" or "as_manifest": histogram equalisation.
+        n_patients: training patients; 0 = as in the manifest. Embedded cohorts only, as the next.
+        n_test_patients: patients of `valid` and of `test`, each (a split that the manifest leaves empty stays so).
+        generator_seed: added to the manifest's seed; without effect on real data.
+        processes: workers; None = OMP_NUM_THREADS or all cores; 1 = none but this one.
+
+    Guarantees: equal input gives equal files, whatever the processes and interruptions. What decides a training image's
+    content or presence is a function of its patient alone (patients with an identical file are one patient).
+
+    Raises:
+        InputError: see the module; nothing of an earlier whole cohort is changed then.
+    """
+    manifest = name if isinstance(name, schema.Manifest) else manifests.read(name)
+    options = _options(manifest, image_px, equalise, n_patients, n_test_patients, generator_seed)
+    if manifest.layout.kind == "synthetic":
+        source, tasks = None, parts.generator_tasks(manifest, options, data_root)
+    else:
+        root = manifests.locate(manifest, data_root)
+        source = sources.read(manifest, root)
+        tasks = parts.file_tasks(manifest, options, root, source.rows)
+    fingerprint = _fingerprint(manifest, options, source)
+    folder = runs.cohort_dir(manifest.name)
+    if not _is_whole(folder, fingerprint):
+        part_folder = folder / f".parts-{fingerprint[:16]}"
+        facts = _make(tasks, part_folder, manifest.name, processes)
+        source = source or sources.to_cohort_form(manifest, facts, facts[["part", "at"]], "the generator's table")
+        _assemble(folder, part_folder, manifest, options, fingerprint, *duplicates.settle(manifest, source, facts))
+        for leftover in folder.glob(".parts-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+    return read(manifest.name)
+
+
+def _options(manifest: schema.Manifest, image_px: int, equalise: str, n_patients: int, n_test_patients: int,
+             generator_seed: int) -> dict:
+    """Return what decides the images beside the manifest, checked."""
+    checks.parameters({"IMAGE_PX": image_px, "EQUALISE": equalise, "N_PATIENTS": n_patients,
+                       "N_TEST_PATIENTS": n_test_patients, "GENERATOR_SEED": generator_seed})
+    options = {"image_px": image_px or manifest.image.px, "aspect": manifest.image.aspect,
+               "equalise": manifest.image.equalise if equalise == "as_manifest" else equalise == "yes"}
+    if manifest.layout.kind == "synthetic":
+        wanted = {"train": n_patients, "valid": n_test_patients, "test": n_test_patients}
+        options["patients"] = {split: count and (wanted[split] or count) for split, count in manifest.layout.patients.items()}
+        options["generator_seed"] = manifest.layout.generator_seed + generator_seed
+    elif n_patients or n_test_patients:
+        checks.refuse(f"no number of patients for {manifest.name}, whose images are real", [n_patients, n_test_patients],
+                      "Leave N_PATIENTS, N_TEST_PATIENTS and N_PUBLIC_PATIENTS at 0 for real data.")
+    return options
+
+
+def _fingerprint(manifest: schema.Manifest, options: dict, source: sources.Source | None) -> str:
+    """Return one hash of all that decides a cohort: rules, options, source rows with file sizes, code."""
+    rows = "" if source is None else source.rows.to_csv() + source.excluded.to_csv()
+    modules = [*_DECIDES_CONTENT, *(["synthetic", "phantoms"] if source is None else [])]
+    code = [files.file_hash(Path(__file__).with_name(f"{module}.py")) for module in modules]
+    return files.fingerprint({"manifest": manifests.manifest_hash(manifest), "options": options, "rows": rows, "code": code})
+
+
+def _is_whole(folder: Path, fingerprint: str) -> bool:
+    """Return whether the same cohort is there, with files as they were written."""
+    if not (folder / "record.json").exists():
+        return False
+    record = files.read_json(folder / "record.json", MADE_BY)
+    return record["fingerprint"] == fingerprint and record["files"] == _hashes(folder)
+
+
+def _hashes(folder: Path) -> dict[str, str | None]:
+    """Return the hash of each file of a cohort, None where it is absent."""
+    return {name: files.file_hash(folder / name) if (folder / name).exists() else None
+            for name in ("images.npy", "table.parquet", "exclusions.csv")}
+
+
+def _make(tasks: list[parts.Task], folder: Path, name: str, processes: int | None) -> pd.DataFrame:
+    """Make the parts that are not on disk yet, and return the facts of all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = [task for task in tasks if not parts.is_made(folder, task)]
+    processes = processes or int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
+    processes = min(processes, len(missing))
+    if missing:
+        with runs.progress(len(missing), f"{name}, parts") as bar:
+            if processes <= 1:
+                for task in missing:
+                    parts.make(folder, task)
+                    bar.update()
+            else:
+                _make_in_pool(missing, folder, processes, bar)
+    return pd.concat([parts.facts(folder, task) for task in tasks], ignore_index=True)
+
+
+def _make_in_pool(tasks: list[parts.Task], folder: Path, processes: int, bar) -> None:
+    """Make parts in spawned processes (the same way on every system; a fork could copy locks of a kernel's threads)."""
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=parts.end_with_parent) as pool:
+        futures = [pool.submit(parts.make, folder, task) for task in tasks]
+        try:
+            for future in as_completed(futures):
+                future.result()
+                bar.update()
+        except BrokenProcessPool:
+            checks.refuse("all workers to finish", "one that was killed (out of memory?)",
+                          "Run again: finished parts are kept. OMP_NUM_THREADS sets the number of workers.")
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _assemble(folder: Path, part_folder: Path, manifest: schema.Manifest, options: dict, fingerprint: str,
+              rows: pd.DataFrame, excluded: pd.DataFrame, notes: list[str]) -> None:
+    """Write the cohort's files, the record last."""
+    findings, px = list(manifest.findings), options["image_px"]
+    (folder / "record.json").unlink(missing_ok=True)
+    with files.atomic_path(folder / "images.npy") as path:
+        images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(len(rows), px, px))
+        filled = 0
+        for part, in_part in rows.groupby("part", sort=False):
+            images[filled:filled + len(in_part)] = parts.images(part_folder, part)[in_part["at"].to_numpy()]
+            filled += len(in_part)
+        images.flush()
+    table = rows[[*schema.COHORT_COLUMNS, *findings, *manifest.further_columns]].reset_index(drop=True)
+    files.write_table(folder / "table.parquet", table)
+    files.write_table(folder / "exclusions.csv", excluded)
+    hashes = _hashes(folder)
+    files.write_json(folder / "record.json", {
+        "cohort": manifest.name, "title": manifest.title, "access": manifest.access, "findings": findings,
+        "canonical": {finding: rule.canonical for finding, rule in manifest.findings.items()},
+        "n_source_rows": len(rows) + len(excluded), "n_images": len(rows), "n_patients": table["patient_id"].nunique(),
+        "exclusions": excluded["reason"].value_counts().to_dict(), "notes": notes,
+        "parameters": options, "manifest_hash": manifests.manifest_hash(manifest), "fingerprint": fingerprint,
+        "data_hash": files.fingerprint({name: hashes[name] for name in ("images.npy", "table.parquet")}),
+        "files": hashes, "versions": {"pillow": PIL.__version__, "numpy": np.__version__, "pandas": pd.__version__}})

@@ -1,0 +1,96 @@
+"""Identical images: which patients they make one, and which images they leave out.
+
+In: a data set's rows and the hash of each image file. Out: the rows kept, all rows left out with reasons, notes.
+Refuses: two kept images with one id, and a cohort without an image.
+
+| identical images | split by hash | given split |
+|---|---|---|
+| of one patient | all but the first are left out | the same |
+| of two patients | the two are one patient (then as above) | same split: both stay and are listed; else the later of train, valid, test goes |
+
+Nothing is left out of a training split because of *another* patient's data, so that the promise to a patient holds.
+"""
+
+import numpy as np
+import pandas as pd
+
+from helpers import checks, rules, schema, sources
+
+
+def settle(manifest: schema.Manifest, source: sources.Source, facts: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+    """Decide what becomes of every row.
+
+    Args:
+        manifest: the rules.
+        source: its rows; with `part` and `at` for images that were drawn.
+        facts: of all parts; for files one row for each of the source's: row, sha256, reason, part, at.
+
+    Returns:
+        rows: those kept, in the source's order, with `split`, `part` and `at`.
+        excluded: `sources.EXCLUDED_COLUMNS`, every other row of the source.
+        notes: sentences.
+
+    Raises:
+        InputError: two images kept have one id, or none is kept.
+    """
+    rows, excluded, notes = source.rows, [source.excluded], list(source.notes)
+    if "sha256" in facts:
+        rows = rows.drop(columns="sha256", errors="ignore").merge(facts, on="row", validate="one_to_one")
+        excluded.append(rows[rows["reason"].notna()])
+        rows = rows[rows["reason"].isna()]
+    if not manifest.split.is_given:
+        merged, merges = _one_patient(rows)
+        rows, notes = rows.assign(patient_id=merged), notes + merges
+        rows = rows.assign(split=rows["patient_id"].map(lambda patient: rules.hash_split(patient, manifest.split)))
+    if "sha256" in facts:
+        reason = _duplicate_reasons(rows)
+        excluded.append(rows.assign(reason=reason)[reason.notna()])
+        rows = rows[reason.isna()]
+        notes += _shared_images(rows)
+    twice = rows.loc[rows["image_id"].duplicated(), "image_id"].tolist()
+    if twice:
+        checks.refuse(f"one image an image_id in {manifest.name}", f"{len(twice)} repeated, e.g. {checks.examples(twice)}",
+                      "Give `image_id` in the manifest as a template that tells them apart.")
+    if rows.empty:
+        checks.refuse(f"at least one usable image in {manifest.name}", "none", "See the reasons in `keep` and the files.")
+    left_out = pd.concat([part[sources.EXCLUDED_COLUMNS] for part in excluded]).sort_values("row", ignore_index=True)
+    return rows.sort_values("row"), left_out, notes
+
+
+def _one_patient(rows: pd.DataFrame) -> tuple[pd.Series, list[str]]:
+    """Return patient ids in which patients that share an image file are one, named by the smallest id."""
+    named = {patient: patient for patient in rows["patient_id"]}
+
+    def find(patient: str) -> str:
+        while named[patient] != patient:
+            patient = named[patient]
+        return patient
+
+    for _, patients in rows.groupby("sha256")["patient_id"]:
+        first = find(patients.iloc[0])
+        for patient in patients.unique():
+            one, other = sorted((find(first), find(patient)))
+            named[other] = one
+    merged = rows["patient_id"].map(find)
+    notes = [f"Patients {', '.join(sorted(set(ids)))} have an identical image and count as one patient, {unit}."
+             for unit, ids in rows["patient_id"].groupby(merged) if ids.nunique() > 1]
+    return merged, notes
+
+
+def _duplicate_reasons(rows: pd.DataFrame) -> pd.Series:
+    """Return why an identical image is left out, missing where it is not."""
+    rank = rows["split"].map(schema.SPLITS.index)
+    earliest = rank.groupby(rows["sha256"]).transform("min")
+    within = rows.duplicated(["patient_id", "sha256"])
+    reason = np.where(within, "identical image of the same patient",
+                      np.where(rank > earliest, "identical image in an earlier split", None))
+    return pd.Series(reason, index=rows.index, dtype=object)
+
+
+def _shared_images(rows: pd.DataFrame) -> list[str]:
+    """Return a sentence that lists identical images kept of several patients."""
+    shared = rows[rows.duplicated("sha256", keep=False)]
+    if shared.empty:
+        return []
+    return [f"{len(shared)} images of {shared['patient_id'].nunique()} patients are identical to another patient's in the same "
+            f"split and were kept: {checks.examples(shared['image_id'].tolist(), 10)}."]

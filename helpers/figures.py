@@ -1,0 +1,175 @@
+"""Figures: one tidy table in, one Axes out; nothing is computed, shown or saved here.
+
+Intervals are drawn or their absence is said; colours are safe for colour blindness and differ in grey.
+"""
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+STYLE = Path(__file__).with_name("house.mplstyle")
+_MARKERS = "osD^vPX*"
+
+
+def arm_colors(arms: list[str]) -> dict[str, object]:
+    """Return a colour an arm: grey without private data, black without privacy, else from light to dark with epsilon."""
+    private = [arm for arm in arms if arm.startswith("epsilon")]
+    shades = plt.get_cmap("viridis_r")(np.linspace(0.25, 0.85, max(1, len(private))))
+    return {"zero-shot": "0.55", "no privacy": "black"} | dict(zip(private, shades))
+
+
+def plot_history(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt.Axes:
+    """Draw validation AUROC (left panel's scale, [0, 1]) by epoch; one line a session.
+
+    Args:
+        table: columns epoch (int) and valid_auroc; a column phase (str) makes one line each.
+        ax: where to draw; a new figure when None.
+    """
+    ax = ax or plt.figure(figsize=(5, 2.8)).add_subplot()
+    phases = table["phase"] if "phase" in table else pd.Series("training", index=table.index)
+    for marker, (phase, rows) in zip(_MARKERS, table.groupby(phases, sort=False)):
+        ax.plot(rows["epoch"], rows["valid_auroc"], marker=marker, label=phase)
+    ax.set(xlabel="epoch", ylabel="mean AUROC on valid\n(no interval: one training run)")
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    if phases.nunique() > 1:
+        ax.legend()
+    return ax
+
+
+def plot_privacy_utility(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt.Axes:
+    """Draw mean AUROC against epsilon, between the public model and the one without privacy.
+
+    Args:
+        table: one row a run; columns arm ("zero_shot", "baseline", "dp"), epsilon (float, NaN but for dp),
+            macro_auroc, low, high.
+        ax: where to draw; a new figure when None.
+    """
+    ax = ax or plt.figure(figsize=(7, 3.6)).add_subplot()
+    for arm, color, label in (("baseline", "black", "no privacy"), ("zero_shot", "0.55", "public model (zero-shot)")):
+        for row in table[table["arm"] == arm].itertuples():
+            ax.axhline(row.macro_auroc, color=color, linestyle="-" if arm == "baseline" else "--", label=label)
+            ax.axhspan(row.low, row.high, color=color, alpha=0.1, linewidth=0)
+    private = table[table["arm"] == "dp"].sort_values("epsilon")
+    if len(private):
+        gaps = np.abs([private["macro_auroc"] - private["low"], private["high"] - private["macro_auroc"]])
+        ax.errorbar(private["epsilon"], private["macro_auroc"], yerr=gaps, fmt="o-", color="C0", capsize=3,
+                    label="private")
+        ax.set_xscale("log")
+        ax.set_xticks(private["epsilon"].unique(), [f"{epsilon:g}" for epsilon in private["epsilon"].unique()])
+        ax.minorticks_off()
+    else:
+        ax.set_xticks([])
+    ax.set(xlabel="privacy budget epsilon (log scale; smaller is more private)",
+           ylabel="mean AUROC over findings\n(test; 95 % patient bootstrap)")
+    handles, labels = ax.get_legend_handles_labels()
+    unique = dict(zip(labels, handles))
+    ax.legend(unique.values(), unique.keys(), loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
+    return ax
+
+
+def plot_by_group(table: pd.DataFrame, xlabel: str, ax: plt.Axes | None = None) -> plt.Axes:
+    """Draw a forest: for each group the estimate and interval of every arm.
+
+    Args:
+        table: one row a group and arm; columns label (str), arm_label (str), estimate, low, high (NaN: not estimable).
+        xlabel: name of the metric, its interval defined.
+        ax: where to draw; a new figure when None.
+    """
+    names, arms = list(dict.fromkeys(table["label"])), list(dict.fromkeys(table["arm_label"]))
+    ax = ax or plt.figure(figsize=(6.5, 0.45 * len(names) + 0.13 * len(arms) * len(names) + 1)).add_subplot()
+    colors = arm_colors(arms)
+    for offset, (arm, marker) in zip(np.linspace(-0.3, 0.3, len(arms)), zip(arms, _MARKERS)):
+        rows = table[table["arm_label"] == arm].set_index("label").reindex(names)
+        places = np.arange(len(names)) + (offset if len(arms) > 1 else 0)
+        ax.hlines(places, rows["low"], rows["high"], color=colors[arm])
+        ax.plot(rows["estimate"], places, marker, color=colors[arm], markersize=5, label=arm)
+    empty = [place for place, name in enumerate(names)
+             if table.loc[table["label"] == name, "estimate"].isna().all()]
+    for place in empty:
+        ax.text(0.5, place, "not estimable", transform=ax.get_yaxis_transform(), ha="center", va="center", color="0.4")
+    ax.set_yticks(range(len(names)), names)
+    ax.invert_yaxis()
+    ax.set(xlabel=xlabel)
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
+    return ax
+
+
+def plot_contrasts(table: pd.DataFrame, xlabel: str, ax: plt.Axes | None = None) -> plt.Axes:
+    """Draw signed contrasts like `plot_by_group`, with the line of no difference.
+
+    Args:
+        table, xlabel, ax: as in `plot_by_group`.
+    """
+    ax = plot_by_group(table, xlabel, ax)
+    ax.axvline(0, color="0.5", linestyle="--", zorder=0)
+    return ax
+
+
+def plot_drop(table: pd.DataFrame, x: str, xlabel: str, ax: plt.Axes | None = None) -> plt.Axes:
+    """Draw each finding's AUROC drop (private minus non-private) against a property of the finding.
+
+    Args:
+        table: columns finding, arm_label, drop, low, high, and `x`.
+        x: the column on the horizontal axis.
+        xlabel: its name and unit.
+        ax: where to draw; a new figure when None.
+    """
+    ax = ax or plt.figure(figsize=(6, 3.6)).add_subplot()
+    arms = list(dict.fromkeys(table["arm_label"]))
+    colors = arm_colors(arms)
+    for arm, marker in zip(arms, _MARKERS):
+        rows = table[table["arm_label"] == arm]
+        ax.vlines(rows[x], rows["low"], rows["high"], color=colors[arm], alpha=0.5)
+        ax.plot(rows[x], rows["drop"], marker, color=colors[arm], label=arm)
+    for row in table[table["arm_label"] == arms[-1]].itertuples() if arms else ():
+        ax.annotate(row.finding.replace("_", " "), (getattr(row, x), row.drop), xytext=(4, 4),
+                    textcoords="offset points", fontsize=7)
+    ax.axhline(0, color="0.5", linestyle="--", zorder=0)
+    ax.set(xlabel=xlabel, ylabel="AUROC, private minus non-private\n(95 % patient bootstrap)")
+    ax.legend(fontsize=9)
+    return ax
+
+
+def plot_examples(images: list[np.ndarray], captions: list[str], ax: plt.Axes | None = None) -> plt.Axes:
+    """Draw grey images side by side, four in a row, each over its caption.
+
+    Args:
+        images: each (height, width) uint8, drawn from black (0) to white (255).
+        captions: one for each image, at most two lines.
+        ax: where to draw; a new figure when None.
+    """
+    n_rows = -(-len(images) // 4)
+    ax = ax or plt.figure(figsize=(8, 2.3 * n_rows)).add_subplot()
+    for place, (image, caption) in enumerate(zip(images, captions)):
+        row, column = divmod(place, 4)
+        ax.imshow(image, cmap="gray", vmin=0, vmax=255, extent=(column, column + 0.94, -1.2 * row - 0.94, -1.2 * row))
+        ax.text(column + 0.47, -1.2 * row - 0.97, caption, ha="center", va="top", fontsize=8)
+    ax.set(xlim=(0, min(4, len(images))), ylim=(-1.2 * n_rows, 0))
+    ax.axis("off")
+    return ax
+
+
+def plot_prevalence(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt.Axes:
+    """Draw how often each finding is present, one point and interval a group.
+
+    Args:
+        table: one row a finding and group; columns finding, group (str), n_patients (int), prevalence, low, high (0..1).
+        ax: where to draw; a new figure when None.
+    """
+    findings, groups = list(dict.fromkeys(table["finding"])), list(dict.fromkeys(table["group"]))
+    ax = ax or plt.figure(figsize=(6.5, 0.09 * len(findings) * len(groups) + 0.25 * len(findings) + 0.8)).add_subplot()
+    shades = plt.get_cmap("cividis")(np.linspace(0, 0.85, len(groups)))
+    for offset, group, shade, marker in zip(np.linspace(-0.3, 0.3, len(groups)), groups, shades, _MARKERS):
+        rows = table[table["group"] == group].set_index("finding").reindex(findings)
+        places = np.arange(len(findings)) + (offset if len(groups) > 1 else 0)
+        ax.hlines(places, rows["low"], rows["high"], color=shade)
+        ax.plot(rows["prevalence"], places, marker, color=shade, markersize=4,
+                label=f"{group} (n={rows['n_patients'].max():,.0f} patients)")
+    ax.set_yticks(range(len(findings)), [finding.replace("_", " ") for finding in findings])
+    ax.invert_yaxis()
+    ax.set_xlim(left=0)
+    ax.set(xlabel="share of images with the finding (95 % interval over patients)")
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
+    return ax

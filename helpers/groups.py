@@ -1,0 +1,62 @@
+"""Groups of patients: sex, age bands, co-morbidity bands, and any further column of a cohort's table.
+
+In: a cohort's table. Out: the same rows with one text column an attribute. Refuses: an unknown attribute.
+A missing value is the group "unknown": shown and counted, never dropped.
+"""
+
+import numpy as np
+import pandas as pd
+
+from helpers import checks
+
+AGE_EDGES_YEARS = (0, 30, 60, 70, 80, np.inf)  # the paper's bands, the last one open
+COMORBIDITY_EDGES = (0, 1, 3, np.inf)  # 0; 1-2; 3 and more
+UNKNOWN = "unknown"
+
+
+def bands(values: pd.Series, edges: tuple[float, ...]) -> pd.Series:
+    """Return the half-open band [low, high) of each value as text, e.g. "[60, 70)", ">= 80", or "unknown".
+
+    Args:
+        values: (n,) floats, NaN where unknown.
+        edges: increasing; a last infinite edge makes an open band.
+
+    Raises:
+        InputError: a value lies below the first edge or at or above the last.
+    """
+    names = [f"[{low:g}, {high:g})" if np.isfinite(high) else f">= {low:g}" for low, high in zip(edges, edges[1:])]
+    numbers = pd.to_numeric(values).astype(float)
+    outside = numbers[(numbers < edges[0]) | (numbers >= edges[-1])]
+    if len(outside):
+        checks.refuse(f"{values.name} in [{edges[0]:g}, {edges[-1]:g})", checks.examples(outside.tolist()),
+                      "Correct the table or the band edges.")
+    cut = pd.cut(numbers, list(edges), right=False, labels=names)
+    return cut.astype(object).where(numbers.notna(), UNKNOWN).astype(str)
+
+
+def add_groups(table: pd.DataFrame, attributes: list[str]) -> pd.DataFrame:
+    """Return the cohort's table with a text column `group_<attribute>` for each attribute.
+
+    Args:
+        table: a cohort's table.
+        attributes: "sex", "age", "comorbidities", "sex x age", or a further column's name.
+
+    Raises:
+        InputError: an attribute that is neither of these.
+    """
+    grouped = table.copy()
+    for attribute in attributes:
+        grouped[f"group_{attribute}"] = _group(table, attribute)
+    return grouped
+
+
+def _group(table: pd.DataFrame, attribute: str) -> pd.Series:
+    """Return the group of each row for one attribute."""
+    if attribute == "age":
+        return bands(table["age_years"], AGE_EDGES_YEARS)
+    if attribute == "comorbidities":
+        return bands(table["n_comorbidities"], COMORBIDITY_EDGES)
+    if attribute == "sex x age":
+        return _group(table, "sex") + " x " + _group(table, "age")
+    checks.one_of("group attribute", attribute, ["sex", "age", "comorbidities", "sex x age", *table.columns])
+    return table[attribute].astype(object).where(table[attribute].notna(), UNKNOWN).astype(str)

@@ -1,0 +1,120 @@
+"""AUROC, thresholds and rates, each for many weightings of the same images at once.
+
+In: labels, scores, and weights of images (one row a bootstrap replicate; a row of ones gives the plain estimate).
+Out: one number a row. Refuses: thresholds from a single class. A metric without a class is NaN, never 0.
+"""
+
+import numpy as np
+
+from helpers import checks
+
+RATES = ("accuracy", "sensitivity", "specificity")
+
+
+def weighted_auroc(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the AUROC under each weighting: the chance that an image with the finding scores above one without.
+
+    Args:
+        labels: (n,) 1 or 0.
+        scores: (n,) floats; a tie counts one half.
+        weights: (replicates, n) >= 0, e.g. how often each image's patient was drawn.
+
+    Returns:
+        (replicates,) floats in [0, 1]; NaN where a class has no weight.
+
+    Source: Mann and Whitney (1947); Hanley and McNeil (1982).
+    """
+    checks.same_length(labels=labels, scores=scores, weights=weights.T)
+    if not len(labels):
+        return np.full(len(weights), np.nan)
+    order = np.argsort(scores, kind="stable")
+    starts = np.flatnonzero(np.append(True, np.diff(scores[order]) != 0))  # of each run of tied scores
+    weights = weights[:, order]
+    positive = np.add.reduceat(weights * (labels[order] == 1), starts, axis=1, dtype=np.float64)
+    negative = np.add.reduceat(weights * (labels[order] == 0), starts, axis=1, dtype=np.float64)
+    below = np.cumsum(negative, axis=1) - negative
+    wins = (positive * (below + negative / 2)).sum(1)
+    pairs = positive.sum(1) * negative.sum(1)
+    return np.divide(wins, pairs, out=np.full(len(wins), np.nan), where=pairs > 0)
+
+
+def auroc(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Return the AUROC of images, NaN labels left out; NaN with a single class."""
+    known = ~np.isnan(np.asarray(labels, dtype=float))
+    return float(weighted_auroc(labels[known], scores[known], np.ones((1, known.sum())))[0])
+
+
+def macro_auroc(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Return the mean AUROC over findings that have both classes; NaN if none has.
+
+    Args:
+        labels: (n, n_findings) 1, 0 or NaN.
+        scores: (n, n_findings).
+    """
+    each = [auroc(labels[:, column], scores[:, column]) for column in range(labels.shape[1])]
+    return float(np.nanmean(each)) if not np.all(np.isnan(each)) else float("nan")
+
+
+def youden_threshold(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Return the score threshold that maximises sensitivity + specificity - 1.
+
+    Fit it on `valid` and carry it to `test`: a threshold chosen on `test` flatters every rate.
+
+    Args:
+        labels: (n,) 1 or 0.
+        scores: (n,) floats.
+
+    Returns:
+        One of `scores`; the decision is score >= threshold. Of equally good ones the largest.
+
+    Raises:
+        InputError: a single class.
+
+    Source: Youden (1950), Cancer 3:32-35.
+    """
+    checks.same_length(labels=labels, scores=scores)
+    n_positive, n_negative = int((labels == 1).sum()), int((labels == 0).sum())
+    if not n_positive or not n_negative:
+        checks.refuse("both classes in labels", f"{n_positive} positive and {n_negative} negative",
+                      "Merge groups or leave this finding out.")
+    candidates = np.unique(scores)[::-1]
+    sensitivity = 1 - np.searchsorted(np.sort(scores[labels == 1]), candidates) / n_positive
+    false_alarms = 1 - np.searchsorted(np.sort(scores[labels == 0]), candidates) / n_negative
+    return float(candidates[np.argmax(np.round(sensitivity - false_alarms, 12))])
+
+
+def weighted_rate(rate: str, labels: np.ndarray, decisions: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return a rate of right decisions under each weighting.
+
+    Args:
+        rate: accuracy (of all), sensitivity (of images with the finding) or specificity (of those without).
+        labels: (n,) 1 or 0.
+        decisions: (n,) 1 or 0.
+        weights: (replicates, n) >= 0.
+
+    Returns:
+        (replicates,) floats in [0, 1]; NaN where no image has weight.
+    """
+    checks.one_of("rate", rate, RATES)
+    counted = {"accuracy": np.ones(len(labels)), "sensitivity": labels == 1, "specificity": labels == 0}[rate]
+    total = weights @ counted.astype(weights.dtype)
+    right = weights @ (counted * (labels == decisions)).astype(weights.dtype)
+    return np.divide(right, total, out=np.full(len(total), np.nan), where=total > 0)
+
+
+def patient_weights(patients: np.ndarray, n_bootstrap: int, stream: np.random.Generator) -> np.ndarray:
+    """Return how often each image counts in each bootstrap replicate when *patients* are drawn with replacement.
+
+    Resampling images instead would make intervals too narrow, since the images of a patient resemble each other.
+
+    Args:
+        patients: (n,) patient of each image.
+        n_bootstrap: number of replicates.
+        stream: source of the draws.
+
+    Returns:
+        (1 + n_bootstrap, n) float32; row 0 is all ones (the plain estimate); images of one patient have equal weight.
+    """
+    names, codes = np.unique(patients, return_inverse=True)
+    draws = stream.multinomial(len(names), np.full(len(names), 1 / len(names)), size=n_bootstrap)
+    return np.vstack([np.ones(len(codes)), draws[:, codes]]).astype(np.float32)

@@ -1,0 +1,74 @@
+"""The study's answer: a small table for the terminal, and a page that links to everything.
+
+In: the summary table of notebook 04, a figure, links. Out: text and HTML. Refuses: a table without the columns of
+`SUMMARY_COLUMNS`.
+"""
+
+import base64
+import html
+from pathlib import Path
+
+import pandas as pd
+
+from helpers import checks
+
+SUMMARY_COLUMNS = ["run", "arm", "epsilon", "unit", "macro_auroc", "low", "high", "sex_contrast", "sex_low", "sex_high",
+                   "age_contrast", "age_low", "age_high"]
+_STYLE = """body {font: 16px/1.5 sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222}
+table {border-collapse: collapse} th, td {padding: .3rem .8rem; border-bottom: 1px solid #ccc; text-align: left}
+img {max-width: 100%}"""
+
+
+def summary(table: pd.DataFrame) -> pd.DataFrame:
+    """Return notebook 04's summary as it is shown: a row a run, each number with its 95 % interval.
+
+    Args:
+        table: with `SUMMARY_COLUMNS`; contrasts are AUROC of a group minus AUROC of the rest.
+
+    Raises:
+        InputError: a column is absent.
+    """
+    checks.has_columns(table, SUMMARY_COLUMNS, "04_summary.csv")
+
+    def with_interval(row: pd.Series, value: str, low: str, high: str, form: str) -> str:
+        if pd.isna(row[value]):
+            return "not estimable"
+        if pd.isna(row[low]):
+            return f"{row[value]:{form}}"
+        return f"{row[value]:{form}} [{row[low]:{form}}, {row[high]:{form}}]"
+
+    return pd.DataFrame([{
+        "arm": row["arm"],
+        "epsilon": "" if pd.isna(row["epsilon"]) else f"{row['epsilon']:g} per {row['unit']}",
+        "mean AUROC": with_interval(row, "macro_auroc", "low", "high", ".3f"),
+        "by sex": with_interval(row, "sex_contrast", "sex_low", "sex_high", "+.3f"),
+        "by age": with_interval(row, "age_contrast", "age_low", "age_high", "+.3f"),
+    } for _, row in table.iterrows()])
+
+
+def page(title: str, table: pd.DataFrame, figure_png: Path, links: dict[str, str]) -> str:
+    """Return the study's page, which needs no network and no other file to be read.
+
+    Args:
+        title: of the study.
+        table: from `summary`.
+        figure_png: the privacy-utility curve.
+        links: text -> relative address.
+    """
+    picture = base64.b64encode(figure_png.read_bytes()).decode()
+    items = "\n".join(f'<li><a href="{html.escape(address)}">{html.escape(text)}</a></li>' for text, address in links.items())
+    return f"""<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title><style>{_STYLE}</style></head><body>
+<h1>{html.escape(title)}</h1>
+<h2>What privacy costs, and who pays</h2>
+{table.to_html(index=False, border=0)}
+<p>Mean AUROC over findings. By sex, by age: AUROC of a group minus that of the other, as notebook 04 defines
+them; 0 means that both are served equally well. In brackets, 95 % intervals from a bootstrap of patients.</p>
+<img src="data:image/png;base64,{picture}" alt="Mean AUROC against the privacy budget epsilon, with 95 % intervals;
+the numbers are those of the table above.">
+<h2>Notebooks, tables and records</h2>
+<ul>
+{items}
+</ul>
+</body></html>
+"""

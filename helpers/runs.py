@@ -1,0 +1,230 @@
+"""Folders, run records, named random streams, progress and saved figures.
+
+In: names of cohorts and runs. Out: places on disk, records of what was done with what.
+Refuses: a run or table that is missing, half-written, or not in the documented form.
+
+Default places hang on the repository's root; the environment variable `RESULTS_DIR` moves them all.
+"""
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from helpers import checks, files
+
+PREDICTION_COLUMNS = ["image_id", "patient_id", "split", "finding", "label", "score"]
+RECORD_KEYS = ("run", "cohort", "arm", "epsilon_target", "epsilon_spent", "delta", "unit", "seed", "recipe",
+               "parameters", "seconds", "versions", "ledger", "data_hash")
+ARMS = ("zero_shot", "baseline", "dp")
+_VERSIONED = ("torch", "torchvision", "opacus", "dp-accounting", "numpy", "pandas", "scikit-learn")
+
+
+# ---- places
+
+def repository_root() -> Path:
+    """Return the folder that holds `helpers/`, `notebooks/` and `data_manifests/`."""
+    return Path(__file__).resolve().parents[1]
+
+
+def results_dir() -> Path:
+    """Return where results go: `$RESULTS_DIR`, or `results/` at the repository's root."""
+    return Path(os.environ.get("RESULTS_DIR") or repository_root() / "results").resolve()
+
+
+def cohort_dir(cohort: str) -> Path:
+    """Return the folder of a cohort's `images.npy`, `table.parquet` and `record.json`."""
+    return results_dir() / "cohort" / cohort
+
+
+def run_dir(run: str) -> Path:
+    """Return the folder of a run's predictions, record and weights."""
+    return results_dir() / "runs" / run
+
+
+def run_name(cohort: str, arm: str, seed: int | None = None, epsilon: float | None = None,
+             recipe: str = "default") -> str:
+    """Return the name of a run, e.g. `<cohort>-dp-eps1.06-seed0`.
+
+    Args:
+        cohort: name of the cohort.
+        arm: zero_shot, baseline or dp.
+        seed: of the arm; not used by zero_shot.
+        epsilon: target budget of a dp run.
+        recipe: appended where it is not "default".
+    """
+    checks.one_of("arm", arm, ARMS)
+    parts = [cohort, arm]
+    if arm == "dp":
+        parts.append(f"eps{epsilon:g}")
+    if arm != "zero_shot":
+        parts.append(f"seed{seed}")
+    if recipe != "default":
+        parts.append(recipe)
+    return "-".join(parts)
+
+
+# ---- run records
+
+def new_record(**fields: object) -> dict:
+    """Return a run record: the given fields, with versions, commit and hardware added.
+
+    Raises:
+        InputError: a key of `RECORD_KEYS` is absent.
+    """
+    record = dict(fields, versions=versions(), commit=commit(), hardware=hardware())
+    absent = [key for key in RECORD_KEYS if key not in record]
+    if absent:
+        checks.refuse(f"a run record with {checks.examples(absent, 9)}", "none", "Pass them to new_record.")
+    return record
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that decide numbers."""
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in _VERSIONED}
+
+
+def commit() -> str | None:
+    """Return the repository's commit, with `+changes` where files differ from it; None outside git."""
+    def git(*words: str) -> str:
+        return subprocess.run(["git", "-C", str(repository_root()), *words], capture_output=True, text=True,
+                              check=True).stdout.strip()
+    try:
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def hardware() -> dict:
+    """Return the processor, its cores and the threads this process may use."""
+    return {"machine": platform.machine(), "system": platform.system(), "cores": os.cpu_count(),
+            "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1))}
+
+
+def begin_run(run: str) -> Path:
+    """Return a run's folder, with an earlier whole run's record removed, so that it no longer counts as whole."""
+    folder = run_dir(run)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "record.json").unlink(missing_ok=True)
+    return folder
+
+
+def finish_run(record: dict, predictions: pd.DataFrame) -> None:
+    """Write a run's predictions and, last, its record with the hashes of its files.
+
+    The weights must lie in the folder already. Guarantees: a run with a `record.json` is whole.
+    """
+    folder = run_dir(record["run"])
+    check_predictions(predictions, f"the predictions of {record['run']}")
+    files.write_table(folder / "predictions.parquet", predictions[PREDICTION_COLUMNS])
+    hashes = {name: files.file_hash(folder / name) for name in ("predictions.parquet", "weights.safetensors")}
+    files.write_json(folder / "record.json", record | {"files": hashes})
+    (folder / "checkpoint.pt").unlink(missing_ok=True)
+
+
+def is_whole(run: str) -> bool:
+    """Return whether a run was finished and its files are what was written."""
+    folder = run_dir(run)
+    if not (folder / "record.json").exists():
+        return False
+    hashes = files.read_json(folder / "record.json", "").get("files", {})
+    return bool(hashes) and all((folder / name).exists() and files.file_hash(folder / name) == known
+                                for name, known in hashes.items())
+
+
+def read_record(run: str) -> dict:
+    """Return a run's record.
+
+    Raises:
+        InputError: the run is not there, or not whole.
+    """
+    return files.read_json(run_dir(run) / "record.json", "Run notebook 02 or 03 with this cohort first.")
+
+
+def read_predictions(run: str) -> pd.DataFrame:
+    """Return a run's predictions: `PREDICTION_COLUMNS`, a row an image and finding; label 1, 0 or NaN.
+
+    Raises:
+        InputError: absent, or not in the documented form.
+    """
+    path = checks.file_exists(run_dir(run) / "predictions.parquet", "Run notebook 02 or 03 with this cohort first.")
+    predictions = pd.read_parquet(path)
+    check_predictions(predictions, str(path))
+    return predictions
+
+
+def check_predictions(predictions: pd.DataFrame, where: str) -> None:
+    """Accept a table of predictions in the documented form.
+
+    Raises:
+        InputError: a column is absent, a score lies outside [0, 1], a label is not 1, 0 or missing, or an
+            image has two rows for one finding.
+    """
+    checks.has_columns(predictions, PREDICTION_COLUMNS, where)
+    outside = predictions[~predictions["score"].between(0, 1)]
+    if len(outside):
+        checks.refuse(f"scores in [0, 1] in {where}", f"{len(outside)} others, e.g. "
+                      f"{checks.examples(outside['score'].tolist())}", "Pass probabilities, not logits.")
+    odd = predictions.loc[~(predictions["label"].isin([0, 1]) | predictions["label"].isna()), "label"]
+    if len(odd):
+        checks.refuse(f"labels 1, 0 or missing in {where}", checks.examples(sorted(set(odd))), "Binarise the labels.")
+    twice = predictions.duplicated(["image_id", "finding"])
+    if twice.any():
+        checks.refuse(f"one row for each image and finding in {where}",
+                      f"{int(twice.sum())} repeated, e.g. {predictions.loc[twice, 'image_id'].iloc[0]!r}",
+                      "Remove the repeated rows.")
+
+
+def runs_of(cohort: str) -> list[str]:
+    """Return the names of the finished runs of a cohort: zero-shot, baselines, then private runs by budget."""
+    found = []
+    for path in (results_dir() / "runs").glob("*/record.json"):
+        record = files.read_json(path, "")
+        if record["cohort"] == cohort:
+            found.append((ARMS.index(record["arm"]), record["epsilon_target"] or 0, record["run"]))
+    return [run for *_, run in sorted(found)]
+
+
+# ---- randomness, progress, figures
+
+def random_stream(seed: int, name: str, step: int = 0) -> np.random.Generator:
+    """Return the generator of a named stream at a step.
+
+    Guarantees: the same (seed, name, step) gives the same numbers on every machine, another name or step
+    independent ones; so a resumed run needs no stored generator.
+
+    Args:
+        seed: of the study, >= 0.
+        name: what the numbers are for, e.g. "noise".
+        step: counter within the stream, >= 0.
+    """
+    key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
+    return np.random.Generator(np.random.PCG64DXSM(np.random.SeedSequence([seed, key, step])))
+
+
+def progress(total: int, label: str) -> tqdm:
+    """Return a plain progress bar on standard output, refreshed at most every 2 s."""
+    return tqdm(total=total, desc=label, file=sys.stdout, mininterval=2, ascii=" =", ncols=76)
+
+
+def save_figure(figure, name: str, table: pd.DataFrame) -> None:
+    """Write a figure as PNG and SVG into `figures/`, and the table behind it into `tables/`.
+
+    Args:
+        figure: a matplotlib Figure, or the Axes that is on it.
+        name: file name without ending.
+        table: what is drawn.
+    """
+    figure = getattr(figure, "figure", figure)
+    for ending in ("png", "svg"):
+        with files.atomic_path(results_dir() / "figures" / f"{name}.{ending}") as part:
+            figure.savefig(part, format=ending, bbox_inches="tight", dpi=150,
+                           metadata={"Date": None} if ending == "svg" else None)
+    files.write_table(results_dir() / "tables" / f"{name}.csv", table)

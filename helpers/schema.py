@@ -1,0 +1,189 @@
+"""The form of a data manifest, as pydantic models: every field, its values, and what it means.
+
+In: the content of a YAML file. Out: a frozen `Manifest`. Refuses: unknown or misspelt fields, rules that contradict
+each other, paths that are absolute or contain `..`. The shipped manifests are the worked examples.
+"""
+
+import re
+from pathlib import PurePosixPath
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+COHORT_COLUMNS = ("image_id", "patient_id", "split", "sex", "age_years", "n_comorbidities")
+SPLITS = ("train", "valid", "test")
+
+
+def stay_inside(path: str) -> str:
+    """Return a relative path that names something under its root."""
+    if not path or path.startswith(("/", "~")) or "\\" in path or "\0" in path or re.match(r"[A-Za-z]:", path) \
+            or ".." in PurePosixPath(path).parts:
+        raise ValueError("must be a path under the data root, written with '/': not absolute, no '..'")
+    return path
+
+
+RelativePath = Annotated[str, AfterValidator(stay_inside)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+Split = Literal["train", "valid", "test"]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
+
+
+class SyntheticLayout(_Strict):
+    """Images drawn by the embedded generator; no files."""
+    kind: Literal["synthetic"]
+    site: str
+    generator_version: int
+    generator_seed: int = 0
+    patients: dict[Split, Annotated[int, Field(ge=0)]]
+
+
+class TableLayout(_Strict):
+    """One table, and one image file per row of it."""
+    kind: Literal["table_and_images"]
+    table: RelativePath
+    encoding: str = "utf-8"
+    separator: str = ","
+    image_path: RelativePath  # a template: "{folder}/{filename}" takes both from the table's columns
+    checksums: RelativePath | None = None  # a CSV with columns path and sha256
+
+
+class ParquetLayout(_Strict):
+    """Parquet shards, one row per image, the encoded image in a binary column or a struct with `bytes`."""
+    kind: Literal["parquet_images"]
+    shards: list[RelativePath] = Field(min_length=1)  # patterns; each must match a file
+    image_column: str
+
+
+class Age(_Strict):
+    """Ages above `max_years` or below 0 are impossible: they become unknown and are counted."""
+    column: str
+    unit: Literal["years", "days"]
+    max_years: float = 120
+
+
+class Sex(_Strict):
+    """What the recorded values mean; blank is unknown, any other value is refused."""
+    column: str
+    values: dict[str, Literal["female", "male", "unknown"]]
+
+
+class Finding(_Strict):
+    """How a finding's label (1, 0 or unknown) follows from one column, or from any of several."""
+    canonical: Name
+    column: str | None = None
+    any_of: list[str] = []
+    positive_grades: list[int] = []
+    grades: list[int] = []  # all grades there are
+    alternative_positive_grades: list[int] = []  # another defensible rule, for the reader; not used
+    contains: list[str] = []  # positive when the cell lists one of these
+    separator: str = "|"
+    known: list[str] = []  # all entries a cell may list; empty = any
+    values: dict[str, Literal["positive", "negative", "uncertain"]] = {}
+    blank_means: Literal["negative", "unknown"] = "unknown"
+    uncertain_means: Literal["positive", "negative", "unknown"] = "unknown"
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> "Finding":
+        if bool(self.column) == bool(self.any_of):
+            raise ValueError("needs either `column` or `any_of`")
+        if sum(map(bool, (self.positive_grades, self.contains, self.values))) != 1:
+            raise ValueError("needs exactly one rule: `positive_grades`, `contains` or `values`")
+        if self.positive_grades and not set(self.positive_grades) < set(self.grades):
+            raise ValueError("needs `grades`, all grades there are, with `positive_grades` among them")
+        if self.known and not set(self.contains) <= set(self.known):
+            raise ValueError("`contains` names an entry that `known` does not")
+        return self
+
+    @property
+    def columns(self) -> list[str]:
+        """The source columns it reads."""
+        return self.any_of or [self.column]
+
+
+class SplitRule(_Strict):
+    """The given split (a column, or lists of image ids); without one, a stable hash of the patient."""
+    column: str | None = None
+    values: dict[str, Split] = {}
+    lists: dict[Split, RelativePath] = {}
+    valid_share: Share = 0  # of all patients; of the training patients where a split is given
+    test_share: Share = 0
+
+    @property
+    def is_given(self) -> bool:
+        """Whether the data set comes with a split."""
+        return bool(self.column or self.lists)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "SplitRule":
+        if self.column and self.lists or bool(self.column) != bool(self.values):
+            raise ValueError("needs `column` with `values`, or `lists`, or neither")
+        if self.is_given and self.test_share or self.valid_share + self.test_share >= 1:
+            raise ValueError("`test_share` belongs to a split by hash, and shares must leave patients to train on")
+        return self
+
+
+class Inverted(_Strict):
+    """Which images are stored inverted (high value = dark, as MONOCHROME1)."""
+    column: str
+    values: list[str]
+
+
+class ImageRule(_Strict):
+    """How an image becomes a square of `px`; `aspect` is explained in `images.decode`."""
+    px: int = Field(512, ge=16, le=2048)
+    equalise: bool = True
+    aspect: Literal["pad", "stretch"] = "pad"
+    inverted: Inverted | None = None
+
+
+class Manifest(_Strict):
+    """What is known of a data set; every field is explained in the shipped examples."""
+    name: Name
+    title: str
+    modality: str
+    access: Literal["open", "registration", "credentialed", "private", "embedded"]
+    licence: str
+    citation: str
+    how_to_get: str
+    layout: Annotated[SyntheticLayout | TableLayout | ParquetLayout, Field(discriminator="kind")]
+    image_id: str  # a template, as image_path
+    patient_id: str
+    sex: Sex | None = None
+    age: Age | None = None
+    n_comorbidities: str | None = None
+    further_columns: dict[Name, str] = {}  # name in the cohort's table -> source column
+    keep: dict[str, list[str]] = {}  # rows whose column has one of these values
+    findings: dict[Name, Finding] = Field(min_length=1)
+    split: SplitRule
+    image: ImageRule = ImageRule()
+    min_share_present: Share = 0.95  # of the rows kept; fewer files than that are refused
+    sizes: dict[Literal["rows", "images", "patients"], int] = {}  # as published; shown beside what was found
+    checksums: dict[RelativePath, str] = {}  # sha256 of files; a difference is noted
+
+    @model_validator(mode="after")
+    def _names_are_free(self) -> "Manifest":
+        names = [*COHORT_COLUMNS, *self.findings, *self.further_columns]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"names used twice in the cohort's table: {', '.join(twice)}")
+        return self
+
+    @property
+    def source_columns(self) -> list[str]:
+        """All columns the rules read from the source table, in order, each once."""
+        templates = [self.image_id, getattr(self.layout, "image_path", "")]
+        single = [self.patient_id, self.sex and self.sex.column, self.age and self.age.column, self.n_comorbidities,
+                  self.split.column, self.image.inverted and self.image.inverted.column]
+        rules = [column for rule in self.findings.values() for column in rule.columns]
+        named = [*(c for t in templates for c in template_columns(t)), *filter(None, single), *rules,
+                 *self.further_columns.values(), *self.keep]
+        return list(dict.fromkeys(named))
+
+
+def template_columns(template: str) -> list[str]:
+    """Return the columns that a template such as "{folder}/{filename}" names."""
+    return re.findall(r"\{([^{}]+)\}", template)

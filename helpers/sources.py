@@ -1,0 +1,164 @@
+"""Read a data set's own table, and find which of its rows can become images of a cohort.
+
+In: a manifest and a data root. Out: a `Source`: rows in the form of a cohort's table, the others each with a reason.
+Refuses: unreadable tables, wrong columns, values outside the manifest's rules, too many absent files.
+One reader for each *kind* of layout.
+"""
+
+import dataclasses
+import os
+import stat
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from helpers import checks, files, manifests, rules, schema
+
+EXCLUDED_COLUMNS = ["row", "image_id", "patient_id", "reason"]
+
+
+@dataclasses.dataclass
+class Source:
+    """A data set's rows, before an image was opened.
+
+    rows: a cohort's table (no `split` where it follows from a hash), with `row` (in the source table, from 0) and what
+        finds the image: `file` (under the data root) and its `bytes`; `sha256`, `inverted`, `group`, `place` if known.
+    excluded: `EXCLUDED_COLUMNS`, the rows left out.
+    notes: what a reader should know, in sentences.
+    """
+    rows: pd.DataFrame
+    excluded: pd.DataFrame
+    notes: list[str]
+
+
+def read(manifest: schema.Manifest, root: Path) -> Source:
+    """Return the rows of a data set whose files are there, and the others with their reasons.
+
+    Raises:
+        InputError: the table cannot be read, breaks a rule of the manifest, or names paths outside the root; or fewer
+            files are there than `min_share_present` of the rows kept.
+    """
+    try:
+        if manifest.layout.kind == "parquet_images":
+            raw, places = _read_shards(manifest, root)
+        else:
+            raw, places = _read_csv(manifest, root)
+        source = to_cohort_form(manifest, raw, places, manifests.expected_files(manifest)[0], root)
+        source.notes += _checksum_notes(manifest, root)
+        return _present_only(manifest, root, source)
+    except PermissionError as error:
+        manifests.refuse_unreadable(error)
+
+
+def to_cohort_form(manifest: schema.Manifest, raw: pd.DataFrame, places: pd.DataFrame, where: str,
+                   root: Path | None = None) -> Source:
+    """Apply the manifest's rules to a source table.
+
+    Args:
+        manifest: the rules.
+        raw: the source table, any column types.
+        places: further columns, passed on unchanged; same index as `raw`.
+        where: name of the table, for messages.
+        root: the data root; needed only where the split is given as lists.
+
+    Raises:
+        InputError: a column is absent, a value lies outside its rule, or a patient is in two given splits.
+    """
+    checks.has_columns(raw, manifest.source_columns, where)
+    text = raw[manifest.source_columns].apply(rules.as_text)
+    rows = pd.DataFrame({"row": np.arange(len(raw)), "image_id": rules.fill_template(manifest.image_id, text),
+                         "patient_id": text[manifest.patient_id]})
+    reason = rules.filter_reasons(manifest, text, rows)
+    if manifest.split.is_given:
+        rows["split"] = rules.given_split(manifest, text, rows["image_id"], where, root)
+        reason = reason.where(reason.notna() | rows["split"].notna(), "in no given split")
+    excluded = rows.assign(reason=reason)[reason.notna()][EXCLUDED_COLUMNS]
+    kept, text = rows[reason.isna()].copy(), text[reason.isna()]
+    if manifest.split.is_given:
+        rules.refuse_patient_in_two_splits(kept, where)
+        by_hash = kept["patient_id"].map(lambda patient: rules.hash_split(patient, manifest.split))
+        kept["split"] = kept["split"].mask(kept["split"] == "train", by_hash)  # some of train becomes valid
+    notes = rules.add_person(manifest, text, kept, where)
+    for finding, rule in manifest.findings.items():
+        kept[finding] = rules.labels_of(finding, rule, text, where)
+    for name, column in manifest.further_columns.items():
+        kept[name] = text[column]
+    if manifest.image.inverted:
+        kept["inverted"] = text[manifest.image.inverted.column].isin(manifest.image.inverted.values)
+    return Source(kept.join(places), excluded, notes)
+
+
+def _read_csv(manifest: schema.Manifest, root: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the table as text, and `file` and, where the data set has checksums, `sha256` of each row."""
+    layout = manifest.layout
+    raw = _read_text_table(manifest, root, layout.table, layout.encoding, layout.separator)
+    checks.has_columns(raw, manifest.source_columns, layout.table)
+    text = raw[manifest.source_columns].apply(rules.as_text)
+    places = pd.DataFrame({"file": rules.fill_template(layout.image_path, text)})
+    if layout.checksums:
+        known = _read_text_table(manifest, root, layout.checksums, "utf-8", ",")
+        checks.has_columns(known, ["path", "sha256"], layout.checksums)
+        places["sha256"] = places["file"].map(known.drop_duplicates("path").set_index("path")["sha256"])
+    return raw, places
+
+
+def _read_text_table(manifest: schema.Manifest, root: Path, name: str, encoding: str, separator: str) -> pd.DataFrame:
+    """Return a CSV file with every cell as text."""
+    try:
+        return pd.read_csv(manifests.inside(root, name), dtype=str, keep_default_na=False, encoding=encoding, sep=separator)
+    except (UnicodeDecodeError, LookupError, pd.errors.ParserError, pd.errors.EmptyDataError, EOFError) as error:
+        checks.refuse(f"{name} to be a table in {encoding}, separated by {separator!r}", str(error),
+                      f"Download it again, or correct `layout` in the manifest {manifest.name}.")
+
+
+def _read_shards(manifest: schema.Manifest, root: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return all shards' columns but the images, and `file`, `group` (row group) and `place` in it of each row."""
+    tables, places = [], []
+    for path in sorted({path for pattern in manifest.layout.shards for path in root.glob(pattern)}):
+        file = path.relative_to(root).as_posix()
+        try:
+            with pq.ParquetFile(manifests.inside(root, file)) as shard:
+                checks.has_columns(pd.DataFrame(columns=shard.schema_arrow.names),
+                                   [*manifest.source_columns, manifest.layout.image_column], file)
+                for group in range(shard.num_row_groups):
+                    tables.append(shard.read_row_group(group, columns=manifest.source_columns).to_pandas())
+                    places.append(pd.DataFrame({"file": file, "group": group, "place": range(len(tables[-1]))}))
+        except pa.ArrowException as error:
+            checks.refuse(f"{file} to be a whole parquet file", str(error), "Download it again.")
+    return pd.concat(tables, ignore_index=True), pd.concat(places, ignore_index=True)
+
+
+def _present_only(manifest: schema.Manifest, root: Path, source: Source) -> Source:
+    """Move rows whose file is absent to the excluded ones, and refuse when too many are."""
+    rows = source.rows
+    sizes = {file: _size(manifests.inside(root, file)) if file else -1 for file in rows["file"].unique()}
+    rows = rows.assign(bytes=rows["file"].map(sizes).astype("int64"))
+    is_absent = rows["bytes"] < 0
+    if len(rows) and 1 - is_absent.mean() < manifest.min_share_present:
+        checks.refuse(f"at least {manifest.min_share_present:.0%} of {len(rows):,} image files of {manifest.name}",
+                      f"{(~is_absent).sum():,}; absent are {checks.examples(rows.loc[is_absent, 'file'].tolist())}",
+                      "Complete the download, or lower `min_share_present` in the manifest. How to get it: "
+                      + " ".join(manifest.how_to_get.split()))
+    absent = rows[is_absent].assign(reason="image file absent")[EXCLUDED_COLUMNS]
+    return Source(rows[~is_absent], pd.concat([source.excluded, absent]), source.notes)
+
+
+def _size(path: Path) -> int:
+    """Return the size of a regular file in bytes, -1 where there is none."""
+    try:
+        status = os.stat(path)
+    except PermissionError:
+        raise
+    except OSError:  # absent, a name too long, a loop of links
+        return -1
+    return status.st_size if stat.S_ISREG(status.st_mode) else -1
+
+
+def _checksum_notes(manifest: schema.Manifest, root: Path) -> list[str]:
+    """Return a sentence for each file that differs from the one the manifest was written for."""
+    return [f"{name} differs from the file this manifest was written for: another release, or damaged."
+            for name, known in manifest.checksums.items()
+            if _size(manifests.inside(root, name)) >= 0 and files.file_hash(root / name) != known]

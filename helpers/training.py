@@ -1,0 +1,246 @@
+"""One training loop for both arms, its checkpoints, and predictions as a table.
+
+In: a network and an arm. Out: a trained network, and its predictions of `valid` and `test`.
+Refuses: nothing of its own; a checkpoint of other data, code or parameters is not taken up.
+"""
+
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from helpers import arms, cohorts, files, metrics, models, runs
+
+CHECKPOINT_SECONDS = 60
+PUBLIC_SEED = 0  # the public model is the same for every seed of the study
+
+
+class Session:
+    """A training run under way: model, optimizer, arm, and how far it is.
+
+    Guarantees: a checkpoint is written whole, between steps only; in demo mode and on the same machine a run resumed
+    from it equals the uninterrupted one bit for bit.
+    """
+
+    def __init__(self, run: str, model: nn.Module, arm: arms.BaselineArm | arms.PrivateArm, *, epochs: int,
+                 learning_rate: float, fingerprint: str) -> None:
+        """Begin a run, or go on from its checkpoint if that was made with the same data, code and parameters.
+
+        Args:
+            run: name of the run, see `runs.run_name`.
+            model: on the device where it is to be trained; the one the arm was made with.
+            arm: says which images enter a step and what the gradient is.
+            epochs: expected passes through the training units.
+            learning_rate: the highest of the schedule `learning_rate_at`.
+            fingerprint: of all that decides the numbers, see `files.fingerprint`.
+        """
+        self.run, self.model, self.arm, self.epochs = run, model, arm, epochs
+        self.learning_rate, self.fingerprint = learning_rate, fingerprint
+        self.optimizer = torch.optim.NAdam(model.parameters(), lr=learning_rate)
+        self.step, self.seconds, self.history = 0, 0.0, []
+        self.loss_sum, self.n_images = 0.0, 0
+        self.checkpoint = runs.begin_run(run) / "checkpoint.pt"
+        self.resumed = self._resume()
+        self._saved_at = time.monotonic()
+
+    @property
+    def epoch(self) -> int:
+        """Return the number of finished epochs."""
+        return self.step // self.arm.steps_per_epoch
+
+    def save(self) -> None:
+        """Write the checkpoint, whole or not at all."""
+        with files.atomic_path(self.checkpoint) as part:
+            torch.save({"fingerprint": self.fingerprint, "model": self.model.state_dict(),
+                        "optimizer": self.optimizer.state_dict(), "step": self.step, "seconds": self.seconds,
+                        "history": self.history, "loss_sum": self.loss_sum, "n_images": self.n_images,
+                        "diagnostics": getattr(self.arm, "diagnostics", [])}, part)
+        self._saved_at = time.monotonic()
+
+    def _resume(self) -> bool:
+        """Take up the checkpoint if it belongs to this very run; return whether it did."""
+        if not self.checkpoint.exists():
+            return False
+        stored = torch.load(self.checkpoint, weights_only=True)
+        if stored["fingerprint"] != self.fingerprint:
+            return False
+        self.model.load_state_dict(stored["model"])
+        self.optimizer.load_state_dict(stored["optimizer"])
+        for name in ("step", "seconds", "history", "loss_sum", "n_images"):
+            setattr(self, name, stored[name])
+        if stored["diagnostics"]:
+            self.arm.diagnostics = stored["diagnostics"]
+        return True
+
+    def save_if_due(self) -> None:
+        """Write the checkpoint if the last one is older than `CHECKPOINT_SECONDS`."""
+        if time.monotonic() - self._saved_at > CHECKPOINT_SECONDS:
+            self.save()
+
+
+def epochs_left(session: Session | None) -> range:
+    """Return the numbers of the epochs still to be trained, from 1; none without a session."""
+    return range(session.epoch + 1, session.epochs + 1) if session else range(0)
+
+
+def is_done(run: str, fingerprint: str) -> bool:
+    """Return whether a run is whole and was made with the same data, code and parameters."""
+    return runs.is_whole(run) and runs.read_record(run).get("fingerprint") == fingerprint
+
+
+def pretraining_session(run: str, public: cohorts.Cohort | None, *, channels: int, width: int, epochs: int,
+                        learning_rate: float, batch_size: int, fingerprint: str) -> Session | None:
+    """Begin supervised pretraining on a public cohort.
+
+    Returns:
+        A session; None without a public cohort, or where `run` has been finished with this fingerprint (a second
+        seed of the study finds the public model of the first).
+    """
+    if public is None or is_done(run, fingerprint):
+        return None
+    model = models.resnet9(len(public.findings), channels, width, PUBLIC_SEED).to(device())
+    data = arms.TrainingSet.of(public, "image")
+    arm = arms.BaselineArm(data, model, channels=channels, batch_size=batch_size, seed=PUBLIC_SEED)
+    return Session(run, model, arm, epochs=epochs, learning_rate=learning_rate, fingerprint=fingerprint)
+
+
+def starting_model(cohort: cohorts.Cohort, weights: dict[str, torch.Tensor] | None, known: list[str], *, channels: int,
+                   width: int, seed: int) -> tuple[nn.Module, list[str]]:
+    """Return the network from which every arm starts, and the canonical findings whose outputs start at zero.
+
+    Args:
+        cohort: whose findings are the outputs.
+        weights: public weights, or None for random ones from the seed.
+        known: canonical names of the outputs in `weights`.
+        channels, width, seed: see `models.resnet9`.
+    """
+    canonical = [cohort.canonical[finding] for finding in cohort.findings]
+    model = models.resnet9(len(canonical), channels, width, seed).to(device())
+    return model, models.start_from(model, weights, known, canonical) if weights else sorted(set(canonical))
+
+
+def weights_to_start_from(pretrain: str, cohort: str, pretraining: Session | None = None,
+                          public: cohorts.Cohort | None = None) -> tuple[dict[str, torch.Tensor] | None, list[str]]:
+    """Return the weights from which a cohort's arms start and the canonical names of their outputs.
+
+    Args:
+        pretrain: "none" gives (None, []); a safetensors file is read; else the cohort's zero-shot run, which holds
+            what was trained on the public cohort.
+        cohort: name of the cohort.
+        pretraining: a session just finished on the cohort `public`; its weights are returned.
+        public: the cohort of `pretraining`.
+
+    Raises:
+        InputError: the file or the run is not there.
+    """
+    if pretrain == "none":
+        return None, []
+    if pretraining:
+        return pretraining.model.state_dict(), [public.canonical[finding] for finding in public.findings]
+    zero_shot = runs.run_dir(runs.run_name(cohort, "zero_shot")) / "weights.safetensors"
+    return models.load_weights(Path(pretrain) if pretrain.endswith(".safetensors") else zero_shot)
+
+
+def learning_rate_at(step: int, steps: int, highest: float) -> float:
+    """Return the rate of a step: linear warm-up over 5 % of the steps, then a cosine down to 5 % of `highest`."""
+    warm_up = min(1.0, (step + 1) / max(1, round(0.05 * steps)))
+    return highest * warm_up * (0.05 + 0.95 * (1 + math.cos(math.pi * step / steps)) / 2)
+
+
+def train_one_epoch(session: Session) -> float:
+    """Train to the end of the present epoch.
+
+    Returns:
+        The mean loss per image over the epoch's draws; NaN in private mode, where the loss is outside the promise.
+    """
+    session.model.train()
+    steps = session.epochs * session.arm.steps_per_epoch
+    goal = (session.epoch + 1) * session.arm.steps_per_epoch
+    while session.step < goal:
+        started = time.monotonic()
+        for group in session.optimizer.param_groups:
+            group["lr"] = learning_rate_at(session.step, steps, session.learning_rate)
+        loss_sum, n_images = session.arm.set_gradients(session.step)
+        session.optimizer.step()
+        session.step += 1
+        session.loss_sum, session.n_images = session.loss_sum + loss_sum, session.n_images + n_images
+        session.seconds += time.monotonic() - started
+        session.save_if_due()
+    mean_loss = session.loss_sum / max(1, session.n_images)
+    session.loss_sum, session.n_images = 0.0, 0
+    return mean_loss if session.arm.shows_diagnostics else math.nan
+
+
+def device() -> torch.device:
+    """Return the first GPU if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@torch.no_grad()
+def predict(model: nn.Module, images: np.ndarray, rows: np.ndarray, channels: int, batch_size: int = 256) -> np.ndarray:
+    """Return scores, the probabilities of each finding.
+
+    Args:
+        model: maps (batch, channels, height, width) to logits.
+        images: (n, height, width) uint8, may be memory-mapped.
+        rows: (m,) rows of `images`, in the order wanted.
+        channels: of the model's input.
+        batch_size: images at a time.
+
+    Returns:
+        (m, n_findings) float32 in [0, 1].
+    """
+    model.eval()
+    place = next(model.parameters()).device
+    parts = [torch.sigmoid(model(models.to_input(torch.from_numpy(images[rows[i:i + batch_size]]).to(place), channels)))
+             for i in range(0, len(rows), batch_size)]
+    return torch.cat(parts).cpu().numpy()
+
+
+def predictions_of(model: nn.Module, cohort: cohorts.Cohort, channels: int,
+                   splits: tuple[str, ...] = ("valid", "test")) -> pd.DataFrame:
+    """Return the table of predictions of some splits; training images are not predicted unless asked for.
+
+    Returns:
+        `runs.PREDICTION_COLUMNS`, a row an image and finding.
+    """
+    rows = np.flatnonzero(cohort.table["split"].isin(splits))
+    scores = predict(model, cohort.images, rows, channels)
+    images = cohort.table.iloc[rows]
+    parts = [images[["image_id", "patient_id", "split"]].assign(finding=finding, label=images[finding].astype(float),
+                                                               score=scores[:, column].astype(float))
+             for column, finding in enumerate(cohort.findings)]
+    return pd.concat(parts, ignore_index=True)
+
+
+def finish(model: nn.Module, cohort: cohorts.Cohort, channels: int, **record: object) -> pd.DataFrame:
+    """Predict `valid` and `test`, write weights, predictions and record of a run, and return the predictions.
+
+    Args:
+        model: trained.
+        cohort: whose images are predicted.
+        channels: of the model's input.
+        record: the fields of `runs.RECORD_KEYS`, without versions.
+    """
+    predictions = predictions_of(model, cohort, channels)
+    canonical = [cohort.canonical[finding] for finding in cohort.findings]
+    models.save_weights(model, runs.begin_run(record["run"]) / "weights.safetensors", canonical)
+    runs.finish_run(runs.new_record(cohort=cohort.name, data_hash=cohort.record["data_hash"], **record), predictions)
+    return predictions
+
+
+def predict_split(model: nn.Module, cohort: cohorts.Cohort, split: str, channels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return labels (n, n_findings; 1, 0 or NaN) and scores (n, n_findings) of one split of a cohort."""
+    rows = np.flatnonzero(cohort.table["split"] == split)
+    return cohort.table[cohort.findings].to_numpy(float)[rows], predict(model, cohort.images, rows, channels)
+
+
+def auroc_by_finding(predictions: dict[str, pd.DataFrame], split: str) -> pd.DataFrame:
+    """Return the AUROC of each finding (a row) in each run (a column), without intervals; NaN with one class."""
+    parts = {run: rows[rows["split"] == split].groupby("finding", sort=False).apply(
+        lambda part: metrics.auroc(part["label"].to_numpy(), part["score"].to_numpy())) for run, rows in predictions.items()}
+    return pd.DataFrame(parts).rename_axis("finding").reset_index()

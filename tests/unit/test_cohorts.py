@@ -1,0 +1,306 @@
+"""Cohorts: nothing is dropped silently, nothing half-written is taken for whole, equal input gives equal files."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+
+from helpers import checks, cohorts, duplicates, manifests, overview, parts, runs, schema, sources, synthetic
+
+
+@pytest.fixture(autouse=True)
+def results(tmp_path, monkeypatch) -> Path:
+    """A results folder of this test alone."""
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path / "results"))
+    return tmp_path / "results"
+
+
+def write_ward(folder: Path, n: int = 40, px: int = 24, **changes: object) -> Path:
+    """Write a data set that is not shipped: a table with ';', two images a patient, 16-bit PNGs in folders by year."""
+    rng = np.random.default_rng(7)
+    (folder / "films" / "2020").mkdir(parents=True)
+    table = pd.DataFrame({"film": [f"f{i:04d}" for i in range(n)], "year": 2020, "person": [f"p{i // 2:03d}" for i in range(n)],
+                          "sex": rng.choice(["w", "m"], n), "effusion": rng.integers(0, 5, n), "ward": rng.choice(["A", "B"], n)})
+    table.to_csv(folder / "films.csv", sep=";", index=False)
+    for film in table["film"]:
+        Image.fromarray(rng.integers(0, 4000, (px, px)).astype(np.uint16)).save(folder / "films" / "2020" / f"{film}.png")
+    manifest = {
+        "name": "ward", "title": "A ward", "modality": "chest radiograph", "access": "private", "licence": "none",
+        "citation": "none", "how_to_get": "Ask the ward.", "image_id": "{film}", "patient_id": "person",
+        "layout": {"kind": "table_and_images", "table": "films.csv", "separator": ";", "image_path": "films/{year}/{film}.png"},
+        "sex": {"column": "sex", "values": {"w": "female", "m": "male"}}, "further_columns": {"ward": "ward"},
+        "findings": {"effusion": {"canonical": "pleural_effusion", "column": "effusion", "grades": [0, 1, 2, 3, 4], "positive_grades": [3, 4]}},
+        "split": {"valid_share": 0.2, "test_share": 0.3}, "image": {"px": 16}, "min_share_present": 0.5} | changes
+    path = folder / "ward.yaml"
+    path.write_text(yaml.safe_dump(manifest), encoding="utf-8")
+    return path
+
+
+def contents(name: str = "ward") -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(runs.cohort_dir(name).iterdir())}
+
+
+def test_build_of_a_layout_that_is_not_shipped(tmp_path):
+    cohort = cohorts.build(write_ward(tmp_path), tmp_path, processes=1)
+    source = pd.read_csv(tmp_path / "films.csv", sep=";")
+    assert cohort.images.shape == (40, 16, 16) and cohort.images.dtype == np.uint8
+    assert cohort.table["effusion"].tolist() == (source["effusion"] >= 3).astype(float).tolist()
+    assert cohort.table.columns.tolist() == [*schema.COHORT_COLUMNS, "effusion", "ward"]
+    assert cohort.canonical == {"effusion": "pleural_effusion"} and cohort.findings == ["effusion"]
+    assert (cohort.table.groupby("patient_id")["split"].nunique() == 1).all()
+    again = cohorts.read("ward")
+    assert again.table.equals(cohort.table) and np.array_equal(again.images, cohort.images)
+    assert set(contents()) == {"images.npy", "table.parquet", "record.json", "exclusions.csv"}
+
+
+def test_missing_and_damaged_images_are_excluded_by_id_with_a_reason(tmp_path):
+    path = write_ward(tmp_path)
+    films = tmp_path / "films" / "2020"
+    (films / "f0001.png").unlink()
+    (films / "f0002.png").write_bytes((films / "f0002.png").read_bytes()[:300])
+    (films / "f0003.png").write_bytes(b"no image")
+    os.remove(films / "f0004.png")
+    os.mkfifo(films / "f0004.png")  # reading it would never end
+    cohort = cohorts.build(path, tmp_path, processes=1)
+    excluded = pd.read_csv(runs.cohort_dir("ward") / "exclusions.csv", index_col="image_id")
+    assert excluded["reason"].to_dict() == {"f0001": "image file absent", "f0002": "image cannot be decoded",
+                                            "f0003": "image cannot be decoded", "f0004": "image file absent"}
+    assert len(cohort.table) == len(cohort.images) == 36
+    assert overview.exclusions(cohort.record)["rows"].tolist() == [2, 2, 36, 40]
+
+
+def test_too_many_absent_images_are_refused(tmp_path):
+    path = write_ward(tmp_path, min_share_present=0.99)
+    (tmp_path / "films" / "2020" / "f0007.png").unlink()
+    with pytest.raises(checks.InputError, match="at least 99% of 40 image files of ward; got 39; absent are 'films/2020/f0007.png'"):
+        cohorts.build(path, tmp_path, processes=1)
+
+
+def test_a_file_that_differs_from_its_checksum_is_excluded(tmp_path):
+    path = write_ward(tmp_path, layout={"kind": "table_and_images", "table": "films.csv", "separator": ";",
+                                        "image_path": "films/{year}/{film}.png", "checksums": "sums.csv"})
+    pd.DataFrame({"path": ["films/2020/f0009.png"], "sha256": ["0" * 64]}).to_csv(tmp_path / "sums.csv", index=False)
+    cohort = cohorts.build(path, tmp_path, processes=1)
+    assert cohort.record["exclusions"] == {"image file differs from its checksum": 1}
+
+
+def test_paths_in_a_table_cannot_leave_the_data_root(tmp_path):
+    path = write_ward(tmp_path)
+    table = pd.read_csv(tmp_path / "films.csv", sep=";")
+    table.astype({"film": object}).replace({"film": {"f0005": "../../../secret"}}).to_csv(tmp_path / "films.csv", sep=";", index=False)
+    with pytest.raises(checks.InputError, match="paths under the data root; got 'films/2020/../../../secret.png'"):
+        cohorts.build(path, tmp_path, processes=1)
+
+
+def test_build_is_equal_for_one_and_two_processes_and_for_interrupted_builds(tmp_path, monkeypatch):
+    path = write_ward(tmp_path, n=24)
+    monkeypatch.setattr(parts, "IMAGES_PER_PART", 6)
+    cohorts.build(path, tmp_path, processes=1)
+    whole = contents()
+    (runs.cohort_dir("ward") / "record.json").unlink()
+    cohorts.build(path, tmp_path, processes=2)
+    assert contents() == whole
+
+    (runs.cohort_dir("ward") / "record.json").unlink()
+    make, made = parts.make, []
+
+    def killed_at_the_third(folder, task):
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        made.append(task.number)
+        make(folder, task)
+
+    monkeypatch.setattr(parts, "make", killed_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        cohorts.build(path, tmp_path, processes=1)
+    with pytest.raises(checks.InputError, match="Run notebook 01"):
+        cohorts.read("ward")
+    monkeypatch.setattr(parts, "make", lambda folder, task: (made.append(task.number), make(folder, task)))
+    cohorts.build(path, tmp_path, processes=1)
+    assert made == [0, 1, 2, 3] and contents() == whole
+
+
+def test_build_does_nothing_when_whole_and_notices_a_flipped_byte_or_a_new_file(tmp_path, monkeypatch):
+    path = write_ward(tmp_path)
+    (tmp_path / "films" / "2020" / "f0001.png").rename(tmp_path / "kept.png")
+    cohorts.build(path, tmp_path, processes=1)
+    whole = contents()
+    calls = []
+    monkeypatch.setattr(cohorts, "_make", lambda *arguments: calls.append(1) or pytest.fail("made again"))
+    os.utime(tmp_path / "films.csv")  # touching is no change
+    cohorts.build(path, tmp_path, processes=1)
+    monkeypatch.undo()
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path / "results"))
+    images = runs.cohort_dir("ward") / "images.npy"
+    images.write_bytes(whole["images.npy"][:-1] + bytes([whole["images.npy"][-1] ^ 1]))
+    cohorts.build(path, tmp_path, processes=1)
+    assert contents() == whole and not calls
+    (tmp_path / "kept.png").rename(tmp_path / "films" / "2020" / "f0001.png")
+    assert len(cohorts.build(path, tmp_path, processes=1).table) == 40
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
+def test_a_killed_build_goes_on_and_leaves_no_worker(tmp_path):
+    code = "from helpers import cohorts\nif __name__ == '__main__':\n    cohorts.build('synthetic_cxr_public', processes=2)\n"
+    (tmp_path / "build.py").write_text(code, encoding="utf-8")
+    process = subprocess.Popen([sys.executable, str(tmp_path / "build.py")], stdout=subprocess.DEVNULL, start_new_session=True)
+    folder = runs.cohort_dir("synthetic_cxr_public")
+    deadline = time.monotonic() + 60
+    while not list(folder.glob(".parts-*/*.parquet")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    with pytest.raises(checks.InputError, match="Run notebook 01"):
+        cohorts.read("synthetic_cxr_public")
+    assert list(folder.glob(".parts-*/*.parquet"))
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(process.pid, 0)  # asks whether anybody is left in the group
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    pytest.fail("workers outlive the killed build")
+
+
+def test_embedded_cohorts_are_the_generators_blocks_in_order():
+    cohort = cohorts.build("synthetic_cxr_private", n_patients=120, n_test_patients=30, image_px=32, generator_seed=5, processes=1)
+    images, table = synthetic.draw_block("private", "train", 1, 5, image_px=32, n_patients=20)
+    train = cohort.table["split"] == "train"
+    block = cohort.table[train & cohort.table["image_id"].isin(table["image_id"])]
+    assert block["image_id"].tolist() == table["image_id"].tolist()
+    assert np.array_equal(cohort.images[block.index], images)
+    assert np.array_equal(block[list(synthetic.FINDINGS)], table[list(synthetic.FINDINGS)] >= 1)
+    patients = cohort.table.groupby("split")["patient_id"].nunique().to_dict()
+    assert patients == {"train": 120, "valid": 30, "test": 30} and cohort.table["n_comorbidities"].dtype == "Int64"
+
+
+def test_public_site_labels_are_those_of_either_side():
+    cohort = cohorts.build("synthetic_cxr_public", n_patients=40, n_test_patients=20, image_px=32, processes=1)
+    _, table = synthetic.draw_block("public", "train", 0, 0, image_px=32, n_patients=40)
+    either = (table["atelectasis_right"] >= 1) | (table["atelectasis_left"] >= 1)
+    assert cohort.table.loc[cohort.table["split"] == "train", "atelectasis"].astype(bool).tolist() == either.tolist()
+    assert "atelectasis_right" not in cohort.table and set(cohort.table["split"]) == {"train", "valid"}
+
+
+def test_memory_does_not_grow_with_the_images(tmp_path, monkeypatch):
+    monkeypatch.setattr(parts, "IMAGES_PER_PART", 32)
+
+    def peak(n: int) -> int:
+        folder = tmp_path / str(n)
+        folder.mkdir()
+        path = write_ward(folder, n=n, image={"px": 128})
+        tracemalloc.start()
+        try:
+            cohorts.build(path, folder, processes=1)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(20)  # imports
+    growth, images = peak(256) - peak(64), 192 * 128 * 128
+    assert growth < 0.2 * images  # the table's rows alone
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (dict(n_patients=5), "no number of patients for ward, whose images are real"),
+    (dict(image_px=5000), "IMAGE_PX"), (dict(equalise="maybe"), "EQUALISE"), (dict(data_root=None), "no data root"),
+])
+def test_build_refuses_wrong_arguments(tmp_path, arguments, words):
+    path = write_ward(tmp_path)
+    with pytest.raises(checks.InputError, match=words):
+        cohorts.build(path, **({"data_root": tmp_path} | arguments))
+
+
+def test_build_refuses_a_data_root_or_another_generator_for_an_embedded_cohort(tmp_path):
+    with pytest.raises(checks.InputError, match="no data root for synthetic_cxr_private, which is drawn"):
+        cohorts.build("synthetic_cxr_private", tmp_path)
+    text = (manifests.manifests_dir() / "synthetic_cxr_private.yaml").read_text(encoding="utf-8")
+    path = tmp_path / "synthetic_cxr_private.yaml"
+    path.write_text(text.replace(f"generator_version: {synthetic.GENERATOR_VERSION}", "generator_version: 99"), encoding="utf-8")
+    with pytest.raises(checks.InputError, match="generator_version .*; got 99"):
+        cohorts.build(path)
+
+
+def test_read_names_the_notebook_that_makes_a_cohort():
+    for read in (cohorts.read, cohorts.read_table):
+        with pytest.raises(checks.InputError, match="nothing there. Run notebook 01"):
+            read("synthetic_cxr_private")
+
+
+def test_cohorts_need_no_torch():
+    code = "import sys; from helpers import cohorts, overview; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+# ---- identical images
+
+def settle(rows: list[tuple[str, str, str, str | None]], **split: object) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+    """Settle rows of (image_id, patient_id, sha256, given split)."""
+    table = pd.DataFrame(rows, columns=["image_id", "patient_id", "sha256", "split"]).assign(row=range(len(rows)))
+    manifest = manifests.read("covid_chestxray").model_copy(update={"split": schema.SplitRule.model_validate(split)})
+    facts = pd.DataFrame({"row": table["row"], "sha256": table["sha256"], "reason": None, "part": 0, "at": table["row"]})
+    if not manifest.split.is_given:
+        table = table.drop(columns="split")
+    nothing = pd.DataFrame(columns=sources.EXCLUDED_COLUMNS)
+    return duplicates.settle(manifest, sources.Source(table.drop(columns="sha256"), nothing, []), facts)
+
+
+def test_patients_with_an_identical_image_are_one_patient_also_through_a_third():
+    rows, excluded, notes = settle([("a", "3", "x", None), ("b", "2", "x", None), ("c", "2", "y", None), ("d", "1", "y", None),
+                                    ("e", "9", "z", None)], test_share=0.3)
+    assert rows[["image_id", "patient_id"]].values.tolist() == [["a", "1"], ["c", "1"], ["e", "9"]]
+    assert set(excluded["reason"]) == {"identical image of the same patient"} and excluded["image_id"].tolist() == ["b", "d"]
+    assert notes == ["Patients 1, 2, 3 have an identical image and count as one patient, 1."]
+
+
+def test_identical_images_with_a_given_split():
+    given = dict(column="part", values={"train": "train"})
+    rows, excluded, notes = settle([
+        ("a", "1", "x", "train"), ("b", "1", "x", "train"),  # one patient: the second goes
+        ("c", "2", "x", "train"),  # another patient of train: both stay, and are listed
+        ("d", "3", "x", "test"), ("e", "4", "w", "valid"), ("f", "5", "w", "test")], **given)  # the later split goes
+    assert rows["image_id"].tolist() == ["a", "c", "e"] and rows["patient_id"].tolist() == ["1", "2", "4"]
+    assert excluded[["image_id", "reason"]].values.tolist() == [
+        ["b", "identical image of the same patient"], ["d", "identical image in an earlier split"],
+        ["f", "identical image in an earlier split"]]
+    assert len(notes) == 1 and "'a', 'c'" in notes[0]
+
+
+def test_repeated_image_ids_are_refused():
+    with pytest.raises(checks.InputError, match="one image an image_id .* got 1 repeated, e.g. 'a'"):
+        settle([("a", "1", "x", None), ("a", "2", "y", None)], test_share=0.3)
+
+
+# ---- overview
+
+def test_prevalence_on_four_images_worked_by_hand():
+    table = pd.DataFrame({"patient_id": ["1", "2", "3", "4"], "sex": ["female"] * 4, "effusion": [1.0, 0.0, 0.0, 1.0]})
+    row = overview.prevalence_by_group(table, ["effusion"], "sex").iloc[0]
+    # One image a patient: Wilson, n = 4, p = 1/2: (1/2 + 3.8416/8) / (1 + 3.8416/4) = 0.5,
+    # half = sqrt(3.8416 (1/16 + 3.8416/64)) / 1.9604 = 0.3500
+    assert (row["prevalence"], row["n_patients"]) == (0.5, 4)
+    assert row["low"] == pytest.approx(0.1500, abs=2e-4) and row["high"] == pytest.approx(0.8500, abs=2e-4)
+
+
+def test_prevalence_interval_counts_patients_and_misses_no_group():
+    single = pd.DataFrame({"patient_id": [str(i) for i in range(50)], "sex": "male", "effusion": [float(i % 5 == 0) for i in range(50)]})
+    fourfold = pd.concat([single] * 4, ignore_index=True)  # four equal images a patient tell no more than one
+    columns = ["prevalence", "low", "high", "n_patients"]
+    one, four = (overview.prevalence_by_group(table, ["effusion"], "sex")[columns].iloc[0] for table in (single, fourfold))
+    np.testing.assert_allclose(one.astype(float), four.astype(float))
+    with_unknown = overview.prevalence_by_group(single.assign(sex=["unknown"] + ["female"] * 49), ["effusion"], "sex")
+    assert with_unknown["group"].tolist() == ["female", "unknown"] and with_unknown["low"].ge(0).all()
+
+
+def test_examples_are_of_the_training_split_and_one_for_each_finding():
+    table = pd.DataFrame({"split": ["test", "train", "train", "train"], "a": [1, 1, 0, 1], "b": [0, 1, 0, 0]})
+    assert overview.examples(table, ["a", "b"])["shows"].to_dict() == {2: "none of the findings", 3: "a", 1: "b"}
