@@ -18,6 +18,8 @@ from pathlib import Path
 from helpers import files, studies
 
 CELL_SECONDS = 7 * 24 * 3600  # a cell that trains may take days, but none may wait for ever
+# glibc would give large blocks back to the system after each training step, and take them again in the next.
+KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**36), "MALLOC_TOP_PAD_": str(2**28)}
 # The page of a notebook without the scripts that its usual template loads from the network.
 OFFLINE_PAGE = """{%- extends 'lab/index.html.j2' -%}
 {%- block html_head_js -%}{%- endblock -%}{%- block jupyter_widgets -%}{%- endblock -%}
@@ -79,7 +81,7 @@ def execute(source: Path, parameters: dict) -> tuple[dict, str | None]:
 
     with short_temporary_folder() as folder, open(os.devnull, "w") as nowhere:
         # The kernel of this very Python, unmoved by the user's other environments, settings and matplotlib back end.
-        os.environ |= {"JUPYTER_PREFER_ENV_PATH": "1", "JUPYTER_RUNTIME_DIR": folder, "IPYTHONDIR": folder}
+        os.environ |= {"JUPYTER_PREFER_ENV_PATH": "1", "JUPYTER_RUNTIME_DIR": folder, "IPYTHONDIR": folder} | KEEP_MEMORY
         for name in ("JUPYTER_PATH", "MPLBACKEND"):
             os.environ.pop(name, None)
         # Over TCP each kernel warns of missing encryption; sockets on disk belong to the user alone. Without a place of

@@ -76,8 +76,9 @@ def read_table(name: str | Path) -> tuple[pd.DataFrame, dict]:
     return table, record
 
 
-def build(name: str | Path | schema.Manifest, data_root: str | Path | None = None, *, image_px: int = 0, equalise: str = "as_manifest",
-          n_patients: int = 0, n_test_patients: int = 0, generator_seed: int = 0, processes: int | None = None) -> Cohort:
+def build(name: str | Path | schema.Manifest, data_root: str | Path | None = None, *, image_px: int = 0,
+          equalise: str = "as_manifest", n_patients: int = 0, n_test_patients: int = 0, generator_seed: int = 0,
+          processes: int | None = None) -> Cohort:
     """Build a cohort, unless the same one is there and whole, and return it.
 
     Needs about twice the cohort's size on disk while it runs. In a script, call it under `if __name__ == "__main__":`,
@@ -89,7 +90,7 @@ def build(name: str | Path | schema.Manifest, data_root: str | Path | None = Non
         image_px: height and width; 0 = as in the manifest.
         equalise: "yes", "no" or "as_manifest": histogram equalisation.
         n_patients: training patients; 0 = as in the manifest. Embedded cohorts only, as the next.
-        n_test_patients: patients of `valid` and of `test`, each (a split that the manifest leaves empty stays so).
+        n_test_patients: patients of `valid` and of `test`, each; a split that the manifest leaves empty stays so.
         generator_seed: added to the manifest's seed; without effect on real data.
         processes: workers; None = OMP_NUM_THREADS or all cores; 1 = none but this one.
 
@@ -128,10 +129,12 @@ def _options(manifest: schema.Manifest, image_px: int, equalise: str, n_patients
                "equalise": manifest.image.equalise if equalise == "as_manifest" else equalise == "yes"}
     if manifest.layout.kind == "synthetic":
         wanted = {"train": n_patients, "valid": n_test_patients, "test": n_test_patients}
-        options["patients"] = {split: count and (wanted[split] or count) for split, count in manifest.layout.patients.items()}
+        options["patients"] = {split: count and (wanted[split] or count)
+                               for split, count in manifest.layout.patients.items()}
         options["generator_seed"] = manifest.layout.generator_seed + generator_seed
     elif n_patients or n_test_patients:
-        checks.refuse(f"no number of patients for {manifest.name}, whose images are real", [n_patients, n_test_patients],
+        checks.refuse(f"no number of patients for {manifest.name}, whose images are real",
+                      [n_patients, n_test_patients],
                       "Leave N_PATIENTS, N_TEST_PATIENTS and N_PUBLIC_PATIENTS at 0 for real data.")
     return options
 
@@ -141,7 +144,8 @@ def _fingerprint(manifest: schema.Manifest, options: dict, source: sources.Sourc
     rows = "" if source is None else source.rows.to_csv() + source.excluded.to_csv()
     modules = [*_DECIDES_CONTENT, *(["synthetic", "phantoms"] if source is None else [])]
     code = [files.file_hash(Path(__file__).with_name(f"{module}.py")) for module in modules]
-    return files.fingerprint({"manifest": manifests.manifest_hash(manifest), "options": options, "rows": rows, "code": code})
+    return files.fingerprint({"manifest": manifests.manifest_hash(manifest), "options": options, "rows": rows,
+                              "code": code})
 
 
 def _is_whole(folder: Path, fingerprint: str) -> bool:

@@ -6,7 +6,8 @@ Refuses: two kept images with one id, and a cohort without an image.
 | identical images | split by hash | given split |
 |---|---|---|
 | of one patient | all but the first are left out | the same |
-| of two patients | the two are one patient (then as above) | same split: both stay and are listed; else the later of train, valid, test goes |
+| of two patients, same split | the two are one patient, then as above | both stay and are listed |
+| of two patients, two splits | the two are one patient, then as above | the later of train, valid, test goes |
 
 Nothing is left out of a training split because of *another* patient's data, so that the promise to a patient holds.
 """
@@ -17,7 +18,8 @@ import pandas as pd
 from helpers import checks, rules, schema, sources
 
 
-def settle(manifest: schema.Manifest, source: sources.Source, facts: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+def settle(manifest: schema.Manifest, source: sources.Source,
+           facts: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     """Decide what becomes of every row.
 
     Args:
@@ -49,10 +51,12 @@ def settle(manifest: schema.Manifest, source: sources.Source, facts: pd.DataFram
         notes += _shared_images(rows)
     twice = rows.loc[rows["image_id"].duplicated(), "image_id"].tolist()
     if twice:
-        checks.refuse(f"one image an image_id in {manifest.name}", f"{len(twice)} repeated, e.g. {checks.examples(twice)}",
+        checks.refuse(f"one image an image_id in {manifest.name}",
+                      f"{len(twice)} repeated, e.g. {checks.examples(twice)}",
                       "Give `image_id` in the manifest as a template that tells them apart.")
     if rows.empty:
-        checks.refuse(f"at least one usable image in {manifest.name}", "none", "See the reasons in `keep` and the files.")
+        checks.refuse(f"at least one usable image in {manifest.name}", "none",
+                      "Correct `keep` in the manifest, or look at the files.")
     left_out = pd.concat([part[sources.EXCLUDED_COLUMNS] for part in excluded]).sort_values("row", ignore_index=True)
     return rows.sort_values("row"), left_out, notes
 
@@ -92,5 +96,5 @@ def _shared_images(rows: pd.DataFrame) -> list[str]:
     shared = rows[rows.duplicated("sha256", keep=False)]
     if shared.empty:
         return []
-    return [f"{len(shared)} images of {shared['patient_id'].nunique()} patients are identical to another patient's in the same "
-            f"split and were kept: {checks.examples(shared['image_id'].tolist(), 10)}."]
+    return [f"{len(shared)} images of {shared['patient_id'].nunique()} patients are identical to another patient's in "
+            f"the same split and were kept: {checks.examples(shared['image_id'].tolist(), 10)}."]

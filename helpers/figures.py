@@ -8,6 +8,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 
 STYLE = Path(__file__).with_name("house.mplstyle")
 _MARKERS = "osD^vPX*"
@@ -16,7 +17,7 @@ _MARKERS = "osD^vPX*"
 def arm_colors(arms: list[str]) -> dict[str, object]:
     """Return a colour an arm: grey without private data, black without privacy, else from light to dark with epsilon."""
     private = [arm for arm in arms if arm.startswith("epsilon")]
-    shades = plt.get_cmap("viridis_r")(np.linspace(0.25, 0.85, max(1, len(private))))
+    shades = sns.color_palette("viridis_r", len(private) + 1)[1:]  # the lightest is too faint on white
     return {"zero-shot": "0.55", "no privacy": "black"} | dict(zip(private, shades))
 
 
@@ -66,6 +67,30 @@ def plot_privacy_utility(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt
     handles, labels = ax.get_legend_handles_labels()
     unique = dict(zip(labels, handles))
     ax.legend(unique.values(), unique.keys(), loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
+    return ax
+
+
+def plot_by_finding(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt.Axes:
+    """Draw a heat map of AUROC, findings by runs; each cell holds its value and 95 % interval.
+
+    Args:
+        table: columns finding, arm_label, estimate, low, high (NaN: not estimable).
+        ax: where to draw; a new figure when None.
+    """
+    def cells(column: str) -> pd.DataFrame:
+        return table.set_index(["finding", "arm_label"])[column].unstack(sort=False)
+
+    def text(value: float, low: float, high: float) -> str:
+        return "not estimable" if np.isnan(value) else f"{value:.3f}\n[{low:.3f}, {high:.3f}]"
+
+    values = cells("estimate")
+    notes = [[text(*item) for item in zip(*row)] for row in zip(values.to_numpy(), cells("low").to_numpy(),
+                                                                cells("high").to_numpy())]
+    ax = ax or plt.figure(figsize=(1.35 * values.shape[1] + 3, 0.5 * len(values) + 1)).add_subplot()
+    sns.heatmap(values.astype(float).rename(index=lambda name: name.replace("_", " ")), annot=np.array(notes), fmt="",
+                cmap="cividis", linewidths=0.5, annot_kws={"fontsize": 8}, ax=ax,
+                cbar_kws={"label": "AUROC (95 % patient bootstrap)"})
+    ax.set(xlabel="", ylabel="")
     return ax
 
 

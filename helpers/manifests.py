@@ -54,7 +54,7 @@ def read(name_or_path: str | Path) -> Manifest:
     try:
         manifest = Manifest.model_validate(content)
     except ValidationError as error:
-        problems = [f"{'.'.join(map(str, e['loc'])) or 'the whole'}: {e['msg']}" for e in error.errors(include_input=False)]
+        problems = [f"{'.'.join(map(str, one['loc'])) or 'the whole'}: {one['msg']}" for one in error.errors()]
         checks.refuse(f"valid fields in {path.name}", "; ".join(problems[:3]), "Correct the manifest.")
     if manifest.name != path.stem:
         checks.refuse(f"name: {path.stem} in {path.name}", f"name: {manifest.name}", "Rename the file or the field.")
@@ -103,7 +103,8 @@ def locate(manifest: Manifest, data_root: str | Path | None) -> Path:
         InputError: no root, root absent, empty or unreadable, or a file absent; says how to get the data.
     """
     wanted = f"{', '.join(expected_files(manifest))} under the data root of {manifest.name}"
-    do = f"Pass DATA_ROOTS = {{{manifest.name!r}: <folder>}} or --data-root. How to get it: {' '.join(manifest.how_to_get.split())}"
+    do = (f"Pass DATA_ROOTS = {{{manifest.name!r}: <folder>}} or --data-root. "
+          f"How to get it: {' '.join(manifest.how_to_get.split())}")
     if not data_root:
         checks.refuse(wanted, "no data root", do)
     root = Path(data_root).expanduser()

@@ -5,6 +5,7 @@ Out: one number a row. Refuses: thresholds from a single class. A metric without
 """
 
 import numpy as np
+import pandas as pd
 
 from helpers import checks
 
@@ -118,3 +119,11 @@ def patient_weights(patients: np.ndarray, n_bootstrap: int, stream: np.random.Ge
     names, codes = np.unique(patients, return_inverse=True)
     draws = stream.multinomial(len(names), np.full(len(names), 1 / len(names)), size=n_bootstrap)
     return np.vstack([np.ones(len(codes)), draws[:, codes]]).astype(np.float32)
+
+
+def auroc_by_finding(predictions: dict[str, pd.DataFrame], split: str) -> pd.DataFrame:
+    """Return the AUROC of each finding (a row) in each run (a column), without intervals; NaN with one class."""
+    parts = {run: rows[rows["split"] == split].groupby("finding", sort=False).apply(
+        lambda part: auroc(part["label"].to_numpy(), part["score"].to_numpy()))
+        for run, rows in predictions.items()}
+    return pd.DataFrame(parts).rename_axis("finding").reset_index()

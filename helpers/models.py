@@ -155,13 +155,13 @@ def start_from(model: ResNet9, weights: dict[str, torch.Tensor], known: list[str
         InputError: the weights do not fit the network.
     """
     head = {f"head.{part}": torch.zeros_like(value) for part, value in model.head.state_dict().items()}
-    for row, name in enumerate(canonical):
-        if name in known:
-            for part in head:
-                head[part][row] = weights[part][known.index(name)]
     try:
+        for row, name in enumerate(canonical):
+            if name in known:
+                for part in head:
+                    head[part][row] = weights[part][known.index(name)]
         model.load_state_dict(weights | head)
-    except RuntimeError:
+    except (RuntimeError, KeyError, IndexError):
         checks.refuse("public weights that fit this network", "other names or shapes",
                       "Use the WIDTH and CHANNELS with which they were trained.")
     return sorted(set(canonical) - set(known))

@@ -8,6 +8,9 @@ import pandas as pd
 
 from helpers import groups, schema
 
+MIN_PATIENTS_TO_LEARN = 1000
+SHOWN_ACCESS = ("embedded", "open")  # whose single images and patients a notebook may show
+
 
 def by_split(table: pd.DataFrame) -> pd.DataFrame:
     """Return one row a split: images, patients, images_per_patient, female_percent (of patients whose sex is known),
@@ -31,6 +34,19 @@ def by_split(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(results).T.astype({column: int for column in ("images", "patients", "sex_unknown", "age_unknown")})
 
 
+def size_verdict(table: pd.DataFrame) -> str:
+    """Return a sentence on whether there are enough training patients to learn from in private.
+
+    With fewer than MIN_PATIENTS_TO_LEARN the noise that hides a patient is as large as what they teach, and delta,
+    which must lie far below 1 / patients, leaves hardly a choice.
+    """
+    n_patients = table.loc[table["split"] == "train", "patient_id"].nunique()
+    if n_patients < MIN_PATIENTS_TO_LEARN:
+        return (f"Its {n_patients:,} training patients are far too few to learn from in private: what follows shows that "
+                "the software works, and no AUROC from it is a result.")
+    return f"Its {n_patients:,} training patients are enough to try; what privacy costs at this size is the study's question."
+
+
 def exclusions(record: dict) -> pd.DataFrame:
     """Return what became of the source's rows: one row a reason, then the images kept and the sum of all.
 
@@ -42,6 +58,19 @@ def exclusions(record: dict) -> pd.DataFrame:
     counts = [*sorted(record["exclusions"].items(), key=lambda item: -item[1]), ("kept", record["n_images"])]
     counts.append(("rows of the source", sum(count for _, count in counts)))
     return pd.DataFrame(counts, columns=["what became of it", "rows"])
+
+
+def notes(record: dict) -> str:
+    """Return what was noticed while building a cohort, as Markdown; notes name patients, so only of open data.
+
+    Args:
+        record: a cohort's record.
+    """
+    if not record["notes"]:
+        return f"- {record['cohort']}: nothing else was noticed."
+    if record["access"] not in SHOWN_ACCESS:
+        return f"- {record['cohort']}: {len(record['notes'])} notes in its `record.json`, not shown as they name patients."
+    return "\n".join(f"- {record['cohort']}: {note}" for note in record["notes"])
 
 
 def prevalence_by_group(table: pd.DataFrame, findings: list[str], attribute: str) -> pd.DataFrame:
@@ -62,8 +91,8 @@ def prevalence_by_group(table: pd.DataFrame, findings: list[str], attribute: str
     grouped, results = groups.add_groups(table, [attribute]), []
     for finding in findings:
         known = grouped[grouped[finding].notna()]
-        names = sorted(known[f"group_{attribute}"].unique(), key=lambda name: (name == groups.UNKNOWN, name[0] == ">", name))
-        for name in names:
+        names = known[f"group_{attribute}"].unique()
+        for name in sorted(names, key=lambda name: (name == groups.UNKNOWN, name.startswith(">"), name)):
             rows = known[known[f"group_{attribute}"] == name]
             low, high = _wilson_interval(rows[finding], rows["patient_id"])
             results.append({"finding": finding, "group": name, "n_patients": rows["patient_id"].nunique(),

@@ -45,7 +45,8 @@ def generator_tasks(manifest: schema.Manifest, options: dict, data_root: object)
     """
     layout = manifest.layout
     if data_root:
-        checks.refuse(f"no data root for {manifest.name}, which is drawn, not read", repr(str(data_root)), "Leave it out.")
+        checks.refuse(f"no data root for {manifest.name}, which is drawn, not read", repr(str(data_root)),
+                      "Leave it out.")
     if layout.generator_version != synthetic.GENERATOR_VERSION:
         checks.refuse(f"generator_version {synthetic.GENERATOR_VERSION} in the manifest {manifest.name}",
                       layout.generator_version, "Use the release of the package that this manifest belongs to.")

@@ -2,15 +2,20 @@
 
 In: the summary table of notebook 04, a figure, links. Out: text and HTML. Refuses: a table without the columns of
 `SUMMARY_COLUMNS`.
+
+`python -m helpers.report RESULTS NAME` keeps a results folder's summary and curve as `expected/NAME.*`, and renews the
+table in README from `expected/demo.csv`, so that no number there is typed.
 """
 
 import base64
 import html
+import shutil
+import sys
 from pathlib import Path
 
 import pandas as pd
 
-from helpers import checks
+from helpers import checks, files, runs
 
 SUMMARY_COLUMNS = ["run", "arm", "epsilon", "unit", "macro_auroc", "low", "high", "sex_contrast", "sex_low", "sex_high",
                    "age_contrast", "age_low", "age_high"]
@@ -72,3 +77,36 @@ the numbers are those of the table above.">
 </ul>
 </body></html>
 """
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """Return a table from `summary` in Markdown."""
+    lines = [list(table.columns), ["---"] * table.shape[1], *table.astype(str).values.tolist()]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def renew_readme(readme: str, table: pd.DataFrame) -> str:
+    """Return README's text with the table between its two `demo table` marks renewed.
+
+    Raises:
+        InputError: a mark is absent.
+    """
+    begin, end = "<!-- demo table -->", "<!-- /demo table -->"
+    if begin not in readme or end not in readme:
+        checks.refuse(f"the marks {begin} and {end} in README.md", "one of them absent", "Put them around the table.")
+    before, rest = readme.split(begin, 1)
+    return f"{before}{begin}\n{markdown(summary(table))}\n{end}{rest.split(end, 1)[1]}"
+
+
+def keep_as_expected(results: Path, name: str) -> None:
+    """Keep the summary and the curve of a results folder as `expected/<name>.*`, and renew README from the demo's."""
+    folder = runs.repository_root() / "expected"
+    source = checks.file_exists(results / "tables" / "04_summary.csv", "Run the study first.")
+    files.write_table(folder / f"{name}.csv", pd.read_csv(source).drop(columns="seconds").round(6))
+    shutil.copyfile(results / "figures" / "04_privacy_utility.png", folder / f"{name}.png")
+    readme = runs.repository_root() / "README.md"
+    files.write_text(readme, renew_readme(readme.read_text(encoding="utf-8"), pd.read_csv(folder / "demo.csv")))
+
+
+if __name__ == "__main__":
+    keep_as_expected(Path(sys.argv[1]), sys.argv[2])

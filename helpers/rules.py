@@ -35,7 +35,8 @@ def _refuse_values(text: pd.Series, is_odd: pd.Series, where: str, wanted: str, 
     """Raise `InputError` naming table, column and value if any value is odd."""
     if is_odd.any():
         odd = text[is_odd].drop_duplicates().tolist()
-        checks.refuse(f"column {text.name!r} of {where} to hold {wanted}", f"{checks.examples(odd)} in {int(is_odd.sum())} rows",
+        checks.refuse(f"column {text.name!r} of {where} to hold {wanted}",
+                      f"{checks.examples(odd)} in {int(is_odd.sum())} rows",
                       f"Correct the table, or `{field}` in the manifest.")
 
 
@@ -171,11 +172,15 @@ def refuse_patient_in_two_splits(rows: pd.DataFrame, where: str) -> None:
 
 def describe(manifest: schema.Manifest) -> pd.DataFrame:
     """Return the label rules in words: one row a finding; finding, canonical, source, positive_if, alternative, blank."""
+    def grades(values: list[int]) -> str:
+        return f"grade {', '.join(map(str, values))}" if values else "-"
+
     def words(rule: schema.Finding) -> str:
-        listed = [value for value, meaning in rule.values.items() if meaning == "positive"]
-        return (f"grade {', '.join(map(str, rule.positive_grades))} of {', '.join(map(str, rule.grades))}" if rule.grades
-                else f"lists {' or '.join(rule.contains)}" if rule.contains else f"is {' or '.join(listed)}")
+        positive = [value for value, meaning in rule.values.items() if meaning == "positive"]
+        return (f"{grades(rule.positive_grades)} of {rule.grades[0]} to {rule.grades[-1]}" if rule.grades
+                else f"lists {' or '.join(rule.contains)}" if rule.contains else f"is {' or '.join(positive)}")
+
     return pd.DataFrame([
         {"finding": finding, "canonical": rule.canonical, "source": " or ".join(rule.columns), "positive_if": words(rule),
-         "alternative": f"grade {', '.join(map(str, rule.alternative_positive_grades))}" if rule.alternative_positive_grades else "-",
-         "blank": rule.blank_means} for finding, rule in manifest.findings.items()])
+         "alternative": grades(rule.alternative_positive_grades), "blank": rule.blank_means}
+        for finding, rule in manifest.findings.items()])

@@ -75,12 +75,28 @@ def sources_hash(notebook: Path) -> str:
     return hashlib.sha256(json.dumps(code_cells(notebook)).encode()).hexdigest()
 
 
+def helpers_used(notebook: Path) -> set[str]:
+    """Return the names of the helper modules that a notebook imports.
+
+    Raises:
+        InputError: a code cell is not Python.
+    """
+    modules = set()
+    for number, source in enumerate(code_cells(notebook), 1):
+        try:
+            modules |= files.helpers_imported(source)
+        except SyntaxError as error:
+            checks.refuse(f"Python in code cell {number} of {notebook.name}", error, "Correct the cell.")
+    return modules
+
+
 def default_parameters(notebook: Path) -> dict[str, Any]:
     """Return the names and defaults of a notebook's parameters cell.
 
     Raises:
         InputError: not exactly one such cell, or something other than literals in it.
     """
+    helpers_used(notebook)  # refuses what is not Python before the first kernel starts
     cells = code_cells(notebook, "parameters")
     if len(cells) != 1:
         checks.refuse(f"one cell tagged `parameters` in {notebook.name}", len(cells), "Tag the cell of its parameters.")
@@ -289,6 +305,5 @@ def step_key(step: Step, contents: dict[str, str | None]) -> str:
         step: the step.
         contents: the hash of each of its inputs; None where one is missing.
     """
-    code = code_cells(step.notebook)
-    modules = set().union(*(files.helpers_imported(source) for source in code))
-    return files.fingerprint({"code": code, "parameters": step.parameters, "inputs": contents}, modules)
+    content = {"code": code_cells(step.notebook), "parameters": step.parameters, "inputs": contents}
+    return files.fingerprint(content, helpers_used(step.notebook))

@@ -52,6 +52,11 @@ class Session:
         """Return the number of finished epochs."""
         return self.step // self.arm.steps_per_epoch
 
+    def end_epoch(self, **shown: float) -> None:
+        """Keep what is shown of the epoch just finished, and write both with the checkpoint."""
+        self.history.append({"epoch": self.epoch, **shown})
+        self.save()
+
     def save(self) -> None:
         """Write the checkpoint, whole or not at all."""
         with files.atomic_path(self.checkpoint) as part:
@@ -217,30 +222,31 @@ def predictions_of(model: nn.Module, cohort: cohorts.Cohort, channels: int,
     return pd.concat(parts, ignore_index=True)
 
 
-def finish(model: nn.Module, cohort: cohorts.Cohort, channels: int, **record: object) -> pd.DataFrame:
+def finish(model: nn.Module, cohort: cohorts.Cohort, channels: int, *, run: str, arm: str, seed: int, parameters: dict,
+           seconds: float, fingerprint: str, ledger: dict | None = None) -> pd.DataFrame:
     """Predict `valid` and `test`, write weights, predictions and record of a run, and return the predictions.
 
     Args:
         model: trained.
         cohort: whose images are predicted.
         channels: of the model's input.
-        record: the fields of `runs.RECORD_KEYS`, without versions.
+        run, arm, seed, parameters, seconds, fingerprint: for the record; see `runs.new_record`.
+        ledger: the privacy ledger of a private run.
     """
     predictions = predictions_of(model, cohort, channels)
     canonical = [cohort.canonical[finding] for finding in cohort.findings]
-    models.save_weights(model, runs.begin_run(record["run"]) / "weights.safetensors", canonical)
-    runs.finish_run(runs.new_record(cohort=cohort.name, data_hash=cohort.record["data_hash"], **record), predictions)
+    models.save_weights(model, runs.begin_run(run) / "weights.safetensors", canonical)
+    promise = {"epsilon_target": ledger["epsilon_target"], "epsilon_spent": ledger["epsilon_spent"]["PLD"],
+               "delta": ledger["delta"], "unit": ledger["unit"]} if ledger else dict.fromkeys(
+                   ("epsilon_target", "epsilon_spent", "delta", "unit"))
+    runs.finish_run(runs.new_record(run=run, cohort=cohort.name, arm=arm, **promise, seed=seed, recipe="default",
+                                    parameters=parameters, seconds=round(seconds, 1), ledger=ledger,
+                                    data_hash=cohort.record["data_hash"], fingerprint=fingerprint), predictions)
     return predictions
 
 
-def predict_split(model: nn.Module, cohort: cohorts.Cohort, split: str, channels: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return labels (n, n_findings; 1, 0 or NaN) and scores (n, n_findings) of one split of a cohort."""
+def macro_auroc_on(model: nn.Module, cohort: cohorts.Cohort, split: str, channels: int) -> float:
+    """Return the mean AUROC over findings of a model on one split; NaN if no finding has both classes there."""
     rows = np.flatnonzero(cohort.table["split"] == split)
-    return cohort.table[cohort.findings].to_numpy(float)[rows], predict(model, cohort.images, rows, channels)
-
-
-def auroc_by_finding(predictions: dict[str, pd.DataFrame], split: str) -> pd.DataFrame:
-    """Return the AUROC of each finding (a row) in each run (a column), without intervals; NaN with one class."""
-    parts = {run: rows[rows["split"] == split].groupby("finding", sort=False).apply(
-        lambda part: metrics.auroc(part["label"].to_numpy(), part["score"].to_numpy())) for run, rows in predictions.items()}
-    return pd.DataFrame(parts).rename_axis("finding").reset_index()
+    labels = cohort.table[cohort.findings].to_numpy(float)[rows]
+    return metrics.macro_auroc(labels, predict(model, cohort.images, rows, channels))

@@ -304,3 +304,16 @@ def test_prevalence_interval_counts_patients_and_misses_no_group():
 def test_examples_are_of_the_training_split_and_one_for_each_finding():
     table = pd.DataFrame({"split": ["test", "train", "train", "train"], "a": [1, 1, 0, 1], "b": [0, 1, 0, 0]})
     assert overview.examples(table, ["a", "b"])["shows"].to_dict() == {2: "none of the findings", 3: "a", 1: "b"}
+
+
+def test_size_verdict_warns_of_a_small_cohort():
+    table = pd.DataFrame({"split": "train", "patient_id": [str(i) for i in range(1000)]})
+    assert "enough to try" in overview.size_verdict(table)
+    assert "Its 58 training patients are far too few" in overview.size_verdict(table.head(58))
+
+
+def test_notes_that_name_patients_are_shown_of_open_data_only():
+    record = {"cohort": "ward", "access": "open", "notes": ["Patients 1, 2 have an identical image."]}
+    assert "Patients 1, 2" in overview.notes(record)
+    assert "Patients 1, 2" not in overview.notes(record | {"access": "private"})
+    assert "nothing else" in overview.notes(record | {"notes": []})

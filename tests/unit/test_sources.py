@@ -113,3 +113,12 @@ def test_hash_split_is_stable_and_near_its_shares():
 def test_fill_template_takes_columns_with_spaces_and_is_blank_where_one_is():
     text = pd.DataFrame({"Image Index": ["1.png", ""], "folder": ["a", "b"]})
     assert rules.fill_template("x/{folder}/{Image Index}", text).tolist() == ["x/a/1.png", ""]
+
+
+def test_describe_says_every_kind_of_rule_in_words():
+    kinds = dict(a=dict(canonical="a", column="x", grades=[0, 1, 2], positive_grades=[1, 2], alternative_positive_grades=[2]),
+                 b=dict(canonical="b", any_of=["x", "y"], contains=["Mass", "Nodule"]),
+                 c=dict(canonical="c", column="z", values={"1": "positive", "0": "negative"}))
+    described = rules.describe(schema.Manifest.model_validate(BASE | dict(findings=kinds)))
+    assert described["positive_if"].tolist() == ["grade 1, 2 of 0 to 2", "lists Mass or Nodule", "is 1"]
+    assert described["alternative"].tolist() == ["grade 2", "-", "-"] and described["source"].tolist() == ["x", "x or y", "z"]

@@ -1,0 +1,68 @@
+# Everything a reader needs: `make demo`, `make test`, `make lab`. `make help` lists the rest.
+# A Python of one's own: make demo PYTHON=/path/to/python3.12
+
+SHELL := /bin/bash
+VENV := .venv
+PY := $(VENV)/bin/python
+CANDIDATES := $(if $(PYTHON),$(PYTHON),python3.13 python3.12 python3.11 python3)
+NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=900
+# What a step computes must not depend on what else is set for matplotlib or Jupyter.
+CLEAN_ENV := env -u MPLBACKEND -u JUPYTER_PATH JUPYTER_PREFER_ENV_PATH=1
+
+.PHONY: help demo test test-all unit nbval end-to-end lab notebooks clean
+
+help:  ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 -- \2/p' Makefile
+
+demo: $(VENV)/.installed  ## run the study on the embedded cohort, into results/
+	@$(PY) run_all.py --profile demo --out results
+
+test: unit nbval end-to-end  ## run all tests but the slow ones
+
+test-all: SLOW := or slow
+test-all: unit nbval end-to-end  ## run all tests
+
+unit: $(VENV)/.installed  ## run the tests of the helpers
+	$(PY) -m pytest tests/unit -q --durations=15 -m "not slow $(SLOW)"
+
+nbval: $(VENV)/.installed  ## execute the notebooks with their defaults and compare with the stored outputs
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
+	$(CLEAN_ENV) RESULTS_DIR=$$folder $(PY) -m pytest $(NBVAL) -q --durations=15 -p no:cacheprovider $(sort $(wildcard notebooks/*.ipynb))
+
+end-to-end: $(VENV)/.installed  ## run small studies as a user would
+	$(PY) -m pytest tests/end_to_end -q --durations=15 -m "not slow $(SLOW)"
+
+lab: $(VENV)/.installed  ## open the notebooks in JupyterLab
+	$(CLEAN_ENV) $(PY) -m jupyterlab notebooks
+
+notebooks: $(VENV)/.installed  ## execute the notebooks with their defaults and store their outputs in them
+	RESULTS_DIR=$(CURDIR)/results_notebooks $(PY) run_notebook.py $(sort $(wildcard notebooks/*.ipynb))
+
+clean:  ## remove results and the environment
+	rm -rf results results_* $(VENV) *.egg-info .pytest_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# The stamp is newer than what it was made from: a second `make` starts at once.
+$(VENV)/.installed: requirements.txt constraints.txt pyproject.toml
+	@python=""; found=""; \
+	for candidate in $(CANDIDATES); do \
+	  version=$$($$candidate -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue; \
+	  found="$$found $$candidate ($$version)"; \
+	  case $$version in 3.11|3.12|3.13) ;; *) continue ;; esac; \
+	  $$candidate -c 'import venv, ensurepip' 2>/dev/null || { found="$$found without venv"; continue; }; \
+	  python=$$candidate; break; \
+	done; \
+	if [ -z "$$python" ]; then \
+	  echo "Expected Python 3.11, 3.12 or 3.13 with the module venv (Debian, Ubuntu: apt install python3-venv), and 6 GB" \
+	       "of disk; found:$${found:- no Python}. Install one, or name it: make demo PYTHON=/path/to/python3.12" >&2; exit 2; \
+	fi; \
+	free_kb=$$(df -Pk . | awk 'NR == 2 {print $$4}'); \
+	if [ ! -x $(PY) ] && [ "$$free_kb" -lt 6000000 ]; then \
+	  echo "Expected 6 GB of free disk here for the environment; found $$((free_kb / 1000000)) GB. Make room, or clone" \
+	       "to another disk." >&2; exit 2; \
+	fi; \
+	echo "Installing into $(VENV) with $$python: about 6 GB of disk, some minutes."; \
+	if [ ! -x $(PY) ]; then rm -rf $(VENV) && $$python -m venv $(VENV); fi
+	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@

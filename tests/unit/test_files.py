@@ -1,0 +1,64 @@
+"""Files are whole or absent; fingerprints follow contents and nothing else."""
+
+import hashlib
+import json
+import math
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from helpers import checks, files
+
+
+def test_atomic_path_keeps_the_old_file_when_writing_fails(tmp_path):
+    path = tmp_path / "a.txt"
+    files.write_text(path, "old")
+    with pytest.raises(RuntimeError), files.atomic_path(path) as part:
+        part.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_write_json_turns_numpy_and_nan_into_plain_json(tmp_path):
+    files.write_json(tmp_path / "a.json", {"n": np.int64(3), "x": math.nan, "t": (1, np.float32(0.5)), 4: tmp_path})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"n": 3, "x": None, "t": [1, 0.5], "4": str(tmp_path)}
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
+def test_write_table_can_be_read_again(tmp_path, name):
+    table = pd.DataFrame({"a": [1, 2], "b": ["x", "y"]})
+    files.write_table(tmp_path / "new" / name, table)
+    read = pd.read_csv if name.endswith("csv") else pd.read_parquet
+    pd.testing.assert_frame_equal(read(tmp_path / "new" / name), table, check_dtype=False)
+
+
+def test_read_json_refuses_what_is_no_json(tmp_path):
+    (tmp_path / "a.json").write_text("{")
+    with pytest.raises(checks.InputError, match="Expected JSON .* Delete the file. Run 01."):
+        files.read_json(tmp_path / "a.json", "Run 01.")
+
+
+def test_file_hash_is_sha256_of_the_contents(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    assert files.file_hash(tmp_path / "a") == hashlib.sha256(b"abc").hexdigest()
+
+
+def test_helpers_imported_knows_every_way_to_import():
+    source = "from helpers import a, b as c\nfrom helpers.d import e\nimport helpers.f, os\nimport numpy as np"
+    assert files.helpers_imported(source) == {"a", "b", "d", "f"}
+
+
+def test_helper_sources_follow_imports():
+    names = {path.stem for path in files.helper_sources({"runs"})}
+    assert names == {"runs", "files", "checks"}
+
+
+def test_fingerprint_follows_contents_not_order_or_time():
+    first = files.fingerprint({"a": 1, "b": [2.5]}, {"checks"})
+    assert files.fingerprint({"b": [2.5], "a": 1}, {"checks"}) == first
+    os.utime(checks.__file__)
+    assert files.fingerprint({"a": 1, "b": [2.5]}, {"checks"}) == first
+    assert files.fingerprint({"a": 2, "b": [2.5]}, {"checks"}) != first
+    assert files.fingerprint({"a": 1, "b": [2.5]}, {"files"}) != first

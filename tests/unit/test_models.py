@@ -1,0 +1,86 @@
+"""The paper's network, its start from public weights, and its input."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torchvision.models.resnet import BasicBlock, ResNet
+
+from helpers import checks, models
+
+
+def test_resnet9_has_the_parameters_of_the_paper():
+    # Published: 4,909,896 with 3 input channels and 8 findings.
+    network = models.resnet9(n_findings=8, channels=3, width=64)
+    assert sum(p.numel() for p in network.parameters()) == 4_909_896
+
+
+def test_resnet9_computes_what_torchvisions_resnet_with_group_norm_and_mish_computes():
+    def group_norm(channels):
+        return nn.GroupNorm(32, channels)
+
+    published = ResNet(BasicBlock, [1, 1, 1, 1], num_classes=8, norm_layer=group_norm).eval()
+    for module in published.modules():
+        if isinstance(getattr(module, "relu", None), nn.ReLU):
+            module.relu = nn.Mish()
+    ours = models.resnet9(n_findings=8, channels=3, width=64).eval()
+    ours_state, theirs = ours.state_dict(), published.state_dict()
+    assert [v.shape for v in ours_state.values()] == [v.shape for v in theirs.values()]
+    ours.load_state_dict(dict(zip(ours_state, theirs.values())))
+    images = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(ours(images), published(images), rtol=1e-4, atol=1e-4)
+
+
+def test_resnet9_repeats_for_a_seed_and_differs_between_seeds():
+    state = torch.get_rng_state()
+    first, again, other = (models.resnet9(2, seed=seed) for seed in (1, 1, 2))
+    assert models.weights_hash(first) == models.weights_hash(again) != models.weights_hash(other)
+    assert torch.equal(state, torch.get_rng_state())  # nobody else's random numbers are touched
+
+
+def test_resnet9_gives_one_logit_a_finding_and_each_image_its_own():
+    network = models.resnet9(n_findings=5, width=8).eval()
+    images = torch.randn(4, 1, 48, 48)
+    assert network(images).shape == (4, 5)
+    torch.testing.assert_close(network(images)[2:3], network(images[2:3]), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("sizes", [dict(width=12), dict(width=0), dict(channels=2)])
+def test_resnet9_refuses_sizes_it_cannot_have(sizes):
+    with pytest.raises(checks.InputError, match="WIDTH|CHANNELS"):
+        models.resnet9(3, **sizes)
+
+
+def test_to_input_of_an_image_depends_on_that_image_alone():
+    rng = np.random.default_rng(1)
+    images = rng.integers(0, 256, (3, 8, 8)).astype(np.uint8)
+    alone = models.to_input(images[1:2], channels=3)
+    assert torch.equal(models.to_input(images, channels=3)[1:2], alone)
+    assert alone.mean() == pytest.approx(0, abs=1e-6) and alone[0, 0].std() == pytest.approx(1)
+    assert (models.to_input(np.full((1, 8, 8), 7, np.uint8)) == 0).all()
+
+
+def test_start_from_gives_right_and_left_the_public_output_and_unknown_findings_zero():
+    public, private = models.resnet9(2, seed=1), models.resnet9(3, seed=2)
+    absent = models.start_from(private, public.state_dict(), ["oedema", "effusion"], ["effusion", "effusion", "fracture"])
+    logits, public_logits = (network.eval()(torch.ones(1, 1, 48, 48)) for network in (private, public))
+    assert absent == ["fracture"]
+    torch.testing.assert_close(logits[0, :2], public_logits[0, 1].repeat(2))
+    assert logits[0, 2] == 0
+
+
+def test_start_from_refuses_weights_of_another_width():
+    with pytest.raises(checks.InputError, match="WIDTH"):
+        models.start_from(models.resnet9(1, width=16), models.resnet9(1, width=8).state_dict(), ["a"], ["a"])
+
+
+def test_weights_come_back_from_a_file_and_a_broken_file_is_refused(tmp_path):
+    network = models.resnet9(2)
+    models.save_weights(network, tmp_path / "w.safetensors", ["a", "b"])
+    weights, canonical = models.load_weights(tmp_path / "w.safetensors")
+    assert canonical == ["a", "b"] and all(torch.equal(weights[k], v) for k, v in network.state_dict().items())
+    (tmp_path / "w.safetensors").write_bytes(b"not weights")
+    with pytest.raises(checks.InputError, match="safetensors"):
+        models.load_weights(tmp_path / "w.safetensors")
+    with pytest.raises(checks.InputError, match="notebook 02"):
+        models.load_weights(tmp_path / "absent.safetensors")

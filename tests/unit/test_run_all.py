@@ -1,0 +1,219 @@
+"""The plan of a study, what is refused before a kernel starts, and how steps share the machine."""
+
+import fcntl
+import subprocess
+import sys
+
+import pytest
+
+import run_all
+from helpers import checks, results, runs, studies
+
+PRIVATE = "synthetic_cxr_private"
+
+
+def plan_of(profile="smoke", *settings):
+    """The steps of a profile with settings."""
+    chosen, lists = studies.collect(studies.read_profile(profile), [studies.read_setting(text) for text in settings])
+    return studies.plan(chosen, lists)
+
+
+def command(*words):
+    """A finished `python run_all.py ...`."""
+    return subprocess.run([sys.executable, "run_all.py", *words], cwd=runs.repository_root(), capture_output=True, text=True)
+
+
+# ---- settings
+
+@pytest.mark.parametrize("text, setting", [
+    ("EPOCHS=3", (None, "EPOCHS", 3)), ("03.DELTA=1e-5", ("03", "DELTA", 1e-5)), ("COHORT=abc", (None, "COHORT", "abc")),
+    ("EPSILONS=[1, 2.5]", (None, "EPSILONS", [1, 2.5])), ("PRETRAIN=a=b", (None, "PRETRAIN", "a=b"))])
+def test_read_setting_knows_numbers_lists_and_text(text, setting):
+    assert studies.read_setting(text) == setting
+
+
+def test_later_settings_win_and_reach_every_notebook_that_has_the_parameter():
+    chosen, _ = studies.collect(studies.read_profile("smoke"), [studies.read_setting("EPOCHS=2"),
+                                                                studies.read_setting("03.EPOCHS=3")])
+    assert chosen["02"]["EPOCHS"] == 2 and chosen["03"]["EPOCHS"] == 3 and "EPOCHS" not in chosen["04"]
+
+
+def test_text_of_yaml_serves_as_a_float_and_an_integer_too():
+    chosen, _ = studies.collect(studies.Profile(title="t", notebooks={"03": {"DELTA": "1e-6", "CLIP_NORM": 2}}), [])
+    assert chosen["03"]["DELTA"] == 1e-6 and isinstance(chosen["03"]["CLIP_NORM"], float)
+
+
+def test_epsilon_replaces_the_list():
+    assert [step.parameters["EPSILON"] for step in plan_of("demo", "EPSILON=2") if "EPSILON" in step.parameters] == [2.0]
+
+
+# ---- the plan
+
+def test_plan_of_two_budgets_and_two_seeds():
+    steps = {step.id: step for step in plan_of("demo", "EPSILONS=[1, 8]", "SEEDS=[0, 1]")}
+    first = "02_baseline_training-seed0"
+    assert list(steps) == ["01_data_preparation", first, "02_baseline_training-seed1", "03_dp_training-eps1-seed0",
+                           "03_dp_training-eps1-seed1", "03_dp_training-eps8-seed0", "03_dp_training-eps8-seed1",
+                           "04_fairness_analysis"]
+    assert steps[first].needs == ["01_data_preparation"]
+    assert all(step.needs == [first] for name, step in steps.items() if name[:2] in ("02", "03") and name != first)
+    assert steps["04_fairness_analysis"].needs == list(steps)[:-1]
+    assert steps["04_fairness_analysis"].parameters["RUNS"] == [
+        f"{PRIVATE}-{name}" for name in ("zero_shot", "baseline-seed0", "baseline-seed1", "dp-eps1-seed0", "dp-eps1-seed1",
+                                         "dp-eps8-seed0", "dp-eps8-seed1")]
+
+
+def test_only_the_first_baseline_writes_the_common_start():
+    written = {step.id: {path.parts[1] for path in step.outputs} for step in plan_of("demo", "SEEDS=[0, 1]")}
+    assert written["02_baseline_training-seed0"] == {f"{PRIVATE}-zero_shot", f"{PRIVATE}-baseline-seed0"}
+    assert written["02_baseline_training-seed1"] == {f"{PRIVATE}-baseline-seed1"}
+
+
+def test_without_pretraining_there_is_no_zero_shot_run():
+    steps = plan_of("demo", "PRETRAIN=none")
+    assert not [path for step in steps for path in step.outputs + step.inputs if "zero_shot" in str(path)]
+    assert f"{PRIVATE}-zero_shot" not in steps[-1].parameters["RUNS"]
+
+
+def test_seed_of_the_analysis_is_its_own():
+    chosen, lists = studies.collect(studies.read_profile("demo"), [studies.read_setting("SEEDS=[3]"),
+                                                                   studies.read_setting("04.SEED=5")])
+    *training, last = studies.plan(chosen, lists)
+    assert last.parameters["SEED"] == 5 and training[-1].parameters["SEED"] == 3
+
+
+def test_fairness_decides_the_analysis_only():
+    users = {step.id[:2] for step in plan_of()
+             if "fairness" in {path.stem for path in studies.files.helper_sources(studies.helpers_used(step.notebook))}}
+    assert users == {"04"}
+
+
+# ---- refusals
+
+@pytest.mark.parametrize("words, message", [
+    (["--profile", "demoo"], "one of chestxray14, covid_chestxray, demo, smoke, taix_ray; got 'demoo'"),
+    (["--set", "EPSILO=1"], "Did you mean 'EPSILON'"),
+    (["--set", "03.EPOCH=1"], "parameter of 03_dp_training to be one of CHANNELS"),
+    (["--set", "EPSILON=0"], "EPSILON to be a number in (0, 10000]; got 0"),
+    (["--set", "EPOCHS=1.5"], "EPOCHS of type int"),
+    (["--set", "02.SEED=1"], "SEED for all notebooks"),
+    (["--set", "EPOCHS"], "--set NAME=value"),
+    (["--set", "COHORT=nowhere"], "data manifest to be one of"),
+    (["--set", "SEEDS=[0, 0]"], "different values in SEEDS"),
+    (["--set", "PRETRAIN=absent.safetensors"], "Correct PRETRAIN"),
+    (["--profile", "covid_chestxray", "--data-root", "/nowhere"], "metadata.csv under the data root of covid_chestxray"),
+    (["--data-root", "other=/tmp"], "the data set of --data-root"),
+    (["--only", "07"], "a step that begins with 07"),
+    (["--only", "04"], "Run the steps before it first"),
+    (["--jobs", "0"], "--jobs to be an integer"),
+])
+def test_wrong_use_is_refused_in_one_paragraph(words, message, tmp_path, capsys):
+    assert run_all.main(["--profile", "smoke", "--out", str(tmp_path / "out"), *words]) == 2
+    said = capsys.readouterr()
+    assert message in said.err and said.err.count("\n") == 1 and not said.out
+    assert not (tmp_path / "out").exists()
+
+
+def test_refusal_as_the_shell_sees_it(tmp_path):
+    done = command("--set", "EPSILON=0", "--out", str(tmp_path))
+    assert done.returncode == 2 and done.stderr.startswith("run_all.py: Expected EPSILON") and not done.stdout
+
+
+def test_checks_before_the_first_kernel_do_without_torch():
+    code = "import run_all, sys; run_all.main(['--profile', 'smoke', '--dry-run']); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=runs.repository_root(), capture_output=True).returncode == 0
+
+
+def test_notebook_that_is_no_python_is_refused(tmp_path):
+    path = tmp_path / "09_broken.ipynb"
+    path.write_text('{"cells": [{"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": ["X = ("]}]}')
+    with pytest.raises(checks.InputError, match="Python in code cell 1 of 09_broken.ipynb"):
+        studies.default_parameters(path)
+
+
+@pytest.mark.parametrize("text, message", [("title: [", "YAML"), ("title: t\nepsilons: [1]", "epsilons: Extra inputs")])
+def test_profile_in_another_form_is_refused(text, message, tmp_path, monkeypatch):
+    monkeypatch.setattr(studies, "PROFILES", tmp_path)
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(checks.InputError, match=message):
+        studies.read_profile("mine")
+
+
+def test_results_folder_in_use_is_refused(tmp_path, capsys):
+    with open(tmp_path / ".lock", "w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        assert run_all.main(["--profile", "smoke", "--out", str(tmp_path)]) == 2
+    assert "another run_all.py at work in it" in capsys.readouterr().err
+
+
+def test_list_and_dry_run_execute_nothing(tmp_path, capsys):
+    assert run_all.main(["--list"]) == 0
+    assert run_all.main(["--profile", "demo", "--dry-run", "--out", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().out
+    assert "smoke" in said and "03_dp_training-eps1.06-seed0" in said and not (tmp_path / "out").exists()
+
+
+# ---- sharing the machine
+
+@pytest.mark.parametrize("cores, jobs, n_ready, threads", [
+    (2, 2, 1, [2]), (2, 2, 2, [1, 1]), (2, 2, 6, [1, 1]), (8, 4, 3, [2, 2, 2]), (4, 1, 3, [4]), (2, 3, 3, [1, 1, 1])])
+def test_ready_steps_share_the_cores(cores, jobs, n_ready, threads, tmp_path, monkeypatch):
+    arguments = run_all.read_arguments(["--jobs", str(jobs)])
+    batch = run_all.Batch(results.Results(tmp_path), plan_of(), arguments)
+    batch.cores, batch.waiting = cores, [studies.Step(f"s{i}", plan_of()[0].notebook, {}) for i in range(n_ready)]
+    started = []
+    monkeypatch.setattr(batch, "start", lambda step, n_threads: started.append(n_threads))
+    batch.advance()
+    assert started == threads
+
+
+# ---- what is done already
+
+@pytest.fixture
+def finished(tmp_path):
+    """A results folder with one finished step, which read `in` and wrote `tables/09_out.csv`."""
+    notebook = tmp_path / "09_step.ipynb"
+    notebook.write_text('{"cells": [{"cell_type": "code", "metadata": {}, "source": ["from helpers import groups"]}]}')
+    step = studies.Step("09_step", notebook, {"N": 1}, inputs=[tmp_path / "in"], marks=["09_"])
+    folder = results.Results(tmp_path / "out")
+    for path in [step.inputs[0], *(folder.out / page for page in results.pages(step)), folder.out / "tables/09_out.csv"]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("contents")
+    folder.store(step, folder.key(step), 1.0)
+    return folder, step
+
+
+def test_step_is_done_until_something_that_decides_it_changes(finished):
+    folder, step = finished
+    assert folder.is_done(step)
+    (folder.out / "tables/09_out.csv").touch()
+    step.inputs[0].touch()
+    assert folder.is_done(step)
+    step.parameters["N"] = 2
+    assert not folder.is_done(step)
+    step.parameters["N"] = 1
+    step.inputs[0].write_text("other contents")
+    assert not folder.is_done(step)
+
+
+def test_changed_output_is_noticed_and_removed(finished):
+    folder, step = finished
+    (folder.out / "tables/09_out.csv").write_text("content")
+    assert not folder.is_done(step)
+    folder.clear(step, everything=False)
+    assert not (folder.out / "tables/09_out.csv").exists() and folder.state(step) == {"seconds": 1.0}
+
+
+def test_state_that_cannot_be_read_means_run_again(finished):
+    folder, step = finished
+    (folder.out / ".state" / "09_step.json").write_text("{half")
+    assert not folder.is_done(step)
+
+
+def test_big_file_is_hashed_again_when_it_changes(finished, monkeypatch):
+    folder, step = finished
+    monkeypatch.setattr(results, "BIG_BYTES", 0)
+    before = folder.content_hash(step.inputs[0])
+    assert results.Results(folder.out).content_hash(step.inputs[0]) == before
+    step.inputs[0].write_text("longer contents")
+    assert folder.content_hash(step.inputs[0]) != before

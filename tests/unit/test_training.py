@@ -1,0 +1,155 @@
+"""The loop of both arms: what enters a step, what leaves it, and that a resumed run equals the uninterrupted one."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from helpers import arms, checks, files, metrics, models, runs, training
+
+
+def private_arm(cohort, model, **changes):
+    settings = dict(channels=1, unit="patient", epsilon=5.0, delta=1e-4, clip_norm=0.7, epochs=3, expected_batch_size=10,
+                    max_images_per_unit=2, physical_batch_size=7, mode="demo", seed=4) | changes
+    return arms.PrivateArm(arms.TrainingSet.of(cohort, settings["unit"]), model, **settings)
+
+
+def session_of(cohort, kind, **changes):
+    model = models.resnet9(2, width=8, seed=1)
+    if kind == "baseline":
+        arm = arms.BaselineArm(arms.TrainingSet.of(cohort, "image"), model, channels=1, batch_size=16, seed=4)
+    else:
+        arm = private_arm(cohort, model, **changes)
+    return training.Session(f"small-{kind}", model, arm, epochs=3, learning_rate=3e-3, fingerprint="same")
+
+
+def test_training_set_gathers_the_images_of_a_patient(small_cohort):
+    data = arms.TrainingSet.of(small_cohort, "patient")
+    train = small_cohort.table[small_cohort.table["split"] == "train"].reset_index(drop=True)
+    assert len(data.units) == 40 and sorted(np.concatenate(data.units)) == list(range(len(train)))
+    assert all(train["patient_id"].iloc[unit].nunique() == 1 for unit in data.units)
+    assert len(arms.TrainingSet.of(small_cohort, "image").units) == len(train)
+
+
+def test_image_losses_average_over_known_findings_only():
+    logits = torch.tensor([[0.0, 2.0], [0.0, 2.0], [1.0, 1.0]])
+    labels = torch.tensor([[1.0, 0.0], [1.0, float("nan")], [float("nan"), float("nan")]])
+    # ln 2 = 0.6931 for the first finding; ln(1 + e^2) = 2.1269 for the second; none known: 0
+    expected = torch.tensor([(0.693147 + 2.126928) / 2, 0.693147, 0.0])
+    torch.testing.assert_close(arms.image_losses(logits, labels), expected)
+
+
+def test_shift_moves_whole_images_within_the_limit():
+    image = np.zeros((1, 9, 9), np.uint8)
+    image[0, 4, 4] = 1
+    moved = {tuple(np.argwhere(arms.shift(image, 2, runs.random_stream(0, "t", step))[0])[0]) for step in range(300)}
+    assert moved == {(row, column) for row in range(2, 7) for column in range(2, 7)}
+
+
+def test_private_step_is_clipped_sum_plus_noise_over_the_expected_number(small_cohort, results):
+    model = models.resnet9(2, width=8, seed=1)
+    arm = private_arm(small_cohort, model, physical_batch_size=5)
+    arm.set_gradients(step=2)
+    in_pieces = [p.grad.clone() for p in model.parameters()]
+    arm.physical_batch_size = 10_000
+    arm.set_gradients(step=2)
+    noise = arm.randomness.noise(in_pieces, arm.promise["noise_multiplier"] * 0.7, 2)
+    without_noise = [p.grad * 10 - added for p, added in zip(model.parameters(), noise)]
+    for pieces, whole in zip(in_pieces, (p.grad for p in model.parameters())):
+        torch.testing.assert_close(pieces, whole, rtol=1e-3, atol=1e-6)  # one noise, however many pieces
+    length = torch.sqrt(sum(g.square().sum() for g in without_noise))
+    assert 0 < float(length) <= 0.7 * len(arm.draw(2)) * (1 + 1e-4)
+
+
+def test_an_empty_draw_still_adds_noise_and_counts_as_a_step(small_cohort, results, monkeypatch):
+    session = session_of(small_cohort, "dp")
+    monkeypatch.setattr(session.arm.randomness, "draw_units", lambda *_: np.array([], dtype=int))
+    session.arm.set_gradients(step=0)
+    flat = torch.cat([p.grad.flatten() for p in session.model.parameters()])
+    assert float(flat.std()) == pytest.approx(session.arm.promise["noise_multiplier"] * 0.7 / 10, rel=0.05)
+    training.train_one_epoch(session)
+    assert session.step == session.arm.steps_per_epoch == 4
+    assert session.arm.epsilon_spent(session.step) > 0
+
+
+def test_a_unit_never_enters_with_more_images_than_allowed(small_cohort, results):
+    arm = session_of(small_cohort, "dp").arm
+    drawn = [unit for step in range(40) for unit in arm.draw(step)]
+    assert max(map(len, drawn)) == 2 and {len(u) for u in arm.data.units} == {1, 2, 3, 4}
+
+
+@pytest.mark.parametrize("kind", ["baseline", "dp"])
+def test_a_resumed_run_equals_the_uninterrupted_one(small_cohort, results, kind):
+    whole = session_of(small_cohort, kind)
+    losses = [training.train_one_epoch(whole) for _ in range(3)]
+    first = session_of(small_cohort, kind)
+    training.train_one_epoch(first)
+    first.end_epoch(loss=0.5)
+    resumed = session_of(small_cohort, kind)
+    assert resumed.history == [{"epoch": 1, "loss": 0.5}]
+    assert resumed.resumed and resumed.epoch == 1 and list(training.epochs_left(resumed)) == [2, 3]
+    assert [training.train_one_epoch(resumed) for _ in range(2)] == losses[1:]
+    assert models.weights_hash(resumed.model) == models.weights_hash(whole.model)
+    if kind == "dp":
+        assert resumed.arm.diagnostics == whole.arm.diagnostics
+        assert resumed.arm.ledger(resumed.step) == whole.arm.ledger(whole.step)
+
+
+def test_a_checkpoint_of_other_parameters_is_not_taken_up(small_cohort, results):
+    session = session_of(small_cohort, "baseline")
+    session.fingerprint = "other"
+    training.train_one_epoch(session)
+    session.save()
+    assert not session_of(small_cohort, "baseline").resumed
+
+
+def test_private_mode_shows_no_diagnostics_and_repeats_no_noise(small_cohort, results):
+    first, second = (session_of(small_cohort, "dp", mode="private") for _ in range(2))
+    assert math.isnan(training.train_one_epoch(first)) and math.isnan(training.train_one_epoch(second))
+    assert first.arm.diagnostics == [] and models.weights_hash(first.model) != models.weights_hash(second.model)
+    assert first.arm.ledger(first.step)["guarantee"] == "valid"
+
+
+def test_baseline_learns_what_can_be_seen_and_the_loss_is_a_mean_per_image(small_cohort, results):
+    model = models.resnet9(2, width=8, seed=1)
+    arm = arms.BaselineArm(arms.TrainingSet.of(small_cohort, "image"), model, channels=1, batch_size=16, seed=4)
+    session = training.Session("small-learns", model, arm, epochs=25, learning_rate=3e-3, fingerprint="same")
+    losses = [training.train_one_epoch(session) for _ in training.epochs_left(session)]
+    assert losses[0] == pytest.approx(math.log(2), abs=0.35) and losses[-1] < 0.85 * losses[0]
+    predictions = training.predictions_of(model, small_cohort, channels=1)
+    assert set(predictions["split"]) == {"valid", "test"}  # no training image is predicted
+    table = metrics.auroc_by_finding({"run": predictions}, "test").set_index("finding")
+    assert table.loc["bright", "run"] > 0.85 > table.loc["dull", "run"]
+
+
+def test_learning_rate_warms_up_and_ends_low():
+    rates = [training.learning_rate_at(step, 100, 0.3) for step in range(100)]
+    assert rates[0] == pytest.approx(0.3 / 5, rel=0.01) and max(rates) <= 0.3 and rates[-1] < 0.06 * 0.3
+
+
+def test_finish_writes_a_whole_run_and_a_flipped_byte_is_noticed(small_cohort, results):
+    model = models.resnet9(2, width=8, seed=1)
+    training.finish(model, small_cohort, 1, run="small-baseline-seed0", arm="baseline", seed=0, parameters={},
+                    seconds=1.0, fingerprint="same")
+    run = "small-baseline-seed0"
+    assert training.is_done(run, "same") and not training.is_done(run, "other") and runs.runs_of("small") == [run]
+    assert {p.name for p in runs.run_dir(run).iterdir()} == {"predictions.parquet", "record.json", "weights.safetensors"}
+    path = runs.run_dir(run) / "weights.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert not runs.is_whole(run) and files.file_hash(path) != runs.read_record(run)["files"]["weights.safetensors"]
+
+
+@pytest.mark.parametrize("changes, message", [({"delta": 0.03}, "DELTA below 1 / 40"), ({"clip_norm": -1}, "CLIP_NORM"),
+                                              ({"expected_batch_size": 41}, "EXPECTED_BATCH_SIZE"), ({"epsilon": 0}, "EPSILON")])
+def test_private_arm_refuses_what_promises_nothing(small_cohort, changes, message):
+    with pytest.raises(checks.InputError, match=message):
+        private_arm(small_cohort, models.resnet9(2, width=8), **changes)
+
+
+def test_training_set_refuses_a_cohort_without_training_images(small_cohort):
+    small_cohort.table["split"] = "test"
+    with pytest.raises(checks.InputError, match="training images"):
+        arms.TrainingSet.of(small_cohort, "patient")
