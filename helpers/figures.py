@@ -80,16 +80,15 @@ def plot_by_finding(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt.Axes
     def cells(column: str) -> pd.DataFrame:
         return table.set_index(["finding", "arm_label"])[column].unstack(sort=False)
 
-    def text(value: float, low: float, high: float) -> str:
-        return "not estimable" if np.isnan(value) else f"{value:.3f}\n[{low:.3f}, {high:.3f}]"
-
     values = cells("estimate")
-    notes = [[text(*item) for item in zip(*row)] for row in zip(values.to_numpy(), cells("low").to_numpy(),
-                                                                cells("high").to_numpy())]
+    notes = [["{:.3f}\n[{:.3f}, {:.3f}]".format(*cell) for cell in zip(*row)]
+             for row in zip(values.to_numpy(), cells("low").to_numpy(), cells("high").to_numpy())]
     ax = ax or plt.figure(figsize=(1.35 * values.shape[1] + 3, 0.5 * len(values) + 1)).add_subplot()
     sns.heatmap(values.astype(float).rename(index=lambda name: name.replace("_", " ")), annot=np.array(notes), fmt="",
                 cmap="cividis", linewidths=0.5, annot_kws={"fontsize": 8}, ax=ax,
                 cbar_kws={"label": "AUROC (95 % patient bootstrap)"})
+    for row, column in np.argwhere(values.isna().to_numpy()):  # seaborn leaves such cells empty
+        ax.text(column + 0.5, row + 0.5, "not estimable", ha="center", va="center", fontsize=8)
     ax.set(xlabel="", ylabel="")
     return ax
 

@@ -1,7 +1,7 @@
 """AUROC, thresholds and rates, each for many weightings of the same images at once.
 
-In: labels, scores, and weights of images (one row a bootstrap replicate; a row of ones gives the plain estimate).
-Out: one number a row. Refuses: thresholds from a single class. A metric without a class is NaN, never 0.
+In: labels, scores, and weights of images (one column a bootstrap replicate; a column of ones gives the plain estimate).
+Out: one number a column. Refuses: thresholds from a single class. A metric without a class is NaN, never 0.
 """
 
 import numpy as np
@@ -18,31 +18,29 @@ def weighted_auroc(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) 
     Args:
         labels: (n,) 1 or 0.
         scores: (n,) floats; a tie counts one half.
-        weights: (replicates, n) >= 0, e.g. how often each image's patient was drawn.
+        weights: (n, replicates) >= 0, e.g. how often each image's patient was drawn. Sums of float32 weights are exact
+            as long as these are integers.
 
     Returns:
         (replicates,) floats in [0, 1]; NaN where a class has no weight.
 
     Source: Mann and Whitney (1947); Hanley and McNeil (1982).
     """
-    checks.same_length(labels=labels, scores=scores, weights=weights.T)
-    if not len(labels):
-        return np.full(len(weights), np.nan)
-    order = np.argsort(scores, kind="stable")
-    starts = np.flatnonzero(np.append(True, np.diff(scores[order]) != 0))  # of each run of tied scores
-    weights = weights[:, order]
-    positive = np.add.reduceat(weights * (labels[order] == 1), starts, axis=1, dtype=np.float64)
-    negative = np.add.reduceat(weights * (labels[order] == 0), starts, axis=1, dtype=np.float64)
-    below = np.cumsum(negative, axis=1) - negative
-    wins = (positive * (below + negative / 2)).sum(1)
-    pairs = positive.sum(1) * negative.sum(1)
+    checks.same_length(labels=labels, scores=scores, weights=weights)
+    with_it, without = np.flatnonzero(labels == 1), np.flatnonzero(labels == 0)
+    without = without[np.argsort(scores[without], kind="stable")]
+    below = np.zeros((len(without) + 1, weights.shape[1]), dtype=weights.dtype)
+    np.cumsum(weights[without], axis=0, out=below[1:])  # row k: weight of the k lowest images without the finding
+    lower, higher = (np.searchsorted(scores[without], scores[with_it], side=side) for side in ("left", "right"))
+    wins = np.einsum("ij,ij->j", weights[with_it], below[lower] + below[higher], dtype=np.float64) / 2
+    pairs = weights[with_it].sum(0, dtype=np.float64) * below[-1]
     return np.divide(wins, pairs, out=np.full(len(wins), np.nan), where=pairs > 0)
 
 
 def auroc(labels: np.ndarray, scores: np.ndarray) -> float:
     """Return the AUROC of images, NaN labels left out; NaN with a single class."""
     known = ~np.isnan(np.asarray(labels, dtype=float))
-    return float(weighted_auroc(labels[known], scores[known], np.ones((1, known.sum())))[0])
+    return float(weighted_auroc(labels[known], scores[known], np.ones((known.sum(), 1)))[0])
 
 
 def macro_auroc(labels: np.ndarray, scores: np.ndarray) -> float:
@@ -84,23 +82,28 @@ def youden_threshold(labels: np.ndarray, scores: np.ndarray) -> float:
     return float(candidates[np.argmax(np.round(sensitivity - false_alarms, 12))])
 
 
-def weighted_rate(rate: str, labels: np.ndarray, decisions: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return a rate of right decisions under each weighting.
+def weighted_rates(labels: np.ndarray, decisions: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the rates of right decisions under each weighting.
 
     Args:
-        rate: accuracy (of all), sensitivity (of images with the finding) or specificity (of those without).
         labels: (n,) 1 or 0.
         decisions: (n,) 1 or 0.
-        weights: (replicates, n) >= 0.
+        weights: (n, replicates) >= 0.
 
     Returns:
+        accuracy (of all images), sensitivity (of those with the finding) and specificity (of those without), each
         (replicates,) floats in [0, 1]; NaN where no image has weight.
     """
-    checks.one_of("rate", rate, RATES)
-    counted = {"accuracy": np.ones(len(labels)), "sensitivity": labels == 1, "specificity": labels == 0}[rate]
-    total = weights @ counted.astype(weights.dtype)
-    right = weights @ (counted * (labels == decisions)).astype(weights.dtype)
-    return np.divide(right, total, out=np.full(len(total), np.nan), where=total > 0)
+    checks.same_length(labels=labels, decisions=decisions, weights=weights)
+    right = labels == decisions
+    counted = np.stack([labels == 1, labels == 0, (labels == 1) & right, (labels == 0) & right]).astype(weights.dtype)
+    positive, negative, right_positive, right_negative = (counted @ weights).astype(np.float64)
+
+    def share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+        return np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
+
+    return {"accuracy": share(right_positive + right_negative, positive + negative),
+            "sensitivity": share(right_positive, positive), "specificity": share(right_negative, negative)}
 
 
 def patient_weights(patients: np.ndarray, n_bootstrap: int, stream: np.random.Generator) -> np.ndarray:
@@ -114,11 +117,12 @@ def patient_weights(patients: np.ndarray, n_bootstrap: int, stream: np.random.Ge
         stream: source of the draws.
 
     Returns:
-        (1 + n_bootstrap, n) float32; row 0 is all ones (the plain estimate); images of one patient have equal weight.
+        (n, 1 + n_bootstrap) float32; column 0 is all ones (the plain estimate); images of one patient weigh alike.
     """
     names, codes = np.unique(patients, return_inverse=True)
     draws = stream.multinomial(len(names), np.full(len(names), 1 / len(names)), size=n_bootstrap)
-    return np.vstack([np.ones(len(codes)), draws[:, codes]]).astype(np.float32)
+    counts = np.vstack([np.ones(len(names)), draws]).T.astype(np.float32)
+    return counts[codes]
 
 
 def auroc_by_finding(predictions: dict[str, pd.DataFrame], split: str) -> pd.DataFrame:

@@ -49,7 +49,7 @@ def replicate(predictions: dict[str, pd.DataFrame], table: pd.DataFrame, attribu
             decided = _with_decisions(part, images)
             for attribute, group, inside in members:
                 use = inside & decided["label"].notna().to_numpy()
-                values = _metrics_of(decided[use], weights[:, use], min_patients)
+                values = _metrics_of(decided[use], weights[use], min_patients)
                 rows |= {(run, metric, finding, attribute, group): value for metric, value in values.items()}
     return pd.DataFrame.from_dict(rows, orient="index").set_axis(
         pd.MultiIndex.from_tuples(rows, names=LEVELS))
@@ -98,15 +98,14 @@ def _with_decisions(predicted: pd.DataFrame, images: pd.DataFrame) -> pd.DataFra
 def _metrics_of(rows: pd.DataFrame, weights: np.ndarray, min_patients: int) -> dict[str, np.ndarray]:
     """Return all metrics of some images under all weightings; NaN where not estimable."""
     patients = rows.groupby("label")["patient_id"].nunique().reindex([0, 1], fill_value=0)
-    nothing = np.full(len(weights), np.nan)
+    nothing = np.full(weights.shape[1], np.nan)
     if patients.min() < min_patients:
         return {metric: nothing for metric in METRICS}
     labels = rows["label"].to_numpy()
     values = {"auroc": metrics.weighted_auroc(labels, rows["score"].to_numpy(), weights)}
-    for rate in metrics.RATES:
-        decided = rows["decision"].notna().all()
-        values[rate] = metrics.weighted_rate(rate, labels, rows["decision"].to_numpy(), weights) if decided else nothing
-    return values
+    if rows["decision"].isna().any():  # no threshold, since `valid` lacks a class
+        return values | dict.fromkeys(metrics.RATES, nothing)
+    return values | metrics.weighted_rates(labels, rows["decision"].to_numpy(), weights)
 
 
 def group_sizes(table: pd.DataFrame, findings: list[str], attributes: list[str]) -> pd.DataFrame:

@@ -22,7 +22,7 @@ from helpers import checks, files, manifests, runs
 NOTEBOOKS = runs.repository_root() / "notebooks"
 PROFILES = runs.repository_root() / "profiles"
 RUN_FILES = ("predictions.parquet", "record.json", "weights.safetensors")
-COHORT_FILES = ("images.npy", "table.parquet", "record.json")
+COHORT_FILES = ("images.npy", "table.parquet", "exclusions.csv", "record.json")
 _LISTS = {"EPSILONS": "EPSILON", "SEEDS": "SEED"}  # a profile's lists, expanded to one step for each value
 _SHARED = ("COHORT", "PRETRAIN", "SEED")  # the same in every notebook, or its inputs would not be there
 
@@ -258,7 +258,7 @@ def plan(chosen: dict, lists: dict) -> list[Step]:
     cohort, pretrain = manifests.name_of(chosen["01"]["COHORT"]), chosen["01"]["PRETRAIN"]
     sets, paths = data_sets(chosen), notebooks()
     tables = [Path("cohort", manifests.name_of(name), file) for name in sets for file in COHORT_FILES]
-    data = [path for path in tables if path.name != "record.json"]
+    data = [path for path in tables if path.name in ("images.npy", "table.parquet")]
     zero_shot = [] if pretrain == "none" else [runs.run_name(cohort, "zero_shot")]
     start = [Path("runs", run, "weights.safetensors") for run in zero_shot]
     weights = [Path(pretrain)] if pretrain.endswith(".safetensors") else []

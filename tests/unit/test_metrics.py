@@ -10,8 +10,8 @@ from helpers import checks, metrics
 def test_weighted_auroc_on_four_images_worked_by_hand():
     labels, scores = np.array([0, 1, 0, 1]), np.array([0.1, 0.4, 0.4, 0.9])
     # pairs (with, without): 0.4>0.1, 0.4=0.4 (half), 0.9>0.1, 0.9>0.4 -> 3.5 of 4
-    # the second row counts the image 0.4 (without) twice: pairs 0.4>0.1, 2 halves, 0.9>0.1, 2 x 0.9>0.4 -> 5 of 6
-    weights = np.array([[1, 1, 1, 1], [1, 1, 2, 1]])
+    # the second column counts the image 0.4 (without) twice: pairs 0.4>0.1, 2 halves, 0.9>0.1, 2 x 0.9>0.4 -> 5 of 6
+    weights = np.array([[1, 1, 1, 1], [1, 1, 2, 1]]).T
     assert metrics.weighted_auroc(labels, scores, weights) == pytest.approx([3.5 / 4, 5 / 6])
 
 
@@ -20,7 +20,7 @@ def test_weighted_auroc_agrees_with_sklearn_under_weights_and_ties():
     labels, scores = rng.integers(0, 2, 300), rng.random(300).round(1)
     weights = rng.integers(0, 4, (20, 300))
     expected = [roc_auc_score(labels, scores, sample_weight=row) for row in weights]
-    assert metrics.weighted_auroc(labels, scores, weights) == pytest.approx(expected, abs=1e-12)
+    assert metrics.weighted_auroc(labels, scores, weights.T) == pytest.approx(expected, abs=1e-12)
 
 
 def test_auroc_leaves_unknown_labels_out_and_is_nan_with_one_class():
@@ -58,14 +58,14 @@ def test_weighted_rates_agree_with_sklearn():
     for rate, score in (("accuracy", accuracy_score), ("sensitivity", recall_score),
                         ("specificity", lambda y, d, sample_weight: recall_score(1 - y, 1 - d, sample_weight=sample_weight))):
         expected = [score(labels, decisions, sample_weight=row) for row in weights]
-        assert metrics.weighted_rate(rate, labels, decisions, weights) == pytest.approx(expected, abs=1e-6)
-    assert np.isnan(metrics.weighted_rate("sensitivity", np.zeros(4), np.zeros(4), np.ones((1, 4)))).all()
+        assert metrics.weighted_rates(labels, decisions, weights.T)[rate] == pytest.approx(expected, abs=1e-6)
+    assert np.isnan(metrics.weighted_rates(np.zeros(4), np.zeros(4), np.ones((4, 1)))["sensitivity"]).all()
 
 
 def test_patient_weights_move_the_images_of_a_patient_together():
     patients = np.array(["a", "b", "a", "c", "b"])
     weights = metrics.patient_weights(patients, 400, np.random.default_rng(1))
-    assert (weights[0] == 1).all() and weights.shape == (401, 5)
-    assert (weights[:, 0] == weights[:, 2]).all() and (weights[:, 1] == weights[:, 4]).all()
-    assert (weights[1:, [0, 1, 3]].sum(1) == 3).all()  # three patients drawn each time
-    assert weights[1:, 3].var() == pytest.approx(2 / 3, rel=0.25)  # Binomial(3, 1/3)
+    assert (weights[:, 0] == 1).all() and weights.shape == (5, 401)
+    assert (weights[0] == weights[2]).all() and (weights[1] == weights[4]).all()
+    assert (weights[[0, 1, 3], 1:].sum(0) == 3).all()  # three patients drawn each time
+    assert weights[3, 1:].var() == pytest.approx(2 / 3, rel=0.25)  # Binomial(3, 1/3)

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 import run_all
-from helpers import checks, results, runs, studies
+from helpers import checks, files, results, runs, studies
 
 PRIVATE = "synthetic_cxr_private"
 
@@ -84,7 +84,7 @@ def test_seed_of_the_analysis_is_its_own():
 
 def test_fairness_decides_the_analysis_only():
     users = {step.id[:2] for step in plan_of()
-             if "fairness" in {path.stem for path in studies.files.helper_sources(studies.helpers_used(step.notebook))}}
+             if "fairness" in {path.stem for path in files.helper_sources(studies.helpers_used(step.notebook))}}
     assert users == {"04"}
 
 

@@ -1,0 +1,130 @@
+"""The smoke study, from an empty folder to its report, run again, damaged, killed and gone on with.
+
+The tests share one results folder and follow each other in this order.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+
+from helpers import files, runs
+
+PRIVATE = "synthetic_cxr_private"
+STEPS = ["01_data_preparation", "02_baseline_training-seed0", "03_dp_training-eps7.89-seed0", "04_fairness_analysis"]
+RUN_NAMES = [f"{PRIVATE}-{name}" for name in ("zero_shot", "baseline-seed0", "dp-eps7.89-seed0")]
+LINE = re.compile(r"^\[\d/4\] (\S+) +(\S+) ", re.MULTILINE)
+
+
+def start(out: Path) -> subprocess.Popen:
+    """The command of the README, under way."""
+    command = [sys.executable, "run_all.py", "--profile", "smoke", "--out", str(out)]
+    return subprocess.Popen(command, cwd=runs.repository_root(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def run(out: Path) -> tuple[int, str, str, dict[str, str]]:
+    """Exit code, standard output, standard error and the state of each step of a finished command."""
+    process = start(out)
+    said, complaint = process.communicate(timeout=600)
+    return process.returncode, said, complaint, dict(LINE.findall(said))
+
+
+def contents(out: Path) -> dict[str, str]:
+    """{file: hash} of all files that are not hidden."""
+    return {path.relative_to(out).as_posix(): files.file_hash(path) for path in sorted(out.rglob("*"))
+            if path.is_file() and not path.relative_to(out).parts[0].startswith(".")}
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory) -> Path:
+    """The results folder of one run of the smoke study."""
+    folder = tmp_path_factory.mktemp("study") / "results"
+    code, said, complaint, states = run(folder)
+    assert code == 0, complaint
+    assert not complaint and states == dict.fromkeys(STEPS, "done")
+    assert f"Report: {folder / 'index.html'}" in said and "mean AUROC" in said and "7.89 per patient" in said
+    return folder
+
+
+def test_output_is_exactly_what_the_design_says(out):
+    found = set(contents(out))
+    expected = {"index.html"} | {f"notebooks/{step}.{ending}" for step in STEPS for ending in ("ipynb", "html")}
+    expected |= {f"runs/{name}/{file}" for name in RUN_NAMES
+                 for file in ("predictions.parquet", "record.json", "weights.safetensors")}
+    expected |= {f"cohort/{name}/{file}" for name in (PRIVATE, "synthetic_cxr_public")
+                 for file in ("images.npy", "table.parquet", "exclusions.csv", "record.json")}
+    further = found - expected
+    assert not expected - found
+    marks = ["01_", *(f"02_{name}_" for name in RUN_NAMES[:2]), f"03_{RUN_NAMES[2]}_", "04_"]
+    names = "|".join(map(re.escape, marks))
+    assert not [name for name in further if not re.fullmatch(rf"(tables/({names})\w+\.csv|figures/({names})\w+\.(png|svg))", name)]
+    assert {"tables/04_summary.csv", "figures/04_privacy_utility.png"} <= further
+
+
+def test_study_has_at_most_a_thousand_images(out):
+    assert sum(len(pd.read_parquet(path)) for path in out.glob("cohort/*/table.parquet")) <= 1000
+
+
+def test_pages_load_nothing_from_the_network(out):
+    for path in [out / "index.html", *out.glob("notebooks/*.html")]:
+        html = path.read_text(encoding="utf-8")
+        loading = re.findall(r"<(?:script|img|link|iframe|source|video|object|embed)\b[^>]*", html, re.IGNORECASE)
+        assert not [tag[:100] for tag in loading if re.search(r"(src|href|data)\s*=\s*[\"']?(https?:)?//", tag)], path.name
+        assert not re.search(r"@import|url\(\s*[\"']?(https?:)?//|import\([\"']http", html), path.name
+
+
+def test_executed_notebooks_hold_no_trace_of_the_machine(out):
+    for path in out.glob("notebooks/*.ipynb"):
+        text = path.read_text(encoding="utf-8")
+        assert "papermill" not in json.loads(text)["metadata"] and str(out) not in text and str(Path.home()) + "/" not in text
+
+
+def test_links_of_the_report_lead_somewhere(out):
+    links = re.findall(r'<a href="([^"]+)"', (out / "index.html").read_text(encoding="utf-8"))
+    assert len(links) >= len(STEPS) and all((out / link).exists() for link in links)
+
+
+def test_second_run_finds_all_done_though_files_were_touched(out):
+    before = contents(out)
+    for path in out.rglob("*.*"):
+        os.utime(path)
+    started = time.monotonic()
+    code, said, _, states = run(out)
+    assert code == 0 and states == dict.fromkeys(STEPS, "unchanged") and "mean AUROC" in said
+    assert time.monotonic() - started < 20
+    assert contents(out) == before
+
+
+def test_damaged_step_runs_again_is_killed_and_goes_on(out):
+    folder = out / "runs" / RUN_NAMES[2]
+    before = pd.read_parquet(folder / "predictions.parquet")
+    content = bytearray((folder / "predictions.parquet").read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / "predictions.parquet").write_bytes(content)
+
+    process = start(out)
+    deadline = time.monotonic() + 200
+    while (folder / "record.json").exists():  # removed when training begins
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    for child in psutil.Process(process.pid).children():
+        assert STEPS[2] in " ".join(child.cmdline())
+        child.send_signal(signal.SIGKILL)
+    said, complaint = process.communicate(timeout=60)
+    assert process.returncode == 1 and "03_dp_training.ipynb" in complaint and "killed by signal 9" in complaint
+    assert complaint.count("\n") == 1 and "Traceback" not in complaint
+    assert dict(LINE.findall(said)) == {STEPS[0]: "unchanged", STEPS[1]: "unchanged", STEPS[2]: "FAILED"}
+
+    code, _, complaint, states = run(out)
+    assert code == 0, complaint
+    assert (states[STEPS[0]], states[STEPS[1]], states[STEPS[2]]) == ("unchanged", "unchanged", "done")
+    pd.testing.assert_frame_equal(pd.read_parquet(folder / "predictions.parquet"), before, rtol=1e-4)
+    assert not list(out.rglob("*.part")) and not (folder / "checkpoint.pt").exists()
