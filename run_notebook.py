@@ -18,8 +18,10 @@ from pathlib import Path
 from helpers import files, studies
 
 CELL_SECONDS = 7 * 24 * 3600  # a cell that trains may take days, but none may wait for ever
-# glibc would give large blocks back to the system after each training step, and take them again in the next.
-KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**36), "MALLOC_TOP_PAD_": str(2**28)}
+# Measured: glibc would give large blocks back to the system after each training step, and take them again in the next;
+# threads of OpenMP that wait by spinning make training ten times slower where another program uses a core.
+ENVIRONMENT = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**36), "MALLOC_TOP_PAD_": str(2**28),
+               "OMP_WAIT_POLICY": "PASSIVE"}
 # The page of a notebook without the scripts that its usual template loads from the network.
 OFFLINE_PAGE = """{%- extends 'lab/index.html.j2' -%}
 {%- block html_head_js -%}{%- endblock -%}{%- block jupyter_widgets -%}{%- endblock -%}
@@ -81,7 +83,7 @@ def execute(source: Path, parameters: dict) -> tuple[dict, str | None]:
 
     with short_temporary_folder() as folder, open(os.devnull, "w") as nowhere:
         # The kernel of this very Python, unmoved by the user's other environments, settings and matplotlib back end.
-        os.environ |= {"JUPYTER_PREFER_ENV_PATH": "1", "JUPYTER_RUNTIME_DIR": folder, "IPYTHONDIR": folder} | KEEP_MEMORY
+        os.environ |= {"JUPYTER_PREFER_ENV_PATH": "1", "JUPYTER_RUNTIME_DIR": folder, "IPYTHONDIR": folder} | ENVIRONMENT
         for name in ("JUPYTER_PATH", "MPLBACKEND"):
             os.environ.pop(name, None)
         # Over TCP each kernel warns of missing encryption; sockets on disk belong to the user alone. Without a place of
@@ -121,7 +123,7 @@ def clean(notebook: dict) -> None:
             if output.output_type == "execute_result":
                 output.execution_count = number
     for cell in notebook.cells:
-        cell.metadata = type(cell.metadata)({"tags": cell.metadata.tags} if cell.metadata.get("tags") else {})
+        cell.metadata = type(cell.metadata)({key: cell.metadata[key] for key in ("tags", "alt") if cell.metadata.get(key)})
 
 
 def write_notebook(path: Path, notebook: dict) -> None:

@@ -75,7 +75,8 @@ class ClippedSum:
             (losses / images_per_unit[unit_index]).sum().backward()
         unit_gradients = [torch.zeros(n_units, p.numel(), device=p.device).index_add_(0, unit_index, g.flatten(1))
                           for p, g in zip(self.parameters, self._per_image_gradients())]
-        norms = torch.stack([gradient.square().sum(1) for gradient in unit_gradients]).sum(0).sqrt()
+        by_parameter = torch.stack([torch.linalg.vector_norm(gradient, dim=1) for gradient in unit_gradients])
+        norms = torch.linalg.vector_norm(by_parameter, dim=0)
         kept = torch.isfinite(norms)
         # The tiny constant keeps rounding in the product below the bound, and a zero gradient from 0/0.
         coefficients = torch.where(kept, (self.clip_norm / (norms + 1e-6)).clamp(max=1.0), 0.0)

@@ -63,7 +63,7 @@ def plot_privacy_utility(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt
     else:
         ax.set_xticks([])
     ax.set(xlabel="privacy budget epsilon (log scale; smaller is more private)",
-           ylabel="mean AUROC over findings\n(test; 95 % patient bootstrap)")
+           ylabel="mean AUROC over findings, test patients\n(95 % patient bootstrap; the axis is cut)")
     handles, labels = ax.get_legend_handles_labels()
     unique = dict(zip(labels, handles))
     ax.legend(unique.values(), unique.keys(), loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)

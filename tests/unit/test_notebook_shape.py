@@ -87,7 +87,14 @@ def test_outputs_hold_no_path_warning_or_error(path):
 def test_metadata_holds_no_trace_of_an_execution(path):
     notebook = read(path)
     assert set(notebook["metadata"]) <= {"kernelspec", "language_info", "sources_sha256"}
-    assert all(set(cell["metadata"]) <= {"tags"} for cell in notebook["cells"])
+    assert all(set(cell["metadata"]) <= {"tags", "alt"} for cell in notebook["cells"])
+
+
+def test_every_picture_has_an_alternative_text(path):
+    for cell in code(path):
+        for output in cell["outputs"]:
+            if "image/png" in output.get("data", {}):
+                assert cell["metadata"].get("alt") or output["metadata"]["image/png"]["alt"]
 
 
 def test_sources_are_those_of_the_stored_outputs(path):
