@@ -25,8 +25,15 @@ class Results:
         return _read(self._state_path(step))
 
     def content_hash(self, path: Path) -> str | None:
-        """Return the hash of a file's contents, relative paths within the folder; None if it is not there."""
+        """Return the hash of a file's contents; of a folder, of its files' names and sizes; None if nothing is there.
+
+        Args:
+            path: relative ones are meant within the results folder.
+        """
         path = self.out / path
+        if path.is_dir():
+            names = sorted(p for p in path.rglob("*") if p.is_file())
+            return files.fingerprint({p.relative_to(path).as_posix(): p.stat().st_size for p in names})
         if not path.is_file():
             return None
         about = path.stat()

@@ -262,8 +262,8 @@ def plan(chosen: dict, lists: dict) -> list[Step]:
     zero_shot = [] if pretrain == "none" else [runs.run_name(cohort, "zero_shot")]
     start = [Path("runs", run, "weights.safetensors") for run in zero_shot]
     weights = [Path(pretrain)] if pretrain.endswith(".safetensors") else []
-    first = Step(paths["01"].stem, paths["01"], chosen["01"], inputs=[_manifest_path(name) for name in sets],
-                 outputs=tables, marks=["01_"])
+    first = Step(paths["01"].stem, paths["01"], chosen["01"], outputs=tables, marks=["01_"],
+                 inputs=[_manifest_path(name) for name in sets] + _sources(sets, chosen["01"].get("DATA_ROOTS", {})))
     training = []
     for seed in lists["SEEDS"]:
         own = [runs.run_name(cohort, "baseline", seed)]
@@ -288,6 +288,13 @@ def _manifest_path(name_or_path: str) -> Path:
     """Return the file of a manifest."""
     is_name = manifests.name_of(name_or_path) == name_or_path
     return manifests.manifests_dir() / f"{name_or_path}.yaml" if is_name else Path(name_or_path)
+
+
+def _sources(sets: list[str], data_roots: dict[str, str]) -> list[Path]:
+    """Return the folders of real data, and the tables, lists and shards in them."""
+    wanted = [(Path(data_roots[manifests.name_of(name)]), manifests.read(name)) for name in sets
+              if manifests.name_of(name) in data_roots]
+    return [path for root, manifest in wanted for path in (root, *(root / file for file in manifests.expected_files(manifest)))]
 
 
 def _training_step(notebook: Path, suffix: str, parameters: dict, names: list[str], after: Step,

@@ -1,0 +1,46 @@
+"""The study's table and page, and README's numbers, which are the stored ones."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from helpers import checks, report, runs
+
+EXPECTED = runs.repository_root() / "expected"
+
+
+def one_run(**changes):
+    row = {"run": "r", "arm": "dp", "epsilon": 2.0, "unit": "patient", "macro_auroc": 0.8, "low": 0.75, "high": 0.85,
+           "sex_contrast": -0.02, "sex_low": -0.05, "sex_high": 0.01, "age_contrast": np.nan, "age_low": np.nan, "age_high": np.nan}
+    return pd.DataFrame([row | changes])
+
+
+def test_summary_writes_each_number_with_its_interval():
+    row = report.summary(one_run()).iloc[0]
+    assert row["mean AUROC"] == "0.800 [0.750, 0.850]" and row["epsilon"] == "2 per patient"
+    assert row["by sex"] == "-0.020 [-0.050, +0.010]" and row["by age"] == "not estimable"
+
+
+def test_summary_refuses_a_table_without_its_columns():
+    with pytest.raises(checks.InputError, match="macro_auroc"):
+        report.summary(one_run().drop(columns="macro_auroc"))
+
+
+def test_page_escapes_what_it_shows(tmp_path):
+    (tmp_path / "f.png").write_bytes(b"png")
+    page = report.page("<b>title", report.summary(one_run()), tmp_path / "f.png", {"a<b": "notebooks/a.html"})
+    assert "<b>title" not in page and "&lt;b&gt;title" in page and 'href="notebooks/a.html"' in page and "a&lt;b" in page
+
+
+def test_readme_shows_the_expected_demo():
+    readme = (runs.repository_root() / "README.md").read_text(encoding="utf-8")
+    assert report.renew_readme(readme, pd.read_csv(EXPECTED / "demo.csv")) == readme, "run `make expected`"
+    with pytest.raises(checks.InputError, match="demo table"):
+        report.renew_readme("no marks here", one_run())
+
+
+@pytest.mark.parametrize("name", ["demo", "smoke"])
+def test_expected_numbers_are_those_of_this_profile(name):
+    table = pd.read_csv(EXPECTED / f"{name}.csv")
+    assert table["run"].tolist()[:2] == ["synthetic_cxr_private-zero_shot", "synthetic_cxr_private-baseline-seed0"]
+    assert table["macro_auroc"].between(table["low"], table["high"]).all()
