@@ -6,7 +6,7 @@ In: summarised tables. Out: tables in a reader's order, sentences. Refuses: runs
 import pandas as pd
 
 from helpers import checks, fairness, groups, runs, synthetic
-from helpers.replicates import ALL
+from helpers.replicates import ALL, REST
 
 
 def records_of(cohort: str, names: list[str], data_hash: str) -> list[dict]:
@@ -35,13 +35,8 @@ def in_order(table: pd.DataFrame) -> pd.DataFrame:
 
     Attributes and runs stay in the order in which they come; bands go from low to high, "unknown" comes last.
     """
-    def place(group: str) -> tuple:
-        edge = group.strip("[>= ").split(",")[0].split(" ")[0]
-        is_band = edge.replace(".", "").isdigit()
-        return (group.startswith(groups.UNKNOWN), not is_band, float(edge) if is_band else 0.0, group)
-
     attributes = list(dict.fromkeys(table["attribute"]))
-    keys = sorted(set(zip(table["attribute"], table["group"])), key=lambda k: (attributes.index(k[0]), place(k[1])))
+    keys = sorted(set(zip(table["attribute"], table["group"])), key=lambda k: (attributes.index(k[0]), groups.place(k[1])))
     ranks = {key: rank for rank, key in enumerate(keys)}
     rank = [ranks[key] for key in zip(table["attribute"], table["group"])]
     plain = table["attribute"].isin(["sex", ALL])
@@ -72,7 +67,7 @@ def by_group(estimates: pd.DataFrame, sizes: pd.DataFrame, metric: str) -> pd.Da
         metric: name of the metric.
     """
     rows = estimates[(estimates["metric"] == metric) & (estimates["finding"] == "macro")]
-    rows = in_order(rows[~rows["group"].str.startswith("not ")].merge(sizes, on=["attribute", "group"]))
+    rows = in_order(rows[~rows["group"].str.startswith(REST)].merge(sizes, on=["attribute", "group"]))
     return rows.assign(label=rows["label"] + " (" + rows["n_patients"].map("{:,}".format) + " patients)")
 
 
@@ -99,8 +94,8 @@ def conclusions(summary: pd.DataFrame, changes: pd.DataFrame, metric_table: pd.D
                     + fairness.in_words(*price, "the price of privacy") + ".")
         named = "; ".join(f"{change.label} {change.estimate:+.3f} [{change.low:+.3f}, {change.high:+.3f}]"
                           for change in moved.itertuples())
-        said.append(f"   Of {len(own)} estimable contrasts between groups, privacy moves {len(moved)} beyond what chance "
-                    f"explains in a single look (about {0.05 * len(own):.1f} expected by chance)" + (f": {named}." if named else "."))
+        said.append(f"   Of {len(own)} estimable contrasts between groups, privacy moves {len(moved)} by more than the "
+                    f"choice of test patients explains (about {0.05 * len(own):.1f} expected by chance)" + (f": {named}." if named else "."))
     return said
 
 
@@ -119,7 +114,8 @@ def planted_beside_found(cohort_record: dict, contrasts: pd.DataFrame) -> pd.Dat
         attribute = "age" if is_age else effect.attribute
         group = ">= 80 - rest" if is_age else f"{effect.group} - {effect.comparison}"
         rows = contrasts[(contrasts["attribute"] == attribute) & (contrasts["group"] == group)]
+        expected = {"baseline": f"{effect.contrast_low:+.2f} to {effect.contrast_high:+.2f}",
+                    "dp": f"{effect.private_contrast_low:+.2f} to {effect.private_contrast_high:+.2f}"}
         parts.append(rows[["attribute", "group", "arm_label", "low", "high"]].assign(
-            effect=effect.effect.replace("_", " "), found=rows["estimate"],
-            range=f"{effect.contrast_low:+.2f} to {effect.contrast_high:+.2f}"))
+            effect=effect.effect.replace("_", " "), found=rows["estimate"], range=rows["arm"].map(expected).fillna("")))
     return pd.concat(parts)[["attribute", "group", "effect", "range", "arm_label", "found", "low", "high"]]

@@ -34,18 +34,16 @@ def image_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return (losses * known).sum(1) / known.sum(1).clamp(min=1)
 
 
-def shift(images: np.ndarray, most_px: int, stream: np.random.Generator) -> np.ndarray:
-    """Return each image moved by up to `most_px` in both directions, its edge repeated. No flips: sides matter.
+def shift(images: np.ndarray, moves: np.ndarray) -> np.ndarray:
+    """Return each image moved, its edge repeated. No flips: sides matter.
 
     Args:
         images: (batch, height, width).
-        most_px: >= 0.
-        stream: draws one move an image.
+        moves: (batch, 2) integers, pixels down and to the right.
     """
     batch, height, width = images.shape
-    moves = stream.integers(-most_px, most_px + 1, size=(batch, 2))
-    rows = np.clip(np.arange(height) + moves[:, :1], 0, height - 1)
-    columns = np.clip(np.arange(width) + moves[:, 1:], 0, width - 1)
+    rows = np.clip(np.arange(height) - moves[:, :1], 0, height - 1)
+    columns = np.clip(np.arange(width) - moves[:, 1:], 0, width - 1)
     return images[np.arange(batch)[:, None, None], rows[:, :, None], columns[:, None, :]]
 
 
@@ -58,12 +56,14 @@ class TrainingSet:
         rows: (n_train,) rows of `images` in the training split.
         labels: (n_train, n_findings) float32, NaN unknown.
         units: list over units of the positions (in `rows`) of its images.
+        names: (n_units,) patient_id or image_id of each unit.
     """
 
     images: np.ndarray
     rows: np.ndarray
     labels: torch.Tensor
     units: list[np.ndarray]
+    names: np.ndarray
 
     @classmethod
     def of(cls, cohort: cohorts.Cohort, unit: str) -> "TrainingSet":
@@ -76,16 +76,20 @@ class TrainingSet:
         if not len(rows):
             checks.refuse(f"training images in {cohort.name}", "none", "Check the split rule of its manifest.")
         labels = torch.from_numpy(cohort.table[cohort.findings].to_numpy(np.float32)[rows])
-        codes = np.arange(len(rows)) if unit == "image" else pd.factorize(cohort.table["patient_id"].iloc[rows])[0]
+        codes, names = pd.factorize(cohort.table[f"{unit}_id"].iloc[rows])
         order = np.argsort(codes, kind="stable")
         units = np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
-        return cls(cohort.images, rows, labels, units)
+        return cls(cohort.images, rows, labels, units, np.asarray(names))
 
-    def batch(self, positions: np.ndarray, stream: np.random.Generator, channels: int,
+    def moves(self, n_images: int, stream: np.random.Generator) -> np.ndarray:
+        """Return (n_images, 2) random moves for `shift`, up to a sixteenth of the image."""
+        most_px = max(1, self.images.shape[-1] // 16)
+        return stream.integers(-most_px, most_px + 1, size=(n_images, 2))
+
+    def batch(self, positions: np.ndarray, moves: np.ndarray, channels: int,
               device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return input (batch, channels, height, width), augmented by `shift`, and labels of images, on the device."""
-        images = self.images[self.rows[positions]]
-        images = shift(images, max(1, images.shape[-1] // 16), stream)
+        """Return input (batch, channels, height, width), moved by `shift`, and labels of images, on the device."""
+        images = shift(self.images[self.rows[positions]], moves)
         labels = self.labels[torch.from_numpy(positions)]
         return models.to_input(torch.from_numpy(images).to(device), channels), labels.to(device)
 
@@ -108,9 +112,9 @@ class BaselineArm:
 
     def set_gradients(self, step: int) -> tuple[float, int]:
         """Set the gradients of the mean loss; return the sum of losses and the number of images."""
-        stream = runs.random_stream(self.seed, "augmentation", step)
-        device = next(self.model.parameters()).device
-        images, labels = self.data.batch(self.draw(step), stream, self.channels, device)
+        positions, device = self.draw(step), next(self.model.parameters()).device
+        moves = self.data.moves(len(positions), runs.random_stream(self.seed, "augmentation", step))
+        images, labels = self.data.batch(positions, moves, self.channels, device)
         losses = image_losses(self.model(images), labels)
         self.model.zero_grad()
         losses.mean().backward()
@@ -120,7 +124,8 @@ class BaselineArm:
 class PrivateArm:
     """Private training: units drawn by chance, their gradients clipped and summed, noise added once a step.
 
-    Guarantees: neighbouring data sets differ in the sum by at most `clip_norm`; noise of `noise_multiplier` x
+    Guarantees: neighbouring data sets differ in the sum by at most `clip_norm`, since the augmentation of an image
+    follows from its own unit and the step, not from who else was drawn; noise of `noise_multiplier` x
     `clip_norm` is added to every step, also one in which no unit was drawn; the divisor is the declared expected number.
     """
 
@@ -143,42 +148,49 @@ class PrivateArm:
         self.shows_diagnostics = mode == "demo"
         self.diagnostics: list[dict] = []  # outside the promise
 
-    def draw(self, step: int) -> list[np.ndarray]:
-        """Return the positions of the images of each unit that enters this step, an array a unit."""
+    def draw(self, step: int) -> dict[int, np.ndarray]:
+        """Return the units that enter this step, each with the positions of its images that enter."""
         drawn = self.randomness.draw_units(len(self.data.units), self.sample_rate, step)
-        most = self.promise["max_images_per_unit"]
-        return self.randomness.choose_images([self.data.units[unit] for unit in drawn], most, step)
+        images = [self.data.units[unit] for unit in drawn]
+        return dict(zip(drawn, self.randomness.choose_images(images, self.promise["max_images_per_unit"], step)))
 
     def set_gradients(self, step: int) -> tuple[float, int]:
-        """Set the noisy mean of clipped gradients; return the sum of losses and the number of images."""
-        drawn, stream = self.draw(step), runs.random_stream(self.seed, "augmentation", step)
+        """Set the noisy mean of clipped gradients; return the sum of losses and the number of images.
+
+        Both are 0 in private mode: they are outside the promise, and a checkpoint holds them.
+        """
+        drawn = self.draw(step)
+        positions = list(drawn.values())
+        moves = [self.data.moves(len(own), runs.random_stream(self.seed, f"augmentation {self.data.names[unit]}", step))
+                 for unit, own in drawn.items()]
         loss_sum, norms = 0.0, [torch.zeros(0)]
-        for piece in clipping.pieces([len(unit) for unit in drawn], self.physical_batch_size):
-            losses, piece_norms = self._add(drawn[piece], stream)
+        for piece in clipping.pieces([len(own) for own in positions], self.physical_batch_size):
+            losses, piece_norms = self._add(positions[piece], moves[piece])
             loss_sum += float(losses.nansum())
             norms.append(piece_norms.cpu())
         sums = self.clipped.take()
         noise = self.randomness.noise(sums, self.promise["noise_multiplier"] * self.promise["clip_norm"], step)
         for parameter, clipped_sum, added in zip(self.clipped.parameters, sums, noise):
             parameter.grad = (clipped_sum + added) / self.promise["expected_batch_size"]
+        if not self.shows_diagnostics:
+            return 0.0, 0
         self._look(torch.cat(norms), sums, noise)
-        return loss_sum, sum(len(unit) for unit in drawn)
+        return loss_sum, sum(len(own) for own in positions)
 
-    def _add(self, units: list[np.ndarray], stream: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    def _add(self, units: list[np.ndarray], moves: list[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
         """Add the clipped gradients of some whole units to the sum; return the images' losses and the units' norms."""
         device = next(self.model.parameters()).device
-        images, labels = self.data.batch(np.concatenate(units), stream, self.channels, device)
+        images, labels = self.data.batch(np.concatenate(units), np.concatenate(moves), self.channels, device)
         unit_index = torch.from_numpy(np.repeat(np.arange(len(units)), [len(unit) for unit in units])).to(device)
         losses = image_losses(self.clipped.logits(images), labels)
         return losses.detach(), self.clipped.add(losses, unit_index, len(units))
 
     def _look(self, norms: torch.Tensor, sums: list[torch.Tensor], noise: list[torch.Tensor]) -> None:
         """Keep what the embedded cohort may show: these numbers depend on private images without protection."""
-        if self.shows_diagnostics:
-            signal, disturbance = (math.sqrt(sum(float(t.square().sum()) for t in parts)) for parts in (sums, noise))
-            clipped = (norms > self.promise["clip_norm"]).float()
-            self.diagnostics.append({"units": len(norms), "clipped_fraction": float(clipped.sum()) / max(1, len(norms)),
-                                     "signal_to_noise": signal / disturbance})
+        signal, disturbance = (math.sqrt(sum(float(t.square().sum()) for t in parts)) for parts in (sums, noise))
+        clipped = (norms > self.promise["clip_norm"]).float()
+        self.diagnostics.append({"units": len(norms), "clipped_fraction": float(clipped.sum()) / max(1, len(norms)),
+                                 "signal_to_noise": signal / disturbance})
 
     def epsilon_spent(self, steps_done: int) -> float:
         """Return epsilon (PLD) after some steps."""

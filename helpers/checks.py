@@ -98,7 +98,7 @@ def file_exists(path: Path, made_by: str) -> Path:
 
 # One rule per parameter of the notebooks, so that `run_all.py` can refuse a value before any kernel starts.
 _PARAMETER_RULES = {
-    "EPSILON": dict(low=0, high=1e4, open_low=True),
+    "EPSILON": dict(low=0, high=500, open_low=True),
     "DELTA": dict(low=0, high=0.1, open_low=True),
     "CLIP_NORM": dict(low=0, high=1e6, open_low=True),
     "SEED": dict(low=0, high=2**31, integer=True),
@@ -140,3 +140,18 @@ def parameters(values: Mapping[str, object]) -> None:
             number(name, value, **_PARAMETER_RULES[name])
         if name in _PARAMETER_CHOICES:
             one_of(name, value, _PARAMETER_CHOICES[name])
+
+
+def mode_fits(mode: str, access: str) -> None:
+    """Accept private mode for any cohort, and demo mode for embedded ones only.
+
+    Args:
+        mode: "demo" or "private".
+        access: of the cohort's manifest.
+
+    Raises:
+        InputError: demo mode on real data: its noise can be recomputed from the seed, and it shows diagnostics.
+    """
+    if mode == "demo" and access != "embedded":
+        refuse("MODE = 'private' on real data", "MODE = 'demo', which promises nothing",
+               "Set MODE for notebook 03 in the profile or with --set 03.MODE=private.")

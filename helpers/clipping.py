@@ -78,8 +78,8 @@ class ClippedSum:
         by_parameter = torch.stack([torch.linalg.vector_norm(gradient, dim=1) for gradient in unit_gradients])
         norms = torch.linalg.vector_norm(by_parameter, dim=0)
         kept = torch.isfinite(norms)
-        # The tiny constant keeps rounding in the product below the bound, and a zero gradient from 0/0.
-        coefficients = torch.where(kept, (self.clip_norm / (norms + 1e-6)).clamp(max=1.0), 0.0)
+        # The margin keeps float32 rounding below the bound; the smallest number keeps a zero gradient from 0/0.
+        coefficients = torch.where(kept, (self.clip_norm * (1 - 1e-5) / norms.clamp(min=1e-30)).clamp(max=1.0), 0.0)
         for total, gradient in zip(self._sums, unit_gradients):
             gradient[~kept] = 0  # 0 x NaN is NaN: a coefficient alone would not remove a unit
             total += (coefficients @ gradient).view_as(total)

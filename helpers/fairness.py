@@ -7,19 +7,24 @@ Refuses: nothing; what cannot be estimated is NaN.
 import numpy as np
 import pandas as pd
 
-from helpers.replicates import ALL
+from helpers import groups
+from helpers.replicates import ALL, REST
 
 CONFIDENCE_PERCENT = 95
 _SHOWN_ARM = {"zero_shot": "zero-shot", "baseline": "no privacy"}
 
 
 def arm_table(records: list[dict]) -> pd.DataFrame:
-    """Return one row a run: run, arm, epsilon (NaN without privacy), unit, seed, seconds, arm_label for figures."""
+    """Return one row a run: run, arm, epsilon (NaN without privacy), unit, mode, seed, seconds, and arm_label for figures.
+
+    `mode` is "demo" where the noise follows from the seed, so that epsilon is no guarantee.
+    """
     rows = pd.DataFrame([{"run": record["run"], "arm": record["arm"], "epsilon": record["epsilon_target"],
-                          "unit": record["unit"], "seed": record["seed"], "seconds": record["seconds"]}
+                          "unit": record["unit"], "mode": (record.get("ledger") or {}).get("mode"), "seed": record["seed"], "seconds": record["seconds"]}
                          for record in records])
     rows["epsilon"] = rows["epsilon"].astype(float)
-    labels = [_SHOWN_ARM.get(arm, f"epsilon {epsilon:g}") for arm, epsilon in zip(rows["arm"], rows["epsilon"])]
+    labels = [_SHOWN_ARM.get(row.arm, f"epsilon {row.epsilon:g}" + (" per image" if row.unit == "image" else ""))
+              for row in rows.itertuples()]
     rows["arm_label"] = labels
     repeated = rows.duplicated("arm_label", keep=False)
     rows.loc[repeated, "arm_label"] += ", seed " + rows.loc[repeated, "seed"].astype(str)
@@ -29,7 +34,10 @@ def arm_table(records: list[dict]) -> pd.DataFrame:
 def macro(table: pd.DataFrame) -> pd.DataFrame:
     """Return the mean over findings (those estimable) of each row of `replicates` or `contrasts`, as finding "macro"."""
     levels = [level for level in table.index.names if level != "finding"]
-    mean = table[table[0].notna()].groupby(level=levels, sort=False).mean()
+    estimable = table[table[0].notna()]
+    mean = estimable.groupby(level=levels, sort=False).mean()
+    # A replicate that lacks one of these findings would be the mean of other findings than the estimate.
+    mean = mean.mask(estimable.isna().groupby(level=levels, sort=False).any())
     mean = mean.reindex(table.index.droplevel("finding").unique())
     return pd.concat({"macro": mean}, names=["finding"]).reorder_levels(table.index.names)
 
@@ -47,17 +55,18 @@ def contrasts(table: pd.DataFrame) -> pd.DataFrame:
 
     Source: Tayebi Arasteh et al. (2024), their official code, for the accuracy parity difference.
     """
-    is_rest = table.index.get_level_values("group").str.startswith("not ")
-    rest = table[is_rest].rename(index=lambda name: name.removeprefix("not "), level="group")
+    is_rest = table.index.get_level_values("group").str.startswith(REST)
+    rest = table[is_rest].rename(index=lambda name: name.removeprefix(REST), level="group")
     difference = table.loc[rest.index] - rest
     names, kept = [], []
     compared = rest.groupby(level="attribute").apply(lambda part: sorted(part.index.get_level_values("group").unique()))
     for attribute, group in zip(*(difference.index.get_level_values(level) for level in ("attribute", "group"))):
         first, *others = [g for g in compared[attribute] if g != group]
         names.append(f"{group} - rest" if others else f"{group} - {first}")
-        kept.append(bool(others) or names[-1] == "female - male" or (group > first and group != "male"))
+        kept.append(bool(others) or names[-1] == "female - male"
+                    or (groups.place(group) > groups.place(first) and group != "male"))
     frame = difference.index.to_frame().assign(group=names)
-    return difference.set_axis(pd.MultiIndex.from_frame(frame))[kept]
+    return difference.set_axis(pd.MultiIndex.from_frame(frame))[np.array(kept, dtype=bool)]
 
 
 def gap_changes(table: pd.DataFrame, baseline: str | None) -> pd.DataFrame:
@@ -80,6 +89,8 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Columns `LEVELS`, estimate, low, high, and n_replicates, those in which the metric could be computed.
     """
+    if table.empty:
+        return pd.DataFrame(columns=[*table.index.names, "estimate", "low", "high", "n_replicates"])
     draws = table.drop(columns=0)
     tail = (100 - CONFIDENCE_PERCENT) / 200
     limits = draws.quantile([tail, 1 - tail], axis=1).T.set_axis(["low", "high"], axis=1)
@@ -101,7 +112,9 @@ def correlation_with_epsilon(contrast_table: pd.DataFrame, arms: pd.DataFrame, m
         arms: from `arm_table`.
         metric: whose contrasts; accuracy gives the paper's correlation of parity with epsilon.
     """
-    epsilon = arms.dropna(subset="epsilon").set_index("run")["epsilon"]
+    private = arms.dropna(subset="epsilon")
+    private = private[private["unit"] == private["unit"].mode().get(0)]  # epsilons of two units are not one axis
+    epsilon = private.set_index("run")["epsilon"]
     rows = contrast_table[contrast_table.index.get_level_values("metric") == metric]
     rows = rows[rows.index.get_level_values("run").isin(epsilon.index)]
     found = {key: pearson(part, part.index.get_level_values("run").map(epsilon).to_numpy())
@@ -114,8 +127,8 @@ def drops_by_finding(table: pd.DataFrame, arms: pd.DataFrame, baseline: str | No
                      n_positive: pd.Series) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return each finding's AUROC drop (private minus non-private) in each private run, and its Pearson correlations.
 
-    The correlation with the non-private AUROC is the paper's; the two share a term, so that it is positive or negative
-    by construction: with equal true drops r was +0.34 on average in a simulation.
+    The correlation with the non-private AUROC is the paper's; the two share a term, so that r leans to the negative
+    though no finding pays more than another.
 
     Args:
         table: from `replicates.replicate`.
@@ -145,7 +158,8 @@ def drops_by_finding(table: pd.DataFrame, arms: pd.DataFrame, baseline: str | No
 def pearson(first: pd.DataFrame, second: pd.DataFrame | np.ndarray) -> pd.Series:
     """Return Pearson's r between two sets of numbers, with its bootstrap interval; NaN for fewer than three pairs.
 
-    With few points r is large by chance: read the interval, not the sign. No p-value is given.
+    The interval resamples test patients; findings and budgets stay as they are, so it does not say what r would be
+    over other findings or budgets. With fewer than ten pairs r is large by chance. No p-value is given.
 
     Args:
         first: (n, 1 + replicates); column 0 the estimates.
@@ -204,5 +218,7 @@ def in_words(estimate: float, low: float, high: float, what: str) -> str:
     """Return one clause on a difference: its size, its interval, and whether the interval leaves 0 out."""
     if np.isnan(estimate):
         return f"{what} is not estimable"
+    if np.isnan(low):
+        return f"{what}, {estimate:+.3f}, has no interval"
     resolved = "is resolved" if low > 0 or high < 0 else "is not resolved (the interval includes 0)"
-    return f"{what} of {estimate:+.3f} [{low:+.3f}, {high:+.3f}] {resolved}"
+    return f"{what}, {estimate:+.3f} [{low:+.3f}, {high:+.3f}], {resolved}"

@@ -3,6 +3,7 @@
 Intervals are drawn or their absence is said; colours are safe for colour blindness and differ in grey.
 """
 
+import itertools
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -17,8 +18,9 @@ _MARKERS = "osD^vPX*"
 def arm_colors(arms: list[str]) -> dict[str, object]:
     """Return a colour an arm: grey without private data, black without privacy, else from light to dark with epsilon."""
     private = [arm for arm in arms if arm.startswith("epsilon")]
+    others = {arm: "0.55" if arm.startswith("zero-shot") else "black" for arm in arms if arm not in private}
     shades = sns.color_palette("viridis_r", len(private) + 1)[1:]  # the lightest is too faint on white
-    return {"zero-shot": "0.55", "no privacy": "black"} | dict(zip(private, shades))
+    return others | dict(zip(private, shades))
 
 
 def plot_history(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt.Axes:
@@ -43,7 +45,7 @@ def plot_privacy_utility(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt
     """Draw mean AUROC against epsilon, between the public model and the one without privacy.
 
     Args:
-        table: one row a run; columns arm ("zero_shot", "baseline", "dp"), epsilon (float, NaN but for dp),
+        table: one row a run; columns arm ("zero_shot", "baseline", "dp"), epsilon and unit (missing but for dp),
             macro_auroc, low, high.
         ax: where to draw; a new figure when None.
     """
@@ -53,10 +55,11 @@ def plot_privacy_utility(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt
             ax.axhline(row.macro_auroc, color=color, linestyle="-" if arm == "baseline" else "--", label=label)
             ax.axhspan(row.low, row.high, color=color, alpha=0.1, linewidth=0)
     private = table[table["arm"] == "dp"].sort_values("epsilon")
+    for number, (unit, rows) in enumerate(private.groupby("unit")):  # never one line for two units
+        gaps = np.abs([rows["macro_auroc"] - rows["low"], rows["high"] - rows["macro_auroc"]])
+        ax.errorbar(rows["epsilon"], rows["macro_auroc"], yerr=gaps, fmt=_MARKERS[number] + "-", color=f"C{number}",
+                    capsize=3, label=f"private, per {unit}")
     if len(private):
-        gaps = np.abs([private["macro_auroc"] - private["low"], private["high"] - private["macro_auroc"]])
-        ax.errorbar(private["epsilon"], private["macro_auroc"], yerr=gaps, fmt="o-", color="C0", capsize=3,
-                    label="private")
         ax.set_xscale("log")
         ax.set_xticks(private["epsilon"].unique(), [f"{epsilon:g}" for epsilon in private["epsilon"].unique()])
         ax.minorticks_off()
@@ -104,7 +107,7 @@ def plot_by_group(table: pd.DataFrame, xlabel: str, ax: plt.Axes | None = None) 
     names, arms = list(dict.fromkeys(table["label"])), list(dict.fromkeys(table["arm_label"]))
     ax = ax or plt.figure(figsize=(6.5, 0.45 * len(names) + 0.13 * len(arms) * len(names) + 1)).add_subplot()
     colors = arm_colors(arms)
-    for offset, (arm, marker) in zip(np.linspace(-0.3, 0.3, len(arms)), zip(arms, _MARKERS)):
+    for offset, (arm, marker) in zip(np.linspace(-0.3, 0.3, len(arms)), zip(arms, itertools.cycle(_MARKERS))):
         rows = table[table["arm_label"] == arm].set_index("label").reindex(names)
         places = np.arange(len(names)) + (offset if len(arms) > 1 else 0)
         ax.hlines(places, rows["low"], rows["high"], color=colors[arm])
@@ -143,16 +146,18 @@ def plot_drop(table: pd.DataFrame, x: str, xlabel: str, ax: plt.Axes | None = No
     ax = ax or plt.figure(figsize=(6, 3.6)).add_subplot()
     arms = list(dict.fromkeys(table["arm_label"]))
     colors = arm_colors(arms)
-    for arm, marker in zip(arms, _MARKERS):
+    for arm, marker in zip(arms, itertools.cycle(_MARKERS)):
         rows = table[table["arm_label"] == arm]
         ax.vlines(rows[x], rows["low"], rows["high"], color=colors[arm], alpha=0.5)
         ax.plot(rows[x], rows["drop"], marker, color=colors[arm], label=arm)
-    for row in table[table["arm_label"] == arms[-1]].itertuples() if arms else ():
-        ax.annotate(row.finding.replace("_", " "), (getattr(row, x), row.drop), xytext=(4, 4),
-                    textcoords="offset points", fontsize=7)
+    named = table[table["arm_label"] == arms[-1]].sort_values("drop")
+    for number, row in enumerate(named.to_dict("records")):  # names to the right and left in turn, to keep them apart
+        ax.annotate(row["finding"].replace("_", " "), (row[x], row["drop"]), xytext=(5 if number % 2 else -5, 0), fontsize=7,
+                    textcoords="offset points", ha="left" if number % 2 else "right", va="center")
+    ax.margins(x=0.25)
     ax.axhline(0, color="0.5", linestyle="--", zorder=0)
     ax.set(xlabel=xlabel, ylabel="AUROC, private minus non-private\n(95 % patient bootstrap)")
-    ax.legend(fontsize=9)
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
     return ax
 
 

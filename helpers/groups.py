@@ -34,6 +34,13 @@ def bands(values: pd.Series, edges: tuple[float, ...]) -> pd.Series:
     return cut.astype(object).where(numbers.notna(), UNKNOWN).astype(str)
 
 
+def place(group: str) -> tuple:
+    """Return the sorting key of a group's name: bands from low to high, then other names, "unknown" last."""
+    edge = group.strip("[>= ").split(",")[0].split(" ")[0]
+    is_band = group.startswith(("[", ">=")) and edge.replace(".", "").isdigit()
+    return (group.startswith(UNKNOWN), not is_band, float(edge) if is_band else 0.0, group)
+
+
 def add_groups(table: pd.DataFrame, attributes: list[str]) -> pd.DataFrame:
     """Return the cohort's table with a text column `group_<attribute>` for each attribute.
 
@@ -59,4 +66,5 @@ def _group(table: pd.DataFrame, attribute: str) -> pd.Series:
     if attribute == "sex x age":
         return _group(table, "sex") + " x " + _group(table, "age")
     checks.one_of("group attribute", attribute, ["sex", "age", "comorbidities", "sex x age", *table.columns])
-    return table[attribute].astype(object).where(table[attribute].notna(), UNKNOWN).astype(str)
+    column = table[attribute].astype(object)
+    return column.where(column.notna() & (column != ""), UNKNOWN).astype(str)

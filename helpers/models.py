@@ -7,6 +7,7 @@ Refuses: widths that GroupNorm cannot divide, weight files that do not fit.
 
 import hashlib
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -61,8 +62,8 @@ class ResNet9(nn.Module):
 
 
 def _group_norm(channels: int) -> nn.GroupNorm:
-    """Return GroupNorm with the paper's 32 groups, or half the channels where these are few."""
-    return nn.GroupNorm(min(32, channels // 2), channels)
+    """Return GroupNorm with the paper's 32 groups, or as many as half the channels allow."""
+    return nn.GroupNorm(math.gcd(32, channels // 2), channels)
 
 
 def resnet9(n_findings: int, channels: int = 1, width: int = 16, seed: int = 0) -> ResNet9:
@@ -115,26 +116,41 @@ def weights_hash(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def save_weights(model: nn.Module, path: Path, canonical: list[str]) -> None:
-    """Write a model's weights as safetensors, with the canonical names of its outputs."""
+def save_weights(model: nn.Module, path: Path, canonical: list[str], trained_on: str = "") -> None:
+    """Write a model's weights as safetensors, with the canonical names of its outputs.
+
+    Args:
+        model: whose weights.
+        path: of the file.
+        canonical: a name for each output.
+        trained_on: name of the private cohort that the weights were trained on; "" for none.
+    """
     with files.atomic_path(path) as part:
         save_file({name: value.cpu().contiguous() for name, value in model.state_dict().items()}, part,
-                  metadata={"canonical": json.dumps(canonical)})
+                  metadata={"canonical": json.dumps(canonical), "trained_on": trained_on})
 
 
-def load_weights(path: Path) -> tuple[dict[str, torch.Tensor], list[str]]:
+def load_weights(path: Path, not_from: str = "") -> tuple[dict[str, torch.Tensor], list[str]]:
     """Return the weights in a safetensors file and the canonical names of the outputs ([] where not stored).
 
+    Args:
+        path: of the file.
+        not_from: name of a cohort on which the weights must not have been trained.
+
     Raises:
-        InputError: absent, or not a safetensors file.
+        InputError: absent, not a safetensors file, or trained on that cohort.
     """
     checks.file_exists(path, "Run notebook 02 with this cohort first, or correct PRETRAIN.")
     try:
         with safe_open(path, framework="pt") as stored:
             weights = {name: stored.get_tensor(name) for name in stored.keys()}
-            return weights, json.loads((stored.metadata() or {}).get("canonical", "[]"))
+            about = stored.metadata() or {}
     except (SafetensorError, OSError) as error:
         checks.refuse(f"safetensors weights in {path}", str(error), "Write the file again.")
+    if not_from and about.get("trained_on") == not_from:
+        checks.refuse(f"PRETRAIN that has not seen {not_from}", "weights trained on it",
+                      "Start from public weights: what private patients taught before has no guarantee.")
+    return weights, json.loads(about.get("canonical", "[]"))
 
 
 def start_from(model: ResNet9, weights: dict[str, torch.Tensor], known: list[str], canonical: list[str]) -> list[str]:

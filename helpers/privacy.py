@@ -17,7 +17,6 @@ from opacus.accountants import PRVAccountant, RDPAccountant
 
 from helpers import checks, runs
 
-UNITS = ("patient", "image")
 NOT_COVERED = {
     "pretraining data": "public; the promise is about the private training patients only",
     "validation and test patients": "their images enter scores and tables, never a gradient",
@@ -25,7 +24,8 @@ NOT_COVERED = {
     "number of units and expected batch": "declared constants, treated as public",
     "choice of parameters": "made by people; trials on private data are not accounted for",
     "thresholds": "fitted on validation patients",
-    "training diagnostics": "loss, clipped fraction and norms are outside the promise; not computed in private mode",
+    "training diagnostics": "loss, clipped fraction and norms are outside the promise; not kept or shown in private mode",
+    "other runs": "every run on the same patients has its own promise; the epsilons of several add up",
     "floating point": "Gaussian noise in floating point, not hardened against precision attacks (Mironov 2012)",
 }
 _COARSE, _FINE = 1e-3, 1e-4  # widths of the grid of privacy losses; both give upper bounds
@@ -73,10 +73,10 @@ def noise_multiplier_for(epsilon: float, delta: float, sample_rate: float, steps
     Raises:
         InputError: arguments out of range, or no multiplier up to 10,000 keeps the budget.
     """
-    checks.number("EPSILON", epsilon, 0, 1e4, open_low=True)
+    checks.number("EPSILON", epsilon, 0, 500, open_low=True)
     checks.number("DELTA", delta, 0, 0.1, open_low=True)
     checks.number("sample_rate", sample_rate, 0, 1, open_low=True)
-    grid = min(_COARSE, epsilon / 1000)
+    grid = min(_COARSE, epsilon / 200)
     low, high = 0.2, 0.4
     while (spent := _pld_epsilon(high, sample_rate, steps, delta, grid)) > epsilon:
         low, high = high, 2 * high
@@ -148,7 +148,7 @@ def ledger(*, unit: str, n_units: int, expected_batch_size: int, steps: int, ste
            clip_norm: float, delta: float, epsilon: float, max_images_per_unit: int, mode: str) -> dict:
     """Return the privacy ledger of a run: what was promised, what was spent, what is not covered."""
     sample_rate = expected_batch_size / n_units
-    spent = {name: round(epsilon_spent(noise_multiplier, sample_rate, steps_done, delta, name), 4)
+    spent = {name: epsilon_spent(noise_multiplier, sample_rate, steps_done, delta, name)
              for name in ("PLD", "PRV", "RDP")}
     return {
         "unit": unit, "adjacency": f"add or remove all images of one {unit}", "sampler": f"Poisson over {unit}s",

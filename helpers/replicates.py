@@ -16,6 +16,7 @@ from helpers import checks, groups, metrics, runs
 
 LEVELS = ["run", "metric", "finding", "attribute", "group"]
 ALL = "all"  # the attribute and group of everybody
+REST = "not: "  # before a group's name: everybody known who is not in it
 METRICS = ("auroc", *metrics.RATES)
 
 
@@ -24,7 +25,7 @@ def replicate(predictions: dict[str, pd.DataFrame], table: pd.DataFrame, attribu
     """Return every metric of every run, finding and group, with its bootstrap replicates.
 
     Thresholds are fitted on `valid` (Youden) and carried to `test`; intervals of rates are conditional on them.
-    Each group of two or more known ones also has its complement, named "not <group>"; "unknown" is in neither.
+    Each group of two or more known ones also has its complement, named "not: <group>"; "unknown" is in neither.
 
     Args:
         predictions: run -> table of `runs.PREDICTION_COLUMNS`.
@@ -82,7 +83,7 @@ def _members(images: pd.DataFrame, attributes: list[str]) -> Iterator[tuple[str,
             inside = (column == group).to_numpy()
             yield attribute, group, inside
             if group != groups.UNKNOWN and (known & ~inside).any():
-                yield attribute, f"not {group}", known & ~inside
+                yield attribute, REST + group, known & ~inside
 
 
 def _with_decisions(predicted: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
@@ -119,7 +120,7 @@ def group_sizes(table: pd.DataFrame, findings: list[str], attributes: list[str])
     test = groups.add_groups(table[table["split"] == "test"], attributes)
     parts = []
     for attribute, group, inside in _members(test, attributes):
-        if not group.startswith("not "):
+        if not group.startswith(REST):
             rows = test[inside]
             parts.append({"attribute": attribute, "group": group, "n_patients": rows["patient_id"].nunique(),
                           "n_images": len(rows), "positive_fraction": rows[findings].mean().mean()})

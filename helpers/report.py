@@ -17,7 +17,7 @@ import pandas as pd
 
 from helpers import checks, files, runs
 
-SUMMARY_COLUMNS = ["run", "arm", "epsilon", "unit", "macro_auroc", "low", "high", "sex_contrast", "sex_low", "sex_high",
+SUMMARY_COLUMNS = ["run", "arm", "epsilon", "unit", "mode", "macro_auroc", "low", "high", "sex_contrast", "sex_low", "sex_high",
                    "age_contrast", "age_low", "age_high"]
 _STYLE = """body {font: 16px/1.5 sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222}
 table {border-collapse: collapse} th, td {padding: .3rem .8rem; border-bottom: 1px solid #ccc; text-align: left}
@@ -44,7 +44,8 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
     return pd.DataFrame([{
         "arm": row["arm"],
-        "epsilon": "" if pd.isna(row["epsilon"]) else f"{row['epsilon']:g} per {row['unit']}",
+        "epsilon": "" if pd.isna(row["epsilon"]) else f"{row['epsilon']:g} per {row['unit']}" + (
+            " (demo)" if row["mode"] == "demo" else ""),
         "mean AUROC": with_interval(row, "macro_auroc", "low", "high", ".3f"),
         "by sex": with_interval(row, "sex_contrast", "sex_low", "sex_high", "+.3f"),
         "by age": with_interval(row, "age_contrast", "age_low", "age_high", "+.3f"),
@@ -68,7 +69,8 @@ def page(title: str, table: pd.DataFrame, figure_png: Path, links: dict[str, str
 <h2>What privacy costs, and who pays</h2>
 {table.to_html(index=False, border=0)}
 <p>Mean AUROC over findings. By sex, by age: AUROC of a group minus that of the other, as notebook 04 defines
-them; 0 means that both are served equally well. In brackets, 95 % intervals from a bootstrap of patients.</p>
+them; 0 means that both are served equally well. In brackets, 95 % intervals from a bootstrap of patients.
+"(demo)": the noise follows from a published seed, so that results repeat; epsilon is then no guarantee.</p>
 <img src="data:image/png;base64,{picture}" alt="Mean AUROC against the privacy budget epsilon, with 95 % intervals;
 the numbers are those of the table above.">
 <h2>Notebooks, tables and records</h2>

@@ -50,7 +50,7 @@ def run_dir(run: str) -> Path:
 
 
 def run_name(cohort: str, arm: str, seed: int | None = None, epsilon: float | None = None,
-             recipe: str = "default") -> str:
+             recipe: str = "default", unit: str = "patient") -> str:
     """Return the name of a run, e.g. `<cohort>-dp-eps1.06-seed0`.
 
     Args:
@@ -59,6 +59,7 @@ def run_name(cohort: str, arm: str, seed: int | None = None, epsilon: float | No
         seed: of the arm; not used by zero_shot.
         epsilon: target budget of a dp run.
         recipe: appended where it is not "default".
+        unit: of a dp run, appended where it is not "patient".
     """
     checks.one_of("arm", arm, ARMS)
     parts = [cohort, arm]
@@ -66,6 +67,8 @@ def run_name(cohort: str, arm: str, seed: int | None = None, epsilon: float | No
         parts.append(f"eps{epsilon:g}")
     if arm != "zero_shot":
         parts.append(f"seed{seed}")
+    if arm == "dp" and unit != "patient":
+        parts.append(f"{unit}_level")
     if recipe != "default":
         parts.append(recipe)
     return "-".join(parts)

@@ -24,7 +24,7 @@ PROFILES = runs.repository_root() / "profiles"
 RUN_FILES = ("predictions.parquet", "record.json", "weights.safetensors")
 COHORT_FILES = ("images.npy", "table.parquet", "exclusions.csv", "record.json")
 _LISTS = {"EPSILONS": "EPSILON", "SEEDS": "SEED"}  # a profile's lists, expanded to one step for each value
-_SHARED = ("COHORT", "PRETRAIN", "SEED")  # the same in every notebook, or its inputs would not be there
+_SHARED = ("COHORT", "PRETRAIN", "SEED", "WIDTH", "CHANNELS")  # the same in every notebook, or its inputs would not be there
 
 
 class Profile(pydantic.BaseModel, extra="forbid"):
@@ -214,7 +214,8 @@ def data_sets(chosen: dict) -> list[str]:
     """Return names (or paths) of the manifests a study reads: its cohort's, and its pretraining's if that is one.
 
     Raises:
-        InputError: there is no such manifest, it is not in order, or the weights to start from are missing.
+        InputError: there is no such manifest, it is not in order, the weights to start from are missing, or real data
+            would be trained on in demo mode.
     """
     cohort, pretrain = chosen["01"]["COHORT"], chosen["01"]["PRETRAIN"]
     if pretrain.endswith(".safetensors"):
@@ -222,6 +223,8 @@ def data_sets(chosen: dict) -> list[str]:
     sets = [cohort] + ([pretrain] if pretrain != "none" and not pretrain.endswith(".safetensors") else [])
     for name in sets:
         manifests.read(name)
+    mode = chosen["03"].get("MODE") or default_parameters(notebooks()["03"])["MODE"]
+    checks.mode_fits(mode, manifests.read(cohort).access)
     return list(dict.fromkeys(sets))
 
 
@@ -275,7 +278,7 @@ def plan(chosen: dict, lists: dict) -> list[Step]:
         for seed in lists["SEEDS"]:
             training.append(_training_step(paths["03"], f"eps{epsilon:g}-seed{seed}",
                                            chosen["03"] | {"EPSILON": float(epsilon), "SEED": seed},
-                                           [runs.run_name(cohort, "dp", seed, epsilon)], training[0], data + start))
+                                           [runs.run_name(cohort, "dp", seed, epsilon, unit=chosen["03"].get("PRIVACY_UNIT", "patient"))], training[0], data + start))
     outputs = [path for step in training for path in step.outputs]
     names = list(dict.fromkeys(path.parts[1] for path in outputs))
     last = Step(paths["04"].stem, paths["04"], {"RUNS": names} | chosen["04"], [step.id for step in [first] + training],
@@ -294,7 +297,9 @@ def _sources(sets: list[str], data_roots: dict[str, str]) -> list[Path]:
     """Return the folders of real data, and the tables, lists and shards in them."""
     wanted = [(Path(data_roots[manifests.name_of(name)]), manifests.read(name)) for name in sets
               if manifests.name_of(name) in data_roots]
-    return [path for root, manifest in wanted for path in (root, *(root / file for file in manifests.expected_files(manifest)))]
+    tables = [path for root, manifest in wanted for pattern in manifests.expected_files(manifest)
+              for path in sorted(root.glob(pattern)) or [root / pattern]]
+    return [root for root, _ in wanted] + tables
 
 
 def _training_step(notebook: Path, suffix: str, parameters: dict, names: list[str], after: Step,

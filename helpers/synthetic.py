@@ -19,7 +19,7 @@ SITES = ("public", "private")
 SPLITS = ("train", "valid", "test")
 
 # Planted effects: factors on how strongly a finding is drawn. See `planted_truth`.
-FEMALE_SEVERITY, OLD_SEVERITY, SCANNER_B_SEVERITY = 0.77, 0.80, 1.9
+FEMALE_SEVERITY, OLD_SEVERITY, SCANNER_B_SEVERITY = 0.77, 0.72, 1.9
 OLD_AGE_YEARS = 80
 SCANNER_B_SHARE = 0.06
 

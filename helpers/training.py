@@ -1,6 +1,6 @@
-"""One training loop for both arms, its checkpoints, and predictions as a table.
+"""One training loop for both arms, and its checkpoints.
 
-In: a network and an arm. Out: a trained network, and its predictions of `valid` and `test`.
+In: a network and an arm. Out: a trained network.
 Refuses: nothing of its own; a checkpoint of other data, code or parameters is not taken up.
 """
 
@@ -8,12 +8,10 @@ import math
 import time
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import torch
 from torch import nn
 
-from helpers import arms, cohorts, files, metrics, models, runs
+from helpers import arms, checks, cohorts, files, models, runs
 
 CHECKPOINT_SECONDS = 60
 PUBLIC_SEED = 0  # the public model is the same for every seed of the study
@@ -43,9 +41,23 @@ class Session:
         self.optimizer = torch.optim.NAdam(model.parameters(), lr=learning_rate)
         self.step, self.seconds, self.history = 0, 0.0, []
         self.loss_sum, self.n_images = 0.0, 0
-        self.checkpoint = runs.begin_run(run) / "checkpoint.pt"
-        self.resumed = self._resume()
+        self.checkpoint = runs.run_dir(run) / "checkpoint.pt"
+        self.resumed = self._take_up_finished() or self._resume()
         self._saved_at = time.monotonic()
+        self._bar = None
+
+    @property
+    def steps(self) -> int:
+        """Return the number of optimizer steps of the whole run."""
+        return self.epochs * self.arm.steps_per_epoch
+
+    def show_progress(self) -> None:
+        """Move the progress bar, one for the whole run, to the present step."""
+        if self._bar is None:
+            self._bar = runs.progress(self.steps, "steps")
+        self._bar.update(self.step - self._bar.n)
+        if self.step == self.steps:
+            self._bar.close()
 
     @property
     def epoch(self) -> int:
@@ -66,8 +78,18 @@ class Session:
                         "diagnostics": getattr(self.arm, "diagnostics", [])}, part)
         self._saved_at = time.monotonic()
 
+    def _take_up_finished(self) -> bool:
+        """Take up the run if it is finished: to train once more would spend the budget once more."""
+        if not is_done(self.run, self.fingerprint):
+            return False
+        self.model.load_state_dict(models.load_weights(runs.run_dir(self.run) / "weights.safetensors")[0])
+        record = runs.read_record(self.run)
+        self.step, self.seconds, self.history = self.steps, record["seconds"], record["history"]
+        return True
+
     def _resume(self) -> bool:
         """Take up the checkpoint if it belongs to this very run; return whether it did."""
+        runs.begin_run(self.run)
         if not self.checkpoint.exists():
             return False
         stored = torch.load(self.checkpoint, weights_only=True)
@@ -140,14 +162,19 @@ def weights_to_start_from(pretrain: str, cohort: str, pretraining: Session | Non
         public: the cohort of `pretraining`.
 
     Raises:
-        InputError: the file or the run is not there.
+        InputError: the file or the run is not there, was made with another PRETRAIN, or saw the private patients.
     """
     if pretrain == "none":
         return None, []
     if pretraining:
         return pretraining.model.state_dict(), [public.canonical[finding] for finding in public.findings]
-    zero_shot = runs.run_dir(runs.run_name(cohort, "zero_shot")) / "weights.safetensors"
-    return models.load_weights(Path(pretrain) if pretrain.endswith(".safetensors") else zero_shot)
+    if pretrain.endswith(".safetensors"):
+        return models.load_weights(Path(pretrain), not_from=cohort)
+    zero_shot = runs.run_name(cohort, "zero_shot")
+    made_with = runs.read_record(zero_shot)["parameters"]["PRETRAIN"]
+    if made_with != pretrain:
+        checks.refuse(f"the public model made with PRETRAIN = {pretrain!r}", repr(made_with), "Run notebook 02 again.")
+    return models.load_weights(runs.run_dir(zero_shot) / "weights.safetensors", not_from=cohort)
 
 
 def learning_rate_at(step: int, steps: int, highest: float) -> float:
@@ -163,17 +190,17 @@ def train_one_epoch(session: Session) -> float:
         The mean loss per image over the epoch's draws; NaN in private mode, where the loss is outside the promise.
     """
     session.model.train()
-    steps = session.epochs * session.arm.steps_per_epoch
     goal = (session.epoch + 1) * session.arm.steps_per_epoch
     while session.step < goal:
         started = time.monotonic()
         for group in session.optimizer.param_groups:
-            group["lr"] = learning_rate_at(session.step, steps, session.learning_rate)
+            group["lr"] = learning_rate_at(session.step, session.steps, session.learning_rate)
         loss_sum, n_images = session.arm.set_gradients(session.step)
         session.optimizer.step()
         session.step += 1
         session.loss_sum, session.n_images = session.loss_sum + loss_sum, session.n_images + n_images
         session.seconds += time.monotonic() - started
+        session.show_progress()
         session.save_if_due()
     mean_loss = session.loss_sum / max(1, session.n_images)
     session.loss_sum, session.n_images = 0.0, 0
@@ -183,70 +210,3 @@ def train_one_epoch(session: Session) -> float:
 def device() -> torch.device:
     """Return the first GPU if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-@torch.no_grad()
-def predict(model: nn.Module, images: np.ndarray, rows: np.ndarray, channels: int, batch_size: int = 256) -> np.ndarray:
-    """Return scores, the probabilities of each finding.
-
-    Args:
-        model: maps (batch, channels, height, width) to logits.
-        images: (n, height, width) uint8, may be memory-mapped.
-        rows: (m,) rows of `images`, in the order wanted.
-        channels: of the model's input.
-        batch_size: images at a time.
-
-    Returns:
-        (m, n_findings) float32 in [0, 1].
-    """
-    model.eval()
-    place = next(model.parameters()).device
-    parts = [torch.sigmoid(model(models.to_input(torch.from_numpy(images[rows[i:i + batch_size]]).to(place), channels)))
-             for i in range(0, len(rows), batch_size)]
-    return torch.cat(parts).cpu().numpy()
-
-
-def predictions_of(model: nn.Module, cohort: cohorts.Cohort, channels: int,
-                   splits: tuple[str, ...] = ("valid", "test")) -> pd.DataFrame:
-    """Return the table of predictions of some splits; training images are not predicted unless asked for.
-
-    Returns:
-        `runs.PREDICTION_COLUMNS`, a row an image and finding.
-    """
-    rows = np.flatnonzero(cohort.table["split"].isin(splits))
-    scores = predict(model, cohort.images, rows, channels)
-    images = cohort.table.iloc[rows]
-    parts = [images[["image_id", "patient_id", "split"]].assign(finding=finding, label=images[finding].astype(float),
-                                                               score=scores[:, column].astype(float))
-             for column, finding in enumerate(cohort.findings)]
-    return pd.concat(parts, ignore_index=True)
-
-
-def finish(model: nn.Module, cohort: cohorts.Cohort, channels: int, *, run: str, arm: str, seed: int, parameters: dict,
-           seconds: float, fingerprint: str, ledger: dict | None = None) -> pd.DataFrame:
-    """Predict `valid` and `test`, write weights, predictions and record of a run, and return the predictions.
-
-    Args:
-        model: trained.
-        cohort: whose images are predicted.
-        channels: of the model's input.
-        run, arm, seed, parameters, seconds, fingerprint: for the record; see `runs.new_record`.
-        ledger: the privacy ledger of a private run.
-    """
-    predictions = predictions_of(model, cohort, channels)
-    canonical = [cohort.canonical[finding] for finding in cohort.findings]
-    models.save_weights(model, runs.begin_run(run) / "weights.safetensors", canonical)
-    promise = {"epsilon_target": ledger["epsilon_target"], "epsilon_spent": ledger["epsilon_spent"]["PLD"],
-               "delta": ledger["delta"], "unit": ledger["unit"]} if ledger else dict.fromkeys(
-                   ("epsilon_target", "epsilon_spent", "delta", "unit"))
-    runs.finish_run(runs.new_record(run=run, cohort=cohort.name, arm=arm, **promise, seed=seed, recipe="default",
-                                    parameters=parameters, seconds=round(seconds, 1), ledger=ledger,
-                                    data_hash=cohort.record["data_hash"], fingerprint=fingerprint), predictions)
-    return predictions
-
-
-def macro_auroc_on(model: nn.Module, cohort: cohorts.Cohort, split: str, channels: int) -> float:
-    """Return the mean AUROC over findings of a model on one split; NaN if no finding has both classes there."""
-    rows = np.flatnonzero(cohort.table["split"] == split)
-    labels = cohort.table[cohort.findings].to_numpy(float)[rows]
-    return metrics.macro_auroc(labels, predict(model, cohort.images, rows, channels))

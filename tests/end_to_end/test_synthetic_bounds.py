@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from torch.nn import functional
 
-from helpers import arms, models, synthetic, training
+from helpers import arms, models, scoring, synthetic, training
 
 pytestmark = pytest.mark.slow
 FINDINGS = list(synthetic.FINDINGS)
@@ -31,9 +31,10 @@ class Films:
     def training_set(self, labels: np.ndarray | None = None, n_patients: int | None = None) -> arms.TrainingSet:
         """Return the first patients as a training set, for the findings or for other labels (n, k)."""
         labels = self.labels if labels is None else labels
-        units = list(self.table.groupby("patient_id", sort=False).indices.values())[:n_patients]
+        images_of = self.table.groupby("patient_id", sort=False).indices
+        units, names = list(images_of.values())[:n_patients], np.array(list(images_of))[:n_patients]
         n = sum(map(len, units))  # patients lie one after the other
-        return arms.TrainingSet(self.images, np.arange(n), torch.from_numpy(labels[:n]), units)
+        return arms.TrainingSet(self.images, np.arange(n), torch.from_numpy(labels[:n]), units, names)
 
 
 def fit(model: torch.nn.Module, arm: arms.BaselineArm | arms.PrivateArm, epochs: int, rate: float) -> torch.nn.Module:
@@ -54,7 +55,7 @@ def baseline(model: torch.nn.Module, data: arms.TrainingSet, epochs: int, rate: 
 
 def scores(model: torch.nn.Module, films: Films) -> np.ndarray:
     """Return (n, n_findings) scores of all films."""
-    return training.predict(model, films.images, np.arange(len(films.images)), channels=1)
+    return scoring.predict(model, films.images, np.arange(len(films.images)), channels=1)
 
 
 def macro(labels: np.ndarray, predicted: np.ndarray, rows: np.ndarray | slice = slice(None)) -> float:

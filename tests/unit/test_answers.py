@@ -46,7 +46,7 @@ def said(price, changes):
 
 def test_conclusions_follow_the_numbers():
     price, spread = said(-0.05, [("dp", "female - male", -0.03, -0.05, -0.01), ("dp", "age", 0.0, -0.1, 0.1)])
-    assert "the price of privacy of -0.050 [-0.050, -0.050] is resolved" in price
+    assert "the price of privacy, -0.050 [-0.050, -0.050], is resolved" in price
     assert "moves 1 " in spread and "female - male -0.030" in spread and "age" not in spread.split(":")[1]
     price, spread = said(0.0, [("dp", "female - male", -0.03, -0.05, 0.01)])
     assert "not resolved" in price and "moves 0 " in spread

@@ -59,9 +59,9 @@ def test_replicates_estimates_agree_with_sklearn_and_fairlearn(table, replicates
 
 def test_replicates_of_unknown_sex_are_counted_but_outside_the_contrast(replicates):
     shown = replicates.xs(("base", "auroc", "edema", "sex")).index
-    assert {"female", "male", "unknown"} <= set(shown) and "not unknown" not in shown
+    assert {"female", "male", "unknown"} <= set(shown) and "not: unknown" not in shown
     pair = replicates.xs(("base", "auroc", "edema", "sex"))
-    pd.testing.assert_series_equal(pair.loc["not female"], pair.loc["male"], check_names=False)
+    pd.testing.assert_series_equal(pair.loc["not: female"], pair.loc["male"], check_names=False)
 
 
 def test_contrasts_are_group_minus_rest_and_keep_their_sign(replicates):
@@ -134,6 +134,30 @@ def test_group_sizes_count_test_patients_once(table):
     test = table[table["split"] == "test"]
     assert sizes.loc["all", "n_patients"] == test["patient_id"].nunique()
     assert sizes.loc[["female", "male", "unknown"], "n_images"].sum() == len(test)
+
+
+def test_contrasts_of_two_bands_are_the_older_minus_the_younger(table):
+    old = table[(table["age_years"] >= 70)]
+    predictions = {"base": predictions_of(table, 1, 1.5)}
+    predictions["base"] = predictions["base"][predictions["base"]["image_id"].isin(old["image_id"])]
+    found = fairness.contrasts(replicate(predictions, old, ["age"], n_bootstrap=20, min_patients=3))
+    assert set(found.index.get_level_values("group")) == {">= 80 - [70, 80)"}
+
+
+def test_contrasts_of_one_known_group_are_none_and_everything_after_still_works(table):
+    unknown = table.assign(sex="unknown")
+    found = replicate({"base": predictions_of(table, 1, 1.5)}, unknown, ["sex"], n_bootstrap=20)
+    contrasts = fairness.contrasts(found)
+    assert contrasts.empty and fairness.summarise(fairness.macro(contrasts)).empty
+    rows = fairness.summary(fairness.arm_table([record_of("base", "baseline")]), found)
+    assert rows["sex_contrast"].isna().all() and rows["macro_auroc"].notna().all()
+
+
+def test_gap_changes_without_a_baseline_or_without_others_are_empty(replicates):
+    found = fairness.macro(fairness.contrasts(replicates))
+    only = found[found.index.get_level_values("run") == "base"]
+    assert fairness.summarise(fairness.gap_changes(found, None)).empty
+    assert fairness.summarise(fairness.gap_changes(only, "base")).empty
 
 
 def record_of(run, arm, epsilon=None, seed=0):

@@ -34,16 +34,17 @@ def test_plot_by_group_draws_every_estimate_and_says_what_is_not_estimable():
 
 def test_plot_privacy_utility_draws_private_runs_with_their_intervals():
     table = pd.DataFrame({"arm": ["zero_shot", "baseline", "dp", "dp"], "epsilon": [np.nan, np.nan, 8.0, 1.0],
+                          "unit": [None, None, "patient", "patient"],
                           "macro_auroc": [0.7, 0.9, 0.8, 0.75], "low": [0.65, 0.85, 0.75, 0.7], "high": [0.75, 0.95, 0.85, 0.8]})
     ax = figures.plot_privacy_utility(table)
     points, _, bars = ax.containers[0]
     assert points.get_xdata().tolist() == [1.0, 8.0] and points.get_ydata().tolist() == [0.75, 0.8]
     assert [segment[:, 1].round(2).tolist() for segment in bars[0].get_segments()] == [[0.7, 0.8], [0.75, 0.85]]
-    assert {text.get_text() for text in ax.get_legend().get_texts()} == {"private", "no privacy", "public model (zero-shot)"}
+    assert {text.get_text() for text in ax.get_legend().get_texts()} == {"private, per patient", "no privacy", "public model (zero-shot)"}
 
 
 def test_plot_privacy_utility_of_one_run_without_epsilon():
-    ax = figures.plot_privacy_utility(pd.DataFrame({"arm": ["baseline"], "epsilon": [np.nan], "macro_auroc": [0.9],
+    ax = figures.plot_privacy_utility(pd.DataFrame({"arm": ["baseline"], "epsilon": [np.nan], "unit": [None], "macro_auroc": [0.9],
                                                     "low": [0.85], "high": [0.95]}))
     assert len(ax.containers) == 0 and len(ax.lines) == 1
 
@@ -56,6 +57,7 @@ def test_plot_by_finding_writes_value_and_interval_into_each_cell():
 
 
 def test_arm_colors_tell_arms_apart_also_in_grey():
+    assert figures.arm_colors(["no privacy, seed 1"]) == {"no privacy, seed 1": "black"}
     colors = figures.arm_colors(["zero-shot", "no privacy", "epsilon 0.29", "epsilon 1.06", "epsilon 7.89"])
     grey = sorted(matplotlib.colors.to_rgb(color) @ np.array([0.299, 0.587, 0.114]) for color in colors.values())
     assert min(np.diff(grey)) > 0.03

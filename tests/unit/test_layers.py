@@ -12,7 +12,7 @@ FOLDER = runs.repository_root() / "helpers"
 LAYERS = ["checks schema",
           "files runs manifests rules sources duplicates groups images",
           "phantoms synthetic parts cohorts models privacy clipping metrics",
-          "replicates fairness arms training overview answers figures studies results report"]
+          "replicates fairness arms scoring training overview answers figures studies results report"]
 ORDER = " ".join(LAYERS).split()
 MODULES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__")
 MACHINERY = {"papermill", "nbformat", "nbclient", "nbconvert", "IPython", "ipykernel", "run_all", "run_notebook"}

@@ -10,7 +10,7 @@ EXPECTED = runs.repository_root() / "expected"
 
 
 def one_run(**changes):
-    row = {"run": "r", "arm": "dp", "epsilon": 2.0, "unit": "patient", "macro_auroc": 0.8, "low": 0.75, "high": 0.85,
+    row = {"run": "r", "arm": "dp", "epsilon": 2.0, "unit": "patient", "mode": "private", "macro_auroc": 0.8, "low": 0.75, "high": 0.85,
            "sex_contrast": -0.02, "sex_low": -0.05, "sex_high": 0.01, "age_contrast": np.nan, "age_low": np.nan, "age_high": np.nan}
     return pd.DataFrame([row | changes])
 
@@ -18,6 +18,7 @@ def one_run(**changes):
 def test_summary_writes_each_number_with_its_interval():
     row = report.summary(one_run()).iloc[0]
     assert row["mean AUROC"] == "0.800 [0.750, 0.850]" and row["epsilon"] == "2 per patient"
+    assert report.summary(one_run(mode="demo")).iloc[0]["epsilon"] == "2 per patient (demo)"
     assert row["by sex"] == "-0.020 [-0.050, +0.010]" and row["by age"] == "not estimable"
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import arms, checks, files, metrics, models, runs, training
+from helpers import arms, checks, files, metrics, models, runs, scoring, training
 
 
 def private_arm(cohort, model, **changes):
@@ -43,8 +43,32 @@ def test_image_losses_average_over_known_findings_only():
 def test_shift_moves_whole_images_within_the_limit():
     image = np.zeros((1, 9, 9), np.uint8)
     image[0, 4, 4] = 1
-    moved = {tuple(np.argwhere(arms.shift(image, 2, runs.random_stream(0, "t", step))[0])[0]) for step in range(300)}
-    assert moved == {(row, column) for row in range(2, 7) for column in range(2, 7)}
+    moves = np.array([[row, column] for row in (-2, 0, 1) for column in (-1, 0, 2)])
+    moved = arms.shift(np.repeat(image, 9, axis=0), moves)
+    assert [np.argwhere(one)[0].tolist() for one in moved] == (moves + 4).tolist()
+    edge = np.arange(9, dtype=np.uint8)[None, None].repeat(9, 1)
+    assert arms.shift(edge, np.array([[0, 2]]))[0, 0].tolist() == [0, 0, 0, 1, 2, 3, 4, 5, 6]  # the edge is repeated
+
+
+def test_moves_reach_a_sixteenth_of_the_image_in_both_directions(small_cohort):
+    moves = arms.TrainingSet.of(small_cohort, "image").moves(300, runs.random_stream(0, "t"))
+    assert {tuple(move) for move in moves.tolist()} == {(row, column) for row in (-1, 0, 1) for column in (-1, 0, 1)}
+
+
+@pytest.mark.parametrize("leaving", [0, 17, 39])
+def test_a_patient_who_leaves_moves_the_sum_by_at_most_the_clip_norm(small_cohort, results, monkeypatch, leaving):
+    # Everybody enters; noise off. What happens to the others' images must not depend on who else was drawn.
+    sums = []
+    for absent in (None, leaving):
+        session = session_of(small_cohort, "dp", max_images_per_unit=8)
+        drawn = np.array([unit for unit in range(40) if unit != absent])
+        monkeypatch.setattr(session.arm.randomness, "draw_units", lambda *_: drawn)
+        monkeypatch.setattr(session.arm.randomness, "noise", lambda parameters, *_: [torch.zeros_like(p) for p in parameters])
+        monkeypatch.setattr(session.arm, "_look", lambda *_: None)
+        session.arm.set_gradients(step=3)
+        sums.append([p.grad * 10 for p in session.model.parameters()])
+    moved = torch.sqrt(sum((a - b).square().sum() for a, b in zip(*sums)))
+    assert 0 < float(moved) <= 0.7 * (1 + 1e-4)
 
 
 def test_private_step_is_clipped_sum_plus_noise_over_the_expected_number(small_cohort, results):
@@ -75,7 +99,7 @@ def test_an_empty_draw_still_adds_noise_and_counts_as_a_step(small_cohort, resul
 
 def test_a_unit_never_enters_with_more_images_than_allowed(small_cohort, results):
     arm = session_of(small_cohort, "dp").arm
-    drawn = [unit for step in range(40) for unit in arm.draw(step)]
+    drawn = [unit for step in range(40) for unit in arm.draw(step).values()]
     assert max(map(len, drawn)) == 2 and {len(u) for u in arm.data.units} == {1, 2, 3, 4}
 
 
@@ -107,6 +131,8 @@ def test_a_checkpoint_of_other_parameters_is_not_taken_up(small_cohort, results)
 def test_private_mode_shows_no_diagnostics_and_repeats_no_noise(small_cohort, results):
     first, second = (session_of(small_cohort, "dp", mode="private") for _ in range(2))
     assert math.isnan(training.train_one_epoch(first)) and math.isnan(training.train_one_epoch(second))
+    first.save()
+    assert torch.load(first.checkpoint, weights_only=True)["n_images"] == 0  # no realised batch, no loss on disk
     assert first.arm.diagnostics == [] and models.weights_hash(first.model) != models.weights_hash(second.model)
     assert first.arm.ledger(first.step)["guarantee"] == "valid"
 
@@ -117,7 +143,7 @@ def test_baseline_learns_what_can_be_seen_and_the_loss_is_a_mean_per_image(small
     session = training.Session("small-learns", model, arm, epochs=25, learning_rate=3e-3, fingerprint="same")
     losses = [training.train_one_epoch(session) for _ in training.epochs_left(session)]
     assert losses[0] == pytest.approx(math.log(2), abs=0.35) and losses[-1] < 0.85 * losses[0]
-    predictions = training.predictions_of(model, small_cohort, channels=1)
+    predictions = scoring.predictions_of(model, small_cohort, channels=1)
     assert set(predictions["split"]) == {"valid", "test"}  # no training image is predicted
     table = metrics.auroc_by_finding({"run": predictions}, "test").set_index("finding")
     assert table.loc["bright", "run"] > 0.85 > table.loc["dull", "run"]
@@ -130,7 +156,7 @@ def test_learning_rate_warms_up_and_ends_low():
 
 def test_finish_writes_a_whole_run_and_a_flipped_byte_is_noticed(small_cohort, results):
     model = models.resnet9(2, width=8, seed=1)
-    training.finish(model, small_cohort, 1, run="small-baseline-seed0", arm="baseline", seed=0, parameters={},
+    scoring.finish(model, small_cohort, 1, run="small-baseline-seed0", arm="baseline", seed=0, parameters={},
                     seconds=1.0, fingerprint="same")
     run = "small-baseline-seed0"
     assert training.is_done(run, "same") and not training.is_done(run, "other") and runs.runs_of("small") == [run]
@@ -140,6 +166,38 @@ def test_finish_writes_a_whole_run_and_a_flipped_byte_is_noticed(small_cohort, r
     content[-1] ^= 1
     path.write_bytes(content)
     assert not runs.is_whole(run) and files.file_hash(path) != runs.read_record(run)["files"]["weights.safetensors"]
+
+
+def test_a_finished_private_run_is_taken_up_and_not_trained_again(small_cohort, results):
+    def begin():
+        model = models.resnet9(2, width=8, seed=1)
+        arm = private_arm(small_cohort, model, mode="private")
+        return training.Session("small-dp-eps5-seed4", model, arm, epochs=3, learning_rate=3e-3, fingerprint="same")
+
+    first = begin()
+    for _ in training.epochs_left(first):
+        training.train_one_epoch(first)
+        first.end_epoch(valid_auroc=0.5)
+    scoring.finish(first.model, small_cohort, 1, run=first.run, arm="dp", seed=4, parameters={}, seconds=1.0,
+                   fingerprint="same", ledger=first.arm.ledger(first.step), history=first.history)
+    again = begin()
+    assert again.resumed and list(training.epochs_left(again)) == [] and again.history == first.history
+    assert models.weights_hash(again.model) == models.weights_hash(first.model) and runs.is_whole(first.run)
+
+
+def test_weights_trained_on_the_private_patients_are_refused_as_a_start(small_cohort, results):
+    scoring.finish(models.resnet9(2, width=8), small_cohort, 1, run="small-baseline-seed0", arm="baseline", seed=0,
+                   parameters={}, seconds=1.0, fingerprint="same")
+    with pytest.raises(checks.InputError, match="has not seen small"):
+        training.weights_to_start_from(str(runs.run_dir("small-baseline-seed0") / "weights.safetensors"), "small")
+
+
+def test_the_public_model_of_another_pretraining_is_refused(small_cohort, results):
+    scoring.finish(models.resnet9(2, width=8), small_cohort, 1, run="small-zero_shot", arm="zero_shot", seed=0,
+                   parameters={"PRETRAIN": "other"}, seconds=1.0, fingerprint="same")
+    assert training.weights_to_start_from("other", "small")[1] == ["bright", "dull"]
+    with pytest.raises(checks.InputError, match="notebook 02 again"):
+        training.weights_to_start_from("public", "small")
 
 
 @pytest.mark.parametrize("changes, message", [({"delta": 0.03}, "DELTA below 1 / 40"), ({"clip_norm": -1}, "CLIP_NORM"),

@@ -1,0 +1,81 @@
+"""Scores of a trained network, and its predictions as a table.
+
+In: a network and a cohort. Out: scores, mean AUROC, the whole run on disk. Refuses: scores that are not numbers.
+"""
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from helpers import cohorts, metrics, models, runs
+
+
+@torch.no_grad()
+def predict(model: nn.Module, images: np.ndarray, rows: np.ndarray, channels: int, batch_size: int = 256) -> np.ndarray:
+    """Return scores, the probabilities of each finding.
+
+    Args:
+        model: maps (batch, channels, height, width) to logits.
+        images: (n, height, width) uint8, may be memory-mapped.
+        rows: (m,) rows of `images`, in the order wanted.
+        channels: of the model's input.
+        batch_size: images at a time.
+
+    Returns:
+        (m, n_findings) float32 in [0, 1].
+    """
+    if not len(rows):
+        return np.zeros((0, model.head.out_features), dtype=np.float32)
+    model.eval()
+    place = next(model.parameters()).device
+    parts = [torch.sigmoid(model(models.to_input(torch.from_numpy(images[rows[i:i + batch_size]]).to(place), channels)))
+             for i in range(0, len(rows), batch_size)]
+    return torch.cat(parts).cpu().numpy()
+
+
+def predictions_of(model: nn.Module, cohort: cohorts.Cohort, channels: int,
+                   splits: tuple[str, ...] = ("valid", "test")) -> pd.DataFrame:
+    """Return the table of predictions of some splits; training images are not predicted unless asked for.
+
+    Returns:
+        `runs.PREDICTION_COLUMNS`, a row an image and finding.
+    """
+    rows = np.flatnonzero(cohort.table["split"].isin(splits))
+    scores = predict(model, cohort.images, rows, channels)
+    images = cohort.table.iloc[rows]
+    parts = [images[["image_id", "patient_id", "split"]].assign(finding=finding, label=images[finding].astype(float),
+                                                               score=scores[:, column].astype(float))
+             for column, finding in enumerate(cohort.findings)]
+    return pd.concat(parts, ignore_index=True)
+
+
+def finish(model: nn.Module, cohort: cohorts.Cohort, channels: int, *, run: str, arm: str, seed: int, parameters: dict,
+           seconds: float, fingerprint: str, ledger: dict | None = None, history: list[dict] | None = None) -> pd.DataFrame:
+    """Predict `valid` and `test`, write weights, predictions and record of a run, and return the predictions.
+
+    Args:
+        model: trained.
+        cohort: whose images are predicted.
+        channels: of the model's input.
+        run, arm, seed, parameters, seconds, fingerprint, history: for the record; see `runs.new_record`.
+        ledger: the privacy ledger of a private run.
+    """
+    predictions = predictions_of(model, cohort, channels)
+    canonical = [cohort.canonical[finding] for finding in cohort.findings]
+    models.save_weights(model, runs.begin_run(run) / "weights.safetensors", canonical,
+                        trained_on="" if arm == "zero_shot" else cohort.name)
+    promise = {"epsilon_target": ledger["epsilon_target"], "epsilon_spent": ledger["epsilon_spent"]["PLD"],
+               "delta": ledger["delta"], "unit": ledger["unit"]} if ledger else dict.fromkeys(
+                   ("epsilon_target", "epsilon_spent", "delta", "unit"))
+    runs.finish_run(runs.new_record(run=run, cohort=cohort.name, arm=arm, **promise, seed=seed, recipe="default",
+                                    parameters=parameters, seconds=round(seconds, 1), ledger=ledger,
+                                    data_hash=cohort.record["data_hash"], fingerprint=fingerprint, history=history or []), predictions)
+    return predictions
+
+
+def macro_auroc_on(model: nn.Module, cohort: cohorts.Cohort, split: str, channels: int) -> float:
+    """Return the mean AUROC over findings of a model on one split; NaN if no finding has both classes there."""
+    rows = np.flatnonzero(cohort.table["split"] == split)
+    labels = cohort.table[cohort.findings].to_numpy(float)[rows]
+    return metrics.macro_auroc(labels, predict(model, cohort.images, rows, channels))
