@@ -7,7 +7,7 @@ PY := $(VENV)/bin/python
 CANDIDATES := $(if $(PYTHON),$(PYTHON),python3.13 python3.12 python3.11 python3)
 NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=900
 # What a step computes must not depend on what else is set for matplotlib or Jupyter.
-CLEAN_ENV := env -u MPLBACKEND -u JUPYTER_PATH JUPYTER_PREFER_ENV_PATH=1 OMP_WAIT_POLICY=PASSIVE
+CLEAN_ENV := env -u MPLBACKEND -u JUPYTER_PATH JUPYTER_PREFER_ENV_PATH=1 GOMP_SPINCOUNT=3000
 
 .PHONY: help demo test test-all unit nbval end-to-end lab notebooks expected clean
 
@@ -23,14 +23,14 @@ test-all: SLOW := or slow
 test-all: unit nbval end-to-end  ## run all tests
 
 unit: $(VENV)/.installed  ## run the tests of the helpers
-	$(PY) -m pytest tests/unit -q --durations=15 -m "not slow $(SLOW)"
+	$(CLEAN_ENV) $(PY) -m pytest tests/unit -q --durations=15 -m "not slow $(SLOW)"
 
 nbval: $(VENV)/.installed  ## execute the notebooks with their defaults and compare with the stored outputs
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
 	$(CLEAN_ENV) RESULTS_DIR=$$folder $(PY) -m pytest $(NBVAL) -q --durations=15 -p no:cacheprovider $(sort $(wildcard notebooks/*.ipynb))
 
 end-to-end: $(VENV)/.installed  ## run small studies as a user would
-	$(PY) -m pytest tests/end_to_end -q --durations=15 -m "not slow $(SLOW)"
+	$(CLEAN_ENV) $(PY) -m pytest tests/end_to_end -q --durations=15 -m "not slow $(SLOW)"
 
 lab: $(VENV)/.installed  ## open the notebooks in JupyterLab
 	$(CLEAN_ENV) $(PY) -m jupyterlab notebooks
@@ -41,8 +41,8 @@ notebooks: $(VENV)/.installed  ## execute the notebooks with their defaults and 
 expected: $(VENV)/.installed  ## renew the expected numbers of demo and smoke, and README's table
 	$(PY) run_all.py --profile demo --out results
 	$(PY) run_all.py --profile smoke --out results_smoke
-	$(PY) -m helpers.report results_smoke smoke
 	$(PY) -m helpers.report results demo
+	$(PY) -m helpers.report results_smoke smoke
 
 clean:  ## remove the environment and caches; results stay, they may have taken days
 	rm -rf $(VENV) *.egg-info .pytest_cache results_notebooks

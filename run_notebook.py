@@ -19,9 +19,9 @@ from helpers import files, studies
 
 CELL_SECONDS = 7 * 24 * 3600  # a cell that trains may take days, but none may wait for ever
 # Measured: glibc would give large blocks back to the system after each training step, and take them again in the next;
-# threads of OpenMP that wait by spinning make training ten times slower where another program uses a core.
+# threads of OpenMP that spin for long make training ten times slower where another program uses a core.
 ENVIRONMENT = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**36), "MALLOC_TOP_PAD_": str(2**28),
-               "OMP_WAIT_POLICY": "PASSIVE"}
+               "GOMP_SPINCOUNT": "3000"}
 # The page of a notebook without the scripts that its usual template loads from the network.
 OFFLINE_PAGE = """{%- extends 'lab/index.html.j2' -%}
 {%- block html_head_js -%}{%- endblock -%}{%- block jupyter_widgets -%}{%- endblock -%}
