@@ -9,7 +9,7 @@ NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=900
 # What a step computes must not depend on what else is set for matplotlib or Jupyter.
 CLEAN_ENV := env -u MPLBACKEND -u JUPYTER_PATH JUPYTER_PREFER_ENV_PATH=1 GOMP_SPINCOUNT=3000
 
-.PHONY: help demo test test-all unit nbval end-to-end lab notebooks expected clean
+.PHONY: help demo test test-all unit nbval end-to-end mutants benchmark lab notebooks expected clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 -- \2/p' Makefile
@@ -20,7 +20,7 @@ demo: $(VENV)/.installed  ## run the study on the embedded cohort, into results/
 test: unit nbval end-to-end  ## run all tests but the slow ones
 
 test-all: SLOW := or slow
-test-all: unit nbval end-to-end  ## run all tests
+test-all: unit nbval end-to-end mutants  ## run all tests
 
 unit: $(VENV)/.installed  ## run the tests of the helpers
 	$(CLEAN_ENV) $(PY) -m pytest tests/unit -q --durations=15 -m "not slow $(SLOW)"
@@ -31,6 +31,13 @@ nbval: $(VENV)/.installed  ## execute the notebooks with their defaults and comp
 
 end-to-end: $(VENV)/.installed  ## run small studies as a user would
 	$(CLEAN_ENV) $(PY) -m pytest tests/end_to_end -q --durations=15 -m "not slow $(SLOW)"
+
+mutants: $(VENV)/.installed  ## plant privacy faults one at a time and demand that a unit test notices each
+	@$(CLEAN_ENV) $(PY) tests/mutants.py
+
+benchmark: $(VENV)/.installed  ## time a private step beside the alternatives, into benchmarks/results/
+	@$(CLEAN_ENV) $(PY) benchmarks/private_step.py
+	@$(PY) benchmarks/private_step.py --figure
 
 lab: $(VENV)/.installed  ## open the notebooks in JupyterLab
 	$(CLEAN_ENV) $(PY) -m jupyterlab notebooks

@@ -1,97 +1,51 @@
 """The two arms of training: which images enter a step, and the gradient of the step.
 
-In: a cohort's training split, a network, the parameters of an arm. Out: gradients in `parameter.grad`, step by step.
-Refuses: cohorts without training images, a batch larger than the cohort, delta too large, networks that cannot be clipped.
+In: a training set, a network, the parameters of an arm. Out: gradients in `parameter.grad`, step by step.
+Refuses: a batch larger than the cohort, delta too large, networks that cannot be clipped, private mode without noise.
 
 The baseline arm goes through shuffled images with ordinary gradients; the private arm draws units by chance (Poisson)
 and adds noise to their clipped sum. `training` drives both with one loop.
 """
 
-import dataclasses
 import math
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import nn
 from torch.nn import functional
 
-from helpers import checks, clipping, cohorts, models, privacy, runs
+from helpers import accounting, checks, clipping, privacy, runs, training_sets
 
 
-def image_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def image_losses(logits: torch.Tensor, labels: torch.Tensor, pos_weight: torch.Tensor | None = None) -> torch.Tensor:
     """Return one loss per image: the binary cross-entropy, averaged over the image's known findings.
 
     Args:
         logits: (batch, n_findings) float.
         labels: (batch, n_findings) float, 1, 0, or NaN where unknown.
+        pos_weight: (n_findings,) factor on the loss of positive labels; None for 1.
 
     Returns:
-        (batch,) float; 0 for an image of which no finding is known.
+        (batch,) float32 or better; 0 for an image of which no finding is known.
     """
-    known = ~labels.isnan()
-    losses = functional.binary_cross_entropy_with_logits(logits, labels.nan_to_num(0.0), reduction="none")
+    known, logits = ~labels.isnan(), logits.to(torch.promote_types(logits.dtype, torch.float32))
+    losses = functional.binary_cross_entropy_with_logits(logits, labels.nan_to_num(0.0).to(logits.dtype), reduction="none",
+                                                         pos_weight=pos_weight)
     return (losses * known).sum(1) / known.sum(1).clamp(min=1)
 
 
-def shift(images: np.ndarray, moves: np.ndarray) -> np.ndarray:
-    """Return each image moved, its edge repeated. No flips: sides matter.
+def pos_weight(labels: torch.Tensor) -> torch.Tensor:
+    """Return (n_findings,) negatives / positives of (n, n_findings) labels; 1 for a finding without both.
 
-    Args:
-        images: (batch, height, width).
-        moves: (batch, 2) integers, pixels down and to the right.
+    From private labels this is outside any guarantee: the paper's recipe has it so, and the ledger says so.
     """
-    batch, height, width = images.shape
-    rows = np.clip(np.arange(height) - moves[:, :1], 0, height - 1)
-    columns = np.clip(np.arange(width) - moves[:, 1:], 0, width - 1)
-    return images[np.arange(batch)[:, None, None], rows[:, :, None], columns[:, None, :]]
+    positives, negatives = (labels == 1).sum(0), (labels == 0).sum(0)
+    return torch.where((positives > 0) & (negatives > 0), negatives / positives.clamp(min=1), 1.0)
 
 
-@dataclasses.dataclass
-class TrainingSet:
-    """The training images of a cohort.
-
-    Attributes:
-        images: (n, height, width) uint8, memory-mapped, all images of the cohort.
-        rows: (n_train,) rows of `images` in the training split.
-        labels: (n_train, n_findings) float32, NaN unknown.
-        units: list over units of the positions (in `rows`) of its images.
-        names: (n_units,) patient_id or image_id of each unit.
-    """
-
-    images: np.ndarray
-    rows: np.ndarray
-    labels: torch.Tensor
-    units: list[np.ndarray]
-    names: np.ndarray
-
-    @classmethod
-    def of(cls, cohort: cohorts.Cohort, unit: str) -> "TrainingSet":
-        """Return the training split of a cohort, its images gathered by `unit` ("patient" or "image").
-
-        Raises:
-            InputError: the split is empty.
-        """
-        rows = np.flatnonzero(cohort.table["split"] == "train")
-        if not len(rows):
-            checks.refuse(f"training images in {cohort.name}", "none", "Check the split rule of its manifest.")
-        labels = torch.from_numpy(cohort.table[cohort.findings].to_numpy(np.float32)[rows])
-        codes, names = pd.factorize(cohort.table[f"{unit}_id"].iloc[rows])
-        order = np.argsort(codes, kind="stable")
-        units = np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
-        return cls(cohort.images, rows, labels, units, np.asarray(names))
-
-    def moves(self, n_images: int, stream: np.random.Generator) -> np.ndarray:
-        """Return (n_images, 2) random moves for `shift`, up to a sixteenth of the image."""
-        most_px = max(1, self.images.shape[-1] // 16)
-        return stream.integers(-most_px, most_px + 1, size=(n_images, 2))
-
-    def batch(self, positions: np.ndarray, moves: np.ndarray, channels: int,
-              device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return input (batch, channels, height, width), moved by `shift`, and labels of images, on the device."""
-        images = shift(self.images[self.rows[positions]], moves)
-        labels = self.labels[torch.from_numpy(positions)]
-        return models.to_input(torch.from_numpy(images).to(device), channels), labels.to(device)
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Return the context in which a network computes: PRECISION "float32", or "bfloat16" where torch has it so."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
 
 
 class BaselineArm:
@@ -99,8 +53,9 @@ class BaselineArm:
 
     shows_diagnostics = True
 
-    def __init__(self, data: TrainingSet, model: nn.Module, *, channels: int, batch_size: int, seed: int) -> None:
-        self.data, self.model, self.channels, self.seed = data, model, channels, seed
+    def __init__(self, data: training_sets.TrainingSet, model: nn.Module, *, channels: int, batch_size: int, seed: int,
+                 precision: str = "float32") -> None:
+        self.data, self.model, self.channels, self.seed, self.precision = data, model, channels, seed, precision
         self.batch_size = min(batch_size, len(data.rows))
         self.steps_per_epoch = len(data.rows) // self.batch_size
 
@@ -115,7 +70,8 @@ class BaselineArm:
         positions, device = self.draw(step), next(self.model.parameters()).device
         moves = self.data.moves(len(positions), runs.random_stream(self.seed, "augmentation", step))
         images, labels = self.data.batch(positions, moves, self.channels, device)
-        losses = image_losses(self.model(images), labels)
+        with autocast(device, self.precision):
+            losses = image_losses(self.model(images), labels)
         self.model.zero_grad()
         losses.mean().backward()
         return float(losses.detach().sum()), len(losses)
@@ -129,24 +85,66 @@ class PrivateArm:
     `clip_norm` is added to every step, also one in which no unit was drawn; the divisor is the declared expected number.
     """
 
-    def __init__(self, data: TrainingSet, model: nn.Module, *, channels: int, unit: str, epsilon: float, delta: float,
-                 clip_norm: float, epochs: int, expected_batch_size: int, max_images_per_unit: int,
-                 physical_batch_size: int, mode: str, seed: int) -> None:
+    def __init__(self, data: training_sets.TrainingSet, model: nn.Module, *, channels: int, unit: str, epsilon: float,
+                 delta: float, clip_norm: float, epochs: int, expected_batch_size: int, max_images_per_patient: int,
+                 physical_batch_size: int, mode: str, seed: int, views_per_image: int = 1, precision: str = "float32",
+                 noise_multiplier: float | None = None, weighting: tuple[str, torch.Tensor | None] = ("none", None)) -> None:
+        """Calibrate the noise and hook the network.
+
+        Args:
+            data: the training images, gathered by `unit`.
+            model: on the device where it is to be trained.
+            channels: of the model's input.
+            unit: "patient" or "image".
+            epsilon, delta: the budget.
+            clip_norm: L2 norm to which a unit's gradient is clipped, > 0.
+            epochs: expected passes through the units.
+            expected_batch_size: units in a step on average, q x N; a declared constant.
+            max_images_per_patient: of a drawn patient in one step; of any patient in `data` where the unit is an image.
+            physical_batch_size: images in memory at a time; decides speed, not results.
+            mode, seed: see `privacy.Randomness`.
+            views_per_image: moved copies of each image in one step; the unit's gradient is the mean over all.
+            precision: see `autocast`.
+            noise_multiplier: in place of the calibrated one; private mode keeps the budget all the same.
+            weighting: where the weight of positive labels comes from ("none", "public", "private labels"), and the weight.
+
+        Raises:
+            InputError: a budget that promises nothing or is not kept, or a network that cannot be clipped.
+        """
         n_units = len(data.units)
+        if expected_batch_size > n_units:
+            checks.refuse(f"EXPECTED_BATCH_SIZE of at most {n_units} training {unit}s", expected_batch_size,
+                          "Lower EXPECTED_BATCH_SIZE.")
         checks.number("EXPECTED_BATCH_SIZE", expected_batch_size, 1, n_units, integer=True)
+        for name, value in (("MAX_IMAGES_PER_PATIENT", max_images_per_patient), ("VIEWS_PER_IMAGE", views_per_image)):
+            checks.number(name, value, 1, 10_000, integer=True)
         self.warning = privacy.check_delta(delta, n_units, unit)
-        self.data, self.model, self.channels, self.seed = data, model, channels, seed
+        self.data, self.model, self.channels, self.seed, self.precision = data, model, channels, seed, precision
         self.randomness, self.physical_batch_size = privacy.Randomness(mode, seed), physical_batch_size
         self.sample_rate = expected_batch_size / n_units
         self.steps_per_epoch = max(1, round(n_units / expected_batch_size))
-        steps = epochs * self.steps_per_epoch
-        self.promise = dict(unit=unit, n_units=n_units, expected_batch_size=expected_batch_size, steps=steps,
-                            clip_norm=clip_norm, delta=delta, epsilon=epsilon, max_images_per_unit=max_images_per_unit,
-                            mode=mode,
-                            noise_multiplier=privacy.noise_multiplier_for(epsilon, delta, self.sample_rate, steps))
+        self.steps = epochs * self.steps_per_epoch
         self.clipped = clipping.ClippedSum(model, clip_norm)
+        weighted_by, self.pos_weight = weighting
+        self.promise = dict(
+            unit=unit, n_units=n_units, expected_batch_size=expected_batch_size, steps=self.steps, clip_norm=clip_norm,
+            delta=delta, epsilon=epsilon, mode=mode, views_per_image=views_per_image, pos_weight=weighted_by,
+            max_images_per_unit=max_images_per_patient if unit == "patient" else 1,
+            max_images_per_patient=max_images_per_patient,
+            noise_multiplier=self._noise_multiplier(noise_multiplier, epsilon, delta, mode))
         self.shows_diagnostics = mode == "demo"
         self.diagnostics: list[dict] = []  # outside the promise
+
+    def _noise_multiplier(self, given: float | None, epsilon: float, delta: float, mode: str) -> float:
+        """Return the calibrated noise multiplier, or the given one where it keeps the budget or nothing is promised."""
+        calibrated = accounting.noise_multiplier_for(epsilon, delta, self.sample_rate, self.steps)
+        if given is None:
+            return calibrated
+        checks.number("NOISE_MULTIPLIER", given, 0, 1e6)
+        if mode == "private" and given < calibrated:
+            checks.refuse(f"NOISE_MULTIPLIER of at least {calibrated:.4g} in private mode, which keeps EPSILON = {epsilon:g}",
+                          f"{given:g}", "Leave it None, or raise EPSILON.")
+        return given
 
     def draw(self, step: int) -> dict[int, np.ndarray]:
         """Return the units that enter this step, each with the positions of its images that enter."""
@@ -159,43 +157,48 @@ class PrivateArm:
 
         Both are 0 in private mode: they are outside the promise, and a checkpoint holds them.
         """
-        drawn = self.draw(step)
+        views = self.promise["views_per_image"]
+        drawn = {unit: np.repeat(own, views) for unit, own in self.draw(step).items()}
+        loss_sum, norms = self.add_units(drawn, step)
+        signal, noise = self.set_noisy_mean(step)
+        if not self.shows_diagnostics:
+            return 0.0, 0
+        clipped = (norms > self.promise["clip_norm"]).float()
+        self.diagnostics.append({"units": len(norms), "clipped_fraction": float(clipped.sum()) / max(1, len(norms)),
+                                 "signal_to_noise": signal / noise if noise else math.nan})
+        return loss_sum, sum(len(own) for own in drawn.values())
+
+    def add_units(self, drawn: dict[int, np.ndarray], step: int) -> tuple[float, torch.Tensor]:
+        """Add the clipped gradients of some units, whole ones at a time, to the sum; return the sum of losses and the norms."""
         positions = list(drawn.values())
         moves = [self.data.moves(len(own), runs.random_stream(self.seed, f"augmentation {self.data.names[unit]}", step))
                  for unit, own in drawn.items()]
         loss_sum, norms = 0.0, [torch.zeros(0)]
         for piece in clipping.pieces([len(own) for own in positions], self.physical_batch_size):
-            losses, piece_norms = self._add(positions[piece], moves[piece])
-            loss_sum += float(losses.nansum())
-            norms.append(piece_norms.cpu())
+            device = next(self.model.parameters()).device
+            images, labels = self.data.batch(np.concatenate(positions[piece]), np.concatenate(moves[piece]), self.channels, device)
+            sizes = [len(own) for own in positions[piece]]
+            unit_index = torch.from_numpy(np.repeat(np.arange(len(sizes)), sizes)).to(device)
+            with autocast(device, self.precision):
+                losses = image_losses(self.clipped.logits(images), labels, self.pos_weight)
+            norms.append(self.clipped.add(losses, unit_index, len(sizes)).cpu())
+            loss_sum += float(losses.detach().nansum())
+        return loss_sum, torch.cat(norms)
+
+    def set_noisy_mean(self, step: int) -> tuple[float, float]:
+        """Set gradients to (sum + noise) / expected number of units, and clear the sum; return both L2 norms (demo mode)."""
         sums = self.clipped.take()
         noise = self.randomness.noise(sums, self.promise["noise_multiplier"] * self.promise["clip_norm"], step)
-        for parameter, clipped_sum, added in zip(self.clipped.parameters, sums, noise):
-            parameter.grad = (clipped_sum + added) / self.promise["expected_batch_size"]
-        if not self.shows_diagnostics:
-            return 0.0, 0
-        self._look(torch.cat(norms), sums, noise)
-        return loss_sum, sum(len(own) for own in positions)
-
-    def _add(self, units: list[np.ndarray], moves: list[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Add the clipped gradients of some whole units to the sum; return the images' losses and the units' norms."""
-        device = next(self.model.parameters()).device
-        images, labels = self.data.batch(np.concatenate(units), np.concatenate(moves), self.channels, device)
-        unit_index = torch.from_numpy(np.repeat(np.arange(len(units)), [len(unit) for unit in units])).to(device)
-        losses = image_losses(self.clipped.logits(images), labels)
-        return losses.detach(), self.clipped.add(losses, unit_index, len(units))
-
-    def _look(self, norms: torch.Tensor, sums: list[torch.Tensor], noise: list[torch.Tensor]) -> None:
-        """Keep what the embedded cohort may show: these numbers depend on private images without protection."""
-        signal, disturbance = (math.sqrt(sum(float(t.square().sum()) for t in parts)) for parts in (sums, noise))
-        clipped = (norms > self.promise["clip_norm"]).float()
-        self.diagnostics.append({"units": len(norms), "clipped_fraction": float(clipped.sum()) / max(1, len(norms)),
-                                 "signal_to_noise": signal / disturbance})
+        norms = [math.sqrt(sum(float(t.square().sum()) for t in parts)) for parts in (sums, noise)] \
+            if self.shows_diagnostics else [math.nan, math.nan]
+        for parameter, total, added in zip(self.clipped.parameters, sums, noise):
+            parameter.grad = total.add_(added).div_(self.promise["expected_batch_size"])
+        return norms[0], norms[1]
 
     def epsilon_spent(self, steps_done: int) -> float:
         """Return epsilon (PLD) after some steps."""
-        return privacy.epsilon_spent(self.promise["noise_multiplier"], self.sample_rate, steps_done, self.promise["delta"])
+        return accounting.epsilon_spent(self.promise["noise_multiplier"], self.sample_rate, steps_done, self.promise["delta"])
 
-    def ledger(self, steps_done: int) -> dict:
-        """Return the privacy ledger after some steps."""
-        return privacy.ledger(steps_done=steps_done, **self.promise)
+    def ledger(self, steps_done: int, **handled: str) -> dict:
+        """Return the privacy ledger after some steps; `handled` says how this run handled what the promise does not cover."""
+        return privacy.ledger(steps_done=steps_done, handled=handled, **self.promise)

@@ -6,6 +6,7 @@ message is all a user needs to see (`run_all.py` prints it without a traceback).
 
 import difflib
 import math
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -98,7 +99,7 @@ def file_exists(path: Path, made_by: str) -> Path:
 
 # One rule per parameter of the notebooks, so that `run_all.py` can refuse a value before any kernel starts.
 _PARAMETER_RULES = {
-    "EPSILON": dict(low=0, high=500, open_low=True),
+    "EPSILON": dict(low=0, high=1000, open_low=True),
     "DELTA": dict(low=0, high=0.1, open_low=True),
     "CLIP_NORM": dict(low=0, high=1e6, open_low=True),
     "SEED": dict(low=0, high=2**31, integer=True),
@@ -108,8 +109,10 @@ _PARAMETER_RULES = {
     "EXPECTED_BATCH_SIZE": dict(low=1, high=1e7, integer=True),
     "PHYSICAL_BATCH_SIZE": dict(low=1, high=1e6, integer=True),
     "MAX_IMAGES_PER_PATIENT": dict(low=1, high=1e4, integer=True),
+    "VIEWS_PER_IMAGE": dict(low=1, high=1e4, integer=True),
     "LEARNING_RATE": dict(low=0, high=100, open_low=True),
     "PRETRAIN_LEARNING_RATE": dict(low=0, high=100, open_low=True),
+    "NOISE_MULTIPLIER": dict(low=0, high=1e6),
     "N_PATIENTS": dict(low=0, high=1e8, integer=True),
     "N_TEST_PATIENTS": dict(low=0, high=1e8, integer=True),
     "N_PUBLIC_PATIENTS": dict(low=0, high=1e8, integer=True),
@@ -122,6 +125,9 @@ _PARAMETER_RULES = {
 _PARAMETER_CHOICES = {
     "PRIVACY_UNIT": ("patient", "image"),
     "MODE": ("demo", "private"),
+    "PRECISION": ("float32", "bfloat16"),
+    "SCHEDULE": ("cosine", "constant"),
+    "POS_WEIGHT": ("none", "public", "private"),
     "EQUALISE": ("as_manifest", "yes", "no"),
 }
 
@@ -136,10 +142,12 @@ def parameters(values: Mapping[str, object]) -> None:
         InputError: the first value outside its range or its choices.
     """
     for name, value in values.items():
-        if name in _PARAMETER_RULES:
+        if name in _PARAMETER_RULES and value is not None:  # None: as the notebook has it
             number(name, value, **_PARAMETER_RULES[name])
         if name in _PARAMETER_CHOICES:
             one_of(name, value, _PARAMETER_CHOICES[name])
+        if name == "RECIPE" and not re.fullmatch("[a-z0-9_]+", str(value)):
+            refuse("RECIPE of small letters, digits and _, since it names files", repr(value), "For example my_recipe.")
 
 
 def mode_fits(mode: str, access: str) -> None:

@@ -1,23 +1,73 @@
-"""Clipped sums of the gradients of single units (patients or images).
+"""Clipped sums of the gradients of single units (patients or images), in one backward pass.
 
 In: one loss per image and the unit of each image. Out: the sum over units of their clipped gradients. Refuses:
-networks whose gradients cannot be bounded, losses that are not one number per image.
+networks whose gradients cannot be bounded, by the name of the layer; losses that are not one number per image.
 
-Per-image gradients come from opacus' hooks and are gathered by unit here; what a caller sees (`ClippedSum`) does not
-depend on how they are computed.
+Parameters ask for no gradient during the pass: hooks keep what each layer saw (a) and the gradient at its output (b),
+from which `layer_gradients` has the norm of every unit's gradient and then the sum with one weight a unit ("book-keeping").
 """
 
-import warnings
+import collections
+import contextlib
+import dataclasses
 from collections.abc import Iterator
 
 import torch
-from opacus import GradSampleModule
-from opacus.validators import ModuleValidator
 from torch import nn
 
-from helpers import checks
+from helpers import checks, layer_gradients, network_checks
 
-_HARMLESS = "Full backward hook is firing"  # the image itself needs no gradient
+@dataclasses.dataclass
+class Record:
+    """One layer in one pass: its input a, the gradient b at its output, and the gradients of units where they were formed.
+
+    `a` and `b` are let go where the sum no longer needs them.
+    """
+
+    name: str
+    layer: nn.Module
+    a: torch.Tensor | None
+    output: torch.Tensor | None
+    versions: tuple[int, int]
+    remembered: tuple
+    b: torch.Tensor | None = None
+    squares: torch.Tensor | None = None
+    formed: dict[str, torch.Tensor | None] = dataclasses.field(default_factory=dict)
+
+    def receive(self, gradient: torch.Tensor, units: layer_gradients.Units) -> None:
+        """Take the gradient at the output, and from it the squared norms of this layer's gradients of units.
+
+        Raises:
+            InputError: the layer's input or output was changed in place since.
+        """
+        if (self.a._version, self.output._version) != self.versions:
+            checks.refuse("values that nothing changes in place", f"the input or output of {self.name} changed",
+                          "Write out = out + shortcut for out += shortcut, and inplace=False.")
+        with torch.no_grad(), _exact_float32(gradient.device.type):
+            self.a, self.b = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in (self.a, gradient.detach()))
+            rule = layer_gradients.RULES[type(self.layer)]
+            squares, self.formed = rule.unit_gradients(self.layer, self.a, self.b, self.remembered, units)
+        self.squares, self.output, self.remembered = squares.clamp(min=0), None, ()  # rounding can take 0 below 0
+        if None not in self.formed.values():
+            self.a = self.b = None
+
+    def remove(self, units_gone: torch.Tensor, images_gone: torch.Tensor) -> None:
+        """Set all that belongs to some units to exact 0: 0 x NaN is NaN, a weight alone would not remove them."""
+        for gradient in self.formed.values():
+            if gradient is not None:
+                gradient[units_gone] = 0
+        if self.b is not None:
+            self.a, self.b = (x.masked_fill(_as_column(images_gone, x), 0) for x in (self.a, self.b))
+
+    def weighted_sums(self, weights: torch.Tensor, image_weights: torch.Tensor) -> Iterator[tuple[nn.Parameter, torch.Tensor]]:
+        """Yield each parameter with the weighted sum of its gradients of units."""
+        for name, gradient in self.formed.items():
+            if gradient is not None:
+                total = (weights @ gradient.flatten(1)).view(gradient.shape[1:])
+            else:
+                weighted = self.b * _as_column(image_weights, self.b)
+                total = layer_gradients.RULES[type(self.layer)].weighted_sum(self.layer, self.a, weighted)
+            yield getattr(self.layer, name), total
 
 
 class ClippedSum:
@@ -25,76 +75,155 @@ class ClippedSum:
 
     g_u = (1/n_u) sum over the n_u images of unit u of the gradient of the image's loss.
 
-    Guarantees: a unit changes the sum by at most `clip_norm`; a unit whose gradient is not finite adds exactly 0
-    and leaves the others as they are. All images of a unit must be in one call of `add`.
+    Guarantees: a unit changes the sum by at most C (1 + 1e-5); a unit whose gradient is not finite adds exactly 0 and
+    leaves the others bit for bit as they are; norms and sums come from the same a and b, in float32 or better, also where
+    the network computes in bfloat16. All images of a unit must be in one call of `add`.
     """
 
     def __init__(self, model: nn.Module, clip_norm: float) -> None:
-        """Hook the model.
+        """Hook the model; parameters that ask for no gradient now are frozen and cost nothing.
 
         Raises:
-            InputError: clip_norm <= 0, or a layer (e.g. BatchNorm) that mixes patients; names it.
+            InputError: clip_norm <= 0, or a layer whose gradients cannot be bounded for a unit; names it.
         """
         checks.number("CLIP_NORM", clip_norm, 0, 1e6, open_low=True)
-        problems = ModuleValidator.validate(model.train(), strict=False)
-        if problems:
-            checks.refuse("a network in which no layer mixes patients", checks.examples([str(p) for p in problems]),
-                          "Replace BatchNorm by GroupNorm.")
-        self.clip_norm = clip_norm
+        self.clip_norm, self.model = clip_norm, model.train()
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self._hooked = GradSampleModule(model, loss_reduction="sum")
-        self._sums = [torch.zeros_like(p) for p in self.parameters]
+        self._layers = network_checks.trainable_layers(model)
+        self._place = {id(parameter): place for place, parameter in enumerate(self.parameters)}
+        self._sums: list[torch.Tensor | None] = [None] * len(self.parameters)
+        self._records: list[Record] = []
+        self._units: layer_gradients.Units | None = None
+        self._is_open = self._is_watched = False
+        for name, layer in self._layers.items():
+            layer.register_forward_hook(self._hook(name))
 
     def logits(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the model's output with what is needed for per-image gradients recorded."""
-        return self._hooked(images)
+        """Return the model's output, with what each layer saw recorded.
+
+        Raises:
+            InputError: a layer was used twice, or a parameter outside its own layer.
+        """
+        self._records, self._is_open = [], True
+        watch = contextlib.nullcontext() if self._is_watched else network_checks.Watch(self._layers)
+        try:
+            with _without_gradient(self.parameters), watch, torch.enable_grad():
+                logits = self.model(images)
+        finally:
+            self._is_open = False
+        self._is_watched = True
+        used = collections.Counter(record.name for record in self._records)
+        for name in self._layers:
+            if used[name] != 1:
+                checks.refuse(f"the layer {name} to be used once in a forward pass", f"{used[name]} uses",
+                              "Give each use a layer of its own, or freeze it.")
+        return logits
 
     def add(self, losses: torch.Tensor, unit_index: torch.Tensor, n_units: int) -> torch.Tensor:
         """Add the clipped gradients of these units to the sum.
 
         Args:
             losses: (batch,) float, one value per image, from `logits` of this batch.
-            unit_index: (batch,) int64 in [0, n_units), the unit of each image; every unit has an image.
+            unit_index: (batch,) int64, ascending from 0 to n_units - 1, the unit of each image.
             n_units: number of units in this batch.
 
         Returns:
             (n_units,) norms of g_u before clipping; not finite where a unit was removed.
 
         Raises:
-            InputError: `losses` is not one value per image, or a unit has no image.
+            InputError: `losses` is not one value per image, a unit has no image, or a layer's values changed in place.
         """
-        if losses.ndim != 1 or len(losses) != len(unit_index):
-            checks.refuse(f"a loss of shape ({len(unit_index)},), one value per image", tuple(losses.shape),
-                          "Use reduction='none' and reduce over findings only.")
-        images_per_unit = torch.bincount(unit_index, minlength=n_units)
-        if len(images_per_unit) != n_units or bool((images_per_unit == 0).any()):
-            checks.refuse(f"each of {n_units} units to have an image", images_per_unit.tolist()[:10],
-                          "Number the units of a batch from 0 without gaps.")
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=_HARMLESS)
-            (losses / images_per_unit[unit_index]).sum().backward()
-        unit_gradients = [torch.zeros(n_units, p.numel(), device=p.device).index_add_(0, unit_index, g.flatten(1))
-                          for p, g in zip(self.parameters, self._per_image_gradients())]
-        by_parameter = torch.stack([torch.linalg.vector_norm(gradient, dim=1) for gradient in unit_gradients])
-        norms = torch.linalg.vector_norm(by_parameter, dim=0)
+        self._units = units = _units(losses, unit_index, n_units)
+        images_per_unit = torch.tensor(units.sizes, device=losses.device)[unit_index]
+        (losses / images_per_unit).sum().backward()
+        records, self._records = self._records, []
+        with torch.no_grad(), _exact_float32(losses.device.type):
+            return self._add(records, units)
+
+    def _add(self, records: list[Record], units: layer_gradients.Units) -> torch.Tensor:
+        """Norms, weights and weighted sums from the records of one pass."""
+        for record in records:
+            if record.squares is None:
+                checks.refuse(f"the loss to depend on {record.name}", "no gradient at its output", "Freeze it, or use it.")
+        norms = torch.stack([record.squares for record in records]).sum(0).sqrt()
         kept = torch.isfinite(norms)
         # The margin keeps float32 rounding below the bound; the smallest number keeps a zero gradient from 0/0.
-        coefficients = torch.where(kept, (self.clip_norm * (1 - 1e-5) / norms.clamp(min=1e-30)).clamp(max=1.0), 0.0)
-        for total, gradient in zip(self._sums, unit_gradients):
-            gradient[~kept] = 0  # 0 x NaN is NaN: a coefficient alone would not remove a unit
-            total += (coefficients @ gradient).view_as(total)
+        weights = torch.where(kept, (self.clip_norm * (1 - 2e-6) / norms.clamp(min=1e-30)).clamp(max=1.0), 0.0)
+        is_whole = bool(kept.all())
+        for record in records:
+            if not is_whole:
+                record.remove(~kept, ~kept[units.index])
+            for parameter, total in record.weighted_sums(weights, weights[units.index]):
+                place = self._place[id(parameter)]
+                self._sums[place] = total if self._sums[place] is None else self._sums[place].add_(total)
         return norms
 
     def take(self) -> list[torch.Tensor]:
         """Return the sums, one tensor a parameter, and start again from zero."""
-        sums, self._sums = self._sums, [torch.zeros_like(p) for p in self.parameters]
-        return sums
+        sums, self._sums = self._sums, [None] * len(self.parameters)
+        return [torch.zeros_like(p) if s is None else s for p, s in zip(self.parameters, sums)]
 
-    def _per_image_gradients(self) -> Iterator[torch.Tensor]:
-        """Yield opacus' (batch, *shape) gradient of each parameter and clear it."""
-        for parameter in self.parameters:
-            gradient, parameter.grad_sample, parameter.grad = parameter.grad_sample, None, None
-            yield gradient.detach()
+    def _hook(self, name: str):
+        """Return the forward hook of a layer."""
+        def keep(layer: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
+            if not self._is_open:
+                return
+            if not output.requires_grad:  # the first trainable layer: nothing before it needs a gradient
+                output.requires_grad_()
+            remembered = layer_gradients.RULES[type(layer)].remember(layer, output)
+            record = Record(name, layer, inputs[0].detach(), output.detach(), (inputs[0]._version, output._version), remembered)
+            output.register_hook(lambda gradient: record.receive(gradient, self._units))
+            self._records.append(record)
+        return keep
+
+
+def _units(losses: torch.Tensor, unit_index: torch.Tensor, n_units: int) -> layer_gradients.Units:
+    """Return the units of a batch.
+
+    Raises:
+        InputError: see `ClippedSum.add`.
+    """
+    if losses.ndim != 1 or len(losses) != len(unit_index):
+        checks.refuse(f"a loss of shape ({len(unit_index)},), one value per image", tuple(losses.shape),
+                      "Use reduction='none' and reduce over findings only.")
+    sizes = torch.bincount(unit_index, minlength=n_units).tolist()
+    if len(sizes) != n_units or 0 in sizes:
+        checks.refuse(f"each of {n_units} units to have an image", sizes[:10], "Number a batch's units from 0 without gaps.")
+    if bool((unit_index[1:] < unit_index[:-1]).any()):
+        checks.refuse("the images of a unit one after the other", unit_index.tolist()[:10], "Sort the images by unit.")
+    return layer_gradients.Units(unit_index, sizes)
+
+
+def _as_column(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Return (batch,) values with as many dimensions as `like`, to be spread over its others."""
+    return values.view(-1, *[1] * (like.ndim - 1))
+
+
+@contextlib.contextmanager
+def _without_gradient(parameters: list[nn.Parameter]) -> Iterator[None]:
+    """Let parameters ask for no gradient, so that the backward pass computes those of activations only."""
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+
+
+@contextlib.contextmanager
+def _exact_float32(device_type: str) -> Iterator[None]:
+    """Compute in full float32: no autocast, no TF32 on GPUs."""
+    switches = [(torch.backends.cuda.matmul, "ieee"), (torch.backends.cudnn.conv, "ieee")]
+    before = [switch.fp32_precision for switch, _ in switches]
+    try:
+        for switch, precision in switches:
+            switch.fp32_precision = precision
+        with torch.autocast(device_type, enabled=False):
+            yield
+    finally:
+        for (switch, _), precision in zip(switches, before):
+            switch.fp32_precision = precision
 
 
 def pieces(images_per_unit: list[int], physical_batch_size: int) -> list[slice]:

@@ -13,6 +13,7 @@ import seaborn as sns
 
 STYLE = Path(__file__).with_name("house.mplstyle")
 _MARKERS = "osD^vPX*"
+_ARROWS = dict(angles="xy", scale_units="xy", scale=1)
 
 
 def arm_colors(arms: list[str]) -> dict[str, object]:
@@ -202,3 +203,32 @@ def plot_prevalence(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt.Axes
     ax.set(xlabel="share of images with the finding (95 % interval over patients)")
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
     return ax
+
+
+def plot_units(gradients: pd.DataFrame, pushes: pd.DataFrame, axes: np.ndarray | None = None) -> np.ndarray:
+    """Draw what images ask for and what units may push, with the image as unit (left) and the patient (right).
+
+    Args:
+        gradients: one row an image; columns patient, x, y (arrows, in clip norms).
+        pushes: one row a unit; columns unit ("image" or "patient"), patient, x, y: its clipped arrow. Those of a patient
+            are drawn tip to tail.
+        axes: two Axes; a new figure when None.
+
+    Returns:
+        The two Axes.
+    """
+    if axes is None:
+        axes = plt.figure(figsize=(7.5, 3.6)).subplots(1, 2, sharex=True, sharey=True)
+    for ax, (unit, of_unit) in zip(axes, pushes.groupby("unit", sort=False)):
+        ax.add_patch(plt.Circle((0, 0), 1, fill=False, color="0.5", linestyle="--", label="clip norm C"))
+        for color, (patient, arrows) in zip(("C0", "C1", "C2"), of_unit.groupby("patient")):
+            own = gradients[gradients["patient"] == patient]
+            ax.quiver(0 * own["x"], 0 * own["y"], own["x"], own["y"], color=color, width=0.004, alpha=0.5, **_ARROWS)
+            tips = arrows[["x", "y"]].cumsum().to_numpy()
+            tails = np.vstack([[0, 0], tips[:-1]])
+            ax.quiver(*tails.T, *(tips - tails).T, color=color, width=0.012, **_ARROWS)
+            ax.annotate(f"patient {patient}", tips[-1], textcoords="offset points", xytext=(4, 4), color=color)
+        ax.set(aspect="equal", xlim=(-2, 3), ylim=(-1.8, 2.8), xlabel=f"the unit is the {unit}; arrows in clip norms")
+    axes[0].set_ylabel("thin: gradient of an image\nthick: what may be pushed")
+    axes[0].legend(loc="lower right")
+    return axes

@@ -51,14 +51,15 @@ def predictions_of(model: nn.Module, cohort: cohorts.Cohort, channels: int,
 
 
 def finish(model: nn.Module, cohort: cohorts.Cohort, channels: int, *, run: str, arm: str, seed: int, parameters: dict,
-           seconds: float, fingerprint: str, ledger: dict | None = None, history: list[dict] | None = None) -> pd.DataFrame:
+           seconds: float, fingerprint: str, ledger: dict | None = None, history: list[dict] | None = None,
+           recipe: str = "default") -> pd.DataFrame:
     """Predict `valid` and `test`, write weights, predictions and record of a run, and return the predictions.
 
     Args:
         model: trained.
         cohort: whose images are predicted.
         channels: of the model's input.
-        run, arm, seed, parameters, seconds, fingerprint, history: for the record; see `runs.new_record`.
+        run, arm, seed, parameters, seconds, fingerprint, history, recipe: for the record; see `runs.new_record`.
         ledger: the privacy ledger of a private run.
     """
     predictions = predictions_of(model, cohort, channels)
@@ -68,7 +69,7 @@ def finish(model: nn.Module, cohort: cohorts.Cohort, channels: int, *, run: str,
     promise = {"epsilon_target": ledger["epsilon_target"], "epsilon_spent": ledger["epsilon_spent"]["PLD"],
                "delta": ledger["delta"], "unit": ledger["unit"]} if ledger else dict.fromkeys(
                    ("epsilon_target", "epsilon_spent", "delta", "unit"))
-    runs.finish_run(runs.new_record(run=run, cohort=cohort.name, arm=arm, **promise, seed=seed, recipe="default",
+    runs.finish_run(runs.new_record(run=run, cohort=cohort.name, arm=arm, **promise, seed=seed, recipe=recipe,
                                     parameters=parameters, seconds=round(seconds, 1), ledger=ledger,
                                     data_hash=cohort.record["data_hash"], fingerprint=fingerprint, history=history or []), predictions)
     return predictions

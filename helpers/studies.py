@@ -274,11 +274,13 @@ def plan(chosen: dict, lists: dict) -> list[Step]:
         training.append(_training_step(paths["02"], f"seed{seed}", chosen["02"] | {"SEED": seed},
                                        (zero_shot if is_first else []) + own, first if is_first else training[0],
                                        data + weights + ([] if is_first else start)))
+    private = {"unit": chosen["03"].get("PRIVACY_UNIT", "patient"), "recipe": chosen["03"].get("RECIPE", "default")}
     for epsilon in lists["EPSILONS"]:
         for seed in lists["SEEDS"]:
             training.append(_training_step(paths["03"], f"eps{epsilon:g}-seed{seed}",
                                            chosen["03"] | {"EPSILON": float(epsilon), "SEED": seed},
-                                           [runs.run_name(cohort, "dp", seed, epsilon, unit=chosen["03"].get("PRIVACY_UNIT", "patient"))], training[0], data + start))
+                                           [runs.run_name(cohort, "dp", seed, epsilon, **private)], training[0],
+                                           data + start))
     outputs = [path for step in training for path in step.outputs]
     names = list(dict.fromkeys(path.parts[1] for path in outputs))
     last = Step(paths["04"].stem, paths["04"], {"RUNS": names} | chosen["04"], [step.id for step in [first] + training],

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from helpers import arms, checks, cohorts, files, models, runs
+from helpers import arms, checks, cohorts, files, manifests, models, runs, training_sets
 
 CHECKPOINT_SECONDS = 60
 PUBLIC_SEED = 0  # the public model is the same for every seed of the study
@@ -25,7 +25,7 @@ class Session:
     """
 
     def __init__(self, run: str, model: nn.Module, arm: arms.BaselineArm | arms.PrivateArm, *, epochs: int,
-                 learning_rate: float, fingerprint: str) -> None:
+                 learning_rate: float, fingerprint: str, schedule: str = "cosine") -> None:
         """Begin a run, or go on from its checkpoint if that was made with the same data, code and parameters.
 
         Args:
@@ -34,10 +34,11 @@ class Session:
             arm: says which images enter a step and what the gradient is.
             epochs: expected passes through the training units.
             learning_rate: the highest of the schedule `learning_rate_at`.
+            schedule: "cosine" or "constant", see `learning_rate_at`.
             fingerprint: of all that decides the numbers, see `files.fingerprint`.
         """
         self.run, self.model, self.arm, self.epochs = run, model, arm, epochs
-        self.learning_rate, self.fingerprint = learning_rate, fingerprint
+        self.learning_rate, self.fingerprint, self.schedule = learning_rate, fingerprint, schedule
         self.optimizer = torch.optim.NAdam(model.parameters(), lr=learning_rate)
         self.step, self.seconds, self.history = 0, 0.0, []
         self.loss_sum, self.n_images = 0.0, 0
@@ -120,7 +121,7 @@ def is_done(run: str, fingerprint: str) -> bool:
 
 
 def pretraining_session(run: str, public: cohorts.Cohort | None, *, channels: int, width: int, epochs: int,
-                        learning_rate: float, batch_size: int, fingerprint: str) -> Session | None:
+                        learning_rate: float, batch_size: int, fingerprint: str, precision: str = "float32") -> Session | None:
     """Begin supervised pretraining on a public cohort.
 
     Returns:
@@ -130,8 +131,8 @@ def pretraining_session(run: str, public: cohorts.Cohort | None, *, channels: in
     if public is None or is_done(run, fingerprint):
         return None
     model = models.resnet9(len(public.findings), channels, width, PUBLIC_SEED).to(device())
-    data = arms.TrainingSet.of(public, "image")
-    arm = arms.BaselineArm(data, model, channels=channels, batch_size=batch_size, seed=PUBLIC_SEED)
+    data = training_sets.TrainingSet.of(public, "image")
+    arm = arms.BaselineArm(data, model, channels=channels, batch_size=batch_size, seed=PUBLIC_SEED, precision=precision)
     return Session(run, model, arm, epochs=epochs, learning_rate=learning_rate, fingerprint=fingerprint)
 
 
@@ -177,8 +178,36 @@ def weights_to_start_from(pretrain: str, cohort: str, pretraining: Session | Non
     return models.load_weights(runs.run_dir(zero_shot) / "weights.safetensors", not_from=cohort)
 
 
-def learning_rate_at(step: int, steps: int, highest: float) -> float:
-    """Return the rate of a step: linear warm-up over 5 % of the steps, then a cosine down to 5 % of `highest`."""
+def positive_weight(source: str, data: training_sets.TrainingSet, cohort: cohorts.Cohort,
+                    pretrain: str) -> tuple[str, torch.Tensor | None]:
+    """Return where the weight of positive labels comes from, as the ledger has it, and the weight (n_findings,).
+
+    Args:
+        source: "none"; "public": counted on the training labels of the public cohort, by canonical name; "private":
+            counted on private labels as the paper did, which voids the guarantee.
+        data: the private training images.
+        cohort: the private cohort.
+        pretrain: the public cohort's manifest, see `weights_to_start_from`.
+
+    Raises:
+        InputError: "public" without a public cohort.
+    """
+    if checks.one_of("POS_WEIGHT", source, ("none", "public", "private")) == "none":
+        return "none", None
+    if source == "private":
+        return "private labels", arms.pos_weight(data.labels).to(device())
+    if pretrain == "none" or pretrain.endswith(".safetensors"):
+        checks.refuse("PRETRAIN to name public data for POS_WEIGHT = 'public'", repr(pretrain), "Set POS_WEIGHT to none.")
+    public = cohorts.read(manifests.name_of(pretrain))
+    counted = arms.pos_weight(training_sets.TrainingSet.of(public, "image").labels)
+    by_name = {public.canonical[finding]: weight for finding, weight in zip(public.findings, counted)}
+    return "public", torch.tensor([float(by_name.get(cohort.canonical[f], 1.0)) for f in cohort.findings], device=device())
+
+
+def learning_rate_at(step: int, steps: int, highest: float, schedule: str = "cosine") -> float:
+    """Return the rate of a step: linear warm-up over 5 % of the steps, then a cosine down to 5 % of `highest`; or constant."""
+    if checks.one_of("SCHEDULE", schedule, ("cosine", "constant")) == "constant":
+        return highest
     warm_up = min(1.0, (step + 1) / max(1, round(0.05 * steps)))
     return highest * warm_up * (0.05 + 0.95 * (1 + math.cos(math.pi * step / steps)) / 2)
 
@@ -194,7 +223,7 @@ def train_one_epoch(session: Session) -> float:
     while session.step < goal:
         started = time.monotonic()
         for group in session.optimizer.param_groups:
-            group["lr"] = learning_rate_at(session.step, session.steps, session.learning_rate)
+            group["lr"] = learning_rate_at(session.step, session.steps, session.learning_rate, session.schedule)
         loss_sum, n_images = session.arm.set_gradients(session.step)
         session.optimizer.step()
         session.step += 1

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from torch.nn import functional
 
-from helpers import arms, models, scoring, synthetic, training
+from helpers import arms, models, scoring, synthetic, training, training_sets
 
 pytestmark = pytest.mark.slow
 FINDINGS = list(synthetic.FINDINGS)
@@ -28,13 +28,13 @@ class Films:
         self.table = pd.concat([table for _, table in blocks], ignore_index=True)
         self.labels = (self.table[FINDINGS] > 0).to_numpy(np.float32)
 
-    def training_set(self, labels: np.ndarray | None = None, n_patients: int | None = None) -> arms.TrainingSet:
+    def training_set(self, labels: np.ndarray | None = None, n_patients: int | None = None) -> training_sets.TrainingSet:
         """Return the first patients as a training set, for the findings or for other labels (n, k)."""
         labels = self.labels if labels is None else labels
         images_of = self.table.groupby("patient_id", sort=False).indices
         units, names = list(images_of.values())[:n_patients], np.array(list(images_of))[:n_patients]
         n = sum(map(len, units))  # patients lie one after the other
-        return arms.TrainingSet(self.images, np.arange(n), torch.from_numpy(labels[:n]), units, names)
+        return training_sets.TrainingSet(self.images, np.arange(n), torch.from_numpy(labels[:n]), units, names)
 
 
 def fit(model: torch.nn.Module, arm: arms.BaselineArm | arms.PrivateArm, epochs: int, rate: float) -> torch.nn.Module:
@@ -48,7 +48,7 @@ def fit(model: torch.nn.Module, arm: arms.BaselineArm | arms.PrivateArm, epochs:
     return model
 
 
-def baseline(model: torch.nn.Module, data: arms.TrainingSet, epochs: int, rate: float = 2e-3) -> torch.nn.Module:
+def baseline(model: torch.nn.Module, data: training_sets.TrainingSet, epochs: int, rate: float = 2e-3) -> torch.nn.Module:
     """Train a model without privacy."""
     return fit(model, arms.BaselineArm(data, model, channels=1, batch_size=128, seed=0), epochs, rate)
 
@@ -116,7 +116,7 @@ def private_scores(public_start, train_films, test_films) -> np.ndarray:
     """Return test scores of the model trained with patient-level privacy at epsilon 1."""
     model = start(public_start)
     arm = arms.PrivateArm(train_films.training_set(), model, channels=1, unit="patient", epsilon=1.0,
-                          delta=1e-5, clip_norm=1.0, epochs=2, expected_batch_size=512, max_images_per_unit=4,
+                          delta=1e-5, clip_norm=1.0, epochs=2, expected_batch_size=512, max_images_per_patient=4,
                           physical_batch_size=256, mode="demo", seed=0)
     return scores(fit(model, arm, epochs=2, rate=2e-3), test_films)
 

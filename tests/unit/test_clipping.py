@@ -1,8 +1,11 @@
 """The clip bound and the clipped sum, against one patient at a time."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
+from opacus import GradSampleModule
 from torch import nn
 
 from helpers import arms, checks, clipping, models
@@ -26,17 +29,20 @@ def batch():
 
 
 def one_unit_at_a_time(network, images, labels, clip_norm):
-    """The slow obvious way: autograd on the mean loss of each unit alone."""
-    total, norms = [torch.zeros_like(p) for p in network.parameters()], []
+    """The slow obvious way: autograd in float64 on the mean loss of each unit alone."""
+    exact = copy.deepcopy(network).double()
+    total, norms = [torch.zeros_like(p) for p in exact.parameters()], []
     for unit in range(int(UNIT_INDEX.max()) + 1):
         inside = UNIT_INDEX == unit
-        loss = arms.image_losses(network(images[inside]), labels[inside]).mean()
-        gradient = torch.autograd.grad(loss, list(network.parameters()))
+        known = ~labels[inside].isnan()
+        losses = nn.functional.binary_cross_entropy_with_logits(
+            exact(images[inside].double()), labels[inside].nan_to_num(0.0).double(), reduction="none")
+        gradient = torch.autograd.grad(((losses * known).sum(1) / known.sum(1)).mean(), list(exact.parameters()))
         norm = torch.sqrt(sum(g.square().sum() for g in gradient))
         norms.append(norm)
         for sum_, g in zip(total, gradient):
             sum_ += g * min(1.0, clip_norm / float(norm))
-    return total, torch.stack(norms)
+    return [t.float() for t in total], torch.stack(norms).float()
 
 
 def clipped_sum(network, images, labels, clip_norm=CLIP_NORM, unit_index=UNIT_INDEX):
@@ -45,13 +51,85 @@ def clipped_sum(network, images, labels, clip_norm=CLIP_NORM, unit_index=UNIT_IN
     return clipped.take(), norms
 
 
+def as_one(parts):
+    return torch.cat([part.flatten() for part in parts]).double()
+
+
+@pytest.mark.parametrize("width", [16, 64])
 @pytest.mark.parametrize("clip_norm", [0.37, 1e6])
-def test_clipped_sum_equals_one_unit_at_a_time(network, batch, clip_norm):
-    expected, expected_norms = one_unit_at_a_time(models.resnet9(3, 1, 16, seed=3), *batch, clip_norm)
+def test_clipped_sum_equals_one_unit_at_a_time(batch, clip_norm, width):
+    network = models.resnet9(3, 1, width, seed=3)
+    expected, expected_norms = one_unit_at_a_time(network, *batch, clip_norm)
     sums, norms = clipped_sum(network, *batch, clip_norm)
     torch.testing.assert_close(norms, expected_norms, rtol=1e-5, atol=0)
+    assert float((as_one(sums) - as_one(expected)).norm() / as_one(expected).norm()) < 1e-5
     for got, wanted in zip(sums, expected):
         torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_clipped_sum_equals_opacus_hooks_at_image_level(network, batch):
+    images, labels = batch
+    hooked = GradSampleModule(models.resnet9(3, 1, 16, seed=3), loss_reduction="sum")
+    with pytest.warns(UserWarning, match="Full backward hook"):
+        arms.image_losses(hooked(images), labels).sum().backward()
+    each = torch.cat([p.grad_sample.flatten(1) for p in hooked.parameters()], dim=1).double()
+    expected = (each * (0.37 / each.norm(dim=1, keepdim=True)).clamp(max=1)).sum(0)
+    sums, norms = clipped_sum(network, images, labels, unit_index=torch.arange(len(images)))
+    torch.testing.assert_close(norms.double(), each.norm(dim=1), rtol=1e-5, atol=0)
+    assert float((as_one(sums) - expected).norm() / expected.norm()) < 1e-5
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_every_unit_alone_contributes_at_most_the_clip_norm(network, batch, precision):
+    images, labels = batch
+    clipped = clipping.ClippedSum(network, 0.021)  # below every norm
+    for unit in range(4):
+        inside = UNIT_INDEX == unit
+        with arms.autocast(images.device, precision):
+            losses = arms.image_losses(clipped.logits(images[inside]), labels[inside])
+        norm = clipped.add(losses, torch.zeros(int(inside.sum()), dtype=torch.int64), 1)
+        length = float(as_one(clipped.take()).norm())
+        assert float(norm) > 0.021 and 0.021 * (1 - 1e-5) < length <= 0.021 * (1 + 1e-5)
+
+
+def test_bfloat16_gives_nearly_the_sum_of_float32(network, batch):
+    clipped = clipping.ClippedSum(network, 1e6)
+    found = []
+    for precision in ("float32", "bfloat16"):
+        with arms.autocast(batch[0].device, precision):
+            losses = arms.image_losses(clipped.logits(batch[0]), batch[1])
+        clipped.add(losses, UNIT_INDEX, 4)
+        found.append(as_one(clipped.take()))
+    wrong = float((found[0] - found[1]).norm() / found[0].norm())
+    assert 1e-5 < wrong < 0.1  # bfloat16 has 8 bits
+
+
+def test_a_unit_without_gradient_adds_nothing(network, batch):
+    images, labels = batch
+    unknown = labels.clone()
+    unknown[UNIT_INDEX == 2] = float("nan")  # no finding known: loss 0
+    sums, norms = clipped_sum(network, images, unknown)
+    assert norms[2] == 0 and all(torch.isfinite(s).all() for s in sums)
+    weights = torch.tensor([1.0, 1.0, 0.0, 1.0])[UNIT_INDEX]
+    clipped = clipping.ClippedSum(models.resnet9(3, 1, 16, seed=3), CLIP_NORM)
+    clipped.add(arms.image_losses(clipped.logits(images), labels) * weights, UNIT_INDEX, 4)
+    torch.testing.assert_close(as_one(clipped.take()), as_one(sums), rtol=1e-6, atol=1e-9)
+
+
+def test_frozen_layers_are_left_out_and_cost_no_record(network, batch):
+    images, labels = batch
+    for parameter in [*network.stem.parameters(), *network.blocks[0].parameters()]:
+        parameter.requires_grad_(False)
+    clipped = clipping.ClippedSum(network, 1e6)
+    logits = clipped.logits(images)
+    assert {record.name.split(".")[0] for record in clipped._records} == {"blocks", "head"}
+    assert not any(record.name.startswith("blocks.0") for record in clipped._records)
+    clipped.add(arms.image_losses(logits, labels), UNIT_INDEX, 4)
+    whole = clipped_sum(models.resnet9(3, 1, 16, seed=3), images, labels, 1e6)[0]
+    found = clipped.take()
+    assert len(found) < len(whole)
+    torch.testing.assert_close(as_one(found), as_one(whole[-len(found):]), rtol=1e-5, atol=1e-7)
+    assert all(not p.requires_grad for p in network.stem.parameters()) and network.head.weight.requires_grad
 
 
 def test_clipped_sum_moves_by_at_most_clip_norm_when_a_unit_leaves(network, batch):
@@ -65,17 +143,17 @@ def test_clipped_sum_moves_by_at_most_clip_norm_when_a_unit_leaves(network, batc
     assert 0.99 * CLIP_NORM < float(moved) <= CLIP_NORM * (1 + 1e-4)
 
 
-def test_clipped_sum_removes_a_unit_with_a_broken_image_and_keeps_the_others(network, batch):
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_broken_image_removes_its_unit_and_leaves_the_others_bit_for_bit(network, batch, value):
     images, labels = batch
-    broken = images.clone()
-    broken[3] = float("nan")  # the only image of unit 1
+    broken, silent = images.clone(), labels.clone()
+    broken[5, 0, 20, 20] = value  # the second of two images of unit 2
+    silent[UNIT_INDEX == 2] = float("nan")  # the same batch, in which that unit's loss is 0
     sums, norms = clipped_sum(network, broken, labels)
-    stay = UNIT_INDEX != 1
-    renumbered = torch.unique(UNIT_INDEX[stay], return_inverse=True)[1]
-    expected, _ = clipped_sum(models.resnet9(3, 1, 16, seed=3), images[stay], labels[stay], unit_index=renumbered)
-    assert not torch.isfinite(norms[1]) and torch.isfinite(norms[[0, 2, 3]]).all()
+    expected, expected_norms = clipped_sum(models.resnet9(3, 1, 16, seed=3), images, silent)
+    assert not torch.isfinite(norms[2]) and torch.equal(norms[[0, 1, 3]], expected_norms[[0, 1, 3]])
     for got, wanted in zip(sums, expected):
-        torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-7)
+        assert torch.equal(got, wanted)
 
 
 def test_clipped_sum_starts_from_zero_after_take(network, batch):
@@ -97,11 +175,43 @@ def test_clipped_sum_refuses_a_unit_without_images(network, batch):
         clipped.add(arms.image_losses(clipped.logits(batch[0]), batch[1]), UNIT_INDEX, 5)
 
 
-def test_clipped_sum_refuses_batch_norm_and_a_clip_norm_of_zero(network):
-    with pytest.raises(checks.InputError, match="GroupNorm"):
-        clipping.ClippedSum(nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4)), 1.0)
+def test_clipped_sum_refuses_images_of_a_unit_apart_from_each_other(network, batch):
+    clipped = clipping.ClippedSum(network, 1.0)
+    with pytest.raises(checks.InputError, match="one after the other"):
+        clipped.add(arms.image_losses(clipped.logits(batch[0]), batch[1]), UNIT_INDEX.flip(0), 4)
+
+
+@pytest.mark.parametrize("clip_norm", [0, -1.0, float("nan")])
+def test_clipped_sum_refuses_a_clip_norm_that_bounds_nothing(network, clip_norm):
     with pytest.raises(checks.InputError, match="CLIP_NORM"):
-        clipping.ClippedSum(network, 0)
+        clipping.ClippedSum(network, clip_norm)
+
+
+class InPlace(nn.Module):
+    """A residual block that changes a layer's output in place, as torchvision's do."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, images):
+        shortcut = self.conv1(images)
+        features = self.conv2(shortcut)
+        features += shortcut
+        return self.head(features.mean((2, 3)))
+
+
+def test_values_changed_in_place_are_refused(batch):
+    clipped = clipping.ClippedSum(InPlace(), 1.0)
+    with pytest.raises(checks.InputError, match="output of conv2 changed.*out = out"):
+        clipped.add(arms.image_losses(clipped.logits(batch[0]), batch[1]), UNIT_INDEX, 4)
+
+
+def test_a_layer_the_loss_does_not_depend_on_is_refused(network, batch):
+    clipped = clipping.ClippedSum(network, 1.0)
+    with pytest.raises(checks.InputError, match="loss to depend on"):
+        clipped.add((clipped.logits(batch[0]).detach().requires_grad_()).sum(1), UNIT_INDEX, 4)
 
 
 def test_pieces_never_split_a_unit_and_cover_all():

@@ -1,49 +1,20 @@
-"""Accounting against published and second values; sampling and noise by their distributions."""
+"""Sampling and noise by their distributions; the ledger, its words and the command line by what they must say."""
 
+import json
 import math
+import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 
-from helpers import checks, privacy, runs
+from helpers import accounting, checks, privacy, runs
 
-PAPER = dict(noise_multiplier=0.5496, sample_rate=128 / 150_188, steps=93 * 1_173)
-
-
-def test_epsilon_of_the_paper_run_is_reproduced():
-    # 7.89 by PRV (7.88 by PLD) at delta 6e-6: shared fact of the study, see data_manifests and README.
-    assert privacy.epsilon_spent(**PAPER, delta=6e-6, accountant="PRV") == pytest.approx(7.89, abs=0.01)
-    assert privacy.epsilon_spent(**PAPER, delta=6e-6) == pytest.approx(7.88, abs=0.01)
-
-
-def test_epsilon_of_one_gaussian_step_agrees_with_the_closed_form():
-    # Balle and Wang (2018): delta(epsilon) of one full-batch Gaussian step, solved for epsilon at sigma 2.
-    epsilon = privacy.epsilon_spent(2.0, 1.0, 1, 1e-5)
-    mu = 1 / 2.0
-    delta = stats.norm.cdf(mu / 2 - epsilon / mu) - math.exp(epsilon) * stats.norm.cdf(-mu / 2 - epsilon / mu)
-    assert delta == pytest.approx(1e-5, rel=0.01)
-
-
-def test_epsilon_grows_with_steps_and_three_accountants_agree():
-    spent = {n: privacy.epsilon_spent(1.3, 0.1, n, 1e-5) for n in (1, 10, 100)}
-    assert spent[1] < spent[10] < spent[100]
-    assert privacy.epsilon_spent(1.3, 0.1, 0, 1e-5) == 0
-    prv, rdp = (privacy.epsilon_spent(1.3, 0.1, 100, 1e-5, name) for name in ("PRV", "RDP"))
-    assert spent[100] == pytest.approx(prv, rel=0.02) and spent[100] <= rdp
-
-
-@pytest.mark.parametrize("epsilon", [0.29, 1.06, 7.89])
-def test_noise_multiplier_keeps_the_budget_and_uses_it(epsilon):
-    sigma = privacy.noise_multiplier_for(epsilon, 1e-5, 0.09, 60)
-    assert 0.985 * epsilon <= privacy.epsilon_spent(sigma, 0.09, 60, 1e-5) <= epsilon
-
-
-@pytest.mark.parametrize("epsilon", [0, -1, float("nan"), "8"])
-def test_noise_multiplier_refuses_a_budget_that_is_none(epsilon):
-    with pytest.raises(checks.InputError, match="EPSILON"):
-        privacy.noise_multiplier_for(epsilon, 1e-5, 0.1, 10)
+RUN = dict(unit="patient", n_units=2000, expected_batch_size=200, steps=20, steps_done=20, noise_multiplier=1.5,
+           clip_norm=0.7, delta=1e-5, epsilon=2.0, max_images_per_unit=4, mode="private")
 
 
 def test_check_delta_refuses_one_over_n_and_warns_above_a_tenth_of_it():
@@ -95,6 +66,42 @@ def test_private_mode_ignores_every_global_seed():
     assert not np.array_equal(*drawn)
 
 
+def test_private_mode_has_128_bits_of_the_operating_system_for_each_stream():
+    streams = [stream.bit_generator.seed_seq for _ in range(3)
+               for stream in privacy.Randomness("private", 0)._fresh.values()]
+    entropies = [seed.entropy for seed in streams]
+    assert len(set(entropies)) == len(entropies) == 3 * (2 + privacy._CHUNKS)
+    assert all(seed.pool_size * 32 >= 128 for seed in streams)
+    # The chance that 30 numbers of 128 random bits all begin with 16 zeros is 2^-480.
+    assert max(entropies).bit_length() > 112
+
+
+@pytest.mark.parametrize("mode", ["demo", "private"])
+def test_noise_chunks_differ_from_each_other_across_steps_and_from_the_other_streams(mode):
+    randomness = privacy.Randomness(mode, 7)
+    parameters = [torch.zeros(privacy._CHUNKS, 2000)]
+    chunks = [chunk for step in range(3) for chunk in randomness.noise(parameters, 1.0, step)[0].numpy()]
+    chunks += [randomness._stream(name, 0).standard_normal(2000, dtype=np.float32) for name in ("sampling", "images")]
+    assert len({value for chunk in chunks for value in chunk}) > 0.99 * 2000 * len(chunks)  # few chance repeats in 32 bits
+    between = np.corrcoef(chunks) - np.eye(len(chunks))
+    assert np.abs(between).max() < 6 / math.sqrt(2000)
+
+
+@pytest.mark.parametrize("threads", [1, 3, 16])
+def test_noise_of_a_step_is_its_chunks_by_key_whatever_the_threads(threads, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    drawn = privacy.Randomness("demo", 7).noise([torch.zeros(300, 500), torch.zeros(7)], 0.6, 3)
+    chunks = np.array_split(np.zeros(150_007), privacy._CHUNKS)
+    expected = [runs.random_stream(7, f"noise {k}", 3).standard_normal(len(chunk), dtype=np.float32) * np.float32(0.6)
+                for k, chunk in enumerate(chunks)]
+    assert np.array_equal(torch.cat([part.flatten() for part in drawn]), np.concatenate(expected))
+
+
+def test_noise_of_fewer_numbers_than_chunks_has_its_shapes():
+    drawn = privacy.Randomness("private", 0).noise([torch.zeros(1, 2), torch.zeros(())], 1.0, 0)
+    assert [part.shape for part in drawn] == [(1, 2), ()] and all(part.isfinite().all() for part in drawn)
+
+
 def test_choose_images_takes_at_most_k_of_each_unit():
     units = [np.arange(5), np.array([9]), np.arange(20, 28)]
     chosen = privacy.Randomness("demo", 1).choose_images(units, 3, step=2)
@@ -102,15 +109,148 @@ def test_choose_images_takes_at_most_k_of_each_unit():
     assert all(set(c) <= set(u) and len(set(c)) == len(c) for c, u in zip(chosen, units))
 
 
-def test_statement_says_unit_and_when_it_is_no_guarantee():
-    entries = privacy.ledger(unit="patient", n_units=2000, expected_batch_size=200, steps=20, steps_done=20,
-                             noise_multiplier=1.5, clip_norm=0.7, delta=1e-5, epsilon=2.0, max_images_per_unit=4, mode="demo")
-    assert entries["epsilon_spent"]["PLD"] == pytest.approx(privacy.epsilon_spent(1.5, 0.1, 20, 1e-5), abs=1e-3)
-    assert "one given patient" in privacy.statement(entries) and "not a guarantee" in privacy.statement(entries)
-    assert "not a guarantee" not in privacy.statement(entries | {"mode": "private"})
-
-
 def test_streams_differ_by_seed_name_and_step():
     keys = [(0, "noise", 0), (1, "noise", 0), (0, "order", 0), (0, "noise", 1)]
     assert len({runs.random_stream(*key).integers(2**62) for key in keys}) == 4
     assert runs.random_stream(0, "noise", 5).integers(2**62) == runs.random_stream(0, "noise", 5).integers(2**62)
+
+
+# ---- ledger
+
+def test_ledger_holds_what_was_spent_and_is_json():
+    entries = privacy.ledger(**RUN | dict(steps_done=10))
+    assert json.loads(json.dumps(entries, allow_nan=False)) == entries
+    assert entries["epsilon_spent"]["PLD"] == accounting.epsilon_spent(1.5, 0.1, 10, 1e-5)
+    assert entries["attack_bounds"] == accounting.attack_bounds(1.5, 0.1, 10)
+    assert entries["adjacency"] == "add or remove all images of one patient" and "epsilon_of_patient" not in entries
+    assert "128 bits" in entries["generator"] and "Mironov" in entries["not_covered"]["floating point"]
+    assert "public" in entries["not_covered"]["number of units and expected batch"]
+
+
+@pytest.mark.parametrize("settings, guarantee", [
+    ({}, "valid"), (dict(pos_weight="public"), "valid"), (dict(mode="demo"), "none: demo mode, "),
+    (dict(noise_multiplier=0), "none: no noise"), (dict(noise_multiplier=1e-3), "none: no noise"),
+    (dict(mode="demo", pos_weight="private labels"), "not valid (pos_weight from private labels)")])
+def test_ledger_says_when_there_is_no_guarantee(settings, guarantee):
+    entries = privacy.ledger(**RUN | settings)
+    assert entries["guarantee"].startswith(guarantee)
+    json.dumps(entries, allow_nan=False)
+
+
+def test_ledger_of_no_noise_has_no_epsilon_and_every_attack_succeeds():
+    entries = privacy.ledger(**RUN | dict(noise_multiplier=0, epsilon=math.inf))
+    assert entries["epsilon_spent"] == {"PLD": None, "PRV": None, "RDP": None} and entries["epsilon_target"] is None
+    assert entries["attack_bounds"]["true_positive_rate"] == 1
+
+
+def test_ledger_of_images_accounts_for_patients_with_several():
+    entries = privacy.ledger(**RUN | dict(unit="image", max_images_per_patient=6))
+    of_patient = entries["epsilon_of_patient"]
+    assert list(of_patient) == ["2", "4", "6", "10"] and entries["adjacency"] == "add or remove one image"
+    assert of_patient["6"] == accounting.epsilon_for_patient(1.5, 0.1, 20, 1e-5, 6)
+    assert entries["epsilon_spent"]["PLD"] < of_patient["2"] < of_patient["4"] < of_patient["6"] < of_patient["10"]
+
+
+def test_ledger_takes_over_how_the_run_handled_what_is_not_covered():
+    said = privacy.ledger(**RUN, pos_weight="public", handled={"thresholds": "none fitted"})["not_covered"]
+    assert said["thresholds"] == "none fitted" and "public data" in said["class weights"]
+    assert set(privacy.NOT_COVERED) < set(said) and privacy.NOT_COVERED["thresholds"] != "none fitted"
+
+
+@pytest.mark.parametrize("wrong", [dict(unit="hospital"), dict(mode="real"), dict(pos_weight="private")])
+def test_ledger_refuses_unknown_settings(wrong):
+    with pytest.raises(checks.InputError, match=f"got '{next(iter(wrong.values()))}'"):
+        privacy.ledger(**RUN | wrong)
+
+
+# ---- words and table
+
+def statement(**settings):
+    return privacy.privacy_statement(privacy.ledger(**RUN | settings))
+
+
+@pytest.mark.parametrize("settings", [{}, dict(mode="demo"), dict(noise_multiplier=0), dict(pos_weight="private labels"),
+                                      dict(unit="image", max_images_per_patient=7), dict(noise_multiplier=0.3)])
+def test_privacy_statement_is_three_sentences_with_unit_and_attack(settings):
+    text, unit = statement(**settings), settings.get("unit", "patient")
+    assert len(re.findall(r"[.!?](?=\s|$)", text)) == 3
+    found = accounting.attack_bounds(settings.get("noise_multiplier", 1.5), 0.1, 20)
+    shown = [float(number) for number in re.findall(r"at most ([\d.]+) %", text)]
+    # Rounded up, never down, to a tenth of a percent.
+    for percent, bound in zip(shown, (found["true_positive_rate"], found["posterior"]), strict=True):
+        assert 100 * bound - 1e-6 <= percent <= 100 * bound + 0.1
+    assert f"accuses 1 % of the {unit}s" in text and f"sure of an accused {unit}" in text
+
+
+@pytest.mark.parametrize("noise_multiplier, found_percent, words", [
+    (6.0, (1, 3), "a strong promise"), (1.4, (3, 10), "a moderate promise"), (0.8, (10, 90), "a weak promise: "),
+    (0.3, (90, 100), "hardly a promise")])
+def test_privacy_statement_calls_a_weak_promise_weak(noise_multiplier, found_percent, words):
+    low, high = found_percent
+    assert low < 100 * accounting.attack_bounds(noise_multiplier, 0.1, 100)["true_positive_rate"] < high
+    assert f"This is {words}" in statement(noise_multiplier=noise_multiplier, steps_done=100)
+
+
+@pytest.mark.parametrize("settings, why", [
+    (dict(mode="demo"), "its noise can be recomputed"), (dict(noise_multiplier=0), "no noise"),
+    (dict(mode="demo", pos_weight="private labels"), "private labels")])
+def test_privacy_statement_says_when_there_is_no_guarantee(settings, why):
+    text = statement(**settings)
+    assert text.startswith("There is no privacy guarantee") and why in text.split(". ")[0] and "This is a " not in text
+    assert "no privacy guarantee" not in statement()
+
+
+def test_privacy_statement_of_images_names_the_weaker_promise_to_patients():
+    spent = accounting.epsilon_for_patient(1.5, 0.1, 20, 1e-5, 4)
+    text = statement(unit="image", max_images_per_patient=4)
+    assert "a patient with several is protected less" in text and f"{spent:.4g} for 4 images" in text
+
+
+def test_ledger_table_shows_every_entry_as_text():
+    entries = privacy.ledger(**RUN | dict(unit="image", max_images_per_patient=4))
+    table = privacy.ledger_table(json.loads(json.dumps(entries))).set_index("entry")["value"]
+    assert table["guarantee"] == "valid" and table["delta"] == "1e-05" and table["steps done"] == "20"
+    assert float(table["epsilon spent, PLD"]) == pytest.approx(entries["epsilon_spent"]["PLD"], rel=1e-3)
+    assert float(table["epsilon of a patient with 4 images"]) == pytest.approx(entries["epsilon_of_patient"]["4"], rel=1e-3)
+    assert all(f"not covered: {name}" in table.index for name in privacy.NOT_COVERED)
+    assert table.map(type).eq(str).all() and table.index.is_unique
+
+
+# ---- command line
+
+def test_command_line_prints_each_accountant(capsys):
+    arguments = "--sample-rate 1/10 --noise-multiplier 1.5 --steps 20 --delta 1e-5 --images-per-patient 4"
+    assert privacy.main(arguments.split()) == 0
+    printed = capsys.readouterr().out
+    for name, epsilon in (("PLD", accounting.epsilon_spent(1.5, 0.1, 20, 1e-5)),
+                          ("RDP", accounting.epsilon_spent(1.5, 0.1, 20, 1e-5, "RDP")),
+                          ("PLD, patient with 4 images", accounting.epsilon_for_patient(1.5, 0.1, 20, 1e-5, 4))):
+        assert re.search(rf"{name} +{epsilon:.4g}$", printed, re.MULTILINE)
+
+
+def test_command_line_calibrates(capsys):
+    assert privacy.main("--sample-rate 0.1 --target-epsilon 2 --steps 20 --delta 1/100000".split()) == 0
+    assert f"noise multiplier {accounting.noise_multiplier_for(2.0, 1e-5, 0.1, 20):.6g}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments, said", [
+    ("--sample-rate 1.5 --noise-multiplier 1 --steps 20 --delta 1e-5", "sample_rate to be a number in"),
+    ("--sample-rate 1/0 --noise-multiplier 1 --steps 20 --delta 1e-5", "such as 128/150188"),
+    ("--sample-rate 0.1 --noise-multiplier 1 --target-epsilon 1 --steps 20 --delta 1e-5", "not allowed with"),
+    ("--sample-rate 0.1 --steps 20 --delta 1e-5", "required"),
+    ("--sample-rate 0.1 --target-epsilon 1e-9 --steps 2000 --delta 1e-5", "Raise EPSILON")])
+def test_command_line_refuses_in_one_paragraph(arguments, said, capsys):
+    try:
+        code = privacy.main(arguments.split())
+    except SystemExit as left:  # argparse
+        code = left.code
+    printed = capsys.readouterr()
+    assert code == 2 and printed.out == "" and said in printed.err and "\n\n" not in printed.err.strip()
+
+
+def test_command_line_runs_as_a_module_and_fails_without_a_traceback():
+    arguments = "--sample-rate 2 --noise-multiplier 1 --steps 5 --delta 1e-5"
+    done = subprocess.run([sys.executable, "-m", "helpers.privacy", *arguments.split()], capture_output=True, text=True,
+                          cwd=runs.repository_root())
+    assert done.returncode == 2 and done.stdout == "" and "Traceback" not in done.stderr
+    assert done.stderr.startswith("python -m helpers.privacy: Expected sample_rate")

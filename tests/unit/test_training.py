@@ -1,35 +1,36 @@
 """The loop of both arms: what enters a step, what leaves it, and that a resumed run equals the uninterrupted one."""
 
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 import torch
 
-from helpers import arms, checks, files, metrics, models, runs, scoring, training
+from helpers import arms, checks, files, metrics, models, runs, scoring, training, training_sets
 
 
 def private_arm(cohort, model, **changes):
     settings = dict(channels=1, unit="patient", epsilon=5.0, delta=1e-4, clip_norm=0.7, epochs=3, expected_batch_size=10,
-                    max_images_per_unit=2, physical_batch_size=7, mode="demo", seed=4) | changes
-    return arms.PrivateArm(arms.TrainingSet.of(cohort, settings["unit"]), model, **settings)
+                    max_images_per_patient=2, physical_batch_size=7, mode="demo", seed=4) | changes
+    return arms.PrivateArm(training_sets.TrainingSet.of(cohort, settings["unit"]), model, **settings)
 
 
 def session_of(cohort, kind, **changes):
     model = models.resnet9(2, width=8, seed=1)
     if kind == "baseline":
-        arm = arms.BaselineArm(arms.TrainingSet.of(cohort, "image"), model, channels=1, batch_size=16, seed=4)
+        arm = arms.BaselineArm(training_sets.TrainingSet.of(cohort, "image"), model, channels=1, batch_size=16, seed=4)
     else:
         arm = private_arm(cohort, model, **changes)
     return training.Session(f"small-{kind}", model, arm, epochs=3, learning_rate=3e-3, fingerprint="same")
 
 
 def test_training_set_gathers_the_images_of_a_patient(small_cohort):
-    data = arms.TrainingSet.of(small_cohort, "patient")
+    data = training_sets.TrainingSet.of(small_cohort, "patient")
     train = small_cohort.table[small_cohort.table["split"] == "train"].reset_index(drop=True)
     assert len(data.units) == 40 and sorted(np.concatenate(data.units)) == list(range(len(train)))
     assert all(train["patient_id"].iloc[unit].nunique() == 1 for unit in data.units)
-    assert len(arms.TrainingSet.of(small_cohort, "image").units) == len(train)
+    assert len(training_sets.TrainingSet.of(small_cohort, "image").units) == len(train)
 
 
 def test_image_losses_average_over_known_findings_only():
@@ -44,14 +45,14 @@ def test_shift_moves_whole_images_within_the_limit():
     image = np.zeros((1, 9, 9), np.uint8)
     image[0, 4, 4] = 1
     moves = np.array([[row, column] for row in (-2, 0, 1) for column in (-1, 0, 2)])
-    moved = arms.shift(np.repeat(image, 9, axis=0), moves)
+    moved = training_sets.shift(np.repeat(image, 9, axis=0), moves)
     assert [np.argwhere(one)[0].tolist() for one in moved] == (moves + 4).tolist()
     edge = np.arange(9, dtype=np.uint8)[None, None].repeat(9, 1)
-    assert arms.shift(edge, np.array([[0, 2]]))[0, 0].tolist() == [0, 0, 0, 1, 2, 3, 4, 5, 6]  # the edge is repeated
+    assert training_sets.shift(edge, np.array([[0, 2]]))[0, 0].tolist() == [0, 0, 0, 1, 2, 3, 4, 5, 6]  # the edge is repeated
 
 
 def test_moves_reach_a_sixteenth_of_the_image_in_both_directions(small_cohort):
-    moves = arms.TrainingSet.of(small_cohort, "image").moves(300, runs.random_stream(0, "t"))
+    moves = training_sets.TrainingSet.of(small_cohort, "image").moves(300, runs.random_stream(0, "t"))
     assert {tuple(move) for move in moves.tolist()} == {(row, column) for row in (-1, 0, 1) for column in (-1, 0, 1)}
 
 
@@ -60,11 +61,10 @@ def test_a_patient_who_leaves_moves_the_sum_by_at_most_the_clip_norm(small_cohor
     # Everybody enters; noise off. What happens to the others' images must not depend on who else was drawn.
     sums = []
     for absent in (None, leaving):
-        session = session_of(small_cohort, "dp", max_images_per_unit=8)
+        session = session_of(small_cohort, "dp", max_images_per_patient=8)
         drawn = np.array([unit for unit in range(40) if unit != absent])
         monkeypatch.setattr(session.arm.randomness, "draw_units", lambda *_: drawn)
         monkeypatch.setattr(session.arm.randomness, "noise", lambda parameters, *_: [torch.zeros_like(p) for p in parameters])
-        monkeypatch.setattr(session.arm, "_look", lambda *_: None)
         session.arm.set_gradients(step=3)
         sums.append([p.grad * 10 for p in session.model.parameters()])
     moved = torch.sqrt(sum((a - b).square().sum() for a, b in zip(*sums)))
@@ -95,6 +95,64 @@ def test_an_empty_draw_still_adds_noise_and_counts_as_a_step(small_cohort, resul
     training.train_one_epoch(session)
     assert session.step == session.arm.steps_per_epoch == 4
     assert session.arm.epsilon_spent(session.step) > 0
+
+
+def test_views_of_an_image_are_averaged_like_images(small_cohort, results, monkeypatch):
+    # Three equal views of every image are the same mean as one; unequal ones are not.
+    monkeypatch.setattr(training_sets.TrainingSet, "moves", lambda self, n, stream: np.zeros((n, 2), int))
+    found = []
+    for views in (1, 3):
+        arm = private_arm(small_cohort, models.resnet9(2, width=8, seed=1), views_per_image=views, noise_multiplier=0.0,
+                          physical_batch_size=50, clip_norm=0.05)
+        arm.set_gradients(step=1)
+        found.append([p.grad for p in arm.model.parameters()])
+    assert arm.promise["views_per_image"] == 3
+    for one, three in zip(*found):
+        torch.testing.assert_close(one, three, rtol=1e-4, atol=1e-6)
+
+
+def test_views_of_one_image_move_differently(small_cohort, results):
+    arm = private_arm(small_cohort, models.resnet9(2, width=8, seed=1), views_per_image=40)
+    seen = []
+    batch = arm.data.batch
+    arm.data.batch = lambda positions, moves, *rest: seen.append((positions, moves)) or batch(positions, moves, *rest)
+    arm.add_units({3: np.repeat(arm.data.units[3][:1], 40)}, step=0)
+    (positions, moves), = seen
+    assert len(set(positions)) == 1 and len(np.unique(moves, axis=0)) > 4
+
+
+def test_image_level_keeps_at_most_k_images_of_a_patient_whoever_else_is_there(small_cohort):
+    data = training_sets.TrainingSet.of(small_cohort, "image", max_images_per_patient=2, seed=5)
+    of_row = small_cohort.table["patient_id"].to_numpy()
+    counts = np.unique(of_row[data.rows], return_counts=True)[1]
+    assert counts.max() == 2 and len(data.units) == len(data.rows)
+    kept = set(data.rows)
+    small_cohort.table.loc[small_cohort.table["patient_id"] == "p3", "split"] = "valid"
+    fewer = set(training_sets.TrainingSet.of(small_cohort, "image", max_images_per_patient=2, seed=5).rows)
+    assert fewer == kept - set(np.flatnonzero(of_row == "p3"))
+
+
+def test_pos_weight_is_negatives_over_positives_and_public_where_asked(small_cohort, results, monkeypatch):
+    labels = torch.tensor([[1.0, 0.0], [0.0, 0.0], [0.0, float("nan")], [0.0, 0.0]])
+    assert arms.pos_weight(labels).tolist() == [3.0, 1.0]  # no positive of the second: 1
+    loss = arms.image_losses(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]), torch.tensor([3.0, 1.0]))
+    assert float(loss) == pytest.approx((3 + 1) * math.log(2) / 2)
+    data = training_sets.TrainingSet.of(small_cohort, "patient")
+    assert training.positive_weight("none", data, small_cohort, "x") == ("none", None)
+    assert training.positive_weight("private", data, small_cohort, "x")[0] == "private labels"
+    public = dataclasses.replace(small_cohort, name="public", findings=["dull"], canonical={"dull": "dull"})
+    public.table = small_cohort.table.assign(dull=[1.0, 0.0, 0.0, 0.0] * (len(small_cohort.table) // 4) + [0.0] * (len(small_cohort.table) % 4))
+    monkeypatch.setattr(training.cohorts, "read", lambda name: public)
+    source, weight = training.positive_weight("public", data, small_cohort, "synthetic_cxr_public")
+    train = public.table[public.table["split"] == "train"]["dull"]
+    assert source == "public" and weight[0] == 1 and weight[1] == pytest.approx((train == 0).sum() / (train == 1).sum())
+    with pytest.raises(checks.InputError, match="PRETRAIN to name public data"):
+        training.positive_weight("public", data, small_cohort, "none")
+
+
+def test_private_labels_in_the_loss_void_the_guarantee(small_cohort):
+    arm = private_arm(small_cohort, models.resnet9(2, width=8), mode="private", weighting=("private labels", torch.ones(2)))
+    assert arm.ledger(3)["guarantee"] == "not valid (pos_weight from private labels)"
 
 
 def test_a_unit_never_enters_with_more_images_than_allowed(small_cohort, results):
@@ -139,8 +197,8 @@ def test_private_mode_shows_no_diagnostics_and_repeats_no_noise(small_cohort, re
 
 def test_baseline_learns_what_can_be_seen_and_the_loss_is_a_mean_per_image(small_cohort, results):
     model = models.resnet9(2, width=8, seed=1)
-    arm = arms.BaselineArm(arms.TrainingSet.of(small_cohort, "image"), model, channels=1, batch_size=16, seed=4)
-    session = training.Session("small-learns", model, arm, epochs=25, learning_rate=3e-3, fingerprint="same")
+    arm = arms.BaselineArm(training_sets.TrainingSet.of(small_cohort, "image"), model, channels=1, batch_size=16, seed=4)
+    session = training.Session("small-learns", model, arm, epochs=35, learning_rate=3e-3, fingerprint="same")
     losses = [training.train_one_epoch(session) for _ in training.epochs_left(session)]
     assert losses[0] == pytest.approx(math.log(2), abs=0.35) and losses[-1] < 0.85 * losses[0]
     predictions = scoring.predictions_of(model, small_cohort, channels=1)
@@ -201,7 +259,11 @@ def test_the_public_model_of_another_pretraining_is_refused(small_cohort, result
 
 
 @pytest.mark.parametrize("changes, message", [({"delta": 0.03}, "DELTA below 1 / 40"), ({"clip_norm": -1}, "CLIP_NORM"),
-                                              ({"expected_batch_size": 41}, "EXPECTED_BATCH_SIZE"), ({"epsilon": 0}, "EPSILON")])
+                                              ({"expected_batch_size": 41}, "EXPECTED_BATCH_SIZE of at most 40"),
+                                              ({"epsilon": 0}, "EPSILON"), ({"max_images_per_patient": 0}, "MAX_IMAGES"),
+                                              ({"views_per_image": 0}, "VIEWS_PER_IMAGE"),
+                                              ({"mode": "private", "noise_multiplier": 0.0}, "NOISE_MULTIPLIER of at least"),
+                                              ({"noise_multiplier": -1.0}, "NOISE_MULTIPLIER")])
 def test_private_arm_refuses_what_promises_nothing(small_cohort, changes, message):
     with pytest.raises(checks.InputError, match=message):
         private_arm(small_cohort, models.resnet9(2, width=8), **changes)
@@ -210,4 +272,4 @@ def test_private_arm_refuses_what_promises_nothing(small_cohort, changes, messag
 def test_training_set_refuses_a_cohort_without_training_images(small_cohort):
     small_cohort.table["split"] = "test"
     with pytest.raises(checks.InputError, match="training images"):
-        arms.TrainingSet.of(small_cohort, "patient")
+        training_sets.TrainingSet.of(small_cohort, "patient")

@@ -1,0 +1,96 @@
+"""Figures of the benchmark: one tidy table in, one Axes out; `main` reads the results and writes the PNG files."""
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+from helpers import figures, files
+
+# Colour-blind safe, of falling lightness; hatches and markers tell the variants apart in grey.
+LOOKS = {"opacus ghost": ("#F0E442", "..", "v"), "opacus functorch": ("#E69F00", "xx", "^"),
+         "opacus hooks": ("#56B4E9", "//", "s"), "ours, patient": ("#0072B2", "", "D"), "ours, image": ("#00436B", "", "o"),
+         "non-private": ("black", "", "P")}
+LINES = {1.0: "-", 1.25: ":", 1.4: "--"}  # as fast as without privacy; what is hoped for; what is promised
+AXES = {"batch": "images a batch", "image_px": "side of the image (px)", "width": "channels after the stem"}
+
+
+def plot_ratios(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt.Axes:
+    """Draw bars of a private step's time in non-private steps, with quartiles over repetitions; the axis begins at 0.
+
+    Args:
+        table: one row a setting and variant; columns setting, variant (a key of LOOKS), ratio, ratio_low, ratio_high;
+            ratio is missing where memory was too small.
+        ax: where to draw; a new figure when None.
+    """
+    settings = list(dict.fromkeys(table["setting"]))
+    shown = [name for name in LOOKS if name != "non-private" and name in set(table["variant"])]
+    ax = ax or plt.figure(figsize=(1.5 + 1.5 * len(settings), 3.6)).add_subplot()
+    for offset, name in zip(np.arange(len(shown)) - (len(shown) - 1) / 2, shown):
+        rows = table[table["variant"] == name].set_index("setting").reindex(settings)
+        places, ratios = np.arange(len(settings)) + 0.8 * offset / len(shown), rows["ratio"]
+        gaps = [(ratios - rows["ratio_low"]).clip(lower=0), (rows["ratio_high"] - ratios).clip(lower=0)]
+        ax.bar(places, ratios, 0.76 / len(shown), yerr=gaps, color=LOOKS[name][0], hatch=LOOKS[name][1], edgecolor="black",
+               linewidth=0.5, error_kw={"elinewidth": 0.8}, label=name)
+        for place, ratio, high in zip(places, ratios, rows["ratio_high"]):
+            text = "no memory" if np.isnan(ratio) else f"{ratio:.2f}"
+            ax.annotate(text, (place, 0 if np.isnan(ratio) else high), (0, 3), textcoords="offset points", ha="center",
+                        va="bottom", fontsize=7, rotation=90)
+    for height, style in LINES.items():
+        ax.axhline(height, color="0.3", linestyle=style, linewidth=1, label=f"{height:g} x the non-private step")
+    ax.margins(y=0.12)
+    ax.set_xticks(range(len(settings)), [setting.replace("_", "\n") for setting in settings])
+    ax.set(ylabel="time of a training step in non-private steps\n(bars: quartiles over repetitions)")
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
+    return ax
+
+
+def plot_growth(table: pd.DataFrame, xlabel: str, ax: plt.Axes | None = None) -> plt.Axes:
+    """Draw steps a second against the size of the work, both on log scales.
+
+    A dotted line leads to the first size that was not run: to a cross for want of memory, to a bar for want of time.
+
+    No interval: the best of two turns in a process of its own.
+
+    Args:
+        table: columns value, variant, milliseconds (missing where not run), remark (why not, or missing).
+        xlabel: of `value`, with its unit.
+        ax: where to draw; a new figure when None.
+    """
+    ax = ax or plt.figure(figsize=(4, 3.6)).add_subplot()
+    for name, (color, _, marker) in LOOKS.items():
+        rows = table[(table["variant"] == name)].sort_values("value")
+        run = rows.dropna(subset="milliseconds")
+        if not len(run):
+            continue
+        ax.plot(run["value"], 1000 / run["milliseconds"], marker + "-", color=color, markeredgecolor="black",
+                markeredgewidth=0.5, label=name)
+        for row in rows[rows["milliseconds"].isna()].head(1).itertuples():
+            ax.plot([run["value"].iloc[-1], row.value], [1000 / run["milliseconds"].iloc[-1]] * 2, ":", color="0.3",
+                    marker="|" if "time" in row.remark else "x", markevery=[1])
+    ax.set(xscale="log", yscale="log", xlabel=xlabel, ylabel="steps a second (best of two turns)")
+    values = sorted(table["value"].unique())
+    ax.set_xticks(values, [f"{value:g}" for value in values])
+    ax.minorticks_off()
+    return ax
+
+
+def main(folder: Path) -> None:
+    """Draw `private_step.png` and `growth.png` from the JSON files of those names, where there are such."""
+    plt.switch_backend("Agg")
+    with plt.style.context(figures.STYLE):
+        if (folder / "private_step.json").exists():
+            ax = plot_ratios(pd.DataFrame(files.read_json(folder / "private_step.json", "")["rows"]))
+            ax.figure.savefig(folder / "private_step.png", dpi=150)
+        if (folder / "growth.json").exists():
+            table = pd.DataFrame(files.read_json(folder / "growth.json", "")["rows"])
+            figure, axes = plt.subplots(1, len(AXES), figsize=(12, 3.8), sharey=True)
+            for ax, (axis, xlabel) in zip(axes, AXES.items()):
+                plot_growth(table[table["axis"] == axis].reindex(columns=[*table.columns.union(["remark"])]), xlabel, ax)
+                ax.label_outer()
+            ends = [plt.Line2D([], [], color="0.3", linestyle=":", marker=marker, label=label)
+                    for marker, label in (("x", "more memory than is free"), ("|", "over 20 s a step"))]
+            axes[-1].legend(handles=axes[0].get_legend_handles_labels()[0] + ends, loc="upper left", bbox_to_anchor=(1, 1),
+                            fontsize=9)
+            figure.savefig(folder / "growth.png", dpi=150)

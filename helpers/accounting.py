@@ -1,0 +1,249 @@
+"""How much privacy a run spends: epsilon, calibration, patients with many images, and what an attack can achieve.
+
+In: noise multiplier, sampling rate, steps, delta. Out: epsilon by three accountants, the noise multiplier that keeps a
+budget, the whole curve delta(epsilon), bounds on membership attacks. Refuses: values out of range, budgets out of reach.
+
+A run is `steps` steps of the Poisson-sampled Gaussian mechanism; neighbouring data sets differ by one unit, added or
+removed. Every figure is an upper bound: privacy losses are rounded up on a grid, the worse direction is taken, and
+floating-point error is added to delta. The grid follows the spread of a step's loss, so that any epsilon takes seconds.
+
+Sources: PLD: Koskela et al. (2020), Doroshenko et al. (2022), "Connect the dots"; PRV: Gopi et al. (2021); RDP: Mironov
+(2017); several images of a patient: Choquette-Choo et al. (2024), "Privacy amplification for matrix mechanisms", cor. 4.7.
+"""
+
+import functools
+import math
+import numbers
+import warnings
+
+import numpy as np
+import pandas as pd
+from dp_accounting.pld import privacy_loss_distribution as pld
+from opacus.accountants import PRVAccountant, RDPAccountant
+from scipy import optimize, stats
+
+from helpers import checks
+
+ACCOUNTANTS = ("PLD", "PRV", "RDP")  # not GDP, which understates epsilon
+NO_NOISE, _MOST_NOISE = 0.01, 1e7  # multipliers below the first count as no noise: epsilon is infinite, an upper bound
+_ROUNDING = 1e-15  # added to delta for each step; FFTs in double and extended precision differ by less than half of it
+_RULES = {  # what a value must be, and what to do
+    "EPSILON": (lambda value: 0 < value <= 1000, "a number in (0, 1000]", "Choose a finite budget."),
+    "DELTA": (lambda value: 0 < value <= 0.1, "a number in (0, 0.1]", "Choose it far below 1 / number of units."),
+    "sample_rate": (lambda value: 0 < value <= 1, "a number in (0, 1]", "It is expected batch size / number of units."),
+    "noise_multiplier": (lambda value: 0 <= value <= _MOST_NOISE, "a number in [0, 1e7]", "It is noise / clip norm."),
+    "steps": (lambda value: isinstance(value, numbers.Integral) and value >= 0, "a whole number >= 0", "Count the steps."),
+    "n_images": (lambda value: isinstance(value, numbers.Integral) and value >= 0, "a whole number >= 0", "Count images."),
+    "false_positive_rate": (lambda value: 0 < value < 1, "a number in (0, 1)", "Choose, for example, 0.01."),
+}
+
+
+def _check(**values: float) -> None:
+    """Refuse values that break the rule of their name, and a delta that drowns in the rounding errors of the steps."""
+    for name, value in values.items():
+        holds, wanted, do = _RULES[name]
+        if not isinstance(value, numbers.Real) or isinstance(value, bool) or not holds(value):
+            checks.refuse(f"{name} to be {wanted}", repr(value), do)
+    least = 10 * _ROUNDING * values.get("steps", 0)
+    if values.get("DELTA", 1) < least:
+        checks.refuse(f"DELTA of at least {least:.2g} for so many steps", values["DELTA"], "Below, rounding errors decide.")
+
+
+# ---- the privacy loss of a run
+
+def _grid_width(noise_multiplier: float, chances: np.ndarray) -> float:
+    """Return the grid's width: a small part of the standard deviation of one step's privacy loss, found by quadrature.
+
+    Rounding adds at most width^2 / 4 to a step's variance: a 20th moves epsilons below 1,000 by less than 0.2 % (450 random
+    runs). With several images each grid point costs a search, hence a 10th. The last term bounds the number of points.
+    """
+    z, dz = np.linspace(-9, 9, 2001, retstep=True)
+    x = noise_multiplier * z + np.arange(len(chances))[:, None]
+    losses = np.full(x.shape, -np.inf)
+    for k in np.flatnonzero(chances):
+        losses = np.logaddexp(losses, math.log(chances[k]) + (k * x - k * k / 2) / noise_multiplier**2)
+    weights = chances[:, None] * stats.norm.pdf(z) * dz
+    spread = math.sqrt(np.sum(weights * (losses - np.sum(weights * losses))**2))
+    parts, most = (20, 1e5) if len(chances) == 2 else (10, 4e4)
+    return max(spread / parts, float(np.ptp(losses[chances > 1e-20])) / most)
+
+
+@functools.lru_cache(maxsize=8)
+def _losses(noise_multiplier: float, sample_rate: float, steps: int, n_images: int) -> pld.PrivacyLossDistribution:
+    """Return the privacy loss of a run for a unit of `n_images` images, each drawn with `sample_rate` by itself."""
+    chances = stats.binom.pmf(np.arange(n_images + 1), n_images, sample_rate)
+    grid = dict(value_discretization_interval=_grid_width(noise_multiplier, chances), log_mass_truncation_bound=-35)
+    if n_images == 1:
+        one_step = pld.from_gaussian_mechanism(noise_multiplier, sampling_prob=sample_rate, **grid)
+    else:  # k drawn images move the sum by up to k clip norms
+        one_step = pld.from_mixture_gaussian_mechanism(noise_multiplier, np.arange(n_images + 1), chances, **grid)
+    return one_step.self_compose(steps)
+
+
+def _delta(noise_multiplier: float, sample_rate: float, steps: int, epsilon: float, n_images: int = 1) -> float:
+    """Return an upper bound of delta at epsilon, of the worse direction."""
+    if not steps or not n_images or noise_multiplier < NO_NOISE:
+        return 1.0 if steps and n_images else 0.0
+    slack = _ROUNDING
+    if n_images > 1:  # dp-accounting inverts the loss to 1e-6; delta has its peak there, so that a square of that is lost
+        slack += 2e-13 * n_images * sample_rate / max(sample_rate, (1 - sample_rate)**n_images) / noise_multiplier**3
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = _losses(noise_multiplier, sample_rate, steps, n_images).get_delta_for_epsilon(float(epsilon))
+    return float(found) + slack * steps if found < 1 else 1.0  # also where rounding errors made it NaN
+
+
+@functools.cache
+def _epsilon(noise_multiplier: float, sample_rate: float, steps: int, delta: float, n_images: int = 1) -> float:
+    """Return the smallest epsilon (to a millionth of it, from above) whose delta is at most `delta`."""
+    def too_small(epsilon: float) -> bool:
+        return _delta(noise_multiplier, sample_rate, steps, epsilon, n_images) > delta
+
+    if too_small(math.inf):
+        return math.inf
+    low, high = 0.0, 1.0 if too_small(0) else 0.0
+    while too_small(high):
+        low, high = high, 2 * high
+    while high - low > 1e-6 * high:
+        middle = (low + high) / 2
+        low, high = (middle, high) if too_small(middle) else (low, middle)
+    return high
+
+
+def _opacus(accountant: PRVAccountant | RDPAccountant, run: tuple, delta: float, **options: float) -> float:
+    """Return the bound of an accountant of opacus, NaN where its own checks fail."""
+    accountant.history = [run]
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # RDP's orders: looser, still a bound
+        try:
+            return float(accountant.get_epsilon(delta=delta, **options))
+        except (RuntimeError, ValueError):
+            return math.nan
+
+
+@functools.cache
+def _prv_epsilon(run: tuple, delta: float) -> float:
+    """Return the PRV bound, or NaN where opacus cannot be trusted: it takes exp() of its losses, which overflows at 709."""
+    reach = _opacus(RDPAccountant(), run, delta / 4000) + 3  # the end of opacus' grid
+    coarse = reach * math.sqrt(run[2] * math.log(12_000 / delta) / 2) / 2e6  # not above 4 million points
+    error = max(coarse, 3e-4, min(0.5, _opacus(RDPAccountant(), run, delta) / 1000))
+    epsilon = _opacus(PRVAccountant(), run, delta, eps_error=error) if reach < 700 and error <= 0.5 else math.nan
+    return max(0.0, epsilon) if math.isfinite(epsilon) else math.nan
+
+
+# ---- epsilon
+
+def epsilon_spent(noise_multiplier: float, sample_rate: float, steps: int, delta: float, accountant: str = "PLD") -> float:
+    """Return epsilon after `steps` steps of the Poisson-sampled Gaussian mechanism.
+
+    Args:
+        noise_multiplier: standard deviation of the noise in units of the clip norm, >= 0.
+        sample_rate: q in (0, 1].
+        steps: optimizer steps, >= 0.
+        delta: in (0, 0.1].
+        accountant: PLD (what is quoted), PRV or RDP.
+
+    Returns:
+        An upper bound: 0.0 for no steps, infinity for no noise. PRV is NaN where opacus cannot be trusted: where its grid
+        of losses overflows (from about epsilon 450) or would need too many points, and where its own checks fail.
+
+    Raises:
+        InputError: a value out of its range, or delta lost in rounding errors.
+    """
+    checks.one_of("accountant", accountant, ACCOUNTANTS)
+    _check(noise_multiplier=noise_multiplier, sample_rate=sample_rate, steps=steps, DELTA=delta)
+    run = (noise_multiplier, sample_rate, steps)
+    if accountant == "PLD" or steps == 0 or noise_multiplier < NO_NOISE:
+        return _epsilon(*run, delta)
+    return _prv_epsilon(run, delta) if accountant == "PRV" else _opacus(RDPAccountant(), run, delta)
+
+
+def epsilon_for_patient(noise_multiplier: float, sample_rate: float, steps: int, delta: float, n_images: int) -> float:
+    """Return epsilon for a patient with `n_images` training images in a run whose unit is the image.
+
+    The number of the patient's images in a step is binomial, and each moves the sum by up to the clip norm: a mixture of
+    Gaussians with sensitivities 0 to `n_images`. `n_images` x epsilon would say nothing: its delta exceeds 1.
+
+    Returns:
+        An upper bound by PLD at the same delta, as `epsilon_spent` gives for one image; infinity above 200 images.
+
+    Raises:
+        InputError: a value out of its range, or delta lost in rounding errors.
+    """
+    _check(noise_multiplier=noise_multiplier, sample_rate=sample_rate, steps=steps, DELTA=delta, n_images=n_images)
+    return _epsilon(noise_multiplier, sample_rate, steps, delta, n_images) if n_images <= 200 or not steps else math.inf
+
+
+@functools.cache
+def noise_multiplier_for(epsilon: float, delta: float, sample_rate: float, steps: int) -> float:
+    """Return a noise multiplier, of 6 digits, that keeps a budget, `epsilon` in (0, 1000], and makes use of it.
+
+    Guarantees: `epsilon_spent` of the result, by PLD, lies in [0.99, 1] x `epsilon`.
+
+    Raises:
+        InputError: a value out of its range, or no multiplier spends the budget: the largest still spends more, or the run
+            spends less with hardly any noise.
+    """
+    _check(EPSILON=epsilon, sample_rate=sample_rate, steps=steps, DELTA=delta)
+    low, high, most, least = 0.0, math.inf, math.inf, 0.0  # multipliers too small and large enough, and what they spend
+    tried = min(_MOST_NOISE, max(0.5, 3 * sample_rate * math.sqrt(steps) / epsilon))
+    while not 0.995 * epsilon <= (spent := _epsilon(tried := float(f"{tried:.6g}"), sample_rate, steps, delta)) <= epsilon:
+        low, most, high, least = (tried, spent, high, least) if spent > epsilon else (low, most, tried, spent)
+        if low > _MOST_NOISE / 2 or high < 2 * NO_NOISE or high - low < 1e-5 * low:
+            checks.refuse(f"a noise multiplier that spends EPSILON = {epsilon:g} at delta {delta:g} in {steps:,} steps at "
+                          f"sample_rate {sample_rate:.3g}", f"epsilon {spent:.3g} with noise multiplier {tried:.3g}",
+                          "Lower EPSILON or DELTA: this run spends less, whatever its noise." if high < 2 * NO_NOISE else
+                          "Raise EPSILON or DELTA, or lower EPOCHS.")
+        share = math.log(most / (0.9975 * epsilon)) / math.log(most / least) if least and most < math.inf else 0.5
+        between = low * (high / low)**min(0.9, max(0.1, share)) if low else high / 2
+        tried = between if high < math.inf else 2 * low  # on a line on logarithmic axes, or twice or half the only end
+    return tried
+
+
+# ---- the whole curve, and what an attack can achieve
+
+def delta_curve(noise_multiplier: float, sample_rate: float, steps: int) -> pd.DataFrame:
+    """Return the whole privacy curve of a run; all of its rows hold at once.
+
+    Returns:
+        Columns epsilon (101 even steps from 0 to where delta is 1e-9) and delta; one row without steps or without noise.
+
+    Raises:
+        InputError: a value out of its range.
+    """
+    _check(noise_multiplier=noise_multiplier, sample_rate=sample_rate, steps=steps)
+    largest = _epsilon(noise_multiplier, sample_rate, steps, max(1e-9, 10 * _ROUNDING * steps))
+    epsilons = np.linspace(0, largest, 101) if 0 < largest < math.inf else np.zeros(1)
+    deltas = [_delta(noise_multiplier, sample_rate, steps, epsilon) for epsilon in epsilons]
+    return pd.DataFrame({"epsilon": epsilons, "delta": deltas})
+
+
+def attack_bounds(noise_multiplier: float, sample_rate: float, steps: int, false_positive_rate: float = 0.01) -> dict:
+    """Return the most any attack on membership can achieve, whatever its method, computing power and prior knowledge.
+
+    For every epsilon, true positives <= exp(epsilon) x false positives + delta(epsilon); the same with missed members and
+    true negatives exchanged for them is written as a negative epsilon. The smallest of these bounds holds.
+
+    Args:
+        false_positive_rate: share of units outside the training set that the attack calls members, in (0, 1).
+
+    Returns:
+        false_positive_rate; true_positive_rate, an upper bound of the share of members found; posterior, the probability
+        of membership once such an attack says "member", for an attacker who starts at one half.
+
+    Raises:
+        InputError: a value out of its range.
+
+    Source: Dong, Roth and Su (2022), "Gaussian differential privacy", prop. 2.12.
+    """
+    _check(noise_multiplier=noise_multiplier, sample_rate=sample_rate, steps=steps, false_positive_rate=false_positive_rate)
+
+    def line(epsilon: float) -> float:
+        delta = _delta(noise_multiplier, sample_rate, steps, abs(epsilon))
+        positive = math.exp(epsilon) * false_positive_rate + delta
+        return positive if epsilon >= 0 else 1 - math.exp(epsilon) * (1 - false_positive_rate - delta)
+
+    # Every epsilon gives a valid bound: a search that stops early only loosens it.
+    found = optimize.minimize_scalar(line, bounds=(-50, -math.log(false_positive_rate)), method="bounded")
+    most = float(min(1.0, line(0), found.fun))
+    posterior = most / (most + false_positive_rate)
+    return {"false_positive_rate": false_positive_rate, "true_positive_rate": most, "posterior": posterior}

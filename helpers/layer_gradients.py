@@ -1,0 +1,264 @@
+"""Gradients of single units, layer by layer: their squared norms, and their sum with one weight a unit.
+
+In: what a layer saw (a) and the gradient at its output (b), for the images of a batch, and the unit of each image.
+Out: for each unit the squared L2 norm of its gradient; the weighted sum of the units' gradients. Refuses: by `RULES`,
+which names every layer type that is understood; a layer of any other type, or used in another way, has no rule.
+
+With T positions a unit (images x places), D inputs of a kernel and p outputs, a unit's weight gradient is
+G = sum_t b_t a_t^T. There are two ways to its squared norm, and the cheaper is taken:
+  instantiate: form G, cost T D p, which the ordinary weight gradient costs too; the sum is then made of the G kept
+  Gram:        sum_{t,t'} (a_t . a_t') (b_t . b_t'), without G; the sum costs one ordinary weight gradient
+The Gram matrix of a convolution's patches is a sum of shifted Gram matrices of its pixels, so no patch is formed.
+
+Source: Goodfellow (2015), arXiv:1510.01799; Bu et al. (2022), arXiv:2205.10683 and arXiv:2210.00038 (book-keeping).
+"""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+_convolution_backward = torch.ops.aten.convolution_backward
+_group_norm_backward = torch.ops.aten.native_group_norm_backward
+
+
+@dataclasses.dataclass
+class Units:
+    """Which images of a batch belong to which unit; the images of a unit lie one after the other.
+
+    Attributes:
+        index: (batch,) int64, ascending, the unit of each image.
+        sizes: images of each unit, each >= 1.
+    """
+
+    index: torch.Tensor
+    sizes: list[int]
+
+    def by_size(self) -> list[tuple[torch.Tensor, torch.Tensor, int]]:
+        """Return for each size n the units of that size and their images: (m,) and (m * n,) int64, n."""
+        sizes = torch.tensor(self.sizes, device=self.index.device)
+        images = sizes[self.index]
+        return [(torch.nonzero(sizes == n)[:, 0], torch.nonzero(images == n)[:, 0], n) for n in sorted(set(self.sizes))]
+
+    def add_up(self, per_image: torch.Tensor) -> torch.Tensor:
+        """Return (units, ...) sums of (batch, ...) values of the images of each unit."""
+        if len(self.sizes) == len(self.index):
+            return per_image
+        return per_image.new_zeros((len(self.sizes), *per_image.shape[1:])).index_add_(0, self.index, per_image)
+
+    def each_size(self, values: Callable[..., torch.Tensor], a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        """Return (units, ...) results of `values(a, b)`, called for the units of one size with (m, n, ...) tensors."""
+        if len(set(self.sizes)) == 1:
+            return values(*(x.unflatten(0, (len(self.sizes), self.sizes[0])) for x in (a, b)))
+        parts = [(units, values(*(x[images].unflatten(0, (len(units), n)) for x in (a, b))))
+                 for units, images, n in self.by_size()]
+        whole = parts[0][1].new_empty((len(self.sizes), *parts[0][1].shape[1:]))
+        for units, part in parts:
+            whole[units] = part
+        return whole
+
+
+class LayerRule(NamedTuple):
+    """How gradients of units are had for one type of layer.
+
+    Attributes:
+        objection: (module) -> what cannot be bounded in the way it is set, or "".
+        remember: (module, output) -> tensors to keep from the forward pass.
+        unit_gradients: (module, a, b, remembered, units) -> (squares, gradients): (units,) squared norms of the unit's
+            gradient, and for each parameter by name its (units, *shape) gradients, or None where they were not formed.
+        weighted_sum: (module, a, b) -> sum over the images, for the parameter whose gradients were not formed.
+    """
+
+    objection: Callable[[nn.Module], str]
+    remember: Callable[[nn.Module, torch.Tensor], tuple]
+    unit_gradients: Callable[..., tuple[torch.Tensor, dict[str, torch.Tensor | None]]]
+    weighted_sum: Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def _squares(gradients: torch.Tensor) -> torch.Tensor:
+    """Return (units,) squared norms of (units, outputs, ...) gradients.
+
+    In two stages: torch's float32 norm of half a million values at once is wrong in the fifth digit.
+    """
+    by_output = torch.linalg.vector_norm(gradients.flatten(2), dim=2) if gradients.ndim > 2 else gradients
+    return by_output.square().sum(1)
+
+
+def _is_gram_cheaper(products: float, values: float, size: int) -> bool:
+    """Return whether a unit's Gram matrix costs less than forming its gradient.
+
+    To form gradients replaces the ordinary weight gradient, nearly for nothing; what is left was measured on a CPU in units
+    of one multiplication in a matrix product: 35 for a value of the Gram matrix each time it is read or written, 100 for
+    a value of the gradient, 1 million for the call.
+
+    Args:
+        products: multiplications for the Gram matrices.
+        values: how often a value of a Gram matrix is read or written.
+        size: of the gradient.
+    """
+    return products + 35 * values < 100 * size + 1e6
+
+
+@functools.cache
+def _workers(n: int) -> ThreadPoolExecutor:
+    """Return n threads of one core each, for calls too small to be shared between cores."""
+    def begin() -> None:
+        torch.get_num_threads()  # a thread's first use of torch sets its number of cores; it must come before ours
+        torch.set_num_threads(1)
+
+    workers = ThreadPoolExecutor(n, initializer=begin)
+    list(workers.map(lambda _: time.sleep(0.01), range(n)))  # so that all have started
+    torch.set_num_threads(n)  # of this thread; the others keep one
+    return workers
+
+
+def _for_each_unit(function: Callable[..., torch.Tensor], a: torch.Tensor, b: torch.Tensor, units: Units,
+                   products: float) -> torch.Tensor:
+    """Return (units, ...) results of `function(a, b)` called for the images of each unit; `products` says how long it takes."""
+    pairs = list(zip(a.split(units.sizes), b.split(units.sizes)))
+    cores = torch.get_num_threads()
+    if a.is_cuda or cores == 1:
+        return torch.stack([function(*pair) for pair in pairs])
+    share = len(pairs) if products < 1e6 else -(-len(pairs) // cores)
+
+    @torch.no_grad()
+    def work(start: int) -> torch.Tensor:
+        return torch.stack([function(*pair) for pair in pairs[start:start + share]])
+
+    return torch.cat(list(_workers(cores).map(work, range(0, len(pairs), share))))
+
+
+# ---- convolution
+
+def _convolution_objection(conv: nn.Conv2d) -> str:
+    """Return what about a convolution has no rule."""
+    if conv.padding_mode != "zeros" or isinstance(conv.padding, str):
+        return f"padding={conv.padding!r} with padding_mode={conv.padding_mode!r}; give numbers and zeros"
+    return ""
+
+
+def _convolution_sum(conv: nn.Conv2d, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Return the weight gradient of some images together."""
+    return _convolution_backward(b, a, conv.weight.detach(), None, conv.stride, conv.padding, conv.dilation, False, [0, 0],
+                                 conv.groups, [False, True, False])[1]
+
+
+def _convolution_gradients(conv: nn.Conv2d, a: torch.Tensor, b: torch.Tensor, _: tuple, units: Units) -> tuple:
+    """See `LayerRule.unit_gradients`."""
+    gradients = {}
+    if _convolution_prefers_gram(conv, a, b, units):
+        squares, gradients["weight"] = units.each_size(lambda a, b: _convolution_gram(conv, a, b), a, b), None
+    else:
+        products = len(a) / len(units.sizes) * b.shape[2:].numel() * conv.weight.numel()
+        gradients["weight"] = _for_each_unit(lambda a, b: _convolution_sum(conv, a, b), a, b, units, products)
+        squares = _squares(gradients["weight"])
+    if conv.bias is not None:
+        gradients["bias"] = units.add_up(b.sum((2, 3)))
+        squares = squares + _squares(gradients["bias"])
+    return squares, gradients
+
+
+def _convolution_prefers_gram(conv: nn.Conv2d, a: torch.Tensor, b: torch.Tensor, units: Units) -> bool:
+    """Return whether the Gram way is the cheaper one, by the images of an average unit."""
+    n_images = len(a) / len(units.sizes)
+    places = n_images * b.shape[2:].numel()
+    padded = [size + 2 * padding for size, padding in zip(a.shape[2:], conv.padding)]
+    phases = min(conv.stride[0], conv.kernel_size[0]) * min(conv.stride[1], conv.kernel_size[1])
+    pixels = n_images * padded[0] * padded[1] / (conv.stride[0] * conv.stride[1])
+    products = phases * pixels**2 * conv.in_channels + places**2 * conv.out_channels
+    values = phases * (2 * pixels**2 + places**2) + sum(conv.kernel_size) / 2 * (pixels + places) * places + 2 * places**2
+    return conv.groups == 1 and conv.dilation == (1, 1) and _is_gram_cheaper(products, values, conv.weight.numel())
+
+
+def _convolution_gram(conv: nn.Conv2d, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Return (m,) squared norms for m units of n images: a (m, n, inputs, height, width), b (m, n, outputs, ...)."""
+    (m, n), (rows, columns) = a.shape[:2], b.shape[3:]
+    padded = functional.pad(a, (conv.padding[1], conv.padding[1], conv.padding[0], conv.padding[0]))
+    total = b.new_zeros(m, n, rows, columns, n, rows, columns)
+    for row, column in [(i, j) for i in range(min(conv.stride[0], conv.kernel_size[0]))
+                        for j in range(min(conv.stride[1], conv.kernel_size[1]))]:
+        phase = padded[..., row::conv.stride[0], column::conv.stride[1]]  # the pixels that meet these kernel places
+        gram = _gram(phase).view(m, n, *phase.shape[3:], n, *phase.shape[3:])
+        down = range(len(range(row, conv.kernel_size[0], conv.stride[0])))
+        right = range(len(range(column, conv.kernel_size[1], conv.stride[1])))
+        by_row = sum(gram[:, :, i:i + rows, :, :, i:i + rows] for i in down)
+        total += sum(by_row[:, :, :, j:j + columns, :, :, j:j + columns] for j in right)
+    return (total.flatten(1) * _gram(b).flatten(1)).sum(1)
+
+
+def _gram(values: torch.Tensor) -> torch.Tensor:
+    """Return (m, n * places, n * places) products of all pairs of places of (m, n, channels, height, width) values."""
+    flat = values.flatten(3).transpose(1, 2).flatten(2)  # (m, channels, n * places)
+    return torch.bmm(flat.transpose(1, 2), flat)
+
+
+# ---- group norm
+
+def _group_norm_statistics(norm: nn.GroupNorm, output: torch.Tensor) -> tuple:
+    """Return mean and 1 / standard deviation of each image and group, as the forward pass had them."""
+    node = output.grad_fn
+    return (node._saved_result1, node._saved_result2) if hasattr(node, "_saved_result1") else ()
+
+
+def _group_norm_gradients(norm: nn.GroupNorm, a: torch.Tensor, b: torch.Tensor, remembered: tuple, units: Units) -> tuple:
+    """See `LayerRule.unit_gradients`."""
+    n, channels = a.shape[:2]
+    a, b = (x.reshape(n, channels, -1).contiguous() for x in (a, b))
+    places, groups = a.shape[2], norm.num_groups
+    mean, scale = remembered or torch.native_group_norm(a, None, None, n, channels, places, groups, norm.eps)[1:]
+    mean, scale = mean.to(a.dtype), scale.to(a.dtype)
+    if places < 32:  # torch's own way is slow on short rows
+        mean, scale = (x.view(n, groups).repeat_interleave(channels // groups, 1) for x in (mean, scale))
+        bias = b.sum(2)
+        weight = ((a * b).sum(2) - bias * mean) * scale
+    else:  # images stand as further channels, so that torch sums over none of them
+        _, weight, bias = _group_norm_backward(b.view(1, n * channels, places), a.view(1, n * channels, places),
+                                               mean.view(1, -1), scale.view(1, -1), None, 1, n * channels, places,
+                                               n * groups, [False, True, True])
+    gradients = {"weight": units.add_up(weight.view(n, channels)), "bias": units.add_up(bias.view(n, channels))}
+    return _squares(gradients["weight"]) + _squares(gradients["bias"]), gradients
+
+
+# ---- linear
+
+def _linear_sum(linear: nn.Linear, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Return the weight gradient of some images together."""
+    return b.flatten(0, -2).T @ a.flatten(0, -2)
+
+
+def _linear_gradients(linear: nn.Linear, a: torch.Tensor, b: torch.Tensor, _: tuple, units: Units) -> tuple:
+    """See `LayerRule.unit_gradients`. Places are all dimensions between the first and the last."""
+    a, b = (x.reshape(len(x), -1, x.shape[-1]) for x in (a, b))
+    positions = len(a) / len(units.sizes) * a.shape[1]
+    if _is_gram_cheaper(positions**2 * (a.shape[2] + b.shape[2]), 3 * positions**2, linear.weight.numel()):
+        def gram(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+            a, b = a.flatten(1, 2), b.flatten(1, 2)
+            return (torch.bmm(a, a.transpose(1, 2)) * torch.bmm(b, b.transpose(1, 2))).sum((1, 2))
+        squares, gradients = units.each_size(gram, a, b), {"weight": None}
+    else:
+        formed = units.each_size(lambda a, b: torch.bmm(b.flatten(1, 2).transpose(1, 2), a.flatten(1, 2)), a, b)
+        squares, gradients = _squares(formed), {"weight": formed}
+    if linear.bias is not None:
+        gradients["bias"] = units.add_up(b.sum(1))
+        squares = squares + _squares(gradients["bias"])
+    return squares, gradients
+
+
+def _nothing(*_: object) -> tuple:
+    """Return what a layer without need of its forward pass remembers."""
+    return ()
+
+
+# Types are matched exactly: a subclass may do anything.
+RULES: dict[type[nn.Module], LayerRule] = {
+    nn.Conv2d: LayerRule(_convolution_objection, _nothing, _convolution_gradients, _convolution_sum),
+    nn.GroupNorm: LayerRule(lambda norm: "" if norm.affine else "affine=False, which torch treats apart",
+                            _group_norm_statistics, _group_norm_gradients, None),
+    nn.Linear: LayerRule(lambda linear: "", _nothing, _linear_gradients, _linear_sum),
+}

@@ -1,0 +1,178 @@
+"""The self-test before private training: seconds, on the user's own network, loss and sampler.
+
+In: a private arm, its cohort. Out: one row a promise, with what was tried. Refuses: to let a run begin of which a
+promise is broken; says which.
+
+No private image is read: the network is tried on drawn noise. All randomness is the test's own, from the operating system;
+with correct code it fails by chance less often than once in a million runs.
+"""
+
+import contextlib
+import math
+from collections.abc import Collection, Iterator
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import stats
+
+from helpers import arms, checks, cohorts, models, privacy
+
+SIZES = [1, 2, 3, 5]  # images of the four units that are tried
+_ALARM = 1e-8  # chance of a false alarm of one statistical test
+
+
+def run(arm: arms.PrivateArm, cohort: cohorts.Cohort) -> pd.DataFrame:
+    """Try each promise of a private arm.
+
+    Guarantees: the network, the arm's randomness and its sums are left as they were.
+
+    Args:
+        arm: about to be trained; not yet used.
+        cohort: whose patients it is for.
+
+    Returns:
+        One row a promise: promise, tried (text).
+
+    Raises:
+        InputError: a promise is broken; names it.
+    """
+    rows = []
+    tried = _Probe(arm, cohort.images.shape[-2:], len(cohort.findings))
+    for promise, attempt in (("no patient is in two splits", lambda: _splits(cohort)),
+                             ("the clipped sum is that of one unit at a time", tried.agreement),
+                             ("a unit moves the sum by at most the clip norm", tried.bound),
+                             ("a broken image removes its own unit only", tried.removal),
+                             ("units are drawn independently of each other", lambda: _sampler(arm)),
+                             ("noise has its scale, also where nobody was drawn", lambda: _noise(arm))):
+        is_kept, text = attempt()
+        if not is_kept:
+            checks.refuse(f"the self-test to find that {promise}", text, "Do not train: this promise would be broken.")
+        rows.append({"promise": promise, "tried": text})
+    return pd.DataFrame(rows)
+
+
+class _Probe:
+    """Four units of drawn noise, and the arm's network and loss on them.
+
+    Sums are compared in float64: rounding in float32 can differ by a thousandth between batches of other sizes.
+    """
+
+    def __init__(self, arm: arms.PrivateArm, size_px: tuple[int, ...], n_findings: int) -> None:
+        rng = np.random.default_rng()
+        self.arm, self.clipped, self.device = arm, arm.clipped, next(arm.model.parameters()).device
+        n = sum(SIZES)
+        images = torch.from_numpy(rng.integers(0, 256, (n, *size_px), dtype=np.uint8))
+        self.images = models.to_input(images, arm.channels).to(self.device)
+        self.labels = torch.from_numpy(rng.integers(0, 2, (n, n_findings)).astype(np.float32)).to(self.device)
+        self.index = torch.repeat_interleave(torch.arange(len(SIZES)), torch.tensor(SIZES)).to(self.device)
+        with _in_float64(arm.model):
+            self.clip_norm = float(self._sum(range(len(SIZES)))[1].median())  # so that some units are clipped
+
+    def _sum(self, units: Collection[int], clip_norm: float = 1e30, images: torch.Tensor | None = None,
+             precision: str = "float32") -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the clipped sum over some units as one vector, and the units' norms."""
+        here = torch.isin(self.index, torch.tensor(list(units), device=self.device))
+        index = torch.unique(self.index[here], return_inverse=True)[1]
+        images = (self.images if images is None else images)[here].to(next(self.arm.model.parameters()).dtype)
+        own, self.clipped.clip_norm = self.clipped.clip_norm, clip_norm
+        try:
+            with arms.autocast(self.device, precision):
+                losses = arms.image_losses(self.clipped.logits(images), self.labels[here], self.arm.pos_weight)
+            norms = self.clipped.add(losses, index, len(units))
+        finally:
+            self.clipped.clip_norm = own
+            total = torch.cat([part.flatten() for part in self.clipped.take()]).double()
+        return total, norms
+
+    def _alone(self, unit: int) -> torch.Tensor:
+        """Return the gradient of one unit alone by ordinary differentiation, as one vector."""
+        here = self.index == unit
+        losses = arms.image_losses(self.arm.model(self.images[here].double()), self.labels[here], self.arm.pos_weight)
+        gradients = torch.autograd.grad(losses.mean(), self.clipped.parameters, materialize_grads=True, allow_unused=True)
+        return torch.cat([gradient.flatten() for gradient in gradients])
+
+    def agreement(self) -> tuple[bool, str]:
+        """Compare the sum with ordinary differentiation, one unit at a time."""
+        with _in_float64(self.arm.model):
+            alone = [self._alone(unit) for unit in range(len(SIZES))]
+            found = self._sum(range(len(SIZES)), self.clip_norm)[0]
+        expected = sum(g * min(1.0, self.clip_norm / max(float(g.norm()), 1e-30)) for g in alone)
+        wrong = float((found - expected).norm() / expected.norm())
+        return wrong < 1e-5, f"relative difference {wrong:.1e} on units of {', '.join(map(str, SIZES))} images"
+
+    def bound(self) -> tuple[bool, str]:
+        """Let each unit leave in turn; and take each alone, in the run's own precision."""
+        everybody = range(len(SIZES))
+        with _in_float64(self.arm.model):
+            whole = self._sum(everybody, self.clip_norm)[0]
+            moved = [float((whole - self._sum([u for u in everybody if u != unit], self.clip_norm)[0]).norm())
+                     for unit in everybody]
+        alone = [float(self._sum([unit], self.clip_norm, precision=self.arm.precision)[0].norm()) for unit in everybody]
+        most = max(moved + alone) / self.clip_norm
+        return most <= 1 + 1e-5, f"at most {most:.6f} clip norms when one leaves or is alone"
+
+    def removal(self) -> tuple[bool, str]:
+        """Break an image of the second unit."""
+        broken = self.images.clone()
+        broken[SIZES[0]] = math.nan
+        with _in_float64(self.arm.model):
+            total, norms = self._sum(range(len(SIZES)), self.clip_norm, broken)
+            expected = self._sum([0, 2, 3], self.clip_norm)[0]
+        is_gone = not math.isfinite(float(norms[1])) and bool(torch.isfinite(norms[[0, 2, 3]]).all())
+        wrong = float((total - expected).norm() / expected.norm())
+        return is_gone and wrong < 1e-5, f"the others' sum differs by {wrong:.1e}"
+
+
+@contextlib.contextmanager
+def _in_float64(model: torch.nn.Module) -> Iterator[None]:
+    """Let a network compute in float64; its float32 weights come back as they were."""
+    model.double()
+    try:
+        yield
+    finally:
+        model.float()
+
+
+def _splits(cohort: cohorts.Cohort) -> tuple[bool, str]:
+    """Look for patients in several splits."""
+    n_splits = cohort.table.groupby("patient_id")["split"].nunique()
+    return bool((n_splits == 1).all()), f"{int((n_splits > 1).sum())} of {len(n_splits):,} patients in several splits"
+
+
+def _sampler(arm: arms.PrivateArm, n_draws: int = 2000) -> tuple[bool, str]:
+    """Draw batches, at most 200 of the units a time, and test their sizes: binomial, so neither fixed nor too many."""
+    n, q = min(200, arm.promise["n_units"]), arm.sample_rate
+    randomness = privacy.Randomness("private", 0)
+    sizes = np.array([len(randomness.draw_units(n, q, step)) for step in range(n_draws)])
+    if q == 1:
+        return bool((sizes == n).all()), "everybody enters every step"
+    z = (sizes.mean() - n * q) / math.sqrt(n * q * (1 - q) / n_draws)
+    # The variance of a binomial sample's variance, by its fourth moment.
+    variance = n * q * (1 - q)
+    fourth = variance * (1 + 3 * (n - 2) * q * (1 - q))
+    spread = (sizes.var() - variance) / math.sqrt((fourth - variance**2) / n_draws)
+    limit = 8.0  # far in the tails, where sums of bounded numbers are no longer quite normal
+    text = f"{n_draws:,} draws of {n} at rate {q:.4g}: mean {sizes.mean():.2f} for {n * q:.2f}, variance {sizes.var():.2f} for {variance:.2f}"
+    return abs(z) < limit and abs(spread) < limit, text
+
+
+def _noise(arm: arms.PrivateArm) -> tuple[bool, str]:
+    """Take the gradient of a step in which nobody was drawn, and test it against the noise promised."""
+    deviation = arm.promise["noise_multiplier"] * arm.promise["clip_norm"] / arm.promise["expected_batch_size"]
+    own, arm.randomness = arm.randomness, privacy.Randomness("private", 0)
+    gradients = [p.grad for p in arm.clipped.parameters]
+    try:
+        arm.add_units({}, step=0)
+        arm.set_noisy_mean(step=0)
+        noise = torch.cat([p.grad.flatten() for p in arm.clipped.parameters]).cpu().double().numpy()
+    finally:
+        arm.randomness = own
+        for parameter, gradient in zip(arm.clipped.parameters, gradients):
+            parameter.grad = gradient
+    if deviation == 0:
+        return bool((noise == 0).all()), "no noise, as asked for: nothing is promised"
+    p_value = stats.kstest(noise / deviation, "norm").pvalue
+    ratio = noise.std() / deviation
+    is_right = p_value > _ALARM and abs(ratio - 1) < 6 / math.sqrt(2 * len(noise))
+    return is_right, f"{len(noise):,} values, standard deviation {ratio:.4f} of the promised one"

@@ -1,0 +1,85 @@
+"""The training images of a cohort: who owns which, and a batch of them as a network's input.
+
+In: a cohort. Out: its training images gathered by unit (patient or image), batches moved at random.
+Refuses: cohorts without training images.
+"""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import torch
+
+from helpers import checks, cohorts, models, runs
+
+
+def shift(images: np.ndarray, moves: np.ndarray) -> np.ndarray:
+    """Return each image moved, its edge repeated. No flips: sides matter.
+
+    Args:
+        images: (batch, height, width).
+        moves: (batch, 2) integers, pixels down and to the right.
+    """
+    batch, height, width = images.shape
+    rows = np.clip(np.arange(height) - moves[:, :1], 0, height - 1)
+    columns = np.clip(np.arange(width) - moves[:, 1:], 0, width - 1)
+    return images[np.arange(batch)[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+@dataclasses.dataclass
+class TrainingSet:
+    """The training images of a cohort.
+
+    Attributes:
+        images: (n, height, width) uint8, memory-mapped, all images of the cohort.
+        rows: (n_train,) rows of `images` in the training split.
+        labels: (n_train, n_findings) float32, NaN unknown.
+        units: list over units of the positions (in `rows`) of its images.
+        names: (n_units,) patient_id or image_id of each unit.
+    """
+
+    images: np.ndarray
+    rows: np.ndarray
+    labels: torch.Tensor
+    units: list[np.ndarray]
+    names: np.ndarray
+
+    @classmethod
+    def of(cls, cohort: cohorts.Cohort, unit: str, max_images_per_patient: int | None = None, seed: int = 0) -> "TrainingSet":
+        """Return the training split of a cohort, its images gathered by `unit` ("patient" or "image").
+
+        Args:
+            cohort: whose training images.
+            unit: "patient" or "image".
+            max_images_per_patient: leave out further images of a patient; the choice depends on that patient alone.
+            seed: of that choice.
+
+        Raises:
+            InputError: the split is empty.
+        """
+        rows = np.flatnonzero(cohort.table["split"] == "train")
+        if not len(rows):
+            checks.refuse(f"training images in {cohort.name}", "none", "Check the split rule of its manifest.")
+        if max_images_per_patient is not None:
+            patients = cohort.table["patient_id"].iloc[rows]
+            rows = np.sort(np.concatenate([
+                rows[own] if len(own) <= max_images_per_patient else
+                rows[runs.random_stream(seed, f"images of {patient}").permutation(own)[:max_images_per_patient]]
+                for patient, own in patients.groupby(patients.to_numpy(), sort=False).indices.items()]))
+        labels = torch.from_numpy(cohort.table[cohort.findings].to_numpy(np.float32)[rows])
+        codes, names = pd.factorize(cohort.table[f"{unit}_id"].iloc[rows])
+        order = np.argsort(codes, kind="stable")
+        units = np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
+        return cls(cohort.images, rows, labels, units, np.asarray(names))
+
+    def moves(self, n_images: int, stream: np.random.Generator) -> np.ndarray:
+        """Return (n_images, 2) random moves for `shift`, up to a sixteenth of the image."""
+        most_px = max(1, self.images.shape[-1] // 16)
+        return stream.integers(-most_px, most_px + 1, size=(n_images, 2))
+
+    def batch(self, positions: np.ndarray, moves: np.ndarray, channels: int,
+              device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return input (batch, channels, height, width), moved by `shift`, and labels of images, on the device."""
+        images = shift(self.images[self.rows[positions]], moves)
+        labels = self.labels[torch.from_numpy(positions)]
+        return models.to_input(torch.from_numpy(images).to(device), channels), labels.to(device)

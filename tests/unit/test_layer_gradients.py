@@ -1,0 +1,111 @@
+"""Each layer's two ways to the gradients of units, against autograd on one unit at a time in float64."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from helpers import layer_gradients
+
+SIZES = [3, 1, 2, 5, 1]  # images of each unit
+INDEX = torch.repeat_interleave(torch.arange(len(SIZES)), torch.tensor(SIZES))
+LAYERS = {
+    "conv": (nn.Conv2d(3, 5, 3, padding=1), (3, 6, 7)),
+    "conv_stride_2": (nn.Conv2d(4, 6, 3, stride=2, padding=1, bias=False), (4, 9, 8)),
+    "conv_stem": (nn.Conv2d(1, 8, 7, stride=2, padding=3, bias=False), (1, 16, 16)),
+    "conv_1x1_stride_2": (nn.Conv2d(4, 6, 1, stride=2), (4, 7, 7)),
+    "conv_no_padding": (nn.Conv2d(2, 3, (2, 3), bias=False), (2, 5, 5)),
+    "conv_uneven": (nn.Conv2d(2, 3, (3, 2), stride=(3, 1), padding=(2, 0)), (2, 7, 5)),
+    "conv_groups": (nn.Conv2d(4, 6, 3, groups=2), (4, 6, 6)),
+    "conv_dilation": (nn.Conv2d(2, 3, 3, dilation=2), (2, 8, 8)),
+    "linear": (nn.Linear(7, 4), (7,)),
+    "linear_no_bias": (nn.Linear(7, 4, bias=False), (7,)),
+    "linear_places": (nn.Linear(5, 3), (6, 5)),
+    "group_norm": (nn.GroupNorm(3, 6), (6, 5, 4)),
+    "group_norm_many_places": (nn.GroupNorm(2, 4), (4, 9, 9)),
+    "group_norm_no_places": (nn.GroupNorm(2, 8), (8,)),
+}
+
+
+@pytest.fixture(params=LAYERS, ids=str)
+def case(request):
+    """A layer with random parameters, its input, output and the gradient at its output."""
+    torch.manual_seed(4)
+    layer, shape = copy.deepcopy(LAYERS[request.param][0]), LAYERS[request.param][1]
+    for parameter in layer.parameters():
+        nn.init.normal_(parameter)
+    a = torch.randn(len(INDEX), *shape).requires_grad_()
+    output = layer(a)
+    return layer, a, output, torch.randn(output.shape)
+
+
+def one_unit_at_a_time(layer, a, b):
+    """{parameter: (units, *shape)} by autograd in float64."""
+    exact = copy.deepcopy(layer).double()
+    names = [name for name, _ in exact.named_parameters()]
+    found = []
+    for unit in range(len(SIZES)):
+        inside = INDEX == unit
+        total = (exact(a[inside].detach().double()) * b[inside].double()).sum()
+        found.append(torch.autograd.grad(total, list(exact.parameters())))
+    return {name: torch.stack([of_unit[k] for of_unit in found]).float() for k, name in enumerate(names)}
+
+
+@pytest.mark.parametrize("way", ["gram", "formed", "by_cost"])
+def test_squares_and_gradients_equal_one_unit_at_a_time(case, way, monkeypatch):
+    layer, a, output, b = case
+    if way != "by_cost":
+        monkeypatch.setattr(layer_gradients, "_is_gram_cheaper", lambda *_: way == "gram")
+    rule = layer_gradients.RULES[type(layer)]
+    expected = one_unit_at_a_time(layer, a, b)
+    units = layer_gradients.Units(INDEX, SIZES)
+    squares, formed = rule.unit_gradients(layer, a.detach(), b, rule.remember(layer, output), units)
+    wanted = sum(g.double().flatten(1).square().sum(1) for g in expected.values()).float()
+    torch.testing.assert_close(squares, wanted, rtol=1e-5, atol=0)
+    weights = torch.tensor([0.3, 1.0, 0.0, 0.7, 0.11])
+    for name, gradient in formed.items():
+        total = torch.einsum("u,u...->...", weights, expected[name])
+        if gradient is None:
+            spread = weights[INDEX].view(-1, *[1] * (b.ndim - 1))
+            torch.testing.assert_close(rule.weighted_sum(layer, a.detach(), spread * b), total, rtol=1e-4, atol=1e-4)
+        else:
+            torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-4)
+
+
+def test_both_ways_of_a_convolution_are_taken_by_cost():
+    units = layer_gradients.Units(torch.arange(8), [1] * 8)
+    deep, shallow = nn.Conv2d(256, 256, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+    assert layer_gradients._convolution_prefers_gram(deep, torch.zeros(8, 256, 4, 4), torch.zeros(8, 256, 4, 4), units)
+    assert not layer_gradients._convolution_prefers_gram(shallow, torch.zeros(8, 8, 32, 32), torch.zeros(8, 8, 32, 32), units)
+
+
+def test_groups_and_dilation_have_no_gram_way():
+    units = layer_gradients.Units(torch.arange(8), [1] * 8)
+    for conv in (nn.Conv2d(256, 256, 3, padding=1, groups=2), nn.Conv2d(256, 256, 3, padding=2, dilation=2)):
+        assert not layer_gradients._convolution_prefers_gram(conv, torch.zeros(8, 256, 4, 4), torch.zeros(8, 256, 4, 4), units)
+
+
+def test_group_norm_takes_the_statistics_of_the_forward_pass_or_its_own():
+    layer, a = nn.GroupNorm(2, 4), torch.randn(11, 4, 8, 8)
+    rule, units, b = layer_gradients.RULES[nn.GroupNorm], layer_gradients.Units(INDEX[:11], [3, 1, 2, 5]), torch.randn(11, 4, 8, 8)
+    remembered = rule.remember(layer, layer(a.requires_grad_()))
+    assert len(remembered) == 2
+    squares = [rule.unit_gradients(layer, a.detach(), b, kept, units)[0] for kept in (remembered, ())]
+    torch.testing.assert_close(*squares, rtol=1e-6, atol=0)
+
+
+def test_squares_are_exact_for_large_gradients():
+    gradient = torch.randn(2, 512, 1200, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(layer_gradients._squares(gradient), gradient.double().square().sum((1, 2)).float(),
+                               rtol=1e-6, atol=0)
+
+
+def test_units_of_one_size_and_of_several_are_added_up():
+    values = torch.arange(12.0)[:, None]
+    several = layer_gradients.Units(INDEX, SIZES)
+    # units of 3, 1, 2, 5, 1 images: 0+1+2, 3, 4+5, 6+7+8+9+10, 11
+    assert several.add_up(values)[:, 0].tolist() == [3, 3, 9, 40, 11]
+    found = several.each_size(lambda a, b: (a * b).sum((1, 2)), values, torch.ones(12, 1))
+    assert found.tolist() == [3, 3, 9, 40, 11]
+    assert torch.equal(layer_gradients.Units(torch.arange(12), [1] * 12).add_up(values), values)

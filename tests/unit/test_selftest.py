@@ -1,0 +1,67 @@
+"""The self-test passes what is right and names the promise that is broken."""
+
+import numpy as np
+import pytest
+import torch
+
+from helpers import arms, checks, models, privacy, selftest, training_sets
+
+
+def arm_of(cohort, **changes):
+    settings = dict(channels=1, unit="patient", epsilon=5.0, delta=1e-4, clip_norm=0.7, epochs=3, expected_batch_size=10,
+                    max_images_per_patient=2, physical_batch_size=7, mode="private", seed=4) | changes
+    return arms.PrivateArm(training_sets.TrainingSet.of(cohort, "patient"), models.resnet9(2, width=8, seed=1), **settings)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_right_arm_passes_and_is_left_as_it_was(small_cohort, precision):
+    arm = arm_of(small_cohort, precision=precision)
+    before, randomness = models.weights_hash(arm.model), arm.randomness
+    table = selftest.run(arm, small_cohort)
+    assert len(table) == 6 and models.weights_hash(arm.model) == before and arm.randomness is randomness
+    assert arm.clipped.clip_norm == 0.7 and all(p.grad is None for p in arm.model.parameters())
+    assert all((s == 0).all() for s in arm.clipped.take())
+
+
+def test_an_arm_without_noise_passes_in_demo_mode(small_cohort):
+    table = selftest.run(arm_of(small_cohort, mode="demo", noise_multiplier=0.0), small_cohort)
+    assert "nothing is promised" in table["tried"].iloc[-1]
+
+
+def broken(monkeypatch, arm, cohort, what):
+    """Break one promise."""
+    if what == "splits":
+        cohort.table.loc[0, "patient_id"] = cohort.table["patient_id"].iloc[-1]
+    elif what == "mixing":
+        forward = arm.model.forward
+        monkeypatch.setattr(arm.model, "forward", lambda images: forward(images - 0.5 * images.mean(0)))
+    elif what == "bound":
+        add = arm.clipped._add
+        monkeypatch.setattr(arm.clipped, "_add", lambda records, units: 2 * add(
+            [r for r in records if setattr(r, "squares", r.squares / 4) is None], units))
+    elif what == "removal":
+        monkeypatch.setattr("helpers.clipping.Record.remove", lambda *_: None)
+    elif what == "sampler":
+        monkeypatch.setattr(privacy.Randomness, "draw_units",
+                            lambda self, n, q, step: np.random.default_rng().choice(n, round(n * q), replace=False))
+    elif what == "noise":
+        noise = privacy.Randomness.noise
+        monkeypatch.setattr(privacy.Randomness, "noise", lambda self, p, deviation, step: noise(self, p, deviation / 0.7, step))
+
+
+@pytest.mark.parametrize("what, promise", [
+    ("splits", "no patient is in two splits"), ("mixing", "one unit at a time"), ("bound", "one unit at a time|clip norm"),
+    ("removal", "a broken image"), ("sampler", "units are drawn independently"), ("noise", "noise has its scale")])
+def test_a_broken_promise_is_named(small_cohort, monkeypatch, what, promise):
+    arm = arm_of(small_cohort)
+    broken(monkeypatch, arm, small_cohort, what)
+    with pytest.raises(checks.InputError, match=f"self-test to find that .*({promise})"):
+        selftest.run(arm, small_cohort)
+
+
+def test_sums_that_are_not_cleared_are_noticed_as_noise_of_the_wrong_size(small_cohort, monkeypatch):
+    arm = arm_of(small_cohort, noise_multiplier=2000.0)
+    take = arm.clipped.take
+    monkeypatch.setattr(arm.clipped, "take", lambda: [torch.full_like(part, 3e3) for part in take()])
+    with pytest.raises(checks.InputError, match="noise has its scale"):
+        selftest._noise(arm)[0] or checks.refuse("noise has its scale", "", "")
