@@ -24,8 +24,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-_convolution_backward = torch.ops.aten.convolution_backward
-_group_norm_backward = torch.ops.aten.native_group_norm_backward
+_convolution_backward = torch.ops.aten.convolution_backward.default
+_group_norm_backward = torch.ops.aten.native_group_norm_backward.default
 
 
 @dataclasses.dataclass
@@ -94,15 +94,15 @@ def _is_gram_cheaper(products: float, values: float, size: int) -> bool:
     """Return whether a unit's Gram matrix costs less than forming its gradient.
 
     To form gradients replaces the ordinary weight gradient, nearly for nothing; what is left was measured on a CPU in units
-    of one multiplication in a matrix product: 35 for a value of the Gram matrix each time it is read or written, 100 for
-    a value of the gradient, 1 million for the call.
+    of one multiplication in a matrix product: 35 for a value of the Gram matrix each time it is read or written, 60 for
+    a value of the gradient, 2.5 million for the call.
 
     Args:
         products: multiplications for the Gram matrices.
         values: how often a value of a Gram matrix is read or written.
         size: of the gradient.
     """
-    return products + 35 * values < 100 * size + 1e6
+    return products + 35 * values < 60 * size + 2.5e6
 
 
 @functools.cache
@@ -119,19 +119,22 @@ def _workers(n: int) -> ThreadPoolExecutor:
 
 
 def _for_each_unit(function: Callable[..., torch.Tensor], a: torch.Tensor, b: torch.Tensor, units: Units,
-                   products: float) -> torch.Tensor:
-    """Return (units, ...) results of `function(a, b)` called for the images of each unit; `products` says how long it takes."""
+                   shape: torch.Size) -> torch.Tensor:
+    """Return (units, *shape) results of `function(a, b)` for the images of each unit."""
     pairs = list(zip(a.split(units.sizes), b.split(units.sizes)))
     cores = torch.get_num_threads()
     if a.is_cuda or cores == 1:
         return torch.stack([function(*pair) for pair in pairs])
-    share = len(pairs) if products < 1e6 else -(-len(pairs) // cores)
+    share = -(-len(pairs) // cores)
+    found = a.new_empty(len(pairs), *shape)
 
     @torch.no_grad()
-    def work(start: int) -> torch.Tensor:
-        return torch.stack([function(*pair) for pair in pairs[start:start + share]])
+    def work(start: int) -> None:
+        for unit in range(start, min(start + share, len(pairs))):
+            found[unit] = function(*pairs[unit])
 
-    return torch.cat(list(_workers(cores).map(work, range(0, len(pairs), share))))
+    list(_workers(cores).map(work, range(0, len(pairs), share)))  # list() lets errors out
+    return found
 
 
 # ---- convolution
@@ -155,8 +158,8 @@ def _convolution_gradients(conv: nn.Conv2d, a: torch.Tensor, b: torch.Tensor, _:
     if _convolution_prefers_gram(conv, a, b, units):
         squares, gradients["weight"] = units.each_size(lambda a, b: _convolution_gram(conv, a, b), a, b), None
     else:
-        products = len(a) / len(units.sizes) * b.shape[2:].numel() * conv.weight.numel()
-        gradients["weight"] = _for_each_unit(lambda a, b: _convolution_sum(conv, a, b), a, b, units, products)
+        gradients["weight"] = _for_each_unit(
+            lambda a, b: _convolution_sum(conv, a, b), a, b, units, conv.weight.shape)
         squares = _squares(gradients["weight"])
     if conv.bias is not None:
         gradients["bias"] = units.add_up(b.sum((2, 3)))
@@ -172,7 +175,7 @@ def _convolution_prefers_gram(conv: nn.Conv2d, a: torch.Tensor, b: torch.Tensor,
     phases = min(conv.stride[0], conv.kernel_size[0]) * min(conv.stride[1], conv.kernel_size[1])
     pixels = n_images * padded[0] * padded[1] / (conv.stride[0] * conv.stride[1])
     products = phases * pixels**2 * conv.in_channels + places**2 * conv.out_channels
-    values = phases * (2 * pixels**2 + places**2) + sum(conv.kernel_size) / 2 * (pixels + places) * places + 2 * places**2
+    values = phases * (2 * pixels * conv.in_channels + 2 * pixels**2 + places**2) + sum(conv.kernel_size) / 2 * (pixels + places) * places + 2 * places**2
     return conv.groups == 1 and conv.dilation == (1, 1) and _is_gram_cheaper(products, values, conv.weight.numel())
 
 
@@ -215,8 +218,9 @@ def _group_norm_gradients(norm: nn.GroupNorm, a: torch.Tensor, b: torch.Tensor, 
     mean, scale = mean.to(a.dtype), scale.to(a.dtype)
     if places < 32:  # torch's own way is slow on short rows
         mean, scale = (x.view(n, groups).repeat_interleave(channels // groups, 1) for x in (mean, scale))
-        bias = b.sum(2)
-        weight = ((a * b).sum(2) - bias * mean) * scale
+        ones = b.new_ones(places)
+        bias = b @ ones
+        weight = ((a * b) @ ones - bias * mean) * scale
     else:  # images stand as further channels, so that torch sums over none of them
         _, weight, bias = _group_norm_backward(b.view(1, n * channels, places), a.view(1, n * channels, places),
                                                mean.view(1, -1), scale.view(1, -1), None, 1, n * channels, places,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import arms, checks, files, metrics, models, runs, scoring, training, training_sets
+from helpers import accounting, arms, checks, files, metrics, models, runs, scoring, training, training_sets
 
 
 def private_arm(cohort, model, **changes):
@@ -153,6 +153,16 @@ def test_pos_weight_is_negatives_over_positives_and_public_where_asked(small_coh
 def test_private_labels_in_the_loss_void_the_guarantee(small_cohort):
     arm = private_arm(small_cohort, models.resnet9(2, width=8), mode="private", weighting=("private labels", torch.ones(2)))
     assert arm.ledger(3)["guarantee"] == "not valid (pos_weight from private labels)"
+
+
+def test_the_sampling_rate_is_of_units_and_the_accountant_knows_it(small_cohort, results):
+    for unit, n_units in (("patient", 40), ("image", len(training_sets.TrainingSet.of(small_cohort, "image").rows))):
+        arm = private_arm(small_cohort, models.resnet9(2, width=8), unit=unit)
+        assert arm.sample_rate == 10 / n_units == arm.ledger(2)["sample_rate"]
+        spent = accounting.epsilon_spent(arm.promise["noise_multiplier"], 10 / n_units, arm.steps, 1e-4)
+        assert arm.epsilon_spent(arm.steps) == spent and 0.99 * 5 <= spent <= 5
+        mean = np.mean([len(arm.draw(step)) for step in range(400)])
+        assert mean == pytest.approx(10, abs=5 * math.sqrt(10 / 400))
 
 
 def test_a_unit_never_enters_with_more_images_than_allowed(small_cohort, results):
