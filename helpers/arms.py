@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from helpers import accounting, checks, clipping, privacy, runs, training_sets
+from helpers import accounting, checks, clipping, privacy, runs, training_sets, units
 
 
 def image_losses(logits: torch.Tensor, labels: torch.Tensor, pos_weight: torch.Tensor | None = None) -> torch.Tensor:
@@ -174,7 +174,7 @@ class PrivateArm:
         moves = [self.data.moves(len(own), runs.random_stream(self.seed, f"augmentation {self.data.names[unit]}", step))
                  for unit, own in drawn.items()]
         loss_sum, norms = 0.0, [torch.zeros(0)]
-        for piece in clipping.pieces([len(own) for own in positions], self.physical_batch_size):
+        for piece in units.pieces([len(own) for own in positions], self.physical_batch_size):
             device = next(self.model.parameters()).device
             images, labels = self.data.batch(np.concatenate(positions[piece]), np.concatenate(moves[piece]), self.channels, device)
             sizes = [len(own) for own in positions[piece]]

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from helpers import checks, layer_gradients, network_checks
+from helpers.units import Units
 
 @dataclasses.dataclass
 class Record:
@@ -34,7 +35,7 @@ class Record:
     squares: torch.Tensor | None = None
     formed: dict[str, torch.Tensor | None] = dataclasses.field(default_factory=dict)
 
-    def receive(self, gradient: torch.Tensor, units: layer_gradients.Units) -> None:
+    def receive(self, gradient: torch.Tensor, units: Units) -> None:
         """Take the gradient at the output, and from it the squared norms of this layer's gradients of units.
 
         Raises:
@@ -93,7 +94,7 @@ class ClippedSum:
         self._place = {id(parameter): place for place, parameter in enumerate(self.parameters)}
         self._sums: list[torch.Tensor | None] = [None] * len(self.parameters)
         self._records: list[Record] = []
-        self._units: layer_gradients.Units | None = None
+        self._units: Units | None = None
         self._is_open = self._is_watched = False
         for name, layer in self._layers.items():
             layer.register_forward_hook(self._hook(name))
@@ -140,7 +141,7 @@ class ClippedSum:
         with torch.no_grad(), _exact_float32(losses.device.type):
             return self._add(records, units)
 
-    def _add(self, records: list[Record], units: layer_gradients.Units) -> torch.Tensor:
+    def _add(self, records: list[Record], units: Units) -> torch.Tensor:
         """Norms, weights and weighted sums from the records of one pass."""
         for record in records:
             if record.squares is None:
@@ -177,7 +178,7 @@ class ClippedSum:
         return keep
 
 
-def _units(losses: torch.Tensor, unit_index: torch.Tensor, n_units: int) -> layer_gradients.Units:
+def _units(losses: torch.Tensor, unit_index: torch.Tensor, n_units: int) -> Units:
     """Return the units of a batch.
 
     Raises:
@@ -191,7 +192,7 @@ def _units(losses: torch.Tensor, unit_index: torch.Tensor, n_units: int) -> laye
         checks.refuse(f"each of {n_units} units to have an image", sizes[:10], "Number a batch's units from 0 without gaps.")
     if bool((unit_index[1:] < unit_index[:-1]).any()):
         checks.refuse("the images of a unit one after the other", unit_index.tolist()[:10], "Sort the images by unit.")
-    return layer_gradients.Units(unit_index, sizes)
+    return Units(unit_index, sizes)
 
 
 def _as_column(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
@@ -224,23 +225,3 @@ def _exact_float32(device_type: str) -> Iterator[None]:
     finally:
         for (switch, _), precision in zip(switches, before):
             switch.fp32_precision = precision
-
-
-def pieces(images_per_unit: list[int], physical_batch_size: int) -> list[slice]:
-    """Cut a logical batch into runs of whole units that hold at most `physical_batch_size` images.
-
-    Guarantees: the slices cover every unit once; a unit is never split. A unit larger than the limit is a piece alone.
-
-    Args:
-        images_per_unit: images of each drawn unit, each >= 1.
-        physical_batch_size: images that fit into memory, >= 1.
-    """
-    cuts, start, held = [], 0, 0
-    for unit, n_images in enumerate(images_per_unit):
-        if held and held + n_images > physical_batch_size:
-            cuts.append(slice(start, unit))
-            start, held = unit, 0
-        held += n_images
-    if held:
-        cuts.append(slice(start, len(images_per_unit)))
-    return cuts

@@ -23,8 +23,9 @@ def arm_table(records: list[dict]) -> pd.DataFrame:
                           "unit": record["unit"], "mode": (record.get("ledger") or {}).get("mode"), "seed": record["seed"], "seconds": record["seconds"]}
                          for record in records])
     rows["epsilon"] = rows["epsilon"].astype(float)
+    recipes = [record.get("recipe", "default") for record in records]  # a user's own records may have none
     labels = [_SHOWN_ARM.get(row.arm, f"epsilon {row.epsilon:g}" + (" per image" if row.unit == "image" else ""))
-              for row in rows.itertuples()]
+              + (f", {recipe}" if recipe != "default" else "") for row, recipe in zip(rows.itertuples(), recipes)]
     rows["arm_label"] = labels
     repeated = rows.duplicated("arm_label", keep=False)
     rows.loc[repeated, "arm_label"] += ", seed " + rows.loc[repeated, "seed"].astype(str)

@@ -13,7 +13,6 @@ The Gram matrix of a convolution's patches is a sum of shifted Gram matrices of 
 Source: Goodfellow (2015), arXiv:1510.01799; Bu et al. (2022), arXiv:2205.10683 and arXiv:2210.00038 (book-keeping).
 """
 
-import dataclasses
 import functools
 import time
 from collections.abc import Callable
@@ -24,44 +23,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from helpers.units import Units
+
 _convolution_backward = torch.ops.aten.convolution_backward.default
 _group_norm_backward = torch.ops.aten.native_group_norm_backward.default
-
-
-@dataclasses.dataclass
-class Units:
-    """Which images of a batch belong to which unit; the images of a unit lie one after the other.
-
-    Attributes:
-        index: (batch,) int64, ascending, the unit of each image.
-        sizes: images of each unit, each >= 1.
-    """
-
-    index: torch.Tensor
-    sizes: list[int]
-
-    def by_size(self) -> list[tuple[torch.Tensor, torch.Tensor, int]]:
-        """Return for each size n the units of that size and their images: (m,) and (m * n,) int64, n."""
-        sizes = torch.tensor(self.sizes, device=self.index.device)
-        images = sizes[self.index]
-        return [(torch.nonzero(sizes == n)[:, 0], torch.nonzero(images == n)[:, 0], n) for n in sorted(set(self.sizes))]
-
-    def add_up(self, per_image: torch.Tensor) -> torch.Tensor:
-        """Return (units, ...) sums of (batch, ...) values of the images of each unit."""
-        if len(self.sizes) == len(self.index):
-            return per_image
-        return per_image.new_zeros((len(self.sizes), *per_image.shape[1:])).index_add_(0, self.index, per_image)
-
-    def each_size(self, values: Callable[..., torch.Tensor], a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        """Return (units, ...) results of `values(a, b)`, called for the units of one size with (m, n, ...) tensors."""
-        if len(set(self.sizes)) == 1:
-            return values(*(x.unflatten(0, (len(self.sizes), self.sizes[0])) for x in (a, b)))
-        parts = [(units, values(*(x[images].unflatten(0, (len(units), n)) for x in (a, b))))
-                 for units, images, n in self.by_size()]
-        whole = parts[0][1].new_empty((len(self.sizes), *parts[0][1].shape[1:]))
-        for units, part in parts:
-            whole[units] = part
-        return whole
 
 
 class LayerRule(NamedTuple):

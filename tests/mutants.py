@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-ALL_TESTS = ["test_clipping", "test_layer_gradients", "test_network_checks", "test_privacy", "test_training", "test_selftest",
+ALL_TESTS = ["test_units", "test_clipping", "test_layer_gradients", "test_network_checks", "test_privacy", "test_training", "test_selftest",
              "test_accounting"]
 
 
@@ -43,8 +43,10 @@ FAULTS = [
     Fault("1/n_u in the sum but not in the norm", "clipping", "norms = torch.stack([record.squares for record in records]).sum(0).sqrt()",
           "norms = torch.stack([record.squares for record in records]).sum(0).sqrt() * torch.tensor(units.sizes)"),
     Fault("1/n_u forgotten", "clipping", "(losses / images_per_unit).sum().backward()", "losses.sum().backward()"),
-    Fault("a unit split over two pieces and clipped in each", "clipping",
-          "if held and held + n_images > physical_batch_size:", "if held and held >= physical_batch_size:", ("test_clipping", "test_training")),
+    Fault("a unit split over two pieces and clipped in each", "arms",
+          "        positions = list(drawn.values())\n",
+          "        drawn = dict(enumerate(part for own in drawn.values() for part in np.array_split(own, 2) if len(part)))\n"
+          "        positions = list(drawn.values())\n", ("test_training",)),
     Fault("noise scaled by 1 instead of C", "arms", 'self.promise["noise_multiplier"] * self.promise["clip_norm"], step)',
           'self.promise["noise_multiplier"], step)', ("test_training", "test_selftest")),
     Fault("noise added per physical batch", "arms", "            norms.append(self.clipped.add(losses, unit_index, len(sizes)).cpu())",
@@ -89,7 +91,7 @@ FAULTS = [
           ("test_layer_gradients",)),
     Fault("a coefficient per layer", "clipping", "record.weighted_sums(weights, weights[units.index])",
           "record.weighted_sums(w := (self.clip_norm / record.squares.sqrt().clamp(min=1e-30)).clamp(max=1.0), w[units.index])"),
-    Fault("last physical batch dropped", "clipping", "    if held:\n        cuts.append", "    if False:\n        cuts.append"),
+    Fault("last physical batch dropped", "units", "    if held:\n        cuts.append", "    if False:\n        cuts.append", ("test_units",)),
     Fault("sums not cleared after a step without units", "clipping",
           "sums, self._sums = self._sums, [None] * len(self.parameters)", "sums = self._sums", ("test_clipping", "test_training")),
     Fault("a NaN unit multiplied by 0", "clipping", "            if not is_whole:\n", "            if False:\n"),

@@ -2,7 +2,6 @@
 
 import copy
 
-import numpy as np
 import pytest
 import torch
 from opacus import GradSampleModule
@@ -212,12 +211,3 @@ def test_a_layer_the_loss_does_not_depend_on_is_refused(network, batch):
     clipped = clipping.ClippedSum(network, 1.0)
     with pytest.raises(checks.InputError, match="loss to depend on"):
         clipped.add((clipped.logits(batch[0]).detach().requires_grad_()).sum(1), UNIT_INDEX, 4)
-
-
-def test_pieces_never_split_a_unit_and_cover_all():
-    sizes = np.random.default_rng(5).integers(1, 9, size=60).tolist()
-    cuts = clipping.pieces(sizes, 12)
-    assert [unit for cut in cuts for unit in range(cut.start, cut.stop)] == list(range(60))
-    assert all(sum(sizes[cut]) <= 12 for cut in cuts)
-    assert clipping.pieces([3, 20, 2], 8) == [slice(0, 1), slice(1, 2), slice(2, 3)]  # a large unit stands alone
-    assert clipping.pieces([], 8) == []

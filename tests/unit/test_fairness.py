@@ -176,6 +176,8 @@ def test_summary_has_one_row_a_run_with_the_contrasts_of_sex_and_of_the_oldest(r
 def test_arm_table_tells_seeds_of_one_budget_apart():
     arms = fairness.arm_table([record_of("a", "dp", 1.0, 0), record_of("b", "dp", 1.0, 1), record_of("c", "baseline")])
     assert arms["arm_label"].tolist() == ["epsilon 1, seed 0", "epsilon 1, seed 1", "no privacy"]
+    other = record_of("d", "dp", 1.0, 0) | {"recipe": "mine"}
+    assert fairness.arm_table([record_of("a", "dp", 1.0, 0), other])["arm_label"].tolist() == ["epsilon 1", "epsilon 1, mine"]
 
 
 def test_in_words_says_whether_the_interval_leaves_zero_out():

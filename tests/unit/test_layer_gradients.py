@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from helpers import layer_gradients
+from helpers import layer_gradients, units
 
 SIZES = [3, 1, 2, 5, 1]  # images of each unit
 INDEX = torch.repeat_interleave(torch.arange(len(SIZES)), torch.tensor(SIZES))
@@ -59,8 +59,8 @@ def test_squares_and_gradients_equal_one_unit_at_a_time(case, way, monkeypatch):
         monkeypatch.setattr(layer_gradients, "_is_gram_cheaper", lambda *_: way == "gram")
     rule = layer_gradients.RULES[type(layer)]
     expected = one_unit_at_a_time(layer, a, b)
-    units = layer_gradients.Units(INDEX, SIZES)
-    squares, formed = rule.unit_gradients(layer, a.detach(), b, rule.remember(layer, output), units)
+    of = units.Units(INDEX, SIZES)
+    squares, formed = rule.unit_gradients(layer, a.detach(), b, rule.remember(layer, output), of)
     wanted = sum(g.double().flatten(1).square().sum(1) for g in expected.values()).float()
     torch.testing.assert_close(squares, wanted, rtol=1e-5, atol=0)
     weights = torch.tensor([0.3, 1.0, 0.0, 0.7, 0.11])
@@ -74,24 +74,24 @@ def test_squares_and_gradients_equal_one_unit_at_a_time(case, way, monkeypatch):
 
 
 def test_both_ways_of_a_convolution_are_taken_by_cost():
-    units = layer_gradients.Units(torch.arange(8), [1] * 8)
+    each = units.Units(torch.arange(8), [1] * 8)
     deep, shallow = nn.Conv2d(256, 256, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
-    assert layer_gradients._convolution_prefers_gram(deep, torch.zeros(8, 256, 4, 4), torch.zeros(8, 256, 4, 4), units)
-    assert not layer_gradients._convolution_prefers_gram(shallow, torch.zeros(8, 8, 32, 32), torch.zeros(8, 8, 32, 32), units)
+    assert layer_gradients._convolution_prefers_gram(deep, torch.zeros(8, 256, 4, 4), torch.zeros(8, 256, 4, 4), each)
+    assert not layer_gradients._convolution_prefers_gram(shallow, torch.zeros(8, 8, 32, 32), torch.zeros(8, 8, 32, 32), each)
 
 
 def test_groups_and_dilation_have_no_gram_way():
-    units = layer_gradients.Units(torch.arange(8), [1] * 8)
+    each = units.Units(torch.arange(8), [1] * 8)
     for conv in (nn.Conv2d(256, 256, 3, padding=1, groups=2), nn.Conv2d(256, 256, 3, padding=2, dilation=2)):
-        assert not layer_gradients._convolution_prefers_gram(conv, torch.zeros(8, 256, 4, 4), torch.zeros(8, 256, 4, 4), units)
+        assert not layer_gradients._convolution_prefers_gram(conv, torch.zeros(8, 256, 4, 4), torch.zeros(8, 256, 4, 4), each)
 
 
 def test_group_norm_takes_the_statistics_of_the_forward_pass_or_its_own():
     layer, a = nn.GroupNorm(2, 4), torch.randn(11, 4, 8, 8)
-    rule, units, b = layer_gradients.RULES[nn.GroupNorm], layer_gradients.Units(INDEX[:11], [3, 1, 2, 5]), torch.randn(11, 4, 8, 8)
+    rule, of, b = layer_gradients.RULES[nn.GroupNorm], units.Units(INDEX[:11], [3, 1, 2, 5]), torch.randn(11, 4, 8, 8)
     remembered = rule.remember(layer, layer(a.requires_grad_()))
     assert len(remembered) == 2
-    squares = [rule.unit_gradients(layer, a.detach(), b, kept, units)[0] for kept in (remembered, ())]
+    squares = [rule.unit_gradients(layer, a.detach(), b, kept, of)[0] for kept in (remembered, ())]
     torch.testing.assert_close(*squares, rtol=1e-6, atol=0)
 
 
@@ -99,13 +99,3 @@ def test_squares_are_exact_for_large_gradients():
     gradient = torch.randn(2, 512, 1200, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(layer_gradients._squares(gradient), gradient.double().square().sum((1, 2)).float(),
                                rtol=1e-6, atol=0)
-
-
-def test_units_of_one_size_and_of_several_are_added_up():
-    values = torch.arange(12.0)[:, None]
-    several = layer_gradients.Units(INDEX, SIZES)
-    # units of 3, 1, 2, 5, 1 images: 0+1+2, 3, 4+5, 6+7+8+9+10, 11
-    assert several.add_up(values)[:, 0].tolist() == [3, 3, 9, 40, 11]
-    found = several.each_size(lambda a, b: (a * b).sum((1, 2)), values, torch.ones(12, 1))
-    assert found.tolist() == [3, 3, 9, 40, 11]
-    assert torch.equal(layer_gradients.Units(torch.arange(12), [1] * 12).add_up(values), values)

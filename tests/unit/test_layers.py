@@ -11,7 +11,7 @@ FOLDER = runs.repository_root() / "helpers"
 # From the bottom up; within a layer a module may import those to its left.
 LAYERS = ["checks schema",
           "files runs manifests rules sources duplicates groups images",
-          "phantoms synthetic parts cohorts models accounting privacy layer_gradients network_checks clipping metrics",
+          "phantoms synthetic parts cohorts models accounting privacy units layer_gradients network_checks clipping metrics",
           "replicates fairness training_sets arms scoring training selftest overview answers figures studies results report"]
 ORDER = " ".join(LAYERS).split()
 MODULES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__")

@@ -1,0 +1,28 @@
+"""Images are gathered by unit, and units are never split."""
+
+import numpy as np
+import torch
+
+from helpers import units
+
+SIZES = [3, 1, 2, 5, 1]  # images of each unit
+INDEX = torch.repeat_interleave(torch.arange(len(SIZES)), torch.tensor(SIZES))
+
+
+def test_units_of_one_size_and_of_several_are_added_up():
+    values = torch.arange(12.0)[:, None]
+    several = units.Units(INDEX, SIZES)
+    # units of 3, 1, 2, 5, 1 images: 0+1+2, 3, 4+5, 6+7+8+9+10, 11
+    assert several.add_up(values)[:, 0].tolist() == [3, 3, 9, 40, 11]
+    found = several.each_size(lambda a, b: (a * b).sum((1, 2)), values, torch.ones(12, 1))
+    assert found.tolist() == [3, 3, 9, 40, 11]
+    assert torch.equal(units.Units(torch.arange(12), [1] * 12).add_up(values), values)
+
+
+def test_pieces_never_split_a_unit_and_cover_all():
+    sizes = np.random.default_rng(5).integers(1, 9, size=60).tolist()
+    cuts = units.pieces(sizes, 12)
+    assert [unit for cut in cuts for unit in range(cut.start, cut.stop)] == list(range(60))
+    assert all(sum(sizes[cut]) <= 12 for cut in cuts)
+    assert units.pieces([3, 20, 2], 8) == [slice(0, 1), slice(1, 2), slice(2, 3)]  # a large unit stands alone
+    assert units.pieces([], 8) == []
