@@ -80,22 +80,21 @@ class BaselineArm:
 class PrivateArm:
     """Private training: units drawn by chance, their gradients clipped and summed, noise added once a step.
 
-    Guarantees: neighbouring data sets differ in the sum by at most `clip_norm`, since the augmentation of an image
-    follows from its own unit and the step, not from who else was drawn; noise of `noise_multiplier` x
+    Guarantees: neighbouring data sets differ in the sum by what `ClippedSum` bounds, since the augmentation of an image
+    follows from its own unit and the step, not from who else was drawn; a step begins without sums of another; noise of `noise_multiplier` x
     `clip_norm` is added to every step, also one in which no unit was drawn; the divisor is the declared expected number.
     """
 
-    def __init__(self, data: training_sets.TrainingSet, model: nn.Module, *, channels: int, unit: str, epsilon: float,
-                 delta: float, clip_norm: float, epochs: int, expected_batch_size: int, max_images_per_patient: int,
+    def __init__(self, data: training_sets.TrainingSet, model: nn.Module, *, channels: int, epsilon: float, delta: float,
+                 clip_norm: float, epochs: int, expected_batch_size: int, max_images_per_patient: int,
                  physical_batch_size: int, mode: str, seed: int, views_per_image: int = 1, precision: str = "float32",
                  noise_multiplier: float | None = None, weighting: tuple[str, torch.Tensor | None] = ("none", None)) -> None:
         """Calibrate the noise and hook the network.
 
         Args:
-            data: the training images, gathered by `unit`.
+            data: the training images, gathered by the unit of the promise.
             model: on the device where it is to be trained.
             channels: of the model's input.
-            unit: "patient" or "image".
             epsilon, delta: the budget.
             clip_norm: L2 norm to which a unit's gradient is clipped, > 0.
             epochs: expected passes through the units.
@@ -111,13 +110,16 @@ class PrivateArm:
         Raises:
             InputError: a budget that promises nothing or is not kept, or a network that cannot be clipped.
         """
-        n_units = len(data.units)
+        n_units, unit = len(data.units), data.unit
         if expected_batch_size > n_units:
             checks.refuse(f"EXPECTED_BATCH_SIZE of at most {n_units} training {unit}s", expected_batch_size,
                           "Lower EXPECTED_BATCH_SIZE.")
         checks.number("EXPECTED_BATCH_SIZE", expected_batch_size, 1, n_units, integer=True)
         for name, value in (("MAX_IMAGES_PER_PATIENT", max_images_per_patient), ("VIEWS_PER_IMAGE", views_per_image)):
             checks.number(name, value, 1, 10_000, integer=True)
+        if unit == "image" and data.most_images > max_images_per_patient:
+            checks.refuse(f"at most MAX_IMAGES_PER_PATIENT = {max_images_per_patient} training images of any patient",
+                          data.most_images, "Make the training set with this limit, or raise it.")
         self.warning = privacy.check_delta(delta, n_units, unit)
         self.data, self.model, self.channels, self.seed, self.precision = data, model, channels, seed, precision
         self.randomness, self.physical_batch_size = privacy.Randomness(mode, seed), physical_batch_size
@@ -137,13 +139,13 @@ class PrivateArm:
 
     def _noise_multiplier(self, given: float | None, epsilon: float, delta: float, mode: str) -> float:
         """Return the calibrated noise multiplier, or the given one where it keeps the budget or nothing is promised."""
-        calibrated = accounting.noise_multiplier_for(epsilon, delta, self.sample_rate, self.steps)
         if given is None:
-            return calibrated
+            return accounting.noise_multiplier_for(epsilon, delta, self.sample_rate, self.steps)
         checks.number("NOISE_MULTIPLIER", given, 0, 1e6)
-        if mode == "private" and given < calibrated:
-            checks.refuse(f"NOISE_MULTIPLIER of at least {calibrated:.4g} in private mode, which keeps EPSILON = {epsilon:g}",
-                          f"{given:g}", "Leave it None, or raise EPSILON.")
+        spent = accounting.epsilon_spent(given, self.sample_rate, self.steps, delta)
+        if mode == "private" and spent > epsilon:
+            checks.refuse(f"NOISE_MULTIPLIER that keeps EPSILON = {epsilon:g} in private mode",
+                          f"{given:g}, which spends {spent:.4g}", "Leave it None, or raise EPSILON.")
         return given
 
     def draw(self, step: int) -> dict[int, np.ndarray]:
@@ -157,6 +159,7 @@ class PrivateArm:
 
         Both are 0 in private mode: they are outside the promise, and a checkpoint holds them.
         """
+        self.clipped.take()  # what an interrupted attempt at this step left
         views = self.promise["views_per_image"]
         drawn = {unit: np.repeat(own, views) for unit, own in self.draw(step).items()}
         loss_sum, norms = self.add_units(drawn, step)
@@ -169,14 +172,15 @@ class PrivateArm:
         return loss_sum, sum(len(own) for own in drawn.values())
 
     def add_units(self, drawn: dict[int, np.ndarray], step: int) -> tuple[float, torch.Tensor]:
-        """Add the clipped gradients of some units, whole ones at a time, to the sum; return the sum of losses and the norms."""
+        """Add the clipped gradients of some units, whole ones at a time; return the sum of losses and the norms."""
         positions = list(drawn.values())
         moves = [self.data.moves(len(own), runs.random_stream(self.seed, f"augmentation {self.data.names[unit]}", step))
                  for unit, own in drawn.items()]
         loss_sum, norms = 0.0, [torch.zeros(0)]
         for piece in units.pieces([len(own) for own in positions], self.physical_batch_size):
             device = next(self.model.parameters()).device
-            images, labels = self.data.batch(np.concatenate(positions[piece]), np.concatenate(moves[piece]), self.channels, device)
+            images, labels = self.data.batch(np.concatenate(positions[piece]), np.concatenate(moves[piece]),
+                                             self.channels, device)
             sizes = [len(own) for own in positions[piece]]
             unit_index = torch.from_numpy(np.repeat(np.arange(len(sizes)), sizes)).to(device)
             with autocast(device, self.precision):
@@ -191,6 +195,7 @@ class PrivateArm:
         noise = self.randomness.noise(sums, self.promise["noise_multiplier"] * self.promise["clip_norm"], step)
         norms = [math.sqrt(sum(float(t.square().sum()) for t in parts)) for parts in (sums, noise)] \
             if self.shows_diagnostics else [math.nan, math.nan]
+        self.model.zero_grad()  # nothing but noisy sums may reach the optimizer
         for parameter, total, added in zip(self.clipped.parameters, sums, noise):
             parameter.grad = total.add_(added).div_(self.promise["expected_batch_size"])
         return norms[0], norms[1]

@@ -48,7 +48,7 @@ class Record:
             self.a, self.b = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in (self.a, gradient.detach()))
             rule = layer_gradients.RULES[type(self.layer)]
             squares, self.formed = rule.unit_gradients(self.layer, self.a, self.b, self.remembered, units)
-        self.squares, self.output, self.remembered = squares.clamp(min=0), None, ()  # rounding can take 0 below 0
+        self.squares, self.output, self.remembered = squares, None, ()
         if None not in self.formed.values():
             self.a = self.b = None
 
@@ -97,14 +97,17 @@ class ClippedSum:
         self._units: Units | None = None
         self._is_open = self._is_watched = False
         for name, layer in self._layers.items():
-            layer.register_forward_hook(self._hook(name))
+            layer.register_forward_hook(self._hook(name), with_kwargs=True)
 
     def logits(self, images: torch.Tensor) -> torch.Tensor:
         """Return the model's output, with what each layer saw recorded.
 
         Raises:
-            InputError: a layer was used twice, or a parameter outside its own layer.
+            InputError: a layer was used twice, a parameter outside its own layer, or other parameters train than at first.
         """
+        if [id(p) for p in self.model.parameters() if p.requires_grad] != list(self._place):
+            checks.refuse("the parameters to train to be those of the beginning", "some frozen or unfrozen since",
+                          "Freeze and unfreeze before the arm is made.")
         self._records, self._is_open = [], True
         watch = contextlib.nullcontext() if self._is_watched else network_checks.Watch(self._layers)
         try:
@@ -166,13 +169,14 @@ class ClippedSum:
 
     def _hook(self, name: str):
         """Return the forward hook of a layer."""
-        def keep(layer: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
+        def keep(layer: nn.Module, inputs: tuple, named: dict, output: torch.Tensor) -> None:
             if not self._is_open:
                 return
+            a, = (*inputs, *named.values())
             if not output.requires_grad:  # the first trainable layer: nothing before it needs a gradient
                 output.requires_grad_()
             remembered = layer_gradients.RULES[type(layer)].remember(layer, output)
-            record = Record(name, layer, inputs[0].detach(), output.detach(), (inputs[0]._version, output._version), remembered)
+            record = Record(name, layer, a.detach(), output.detach(), (a._version, output._version), remembered)
             output.register_hook(lambda gradient: record.receive(gradient, self._units))
             self._records.append(record)
         return keep

@@ -12,8 +12,8 @@ from torch.overrides import TorchFunctionMode
 from helpers import checks, layer_gradients
 
 # Layers without parameters that treat each image by itself.
-HARMLESS = {nn.Identity, nn.Flatten, nn.Mish, nn.ReLU, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Tanh, nn.Softmax, nn.MaxPool2d,
-            nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d}
+HARMLESS = {nn.Identity, nn.Mish, nn.ReLU, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Tanh, nn.MaxPool2d, nn.AvgPool2d,
+            nn.Flatten, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d}
 _DO = "Change the network, or train it without privacy."
 
 
@@ -22,7 +22,7 @@ def trainable_layers(model: nn.Module) -> dict[str, nn.Module]:
 
     Raises:
         InputError: a layer whose gradients cannot be bounded for a unit: unknown or mixing patients (BatchNorm),
-            parametrised, sharing a parameter, frozen in part, or with parameters beside layers.
+            with buffers, parametrised, sharing a parameter, frozen in part, or with parameters beside layers.
     """
     layers, owners = {}, {}
     for name, module in model.named_modules():
@@ -46,6 +46,10 @@ def _objection(module: nn.Module, own: list[nn.Parameter], is_known: bool) -> tu
     """Return why a module's gradients cannot be bounded, and what to do; None if they can."""
     if "BatchNorm" in type(module).__name__:
         return "it mixes the patients of a batch", "Replace BatchNorm by GroupNorm."
+    if any(True for _ in module.buffers(recurse=False)):
+        return "a buffer, which may keep what it sees of patients", "Keep constants out of buffers, and nothing else."
+    if type(module) is nn.Flatten and module.start_dim < 1:
+        return "it mixes the patients of a batch", "Flatten from dimension 1."
     if parametrize.is_parametrized(module):
         return "its weight is parametrised", "Remove the parametrisation (weight_norm, spectral_norm)."
     if is_known:

@@ -29,11 +29,14 @@ NOT_COVERED = {
     "choice of parameters": "made by people; trials on private data are not accounted for",
     "thresholds": "fitted on validation patients",
     "training diagnostics": "loss, clipped fraction and norms are outside the promise; not kept or shown in private mode",
+    "running time": "a step takes the longer, the more units were drawn",
     "other runs": "every run on the same patients has its own promise; the epsilons of several add up",
     "floating point": "Gaussian noise in floating point, not hardened against precision attacks (Mironov 2012)",
 }
 _CLASS_WEIGHTS = {"none": "none used", "public": "from public data, which the promise need not cover",
                   "private labels": "computed from private labels without noise: the promise does not hold"}
+_ADJACENCY = {"patient": "add or remove all images of one patient",
+              "image": "add or remove one image of those trained on; of a patient with more than K, which are K chosen by name"}
 _CHUNKS = 8  # of the noise, each with its own generator: fixed, so that demo mode repeats whatever the number of cores
 _GENERATOR = {
     "private": f"numpy PCG64DXSM, not cryptographic; one each for sampling, images and {_CHUNKS} chunks of noise, each "
@@ -134,7 +137,7 @@ def ledger(*, unit: str, n_units: int, expected_batch_size: int, steps: int, ste
     run = (noise_multiplier, expected_batch_size / n_units, steps_done)
     entries = {
         "guarantee": _guarantee(mode, noise_multiplier, pos_weight),
-        "unit": unit, "adjacency": f"add or remove {'all images of one patient' if unit == 'patient' else 'one image'}",
+        "unit": unit, "adjacency": _ADJACENCY[unit],
         "sampler": f"Poisson over {unit}s", "n_units": n_units, "expected_batch_size": expected_batch_size,
         "sample_rate": run[1], "steps_planned": steps, "steps_done": steps_done, "noise_multiplier": noise_multiplier,
         "clip_norm": clip_norm, "max_images_per_unit": max_images_per_unit, "views_per_image": views_per_image,

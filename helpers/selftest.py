@@ -38,14 +38,17 @@ def run(arm: arms.PrivateArm, cohort: cohorts.Cohort) -> pd.DataFrame:
         InputError: a promise is broken; names it.
     """
     rows = []
-    tried = _Probe(arm, cohort.images.shape[-2:], len(cohort.findings))
+    arm.model.train()
     for promise, attempt in (("no patient is in two splits", lambda: _splits(cohort)),
-                             ("the clipped sum is that of one unit at a time", tried.agreement),
-                             ("a unit moves the sum by at most the clip norm", tried.bound),
-                             ("a broken image removes its own unit only", tried.removal),
-                             ("units are drawn independently of each other", lambda: _sampler(arm)),
+                             ("the clipped sum is that of one unit at a time", lambda: _Probe(arm, cohort).agreement()),
+                             ("a unit moves the sum by at most the clip norm", lambda: _Probe(arm, cohort).bound()),
+                             ("a broken image removes its own unit only", lambda: _Probe(arm, cohort).removal()),
+                             ("units enter by chance, each by itself, with few enough images", lambda: _sampler(arm)),
                              ("noise has its scale, also where nobody was drawn", lambda: _noise(arm))):
-        is_kept, text = attempt()
+        try:
+            is_kept, text = attempt()
+        except RuntimeError as error:
+            is_kept, text = False, f"an error: {str(error).splitlines()[0]}"
         if not is_kept:
             checks.refuse(f"the self-test to find that {promise}", text, "Do not train: this promise would be broken.")
         rows.append({"promise": promise, "tried": text})
@@ -58,7 +61,8 @@ class _Probe:
     Sums are compared in float64: rounding in float32 can differ by a thousandth between batches of other sizes.
     """
 
-    def __init__(self, arm: arms.PrivateArm, size_px: tuple[int, ...], n_findings: int) -> None:
+    def __init__(self, arm: arms.PrivateArm, cohort: cohorts.Cohort) -> None:
+        size_px, n_findings = cohort.images.shape[-2:], len(cohort.findings)
         rng = np.random.default_rng()
         self.arm, self.clipped, self.device = arm, arm.clipped, next(arm.model.parameters()).device
         n = sum(SIZES)
@@ -140,34 +144,56 @@ def _splits(cohort: cohorts.Cohort) -> tuple[bool, str]:
     return bool((n_splits == 1).all()), f"{int((n_splits > 1).sum())} of {len(n_splits):,} patients in several splits"
 
 
-def _sampler(arm: arms.PrivateArm, n_draws: int = 2000) -> tuple[bool, str]:
-    """Draw batches, at most 200 of the units a time, and test their sizes: binomial, so neither fixed nor too many."""
-    n, q = min(200, arm.promise["n_units"]), arm.sample_rate
-    randomness = privacy.Randomness("private", 0)
-    sizes = np.array([len(randomness.draw_units(n, q, step)) for step in range(n_draws)])
+def _sampler(arm: arms.PrivateArm, n_draws: int = 300) -> tuple[bool, str]:
+    """Draw as the arm does: how many enter in all and for how often each, how batch sizes spread, who enters together."""
+    n, q, most = arm.promise["n_units"], arm.sample_rate, arm.promise["max_images_per_unit"]
+    with _own_randomness(arm):
+        drawn = [arm.draw(step) for step in range(n_draws)]
+    entered = np.zeros((n_draws, n), dtype=bool)
+    for step, units in enumerate(drawn):
+        entered[step, list(units)] = True
+    sizes, times = entered.sum(1), entered.sum(0)
+    text = f"{n_draws} draws of {n:,} at rate {q:.4g}: mean {sizes.mean():.2f} for {n * q:.2f}"
+    if max((len(images) for units in drawn for images in units.values()), default=0) > most:
+        return False, f"{text}; a unit with more than {most} images"
     if q == 1:
-        return bool((sizes == n).all()), "everybody enters every step"
-    z = (sizes.mean() - n * q) / math.sqrt(n * q * (1 - q) / n_draws)
-    # The variance of a binomial sample's variance, by its fourth moment.
+        return bool(entered.all()), text
     variance = n * q * (1 - q)
-    fourth = variance * (1 + 3 * (n - 2) * q * (1 - q))
-    spread = (sizes.var() - variance) / math.sqrt((fourth - variance**2) / n_draws)
-    limit = 8.0  # far in the tails, where sums of bounded numbers are no longer quite normal
-    text = f"{n_draws:,} draws of {n} at rate {q:.4g}: mean {sizes.mean():.2f} for {n * q:.2f}, variance {sizes.var():.2f} for {variance:.2f}"
-    return abs(z) < limit and abs(spread) < limit, text
+    # Of the sample variance of binomial numbers, by their fourth moment; a few joint entries more than chance allows.
+    spread = math.sqrt(variance * (1 + (3 * n - 6) * q * (1 - q)) - variance**2) / math.sqrt(n_draws)
+    together, expected = int((entered[:, 1:] & entered[:, :-1]).sum()), n_draws * (n - 1) * q**2
+    is_right = (_chance(sizes.sum(), n_draws * n, q) > _ALARM and min(_chance(k, n_draws, q) for k in set(times)) > _ALARM / n
+                and -6 * spread < sizes.var() - variance < 20 * spread
+                and together < expected + 12 * math.sqrt(expected) + 12)
+    return is_right, f"{text}, variance {sizes.var():.2f} for {variance:.2f}, neighbours together {together} for {expected:.1f}"
+
+
+def _chance(found: int, n: int, q: float) -> float:
+    """Return the chance that a binomial number is as far out as `found`, on its side."""
+    return min(stats.binom.cdf(found, n, q), stats.binom.sf(found - 1, n, q))
+
+
+@contextlib.contextmanager
+def _own_randomness(arm: arms.PrivateArm) -> Iterator[None]:
+    """Let an arm draw from generators of the test's own."""
+    own, arm.randomness = arm.randomness, privacy.Randomness("private", 0)
+    try:
+        yield
+    finally:
+        arm.randomness = own
 
 
 def _noise(arm: arms.PrivateArm) -> tuple[bool, str]:
     """Take the gradient of a step in which nobody was drawn, and test it against the noise promised."""
     deviation = arm.promise["noise_multiplier"] * arm.promise["clip_norm"] / arm.promise["expected_batch_size"]
-    own, arm.randomness = arm.randomness, privacy.Randomness("private", 0)
     gradients = [p.grad for p in arm.clipped.parameters]
     try:
-        arm.add_units({}, step=0)
-        arm.set_noisy_mean(step=0)
+        with _own_randomness(arm):
+            arm.clipped.take()
+            arm.add_units({}, step=0)
+            arm.set_noisy_mean(step=0)
         noise = torch.cat([p.grad.flatten() for p in arm.clipped.parameters]).cpu().double().numpy()
     finally:
-        arm.randomness = own
         for parameter, gradient in zip(arm.clipped.parameters, gradients):
             parameter.grad = gradient
     if deviation == 0:

@@ -40,6 +40,9 @@ class Session:
         self.run, self.model, self.arm, self.epochs = run, model, arm, epochs
         self.learning_rate, self.fingerprint, self.schedule = learning_rate, fingerprint, schedule
         self.optimizer = torch.optim.NAdam(model.parameters(), lr=learning_rate)
+        if getattr(arm, "steps", self.steps) != self.steps:
+            checks.refuse(f"EPOCHS for which the noise was calibrated ({arm.steps} steps)", f"{epochs} ({self.steps} steps)",
+                          "Use the same EPOCHS for the arm and the session.")
         self.step, self.seconds, self.history = 0, 0.0, []
         self.loss_sum, self.n_images = 0.0, 0
         self.checkpoint = runs.run_dir(run) / "checkpoint.pt"
@@ -225,11 +228,12 @@ def train_one_epoch(session: Session) -> float:
         for group in session.optimizer.param_groups:
             group["lr"] = learning_rate_at(session.step, session.steps, session.learning_rate, session.schedule)
         loss_sum, n_images = session.arm.set_gradients(session.step)
+        session.step += 1  # before the update: one that is applied is never left uncounted
         session.optimizer.step()
-        session.step += 1
         session.loss_sum, session.n_images = session.loss_sum + loss_sum, session.n_images + n_images
         session.seconds += time.monotonic() - started
-        session.show_progress()
+        if session.arm.shows_diagnostics or session.step == goal:  # a step's time tells how many were drawn
+            session.show_progress()
         session.save_if_due()
     mean_loss = session.loss_sum / max(1, session.n_images)
     session.loss_sum, session.n_images = 0.0, 0

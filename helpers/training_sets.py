@@ -5,6 +5,7 @@ Refuses: cohorts without training images.
 """
 
 import dataclasses
+import hashlib
 
 import numpy as np
 import pandas as pd
@@ -36,6 +37,8 @@ class TrainingSet:
         labels: (n_train, n_findings) float32, NaN unknown.
         units: list over units of the positions (in `rows`) of its images.
         names: (n_units,) patient_id or image_id of each unit.
+        unit: "patient" or "image".
+        most_images: of any one patient.
     """
 
     images: np.ndarray
@@ -43,6 +46,8 @@ class TrainingSet:
     labels: torch.Tensor
     units: list[np.ndarray]
     names: np.ndarray
+    unit: str
+    most_images: int
 
     @classmethod
     def of(cls, cohort: cohorts.Cohort, unit: str, max_images_per_patient: int | None = None, seed: int = 0) -> "TrainingSet":
@@ -60,17 +65,18 @@ class TrainingSet:
         rows = np.flatnonzero(cohort.table["split"] == "train")
         if not len(rows):
             checks.refuse(f"training images in {cohort.name}", "none", "Check the split rule of its manifest.")
+        images, patients = (cohort.table[f"{name}_id"].to_numpy() for name in ("image", "patient"))
         if max_images_per_patient is not None:
-            patients = cohort.table["patient_id"].iloc[rows]
-            rows = np.sort(np.concatenate([
-                rows[own] if len(own) <= max_images_per_patient else
-                rows[runs.random_stream(seed, f"images of {patient}").permutation(own)[:max_images_per_patient]]
-                for patient, own in patients.groupby(patients.to_numpy(), sort=False).indices.items()]))
+            # A fixed order of a patient's images: another image that comes or goes changes at most one other.
+            order = [hashlib.sha256(f"{seed} {image}".encode()).digest() for image in images[rows]]
+            place = pd.Series(order).groupby(patients[rows]).rank(method="first")
+            rows = rows[(place <= max_images_per_patient).to_numpy()]
         labels = torch.from_numpy(cohort.table[cohort.findings].to_numpy(np.float32)[rows])
-        codes, names = pd.factorize(cohort.table[f"{unit}_id"].iloc[rows])
+        codes, names = pd.factorize({"image": images, "patient": patients}[unit][rows])
         order = np.argsort(codes, kind="stable")
         units = np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
-        return cls(cohort.images, rows, labels, units, np.asarray(names))
+        most_images = int(pd.Series(patients[rows]).value_counts().max())
+        return cls(cohort.images, rows, labels, units, np.asarray(names), unit, most_images)
 
     def moves(self, n_images: int, stream: np.random.Generator) -> np.ndarray:
         """Return (n_images, 2) random moves for `shift`, up to a sixteenth of the image."""

@@ -37,16 +37,18 @@ class Fault:
 FAULTS = [
     Fault("no clipping", "clipping", ".clamp(max=1.0), 0.0)", ".clamp(min=1.0, max=1.0), 0.0)"),
     Fault("each image clipped and summed over a patient", "clipping",
-          "self._units = units = _units(losses, unit_index, n_units)",
-          "unit_index, n_units = torch.arange(len(losses), device=losses.device), len(losses)\n"
-          "        self._units = units = _units(losses, unit_index, n_units)"),
+          "        self._units = units = _units(losses, unit_index, n_units)\n",
+          "        if n_units < len(losses):\n"
+          "            norms = self.add(losses, torch.arange(len(losses)), len(losses))\n"
+          "            return torch.zeros(n_units).index_add_(0, unit_index, norms)\n"
+          "        self._units = units = _units(losses, unit_index, n_units)\n"),
     Fault("1/n_u in the sum but not in the norm", "clipping", "norms = torch.stack([record.squares for record in records]).sum(0).sqrt()",
           "norms = torch.stack([record.squares for record in records]).sum(0).sqrt() * torch.tensor(units.sizes)"),
     Fault("1/n_u forgotten", "clipping", "(losses / images_per_unit).sum().backward()", "losses.sum().backward()"),
-    Fault("a unit split over two pieces and clipped in each", "arms",
-          "        positions = list(drawn.values())\n",
-          "        drawn = dict(enumerate(part for own in drawn.values() for part in np.array_split(own, 2) if len(part)))\n"
-          "        positions = list(drawn.values())\n", ("test_training",)),
+    Fault("a unit split over two pieces and clipped in each", "arms", "        loss_sum, norms = 0.0, [torch.zeros(0)]\n",
+          "        positions, moves = ([part for own in parts for part in np.array_split(own, 2) if len(part)]\n"
+          "                            for parts in (positions, moves))\n"
+          "        loss_sum, norms = 0.0, [torch.zeros(0)]\n", ("test_training",)),
     Fault("noise scaled by 1 instead of C", "arms", 'self.promise["noise_multiplier"] * self.promise["clip_norm"], step)',
           'self.promise["noise_multiplier"], step)', ("test_training", "test_selftest")),
     Fault("noise added per physical batch", "arms", "            norms.append(self.clipped.add(losses, unit_index, len(sizes)).cpu())",
@@ -99,7 +101,24 @@ FAULTS = [
     Fault("a weight used functionally", "network_checks", "if name is not None and name != self._inside and",
           "if False and name != self._inside and", ("test_network_checks",)),
     Fault("values changed in place", "clipping", "if (self.a._version, self.output._version) != self.versions:", "if False:"),
-    Fault("BatchNorm let through", "network_checks", 'if "BatchNorm" in type(module).__name__:', "if False:", ("test_network_checks",)),
+    Fault("an unknown layer let through", "network_checks", "if not is_container and type(module) not in HARMLESS:", "if False:",
+          ("test_network_checks",)),
+    Fault("a buffer let through", "network_checks", "if any(True for _ in module.buffers(recurse=False)):", "if False:",
+          ("test_network_checks",)),
+    Fault("rounding of nearly cancelling images ignored", "layer_gradients", "_ROUNDING = 8", "_ROUNDING = 0"),
+    Fault("sums of an interrupted step left to the next", "arms", "        self.clipped.take()  # what an interrupted", "        # what an interrupted",
+          ("test_training",)),
+    Fault("old gradients reach the optimizer", "arms", "        self.model.zero_grad()  # nothing", "        # nothing", ("test_training",)),
+    Fault("parameters unfrozen during training", "clipping",
+          "if [id(p) for p in self.model.parameters() if p.requires_grad] != list(self._place):", "if False:", ("test_training",)),
+    Fault("a step applied before it is counted", "training",
+          "        session.step += 1  # before the update: one that is applied is never left uncounted\n        session.optimizer.step()\n",
+          "        session.optimizer.step()\n        session.step += 1\n", ("test_training",)),
+    Fault("epsilon without the chance to be drawn twice", "accounting", "sampling_prob=sample_rate", "sampling_prob=sample_rate / 2",
+          ("test_accounting",)),
+    Fault("a self-test that never fails", "selftest", "        if not is_kept:\n            checks", "        if False:\n            checks",
+          ("test_selftest",)),
+    Fault("a self-test that tries no bound", "selftest", "return most <= 1 + 1e-5,", "return True,", ("test_selftest",)),
     Fault("a shared weight let through", "network_checks", "!= name:\n                checks.refuse(\"each", "== 0:\n                checks.refuse(\"each",
           ("test_network_checks",)),
     Fault("a (B, 1) loss let through", "clipping", "if losses.ndim != 1 or len(losses)", "if len(losses)"),
@@ -139,11 +158,19 @@ def catch(fault: Fault) -> tuple[Fault, str]:
                                   cwd=copy, capture_output=True, text=True, stdin=subprocess.DEVNULL,
                                   env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(copy)})
             if done.returncode == 1:
-                found = re.search(r"^(?:FAILED|ERROR) tests/unit/(\S+)", done.stdout, re.MULTILINE)
-                return fault, found.group(1) if found else "a test"
+                return fault, _red_test(done.stdout)
             if done.returncode:
                 return fault, f"NOT TRIED: pytest ended with {done.returncode}: {done.stdout[-300:]}"
     return fault, ""
+
+
+def _red_test(output: str) -> str:
+    """Return the test that went red; "NOT CAUGHT: ..." if it did because the planted code is no longer Python or crashed."""
+    found = re.search(r"^(?:FAILED|ERROR) tests/unit/(.+?)(?: - (.*))?$", output, re.MULTILINE)
+    reason = re.search(r"^E +(\S+)", output, re.MULTILINE)
+    error = reason.group(1).rstrip(":") if reason else ""
+    is_crash = error.endswith(("NameError", "SyntaxError", "IndexError", "TypeError", "AttributeError", "ImportError"))
+    return (f"NOT CAUGHT: it crashed with {error} in " if is_crash else "") + (found.group(1) if found else "a test")
 
 
 def main() -> int:

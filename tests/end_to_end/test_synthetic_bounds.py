@@ -34,7 +34,8 @@ class Films:
         images_of = self.table.groupby("patient_id", sort=False).indices
         units, names = list(images_of.values())[:n_patients], np.array(list(images_of))[:n_patients]
         n = sum(map(len, units))  # patients lie one after the other
-        return training_sets.TrainingSet(self.images, np.arange(n), torch.from_numpy(labels[:n]), units, names)
+        return training_sets.TrainingSet(self.images, np.arange(n), torch.from_numpy(labels[:n]), units, names, "patient",
+                                         max(map(len, units)))
 
 
 def fit(model: torch.nn.Module, arm: arms.BaselineArm | arms.PrivateArm, epochs: int, rate: float) -> torch.nn.Module:
@@ -115,7 +116,7 @@ def baseline_scores(public_start, train_films, test_films) -> np.ndarray:
 def private_scores(public_start, train_films, test_films) -> np.ndarray:
     """Return test scores of the model trained with patient-level privacy at epsilon 1."""
     model = start(public_start)
-    arm = arms.PrivateArm(train_films.training_set(), model, channels=1, unit="patient", epsilon=1.0,
+    arm = arms.PrivateArm(train_films.training_set(), model, channels=1, epsilon=1.0,
                           delta=1e-5, clip_norm=1.0, epochs=2, expected_batch_size=512, max_images_per_patient=4,
                           physical_batch_size=256, mode="demo", seed=0)
     return scores(fit(model, arm, epochs=2, rate=2e-3), test_films)

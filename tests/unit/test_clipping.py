@@ -211,3 +211,27 @@ def test_a_layer_the_loss_does_not_depend_on_is_refused(network, batch):
     clipped = clipping.ClippedSum(network, 1.0)
     with pytest.raises(checks.InputError, match="loss to depend on"):
         clipped.add((clipped.logits(batch[0]).detach().requires_grad_()).sum(1), UNIT_INDEX, 4)
+
+
+@pytest.mark.parametrize("width, likeness", [(64, 1e-4), (16, 3e-5), (16, 1e-4), (16, 1e-3)])
+def test_a_unit_whose_images_nearly_cancel_keeps_the_bound(width, likeness):
+    # Two almost equal images with opposite labels: the sum of products loses what little is left of the gradient.
+    torch.manual_seed(6)
+    network = models.resnet9(3, 1, width, seed=3)
+    nn.init.zeros_(network.head.weight)
+    nn.init.zeros_(network.head.bias)
+    image = torch.randn(1, 1, 64, 64)
+    images = torch.cat([image, image + likeness * torch.randn_like(image)])
+    labels = torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
+    exact, _ = one_unit_at_a_time_of(network, images, labels)
+    for clip_norm in (1e-4, 1e-3, 0.5 * exact):
+        sums, _ = clipped_sum(copy.deepcopy(network), images, labels, clip_norm, torch.tensor([0, 0]))
+        assert float(as_one(sums).norm()) <= clip_norm * (1 + 1e-5)
+
+
+def one_unit_at_a_time_of(network, images, labels):
+    """The norm of the gradient of all images as one unit, in float64, and that gradient."""
+    exact = copy.deepcopy(network).double()
+    losses = nn.functional.binary_cross_entropy_with_logits(exact(images.double()), labels.double())
+    gradient = as_one(torch.autograd.grad(losses, list(exact.parameters())))
+    return float(gradient.norm()), gradient

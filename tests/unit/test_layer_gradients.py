@@ -55,6 +55,7 @@ def one_unit_at_a_time(layer, a, b):
 @pytest.mark.parametrize("way", ["gram", "formed", "by_cost"])
 def test_squares_and_gradients_equal_one_unit_at_a_time(case, way, monkeypatch):
     layer, a, output, b = case
+    monkeypatch.setattr(layer_gradients, "_ROUNDING", 0)
     if way != "by_cost":
         monkeypatch.setattr(layer_gradients, "_is_gram_cheaper", lambda *_: way == "gram")
     rule = layer_gradients.RULES[type(layer)]
@@ -71,6 +72,22 @@ def test_squares_and_gradients_equal_one_unit_at_a_time(case, way, monkeypatch):
             torch.testing.assert_close(rule.weighted_sum(layer, a.detach(), spread * b), total, rtol=1e-4, atol=1e-4)
         else:
             torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-4)
+
+
+def test_squares_are_never_too_small_where_images_nearly_cancel(monkeypatch):
+    monkeypatch.setattr(layer_gradients, "_is_gram_cheaper", lambda *_: True)
+    torch.manual_seed(3)
+    of = units.Units(torch.zeros(2, dtype=torch.int64), [2])
+    for layer, shape in ((nn.Linear(4096, 8, bias=False), (4096,)), (nn.Conv2d(512, 64, 3, padding=1, bias=False), (512, 2, 2))):
+        for likeness in (0.0, 1e-6, 1e-5, 1e-4, 1e-3):
+            one = torch.rand(1, *shape)
+            a = torch.cat([one, one + likeness * torch.randn_like(one)])
+            b = torch.randn(1, *layer(one).shape[1:])
+            b = torch.cat([b, -b])
+            squares, _ = layer_gradients.RULES[type(layer)].unit_gradients(layer, a, b, (), of)
+            exact = copy.deepcopy(layer).double()
+            gradient, = torch.autograd.grad((exact(a.double()) * b.double()).sum(), [exact.weight])
+            assert float(squares) >= float(gradient.square().sum())
 
 
 def test_both_ways_of_a_convolution_are_taken_by_cost():

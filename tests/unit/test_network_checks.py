@@ -104,3 +104,20 @@ def test_questions_about_a_parameter_are_no_use_of_it():
 def test_a_layer_used_twice_or_never_is_refused_by_name(forward, message):
     with pytest.raises(checks.InputError, match=message):
         clipping.ClippedSum(Net(forward), 1.0).logits(IMAGES)
+
+
+def test_a_buffer_that_could_keep_what_it_sees_is_refused_by_name():
+    network = Net(by_functional)
+    network.register_buffer("memory", torch.zeros(1))
+    with pytest.raises(checks.InputError, match=r"the network \(Net\): a buffer"):
+        network_checks.trainable_layers(network)
+
+
+def test_flattening_patients_together_is_refused():
+    with pytest.raises(checks.InputError, match="1 .Flatten.: it mixes the patients"):
+        network_checks.trainable_layers(nn.Sequential(nn.Linear(4, 3), nn.Flatten(0)))
+
+
+def test_a_layer_may_be_called_by_keyword():
+    clipped = clipping.ClippedSum(Net(lambda net, images: net.head(net.conv(input=images).flatten(1))), 1.0)
+    assert clipped.logits(IMAGES).shape == (2, 3)

@@ -11,9 +11,11 @@ from helpers import accounting, arms, checks, files, metrics, models, runs, scor
 
 
 def private_arm(cohort, model, **changes):
-    settings = dict(channels=1, unit="patient", epsilon=5.0, delta=1e-4, clip_norm=0.7, epochs=3, expected_batch_size=10,
+    settings = dict(channels=1, epsilon=5.0, delta=1e-4, clip_norm=0.7, epochs=3, expected_batch_size=10,
                     max_images_per_patient=2, physical_batch_size=7, mode="demo", seed=4) | changes
-    return arms.PrivateArm(training_sets.TrainingSet.of(cohort, settings["unit"]), model, **settings)
+    unit = settings.pop("unit", "patient")
+    data = training_sets.TrainingSet.of(cohort, unit, settings["max_images_per_patient"] if unit == "image" else None)
+    return arms.PrivateArm(data, model, **settings)
 
 
 def session_of(cohort, kind, **changes):
@@ -150,13 +152,80 @@ def test_pos_weight_is_negatives_over_positives_and_public_where_asked(small_coh
         training.positive_weight("public", data, small_cohort, "none")
 
 
+def test_an_interrupted_step_leaves_nothing_to_the_next(small_cohort, results, monkeypatch):
+    arm = private_arm(small_cohort, models.resnet9(2, width=8, seed=1), noise_multiplier=0.0)
+    arm.set_gradients(step=1)
+    clean = [p.grad.clone() for p in arm.model.parameters()]
+    add, calls = arm.clipped.add, []
+
+    def interrupted(*given):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return add(*given)
+
+    monkeypatch.setattr(arm.clipped, "add", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        arm.set_gradients(step=1)
+    arm.set_gradients(step=1)
+    assert all(torch.equal(p.grad, wanted) for p, wanted in zip(arm.model.parameters(), clean))
+
+
+def test_no_gradient_but_the_noisy_mean_reaches_the_optimizer(small_cohort, results):
+    model = models.resnet9(2, width=8, seed=1)
+    model.stem.requires_grad_(False)
+    arm = private_arm(small_cohort, model)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)  # of something before
+    arm.set_gradients(step=0)
+    assert all(p.grad is None for p in model.stem.parameters()) and model.head.weight.grad is not None
+    model.stem.requires_grad_(True)
+    with pytest.raises(checks.InputError, match="some frozen or unfrozen since"):
+        arm.set_gradients(step=0)
+
+
+def test_a_step_is_counted_before_it_is_applied(small_cohort, results, monkeypatch):
+    session = session_of(small_cohort, "dp")
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(session.optimizer, "step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        training.train_one_epoch(session)
+    assert session.step == 1
+
+
+def test_the_session_has_the_epochs_of_the_noise(small_cohort, results):
+    arm = private_arm(small_cohort, models.resnet9(2, width=8), epochs=1)
+    with pytest.raises(checks.InputError, match="EPOCHS for which the noise was calibrated"):
+        training.Session("small-long", arm.model, arm, epochs=3, learning_rate=1e-3, fingerprint="same")
+
+
+def test_images_of_a_patient_beyond_the_cap_are_refused_at_image_level(small_cohort):
+    data = training_sets.TrainingSet.of(small_cohort, "image")
+    assert data.most_images == 4 and data.unit == "image"
+    with pytest.raises(checks.InputError, match="MAX_IMAGES_PER_PATIENT = 3 training images of any patient; got 4"):
+        arms.PrivateArm(data, models.resnet9(2, width=8), channels=1, epsilon=5.0, delta=1e-4, clip_norm=1.0, epochs=1,
+                        expected_batch_size=10, max_images_per_patient=3, physical_batch_size=9, mode="demo", seed=0)
+
+
+def test_an_image_that_leaves_changes_at_most_one_other_of_its_patient(small_cohort):
+    table = small_cohort.table
+    kept = set(table["image_id"].iloc[training_sets.TrainingSet.of(small_cohort, "image", 2, seed=5).rows])
+    for row in np.flatnonzero(table["patient_id"] == table["patient_id"].value_counts().index[0]):
+        fewer = dataclasses.replace(small_cohort, table=table.assign(split=np.where(np.arange(len(table)) == row, "none", table["split"])))
+        left = set(table["image_id"].iloc[training_sets.TrainingSet.of(fewer, "image", 2, seed=5).rows])
+        assert len(kept - left) <= 1 and len(left - kept) <= 1
+
+
 def test_private_labels_in_the_loss_void_the_guarantee(small_cohort):
     arm = private_arm(small_cohort, models.resnet9(2, width=8), mode="private", weighting=("private labels", torch.ones(2)))
     assert arm.ledger(3)["guarantee"] == "not valid (pos_weight from private labels)"
 
 
 def test_the_sampling_rate_is_of_units_and_the_accountant_knows_it(small_cohort, results):
-    for unit, n_units in (("patient", 40), ("image", len(training_sets.TrainingSet.of(small_cohort, "image").rows))):
+    for unit, n_units in (("patient", 40), ("image", len(training_sets.TrainingSet.of(small_cohort, "image", 2).rows))):
         arm = private_arm(small_cohort, models.resnet9(2, width=8), unit=unit)
         assert arm.sample_rate == 10 / n_units == arm.ledger(2)["sample_rate"]
         spent = accounting.epsilon_spent(arm.promise["noise_multiplier"], 10 / n_units, arm.steps, 1e-4)
@@ -272,7 +341,7 @@ def test_the_public_model_of_another_pretraining_is_refused(small_cohort, result
                                               ({"expected_batch_size": 41}, "EXPECTED_BATCH_SIZE of at most 40"),
                                               ({"epsilon": 0}, "EPSILON"), ({"max_images_per_patient": 0}, "MAX_IMAGES"),
                                               ({"views_per_image": 0}, "VIEWS_PER_IMAGE"),
-                                              ({"mode": "private", "noise_multiplier": 0.0}, "NOISE_MULTIPLIER of at least"),
+                                              ({"mode": "private", "noise_multiplier": 0.0}, "NOISE_MULTIPLIER that keeps EPSILON = 5"),
                                               ({"noise_multiplier": -1.0}, "NOISE_MULTIPLIER")])
 def test_private_arm_refuses_what_promises_nothing(small_cohort, changes, message):
     with pytest.raises(checks.InputError, match=message):
