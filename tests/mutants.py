@@ -126,10 +126,10 @@ FAULTS = [
           "                 for unit, own in drawn.items()]",
           'runs.random_stream(self.seed, f"augmentation {place}", step))\n'
           "                 for place, (unit, own) in enumerate(drawn.items())]", ("test_training",)),
-    Fault("images of a patient chosen by who else is there", "training_sets", 'runs.random_stream(seed, f"images of {patient}")',
-          'runs.random_stream(seed + len(rows), "images")', ("test_training",)),
+    Fault("images of a patient chosen by who else is there", "training_sets", 'f"{seed} {image}".encode()', 'f"{seed} {len(rows)} {image}".encode()',
+          ("test_training",)),
     Fault("delta at 1/N let through", "privacy", "if delta >= 1 / n_units:", "if delta >= 2 / n_units:", ("test_privacy", "test_training")),
-    Fault("no noise in private mode let through", "arms", 'if mode == "private" and given < calibrated:', "if False:", ("test_training",)),
+    Fault("no noise in private mode let through", "arms", 'if mode == "private" and spent > epsilon:', "if False:", ("test_training",)),
     Fault("private labels in the loss called valid", "privacy", 'if pos_weight == "private labels":', "if False:", ("test_privacy", "test_training")),
     Fault("a finished private run trained again", "training", "self.resumed = self._take_up_finished() or self._resume()",
           "self.resumed = self._resume()", ("test_training",)),

@@ -62,7 +62,7 @@ def half_frozen():
     (shared, "one shared by 0 and 1"),
     (half_frozen, "only some of its parameters are frozen"),
     (lambda: nn.Sequential(nn.Linear(4, 3).requires_grad_(False)), "all are frozen"),
-], ids=str)
+], ids=lambda value: value if isinstance(value, str) else "network")
 def test_networks_that_cannot_be_bounded_are_refused_by_name(network, message):
     with pytest.raises(checks.InputError, match=message):
         network_checks.trainable_layers(network())
