@@ -81,8 +81,9 @@ class PrivateArm:
     """Private training: units drawn by chance, their gradients clipped and summed, noise added once a step.
 
     Guarantees: neighbouring data sets differ in the sum by what `ClippedSum` bounds, since the augmentation of an image
-    follows from its own unit and the step, not from who else was drawn; a step begins without sums of another; noise of `noise_multiplier` x
-    `clip_norm` is added to every step, also one in which no unit was drawn; the divisor is the declared expected number.
+    follows from its own unit and the step, not from who else was drawn; a step begins without sums of another; noise
+    of `noise_multiplier` x `clip_norm` is added to every step, also one in which no unit was drawn; the divisor is the
+    declared expected number; nothing but the noisy mean reaches the optimizer.
     """
 
     def __init__(self, data: training_sets.TrainingSet, model: nn.Module, *, channels: int, epsilon: float, delta: float,

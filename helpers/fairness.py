@@ -20,7 +20,8 @@ def arm_table(records: list[dict]) -> pd.DataFrame:
     `mode` is "demo" where the noise follows from the seed, so that epsilon is no guarantee.
     """
     rows = pd.DataFrame([{"run": record["run"], "arm": record["arm"], "epsilon": record["epsilon_target"],
-                          "unit": record["unit"], "mode": (record.get("ledger") or {}).get("mode"), "seed": record["seed"], "seconds": record["seconds"]}
+                          "unit": record["unit"], "mode": (record.get("ledger") or {}).get("mode"), "seed": record["seed"],
+                          "seconds": record["seconds"]}
                          for record in records])
     rows["epsilon"] = rows["epsilon"].astype(float)
     recipes = [record.get("recipe", "default") for record in records]  # a user's own records may have none

@@ -26,8 +26,8 @@ from torch.nn import functional
 from helpers.units import Units
 
 _convolution_backward = torch.ops.aten.convolution_backward.default
-_ROUNDING = 8  # of a sum of products, in units of the type's precision; see `_product_sum`
 _group_norm_backward = torch.ops.aten.native_group_norm_backward.default
+_ROUNDING = 8  # of a sum of products, in units of the type's precision; see `_product_sum`
 
 
 class LayerRule(NamedTuple):
@@ -37,7 +37,8 @@ class LayerRule(NamedTuple):
         objection: (module) -> what cannot be bounded in the way it is set, or "".
         remember: (module, output) -> tensors to keep from the forward pass.
         unit_gradients: (module, a, b, remembered, units) -> (squares, gradients): (units,) squared norms of the unit's
-            gradient, never below the truth by more than rounding in its last digits, and for each parameter by name its (units, *shape) gradients, or None where they were not formed.
+            gradient, not below the truth but for its last digits; and for each parameter by name its (units, *shape)
+            gradients, or None where they were not formed.
         weighted_sum: (module, a, b) -> sum over the images, for the parameter whose gradients were not formed.
     """
 

@@ -71,7 +71,8 @@ def finish(model: nn.Module, cohort: cohorts.Cohort, channels: int, *, run: str,
                    ("epsilon_target", "epsilon_spent", "delta", "unit"))
     runs.finish_run(runs.new_record(run=run, cohort=cohort.name, arm=arm, **promise, seed=seed, recipe=recipe,
                                     parameters=parameters, seconds=round(seconds, 1), ledger=ledger,
-                                    data_hash=cohort.record["data_hash"], fingerprint=fingerprint, history=history or []), predictions)
+                                    data_hash=cohort.record["data_hash"], fingerprint=fingerprint, history=history or []),
+                    predictions)
     return predictions
 
 

@@ -257,6 +257,22 @@ def test_a_resumed_run_equals_the_uninterrupted_one(small_cohort, results, kind)
         assert resumed.arm.ledger(resumed.step) == whole.arm.ledger(whole.step)
 
 
+def test_a_resumed_private_run_goes_on_in_steps_and_ledger_with_fresh_noise(small_cohort, results):
+    first = session_of(small_cohort, "dp", mode="private")
+    training.train_one_epoch(first)
+    first.end_epoch(epsilon_spent=first.arm.epsilon_spent(first.step))
+    stored = torch.load(first.checkpoint, weights_only=True)
+    assert not {"generator", "rng", "randomness"} & set(stored) and stored["loss_sum"] == 0
+    ends = []
+    for _ in range(2):  # twice from the same checkpoint
+        resumed = session_of(small_cohort, "dp", mode="private")
+        assert resumed.resumed and resumed.step == 4 and resumed.arm.epsilon_spent(resumed.step) == first.history[0]["epsilon_spent"]
+        training.train_one_epoch(resumed)
+        assert resumed.arm.ledger(resumed.step) == first.arm.ledger(8)
+        ends.append(models.weights_hash(resumed.model))
+    assert ends[0] != ends[1]
+
+
 def test_a_checkpoint_of_other_parameters_is_not_taken_up(small_cohort, results):
     session = session_of(small_cohort, "baseline")
     session.fingerprint = "other"
