@@ -236,6 +236,14 @@ def about() -> dict:
             "versions": runs.versions(), "GOMP_SPINCOUNT": os.environ["GOMP_SPINCOUNT"]}
 
 
+def kept(out: Path, chosen: list[str]) -> list[dict]:
+    """Return the rows of settings not chosen now that `out` holds from the same machine and versions."""
+    before, now = (json.loads(out.read_text()) if out.exists() else {}), about()
+    is_same = all(before.get(key) == now[key] for key in ("hardware", "versions"))
+    return [{"date": before["date"], "commit": before["commit"]} | row for row in before.get("rows", [])
+            if is_same and row["setting"] not in chosen]
+
+
 def too_slow(rows: list[dict], most: float) -> list[str]:
     """Return the 64 px and 224 px settings in which the image-level step exceeds `most` non-private ones, or is missing."""
     looked_at = {row["setting"]: row.get("ratio", float("inf")) for row in rows
@@ -256,7 +264,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--check", type=float, metavar="RATIO", help="exit 1 if ours, image, is above it at 64 or 224 px")
     parser.add_argument("--growth", action="store_true", help="steps/s as batch, image and width grow, instead of the table")
     parser.add_argument("--figure", action="store_true", help="draw what is in the results, and measure nothing")
-    parser.add_argument("--out", type=Path, help="JSON file (default results/private_step.json or results/growth.json here)")
+    parser.add_argument("--out", type=Path, help="JSON file (default here: results/private_step.json, growth.json or fast.json)")
     parser.add_argument("--child", type=json.loads, help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -272,16 +280,19 @@ def main() -> None:
     if options.figure:
         import draw
         return draw.main(options.out.parent if options.out else RESULTS)
-    out = options.out or RESULTS / ("growth.json" if options.growth else "private_step.json")
+    out = options.out or RESULTS / f"{'growth' if options.growth else 'fast' if options.fast else 'private_step'}.json"
     private = [name for name in VARIANTS if name.startswith("ours") or name.startswith("opacus") and not options.fast]
     rows: list[dict] = []
     if options.growth:
         tasks = [functools.partial(grow, *task) for task in itertools.product(GROWTH, ["non-private", *private])]
     else:
-        tasks = [functools.partial(measure, setting, private, options.repeats, not options.no_memory)
-                 for setting in variants.chosen_settings(options.settings)]
+        settings = variants.chosen_settings(options.settings)
+        rows = kept(out, [setting.name for setting in settings])
+        tasks = [functools.partial(measure, setting, private, options.repeats, not options.no_memory) for setting in settings]
+    order = [setting.name for setting in variants.SETTINGS]
     for task in tasks:
         rows += task()
+        rows.sort(key=lambda row: order.index(row["setting"]) if "setting" in row else 0)
         files.write_json(out, about() | {"rows": rows})  # after each, so that a long run can be stopped
     if not options.growth:
         print(pd.DataFrame(rows).reindex(columns=SHOWN).round(2).to_string(index=False, na_rep=""))

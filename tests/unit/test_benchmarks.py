@@ -1,5 +1,6 @@
 """The benchmark times only right gradients, and its ratios, estimates and figures are what they say."""
 
+import json
 import sys
 
 import matplotlib.pyplot as plt
@@ -89,6 +90,16 @@ def test_too_slow_looks_at_the_image_level_in_64_and_224_px():
     rows += [{"setting": "224px_3ch", "variant": "ours, image", "remark": "out of memory"}]
     assert private_step.too_slow(rows, 1.4) == ["224px_1ch: 1.41", "224px_3ch: inf"]
     assert private_step.too_slow(rows[2:4], 1.4) == ["no 64 or 224 px setting: inf"]  # nothing looked at is no pass
+
+
+def test_settings_measured_before_are_kept_from_the_same_machine_only(tmp_path):
+    out, about = tmp_path / "a.json", private_step.about()
+    rows = [{"setting": "64px_1ch", "ratio": 1.0}, {"setting": "demo", "ratio": 2.0}]
+    out.write_text(json.dumps(about | {"rows": rows}))
+    assert [row["setting"] for row in private_step.kept(out, ["64px_1ch"])] == ["demo"]
+    assert private_step.kept(out, ["64px_1ch"])[0]["commit"] == about["commit"]
+    out.write_text(json.dumps(about | {"rows": rows, "hardware": {}}))
+    assert private_step.kept(out, ["64px_1ch"]) == [] == private_step.kept(tmp_path / "none.json", [])
 
 
 def test_extrapolated_by_hand():
