@@ -146,7 +146,7 @@ class PrivateArm:
         spent = accounting.epsilon_spent(given, self.sample_rate, self.steps, delta)
         if mode == "private" and spent > epsilon:
             checks.refuse(f"NOISE_MULTIPLIER that keeps EPSILON = {epsilon:g} in private mode",
-                          f"{given:g}, which spends {spent:.4g}", "Leave it None, or raise EPSILON.")
+                          f"{given:g}, which spends {spent:.4g}", "Leave it None: the budget decides.")
         return given
 
     def draw(self, step: int) -> dict[int, np.ndarray]:

@@ -65,6 +65,6 @@ def _group(table: pd.DataFrame, attribute: str) -> pd.Series:
         return bands(table["n_comorbidities"], COMORBIDITY_EDGES)
     if attribute == "sex x age":
         return _group(table, "sex") + " x " + _group(table, "age")
-    checks.one_of("group attribute", attribute, ["sex", "age", "comorbidities", "sex x age", *table.columns])
+    checks.one_of("group attribute", attribute, ["age", "comorbidities", "sex x age", *table.columns])
     column = table[attribute].astype(object)
     return column.where(column.notna() & (column != ""), UNKNOWN).astype(str)

@@ -214,8 +214,8 @@ def data_sets(chosen: dict) -> list[str]:
     """Return names (or paths) of the manifests a study reads: its cohort's, and its pretraining's if that is one.
 
     Raises:
-        InputError: there is no such manifest, it is not in order, the weights to start from are missing, or real data
-            would be trained on in demo mode.
+        InputError: there is no such manifest, it is not in order, the weights to start from are missing, real data
+            would be trained on in demo mode, or groups are asked for that the cohort does not have.
     """
     cohort, pretrain = chosen["01"]["COHORT"], chosen["01"]["PRETRAIN"]
     if pretrain.endswith(".safetensors"):
@@ -223,8 +223,12 @@ def data_sets(chosen: dict) -> list[str]:
     sets = [cohort] + ([pretrain] if pretrain != "none" and not pretrain.endswith(".safetensors") else [])
     for name in sets:
         manifests.read(name)
+    manifest = manifests.read(cohort)
     mode = chosen["03"].get("MODE") or default_parameters(notebooks()["03"])["MODE"]
-    checks.mode_fits(mode, manifests.read(cohort).access)
+    checks.mode_fits(mode, manifest.access)
+    known = ["sex", "age", "comorbidities", "sex x age", *manifest.further_columns]
+    for attribute in chosen["04"].get("ATTRIBUTES") or default_parameters(notebooks()["04"])["ATTRIBUTES"]:
+        checks.one_of(f"each of the ATTRIBUTES of notebook 04, for {manifest.name},", attribute, known)
     return list(dict.fromkeys(sets))
 
 
@@ -243,7 +247,10 @@ def read_data_roots(given: Collection[str], sets: list[str]) -> dict[str, str]:
         name, equals, path = text.partition("=")
         if not equals or "/" in name:
             name, path = known[0], text
-        roots[checks.one_of("the data set of --data-root", name, known)] = str(Path(path).expanduser().resolve())
+        checks.one_of("the data set of --data-root", name, known)
+        if manifests.read(sets[known.index(name)]).layout.kind == "synthetic":
+            checks.refuse(f"no --data-root for {name}, which is drawn", repr(path), "Leave it out, or choose another profile.")
+        roots[name] = str(Path(path).expanduser().resolve())
     for manifest in map(manifests.read, sets):
         if manifest.layout.kind != "synthetic":
             manifests.locate(manifest, roots.get(manifest.name))

@@ -103,6 +103,8 @@ def test_fairness_decides_the_analysis_only():
     (["--set", "PRETRAIN=absent.safetensors"], "Correct PRETRAIN"),
     (["--profile", "covid_chestxray", "--data-root", "/nowhere"], "metadata.csv under the data root of covid_chestxray"),
     (["--data-root", "other=/tmp"], "the data set of --data-root"),
+    (["--data-root", "/tmp"], "no --data-root for synthetic_cxr_private"),
+    (["--set", "04.ATTRIBUTES=['ward']"], "ATTRIBUTES of notebook 04"),
     (["--only", "07"], "a step that begins with 07"),
     (["--only", "04"], "Run the steps before it first"),
     (["--jobs", "0"], "--jobs to be an integer"),
