@@ -132,7 +132,7 @@ class ClippedSum:
             n_units: number of units in this batch.
 
         Returns:
-            (n_units,) norms of g_u before clipping; not finite where a unit was removed.
+            (n_units,) norms of g_u before clipping, with a bound of rounding added; not finite where a unit was removed.
 
         Raises:
             InputError: `losses` is not one value per image, a unit has no image, or a layer's values changed in place.
