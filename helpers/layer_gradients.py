@@ -13,10 +13,7 @@ The Gram matrix of a convolution's patches is a sum of shifted Gram matrices of 
 Source: Goodfellow (2015), arXiv:1510.01799; Bu et al. (2022), arXiv:2205.10683 and arXiv:2210.00038 (book-keeping).
 """
 
-import functools
-import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import torch
@@ -27,6 +24,7 @@ from helpers.units import Units
 
 _convolution_backward = torch.ops.aten.convolution_backward.default
 _group_norm_backward = torch.ops.aten.native_group_norm_backward.default
+_MOST_TOGETHER = {"cpu": 4e6}  # multiplications of a unit for which units share one call, as measured
 _ROUNDING = 8  # of a sum of products, in units of the type's precision; see `_product_sum`
 
 
@@ -57,51 +55,20 @@ def _squares(gradients: torch.Tensor) -> torch.Tensor:
     return by_output.square().sum(1)
 
 
-def _is_gram_cheaper(products: float, values: float, size: int) -> bool:
+def _is_gram_cheaper(products: float, values: float, size: int, beside: float = 2.5e6) -> bool:
     """Return whether a unit's Gram matrix costs less than forming its gradient.
 
     To form gradients replaces the ordinary weight gradient, nearly for nothing; what is left was measured on a CPU in units
     of one multiplication in a matrix product: 35 for a value of the Gram matrix each time it is read or written, 60 for
-    a value of the gradient, 2.5 million for the call.
+    a value of the gradient, 2.5 million for a call of its own.
 
     Args:
         products: multiplications for the Gram matrices.
         values: how often a value of a Gram matrix is read or written.
         size: of the gradient.
+        beside: what else it costs to form it.
     """
-    return products + 35 * values < 60 * size + 2.5e6
-
-
-@functools.cache
-def _workers(n: int) -> ThreadPoolExecutor:
-    """Return n threads of one core each, for calls too small to be shared between cores."""
-    def begin() -> None:
-        torch.get_num_threads()  # a thread's first use of torch sets its number of cores; it must come before ours
-        torch.set_num_threads(1)
-
-    workers = ThreadPoolExecutor(n, initializer=begin)
-    list(workers.map(lambda _: time.sleep(0.01), range(n)))  # so that all have started
-    torch.set_num_threads(n)  # of this thread; the others keep one
-    return workers
-
-
-def _for_each_unit(function: Callable[..., torch.Tensor], a: torch.Tensor, b: torch.Tensor, units: Units,
-                   shape: torch.Size) -> torch.Tensor:
-    """Return (units, *shape) results of `function(a, b)` for the images of each unit."""
-    pairs = list(zip(a.split(units.sizes), b.split(units.sizes)))
-    cores = torch.get_num_threads()
-    if a.is_cuda or cores == 1:
-        return torch.stack([function(*pair) for pair in pairs])
-    share = -(-len(pairs) // cores)
-    found = a.new_empty(len(pairs), *shape)
-
-    @torch.no_grad()
-    def work(start: int) -> None:
-        for unit in range(start, min(start + share, len(pairs))):
-            found[unit] = function(*pairs[unit])
-
-    list(_workers(cores).map(work, range(0, len(pairs), share)))  # list() lets errors out
-    return found
+    return products + 35 * values < 60 * size + beside
 
 
 # ---- convolution
@@ -125,13 +92,29 @@ def _convolution_gradients(conv: nn.Conv2d, a: torch.Tensor, b: torch.Tensor, _:
     if _convolution_prefers_gram(conv, a, b, units):
         squares, gradients["weight"] = units.each_size(lambda a, b: _convolution_gram(conv, a, b), a, b), None
     else:
-        gradients["weight"] = _for_each_unit(
-            lambda a, b: _convolution_sum(conv, a, b), a, b, units, conv.weight.shape)
-        squares = _squares(gradients["weight"])
+        if _forms_together(conv, b, units):
+            formed = units.each_size(lambda a, b: _convolution_together(conv, a, b), a, b)
+        else:
+            formed = units.one_by_one(lambda a, b: _convolution_sum(conv, a, b), a, b, conv.weight.shape)
+        squares, gradients["weight"] = _squares(formed), formed
     if conv.bias is not None:
         gradients["bias"] = units.add_up(b.sum((2, 3)))
         squares = squares + _squares(gradients["bias"])
     return squares, gradients
+
+
+def _convolution_together(conv: nn.Conv2d, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Return (m, *weight) gradients for m units of n images, by one product of matrices: a and b as in `_convolution_gram`."""
+    padded = _padded(conv, a)
+    for dimension in (0, 1):
+        padded = padded.unfold(3 + dimension, conv.kernel_size[dimension], conv.stride[dimension])
+    seen = padded.permute(0, 2, 5, 6, 1, 3, 4).flatten(4).flatten(1, 3)  # (m, inputs * kernel, n * places)
+    return torch.bmm(b.transpose(1, 2).flatten(2), seen.transpose(1, 2)).view(len(a), *conv.weight.shape)
+
+
+def _padded(conv: nn.Conv2d, a: torch.Tensor) -> torch.Tensor:
+    """Return the input with the zeros around it that a convolution sees."""
+    return functional.pad(a, (conv.padding[1], conv.padding[1], conv.padding[0], conv.padding[0]))
 
 
 def _convolution_prefers_gram(conv: nn.Conv2d, a: torch.Tensor, b: torch.Tensor, units: Units) -> bool:
@@ -144,13 +127,25 @@ def _convolution_prefers_gram(conv: nn.Conv2d, a: torch.Tensor, b: torch.Tensor,
     products = phases * pixels**2 * conv.in_channels + places**2 * conv.out_channels
     values = phases * (2 * pixels * conv.in_channels + 2 * pixels**2 + places**2) \
         + sum(conv.kernel_size) / 2 * (pixels + places) * places + 2 * places**2
-    return conv.groups == 1 and conv.dilation == (1, 1) and _is_gram_cheaper(products, values, conv.weight.numel())
+    beside = 60 * places * conv.weight[0].numel() if _forms_together(conv, b, units) else 2.5e6  # copies, or a call
+    return _is_plain(conv) and _is_gram_cheaper(products, values, conv.weight.numel(), beside)
+
+
+def _is_plain(conv: nn.Conv2d) -> bool:
+    """Return whether every output sees every input, at neighbouring pixels."""
+    return conv.groups == 1 and conv.dilation == (1, 1)
+
+
+def _forms_together(conv: nn.Conv2d, b: torch.Tensor, units: Units) -> bool:
+    """Return whether the gradients of all units, where they are formed, come from one product of matrices."""
+    multiplications = b.shape[0] * b.shape[2:].numel() * conv.weight.numel()
+    return _is_plain(conv) and multiplications < len(units.sizes) * _MOST_TOGETHER.get(b.device.type, 1e8)
 
 
 def _convolution_gram(conv: nn.Conv2d, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Return (m,) bounds of squared norms for m units of n images: a (m, n, inputs, height, width), b (m, n, outputs, ...)."""
     (m, n), (rows, columns) = a.shape[:2], b.shape[3:]
-    padded = functional.pad(a, (conv.padding[1], conv.padding[1], conv.padding[0], conv.padding[0]))
+    padded = _padded(conv, a)
     total = b.new_zeros(m, n, rows, columns, n, rows, columns)
     for row, column in [(i, j) for i in range(min(conv.stride[0], conv.kernel_size[0]))
                         for j in range(min(conv.stride[1], conv.kernel_size[1]))]:

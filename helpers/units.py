@@ -5,7 +5,10 @@ Refuses: nothing of its own.
 """
 
 import dataclasses
+import functools
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
@@ -44,6 +47,38 @@ class Units:
         for units, part in parts:
             whole[units] = part
         return whole
+
+    def one_by_one(self, values: Callable[..., torch.Tensor], a: torch.Tensor, b: torch.Tensor,
+                   shape: torch.Size) -> torch.Tensor:
+        """Return (units, *shape) results of `values(a, b)`, called for each unit; on a CPU the cores share the units."""
+        pairs = list(zip(a.split(self.sizes), b.split(self.sizes)))
+        cores = 1 if a.is_cuda else torch.get_num_threads()
+        share = -(-len(pairs) // cores)
+        found = a.new_empty(len(pairs), *shape)
+
+        @torch.no_grad()
+        def work(start: int) -> None:
+            for unit in range(start, min(start + share, len(pairs))):
+                found[unit] = values(*pairs[unit])
+
+        if cores == 1:
+            work(0)
+        else:
+            list(_workers(cores).map(work, range(0, len(pairs), share)))  # list() lets errors out
+        return found
+
+
+@functools.cache
+def _workers(n: int) -> ThreadPoolExecutor:
+    """Return n threads of one core each, for calls too small to be shared between cores."""
+    def begin() -> None:
+        torch.get_num_threads()  # a thread's first use of torch sets its number of cores; it must come before ours
+        torch.set_num_threads(1)
+
+    workers = ThreadPoolExecutor(n, initializer=begin)
+    list(workers.map(lambda _: time.sleep(0.01), range(n)))  # so that all have started
+    torch.set_num_threads(n)  # of this thread; the others keep one
+    return workers
 
 
 def pieces(images_per_unit: list[int], physical_batch_size: int) -> list[slice]:

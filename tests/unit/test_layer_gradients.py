@@ -52,12 +52,14 @@ def one_unit_at_a_time(layer, a, b):
     return {name: torch.stack([of_unit[k] for of_unit in found]).float() for k, name in enumerate(names)}
 
 
-@pytest.mark.parametrize("way", ["gram", "formed", "by_cost"])
+@pytest.mark.parametrize("way", ["gram", "together", "one_by_one", "by_cost"])
 def test_squares_and_gradients_equal_one_unit_at_a_time(case, way, monkeypatch):
     layer, a, output, b = case
     monkeypatch.setattr(layer_gradients, "_ROUNDING", 0)
     if way != "by_cost":
         monkeypatch.setattr(layer_gradients, "_is_gram_cheaper", lambda *_: way == "gram")
+    if way == "one_by_one":
+        monkeypatch.setitem(layer_gradients._MOST_TOGETHER, "cpu", 0)
     rule = layer_gradients.RULES[type(layer)]
     expected = one_unit_at_a_time(layer, a, b)
     of = units.Units(INDEX, SIZES)
