@@ -22,7 +22,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 
-from helpers import checks, files, report, results, runs, studies
+from helpers import checks, files, profiles, report, results, runs, studies
 
 BYTES_PER_JOB = 2 * 1024**3
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
@@ -35,7 +35,7 @@ def main(words: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if arguments.list:
-            print("\n".join(f"{name:20} {studies.read_profile(name).title}" for name in studies.profiles()))
+            print("\n".join(f"{name:20} {profiles.read_profile(name).title}" for name in profiles.names()))
             return 0
         title, steps = read_study(arguments)
         batch = Batch(results.Results(arguments.out.expanduser().resolve()), steps, arguments)
@@ -79,8 +79,8 @@ def read_study(arguments: argparse.Namespace) -> tuple[str, list[studies.Step]]:
     """
     if arguments.jobs is not None:
         checks.number("--jobs", arguments.jobs, 1, 1024, integer=True)
-    profile = studies.read_profile(arguments.profile)
-    chosen, lists = studies.collect(profile, [studies.read_setting(text) for text in arguments.set])
+    profile = profiles.read_profile(arguments.profile)
+    chosen, lists = profiles.collect(profile, [profiles.read_setting(text) for text in arguments.set])
     if (arguments.only or arguments.start or "01").startswith("01"):  # later notebooks read no files of data sets
         chosen["01"]["DATA_ROOTS"] = studies.read_data_roots(arguments.data_root, studies.data_sets(chosen))
     return profile.title, studies.plan(chosen, lists)

@@ -15,7 +15,7 @@ import tempfile
 import threading
 from pathlib import Path
 
-from helpers import files, studies
+from helpers import files, profiles
 
 CELL_SECONDS = 7 * 24 * 3600  # a cell that trains may take days, but none may wait for ever
 # Measured: glibc would give large blocks back to the system after each training step, and take them again in the next;
@@ -67,7 +67,7 @@ def run(source: Path, target: Path, parameters: dict) -> str | None:
         failed = Path(f"{target}.failed.ipynb")
         write_notebook(failed, executed)
         return f"{complaint} (the notebook as far as it went: {failed})"
-    executed.metadata["sources_sha256"] = studies.sources_hash(source)
+    executed.metadata["sources_sha256"] = profiles.sources_hash(source)
     write_notebook(Path(f"{target}.ipynb"), executed)
     if Path(f"{target}.ipynb").resolve() != source.resolve():
         files.write_text(Path(f"{target}.html"), page(executed, target.name))

@@ -39,7 +39,7 @@ from helpers import checks, files, runs
 
 RESULTS = Path(__file__).resolve().parent / "results"
 TURN_SECONDS = 0.5  # a variant's turn lasts at least so long; short steps are averaged over it
-MOST_SECONDS = 20.0  # of a step, in --growth
+MOST_SECONDS = 4.0  # of a step, in --growth
 LEAST_QUIET = 1.25  # longest over shortest turn of one variant; beyond it ratios are not to be quoted
 EXACT = functools.partial(torch.backends.cudnn.flags, enabled=True, allow_tf32=False)  # TF32 errs by about as much as:
 LARGEST_ERROR = 1e-3  # of the gradient, relative to the L2 norm of the right one

@@ -49,13 +49,18 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 
 
 class BaselineArm:
-    """Ordinary training: every epoch goes once through the images in random order."""
+    """Ordinary training: every epoch goes once through the images in random order.
+
+    AUGMENTATION "shift" moves images by up to a sixteenth, as the private arm does; "strong" varies them as
+    `training_sets.vary` does.
+    """
 
     shows_diagnostics = True
 
     def __init__(self, data: training_sets.TrainingSet, model: nn.Module, *, channels: int, batch_size: int, seed: int,
-                 precision: str = "float32") -> None:
+                 precision: str = "float32", augmentation: str = "shift") -> None:
         self.data, self.model, self.channels, self.seed, self.precision = data, model, channels, seed, precision
+        self.augmentation = checks.one_of("AUGMENTATION", augmentation, ("shift", "strong"))
         self.batch_size = min(batch_size, len(data.rows))
         self.steps_per_epoch = len(data.rows) // self.batch_size
 
@@ -68,8 +73,10 @@ class BaselineArm:
     def set_gradients(self, step: int) -> tuple[float, int]:
         """Set the gradients of the mean loss; return the sum of losses and the number of images."""
         positions, device = self.draw(step), next(self.model.parameters()).device
-        moves = self.data.moves(len(positions), runs.random_stream(self.seed, "augmentation", step))
-        images, labels = self.data.batch(positions, moves, self.channels, device)
+        stream = runs.random_stream(self.seed, "augmentation", step)
+        images, labels = self.data.batch(positions, self.data.moves(len(positions), stream), self.channels, device)
+        if self.augmentation == "strong":
+            images = training_sets.vary(images, stream)
         with autocast(device, self.precision):
             losses = image_losses(self.model(images), labels)
         self.model.zero_grad()

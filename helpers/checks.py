@@ -113,6 +113,7 @@ _PARAMETER_RULES = {
     "LEARNING_RATE": dict(low=0, high=100, open_low=True),
     "PRETRAIN_LEARNING_RATE": dict(low=0, high=100, open_low=True),
     "NOISE_MULTIPLIER": dict(low=0, high=1e6),
+    "AVERAGING": dict(low=0, high=0.9999),
     "N_PATIENTS": dict(low=0, high=1e8, integer=True),
     "N_TEST_PATIENTS": dict(low=0, high=1e8, integer=True),
     "N_PUBLIC_PATIENTS": dict(low=0, high=1e8, integer=True),
@@ -128,6 +129,9 @@ _PARAMETER_CHOICES = {
     "PRECISION": ("float32", "bfloat16"),
     "SCHEDULE": ("cosine", "constant"),
     "POS_WEIGHT": ("none", "public", "private"),
+    "HEAD": ("sided", "pooled"),
+    "TRAINED": ("all", "norms_and_head", "head"),
+    "PRETRAIN_AUGMENTATION": ("strong", "shift"),
     "EQUALISE": ("as_manifest", "yes", "no"),
 }
 

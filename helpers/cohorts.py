@@ -34,7 +34,7 @@ class Cohort:
     table: n rows in the same order: image_id, patient_id, split, sex, age_years, n_comorbidities, each finding
         (1 present, 0 absent, NaN unknown), further columns.
     findings: names of the finding columns.
-    canonical: finding -> name under which data sets share it.
+    canonical: finding -> name under which data sets share it, with ":right" or ":left" where the label has a side.
     record: content of `record.json`.
     """
     name: str
@@ -213,7 +213,7 @@ def _assemble(folder: Path, part_folder: Path, manifest: schema.Manifest, option
     hashes = _hashes(folder)
     files.write_json(folder / "record.json", {
         "cohort": manifest.name, "title": manifest.title, "access": manifest.access, "findings": findings,
-        "canonical": {finding: rule.canonical for finding, rule in manifest.findings.items()},
+        "canonical": {finding: rule.meaning for finding, rule in manifest.findings.items()},
         "n_source_rows": len(rows) + len(excluded), "n_images": len(rows), "n_patients": table["patient_id"].nunique(),
         "exclusions": excluded["reason"].value_counts().to_dict(), "notes": notes,
         "parameters": options, "manifest_hash": manifests.manifest_hash(manifest), "fingerprint": fingerprint,

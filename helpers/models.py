@@ -15,8 +15,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
+from torch.nn import functional
 
 from helpers import checks, files, runs
+
+HEADS = {"pooled": 1, "sided": 2}  # cells to the side over which the last features are averaged
+PARTS = ("all", "norms_and_head", "head")  # of a network that may be trained; the rest is frozen
 
 
 class ResidualBlock(nn.Module):
@@ -42,23 +46,26 @@ class ResidualBlock(nn.Module):
 class ResNet9(nn.Module):
     """The paper's chest-radiograph network: a residual network of four blocks with GroupNorm and Mish.
 
-    At width 64 with 3 channels and 8 findings it has the paper's 4,909,896 parameters.
+    At width 64 with 3 channels and 8 findings it has the paper's 4,909,896 parameters. The paper's head is "pooled": it
+    sees the mean over the whole film. A "sided" head sees the means over its four quarters, so that an output can look
+    at one side.
 
     Source: Tayebi Arasteh et al. (2024), Methods; He et al. (2016) for the blocks; Klause et al. (2022) for ResNet9.
     """
 
-    def __init__(self, n_findings: int, channels: int, width: int) -> None:
+    def __init__(self, n_findings: int, channels: int, width: int, head: str) -> None:
         super().__init__()
+        self.cells = HEADS[head]
         self.stem = nn.Sequential(nn.Conv2d(channels, width, 7, 2, 3, bias=False), _group_norm(width), nn.Mish(),
                                   nn.MaxPool2d(3, 2, 1))
         widths = [width, width, 2 * width, 4 * width, 8 * width]
         self.blocks = nn.Sequential(*[ResidualBlock(n_in, n_out, stride=1 if n == 0 else 2)
                                       for n, (n_in, n_out) in enumerate(zip(widths, widths[1:]))])
-        self.head = nn.Linear(8 * width, n_findings)
+        self.head = nn.Linear(8 * width * self.cells**2, n_findings)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Map (batch, channels, height, width) to logits (batch, n_findings)."""
-        return self.head(self.blocks(self.stem(images)).mean((2, 3)))
+        return self.head(functional.adaptive_avg_pool2d(self.blocks(self.stem(images)), self.cells).flatten(1))
 
 
 def _group_norm(channels: int) -> nn.GroupNorm:
@@ -66,7 +73,7 @@ def _group_norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(math.gcd(32, channels // 2), channels)
 
 
-def resnet9(n_findings: int, channels: int = 1, width: int = 16, seed: int = 0) -> ResNet9:
+def resnet9(n_findings: int, channels: int = 1, width: int = 16, seed: int = 0, head: str = "pooled") -> ResNet9:
     """Return a ResNet9 with random weights drawn from the study's stream "initial weights".
 
     Args:
@@ -74,16 +81,18 @@ def resnet9(n_findings: int, channels: int = 1, width: int = 16, seed: int = 0) 
         channels: of the input, 1 or 3 (three equal ones, as in the paper).
         width: channels after the stem, a multiple of 8; paper: 64.
         seed: of the stream.
+        head: "pooled" (paper) or "sided".
 
     Raises:
-        InputError: channels or width out of range.
+        InputError: channels or width out of range, or an unknown head.
     """
     checks.one_of("CHANNELS", channels, (1, 3))
+    checks.one_of("HEAD", head, tuple(HEADS))
     if width < 8 or width % 8:
         checks.refuse("WIDTH to be a multiple of 8", repr(width), "Use 16 for the demo, 64 for the paper's network.")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(runs.random_stream(seed, "initial weights").integers(2**31)))
-        model = ResNet9(n_findings, channels, width)
+        model = ResNet9(n_findings, channels, width, head)
         for module in model.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -156,13 +165,15 @@ def load_weights(path: Path, not_from: str = "") -> tuple[dict[str, torch.Tensor
 def start_from(model: ResNet9, weights: dict[str, torch.Tensor], known: list[str], canonical: list[str]) -> list[str]:
     """Give a model public weights; each finding's output starts from the public one of the same canonical name.
 
-    A finding that the public data do not know starts at zero: logit 0, score 0.5.
+    An output that the public data know without a side starts, in a sided head, from the public evidence on its side of
+    the film: the mean over that half instead of the whole. The patient's right is the viewer's left, cells 0 and 2 of
+    the four. A finding that the public data do not know starts at zero: logit 0, score 0.5.
 
     Args:
         model: changed in place; one output for each entry of `canonical`.
-        weights: state of a network of the same width and channels.
-        known: the canonical names of the outputs in `weights`.
-        canonical: the canonical name of each finding, in the order of the model's outputs. Right and left share one.
+        weights: state of a network of the same width and channels, with either head.
+        known: the canonical names of the outputs in `weights`, with ":right" or ":left" where they have a side.
+        canonical: the same for each finding, in the order of the model's outputs.
 
     Returns:
         The canonical names that start at zero.
@@ -171,13 +182,48 @@ def start_from(model: ResNet9, weights: dict[str, torch.Tensor], known: list[str
         InputError: the weights do not fit the network.
     """
     head = {f"head.{part}": torch.zeros_like(value) for part, value in model.head.state_dict().items()}
+    missing = []
     try:
-        for row, name in enumerate(canonical):
-            if name in known:
-                for part in head:
-                    head[part][row] = weights[part][known.index(name)]
+        n_features = model.head.in_features // model.cells**2
+        public = weights["head.weight"].to(head["head.weight"].device).unflatten(1, (n_features, -1))
+        for output, name in enumerate(canonical):
+            row = next((known.index(each) for each in (name, name.partition(":")[0]) if each in known), None)
+            if row is None:
+                missing.append(name)
+                continue
+            head["head.bias"][output] = weights["head.bias"][row]
+            head["head.weight"][output] = _spread(public[row], model.cells**2, name if name != known[row] else "").flatten()
         model.load_state_dict(weights | head)
     except (RuntimeError, KeyError, IndexError):
         checks.refuse("public weights that fit this network", "other names or shapes",
                       "Use the WIDTH and CHANNELS with which they were trained.")
-    return sorted(set(canonical) - set(known))
+    return sorted(set(missing))
+
+
+def _spread(evidence: torch.Tensor, n_cells: int, side_of: str) -> torch.Tensor:
+    """Return (features, cells) weights of an output from (features, public cells) ones.
+
+    Args:
+        evidence: the public output's weights.
+        n_cells: 1 or 4, of the new head.
+        side_of: name of an output with a side that the public one does not have; "" for none.
+    """
+    if evidence.shape[1] == n_cells and not side_of:
+        return evidence
+    share = torch.full((n_cells,), 1 / n_cells, device=evidence.device)
+    if n_cells == 4 and side_of:
+        share = torch.tensor([1.0, 0, 1, 0] if side_of.endswith(":right") else [0.0, 1, 0, 1], device=evidence.device) / 2
+    return evidence.sum(1, keepdim=True) * share
+
+
+def train_only(model: nn.Module, part: str) -> None:
+    """Freeze all of a network but one of `PARTS`; what is frozen needs neither clipping nor noise.
+
+    Raises:
+        InputError: an unknown part.
+    """
+    checks.one_of("TRAINED", part, PARTS)
+    for name, module in model.named_modules():
+        is_trained = part == "all" or name == "head" or part == "norms_and_head" and isinstance(module, nn.GroupNorm)
+        for parameter in module.parameters(recurse=False):
+            parameter.requires_grad_(is_trained)

@@ -181,6 +181,6 @@ def describe(manifest: schema.Manifest) -> pd.DataFrame:
                 else f"lists {' or '.join(rule.contains)}" if rule.contains else f"is {' or '.join(positive)}")
 
     return pd.DataFrame([
-        {"finding": finding, "canonical": rule.canonical, "source": " or ".join(rule.columns), "positive_if": words(rule),
+        {"finding": finding, "canonical": rule.meaning, "source": " or ".join(rule.columns), "positive_if": words(rule),
          "alternative": grades(rule.alternative_positive_grades), "blank": rule.blank_means}
         for finding, rule in manifest.findings.items()])

@@ -74,6 +74,7 @@ class Sex(_Strict):
 class Finding(_Strict):
     """How a finding's label (1, 0 or unknown) follows from one column, or from any of several."""
     canonical: Name
+    side: Literal["right", "left"] | None = None  # the patient's, where the label says it; right lies left in the image
     column: str | None = None
     any_of: list[str] = []
     positive_grades: list[int] = []
@@ -97,6 +98,11 @@ class Finding(_Strict):
         if self.known and not set(self.contains) <= set(self.known):
             raise ValueError("`contains` names an entry that `known` does not")
         return self
+
+    @property
+    def meaning(self) -> str:
+        """The canonical name, with the side where there is one: "pleural_effusion:right"."""
+        return f"{self.canonical}:{self.side}" if self.side else self.canonical
 
     @property
     def columns(self) -> list[str]:

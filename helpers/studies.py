@@ -1,38 +1,19 @@
-"""Studies: a profile, checked against the notebooks' parameters, and the steps it expands to.
+"""Studies: the steps to which a profile expands.
 
-In: a profile (YAML), settings from the command line, the notebooks' parameters cells. Out: steps, each one notebook
-with its parameters, what it reads and what it writes. Refuses: everything that can be known to be wrong without data.
-
-Notebooks are read here as JSON files only: nothing is executed, and nothing imports torch.
+In: what a profile and the command line set (`profiles`). Out: steps, each one notebook with its parameters, what it
+reads and what it writes. Refuses: data sets, folders and groups that are not there.
 """
 
-import ast
 import dataclasses
-import hashlib
-import json
+import itertools
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import pydantic
-import yaml
+from helpers import checks, files, manifests, profiles, runs
 
-from helpers import checks, files, manifests, runs
-
-NOTEBOOKS = runs.repository_root() / "notebooks"
-PROFILES = runs.repository_root() / "profiles"
 RUN_FILES = ("predictions.parquet", "record.json", "weights.safetensors")
 COHORT_FILES = ("images.npy", "table.parquet", "exclusions.csv", "record.json")
-_LISTS = {"EPSILONS": "EPSILON", "SEEDS": "SEED"}  # a profile's lists, expanded to one step for each value
-_SHARED = ("COHORT", "PRETRAIN", "SEED", "WIDTH", "CHANNELS")  # the same in every notebook, or its inputs would not be there
-
-
-class Profile(pydantic.BaseModel, extra="forbid"):
-    """A study: only what differs from the notebooks' defaults."""
-
-    title: str
-    parameters: dict[str, Any] = {}
-    notebooks: dict[Literal["01", "02", "03", "04"], dict[str, Any]] = {}
 
 
 @dataclasses.dataclass
@@ -56,158 +37,6 @@ class Step:
     marks: list[str] = dataclasses.field(default_factory=list)
 
 
-# ---- notebooks as files
-
-def notebooks() -> dict[str, Path]:
-    """Return the notebooks by number: "01", "02", ..."""
-    return {path.name[:2]: path for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))}
-
-
-def code_cells(notebook: Path, tag: str | None = None) -> list[str]:
-    """Return the sources of a notebook's code cells, of those with a tag if one is given."""
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"
-            and (tag is None or tag in cell["metadata"].get("tags", []))]
-
-
-def sources_hash(notebook: Path) -> str:
-    """Return the SHA-256 of a notebook's code."""
-    return hashlib.sha256(json.dumps(code_cells(notebook)).encode()).hexdigest()
-
-
-def helpers_used(notebook: Path) -> set[str]:
-    """Return the names of the helper modules that a notebook imports.
-
-    Raises:
-        InputError: a code cell is not Python.
-    """
-    modules = set()
-    for number, source in enumerate(code_cells(notebook), 1):
-        try:
-            modules |= files.helpers_imported(source)
-        except SyntaxError as error:
-            checks.refuse(f"Python in code cell {number} of {notebook.name}", error, "Correct the cell.")
-    return modules
-
-
-def default_parameters(notebook: Path) -> dict[str, Any]:
-    """Return the names and defaults of a notebook's parameters cell.
-
-    Raises:
-        InputError: not exactly one such cell, or something other than literals in it.
-    """
-    helpers_used(notebook)  # refuses what is not Python before the first kernel starts
-    cells = code_cells(notebook, "parameters")
-    if len(cells) != 1:
-        checks.refuse(f"one cell tagged `parameters` in {notebook.name}", len(cells), "Tag the cell of its parameters.")
-    try:
-        return {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(cells[0]).body}
-    except (ValueError, SyntaxError, AttributeError) as error:
-        checks.refuse(f"only lines NAME = literal in the parameters cell of {notebook.name}", error, "Move the rest on.")
-
-
-# ---- profiles and settings
-
-def profiles() -> list[str]:
-    """Return the names of the known profiles."""
-    return sorted(path.stem for path in PROFILES.glob("*.yaml"))
-
-
-def read_profile(name: str) -> Profile:
-    """Return a profile.
-
-    Raises:
-        InputError: unknown (lists the known ones), not YAML, or not in the form of `Profile`.
-    """
-    checks.one_of("the profile", name, profiles())
-    try:
-        return Profile.model_validate(yaml.safe_load((PROFILES / f"{name}.yaml").read_text(encoding="utf-8")))
-    except yaml.YAMLError as error:
-        checks.refuse(f"YAML in profiles/{name}.yaml", " ".join(str(error).split()), "Correct the file.")
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        checks.refuse(f"a profile in profiles/{name}.yaml", f"{'.'.join(map(str, first['loc']))}: {first['msg']}",
-                      "A profile has a title, `parameters` and `notebooks`.")
-
-
-def read_setting(text: str) -> tuple[str | None, str, Any]:
-    """Return (number of the notebook or None for all, name, value) of `NAME=value` or `03.NAME=value`.
-
-    Raises:
-        InputError: not in that form.
-    """
-    target, equals, value = text.partition("=")
-    number, dot, name = target.rpartition(".")
-    if not equals or not name.isidentifier():
-        checks.refuse("--set NAME=value or --set 03.NAME=value", repr(text), "For example --set 03.EPOCHS=2.")
-    try:
-        return (number if dot else None), name, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return (number if dot else None), name, value
-
-
-def collect(profile: Profile, settings: Collection[tuple[str | None, str, Any]]) -> tuple[dict, dict]:
-    """Return what a study sets: {notebook: {parameter: value}}, later settings over earlier ones, and its lists.
-
-    Raises:
-        InputError: an unknown notebook or parameter (names the known ones), a value of another type than the
-            default, or outside the range of its name.
-    """
-    defaults = {number: default_parameters(path) for number, path in notebooks().items()}
-    chosen = {number: {} for number in defaults}
-    lists = {"EPSILONS": [defaults["03"]["EPSILON"]], "SEEDS": [defaults["02"]["SEED"]]}
-    in_profile = [(number, name, value) for number, values in profile.notebooks.items() for name, value in values.items()]
-    for number, name, value in [(None, *item) for item in profile.parameters.items()] + in_profile + list(settings):
-        if number is not None:
-            checks.one_of("the notebook", number, list(defaults))
-        if number in (None, "03") and name in ("EPSILON", "EPSILONS") or number is None and name in ("SEED", "SEEDS"):
-            plural = name if name in _LISTS else name + "S"
-            lists[plural] = _checked_list(plural, value if name in _LISTS else [value])
-            continue
-        if number is not None and name in _SHARED and not (number == "04" and name == "SEED"):
-            checks.refuse(f"{name} for all notebooks", f"{name} for {number} alone", f"Set {name} without a number.")
-        owners = [number] if number else [n for n in defaults if name in defaults[n]]
-        known = defaults[number] if number else {k for values in defaults.values() for k in values} | set(_LISTS)
-        checks.one_of(f"the parameter of {notebooks()[number].stem if number else 'the notebooks'}", name, sorted(known))
-        for owner in owners:
-            chosen[owner][name] = _typed(name, value, defaults[owner][name])
-            checks.parameters({name: chosen[owner][name]})
-    for name in ("COHORT", "PRETRAIN"):
-        value = _anchored(chosen["01"].get(name, defaults["01"][name]))
-        for number in chosen:
-            chosen[number] |= {name: value} if name in defaults[number] else {}
-    return chosen, lists
-
-
-def _anchored(name_or_path: str) -> str:
-    """Return a name as it is, the path of a file as an absolute path: kernels have working directories of their own."""
-    is_path = name_or_path.endswith((".yaml", ".yml", ".safetensors"))
-    return str(Path(name_or_path).expanduser().resolve()) if is_path else name_or_path
-
-
-def _checked_list(name: str, values: Any) -> list:
-    """Return the values of a profile's list, each of them allowed and none twice."""
-    if not isinstance(values, list) or not values:
-        checks.refuse(f"{name} to be a list of values", repr(values), f"Write {name}: [1, 2].")
-    for value in values:
-        checks.parameters({_LISTS[name]: value})
-    if len({f"{value:g}" for value in values}) < len(values):
-        checks.refuse(f"different values in {name}", values, "Remove the repeated one.")
-    return values
-
-
-def _typed(name: str, value: Any, default: Any) -> Any:
-    """Return a value of its default's type; an integer serves as a float, as does YAML's text 1e-5."""
-    if isinstance(default, float) and isinstance(value, (int, str)) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except ValueError:
-            pass  # refused below
-    if default is not None and type(value) is not type(default):
-        checks.refuse(f"{name} of type {type(default).__name__}, like {default!r}", repr(value), "Correct the value.")
-    return value
-
-
 # ---- data
 
 def data_sets(chosen: dict) -> list[str]:
@@ -224,10 +53,10 @@ def data_sets(chosen: dict) -> list[str]:
     for name in sets:
         manifests.read(name)
     manifest = manifests.read(cohort)
-    mode = chosen["03"].get("MODE") or default_parameters(notebooks()["03"])["MODE"]
+    mode = chosen["03"].get("MODE") or profiles.default_parameters(profiles.notebooks()["03"])["MODE"]
     checks.mode_fits(mode, manifest.access)
     known = ["sex", "age", "comorbidities", "sex x age", *manifest.further_columns]
-    for attribute in chosen["04"].get("ATTRIBUTES") or default_parameters(notebooks()["04"])["ATTRIBUTES"]:
+    for attribute in chosen["04"].get("ATTRIBUTES") or profiles.default_parameters(profiles.notebooks()["04"])["ATTRIBUTES"]:
         checks.one_of(f"each of the ATTRIBUTES of notebook 04, for {manifest.name},", attribute, known)
     return list(dict.fromkeys(sets))
 
@@ -266,7 +95,7 @@ def plan(chosen: dict, lists: dict) -> list[Step]:
     train with privacy for each budget and seed; analyse once.
     """
     cohort, pretrain = manifests.name_of(chosen["01"]["COHORT"]), chosen["01"]["PRETRAIN"]
-    sets, paths = data_sets(chosen), notebooks()
+    sets, paths = data_sets(chosen), profiles.notebooks()
     tables = [Path("cohort", manifests.name_of(name), file) for name in sets for file in COHORT_FILES]
     data = [path for path in tables if path.name in ("images.npy", "table.parquet")]
     zero_shot = [] if pretrain == "none" else [runs.run_name(cohort, "zero_shot")]
@@ -281,13 +110,15 @@ def plan(chosen: dict, lists: dict) -> list[Step]:
         training.append(_training_step(paths["02"], f"seed{seed}", chosen["02"] | {"SEED": seed},
                                        (zero_shot if is_first else []) + own, first if is_first else training[0],
                                        data + weights + ([] if is_first else start)))
-    private = {"unit": chosen["03"].get("PRIVACY_UNIT", "patient"), "recipe": chosen["03"].get("RECIPE", "default")}
-    for epsilon in lists["EPSILONS"]:
-        for seed in lists["SEEDS"]:
-            training.append(_training_step(paths["03"], f"eps{epsilon:g}-seed{seed}",
-                                           chosen["03"] | {"EPSILON": float(epsilon), "SEED": seed},
-                                           [runs.run_name(cohort, "dp", seed, epsilon, **private)], training[0],
-                                           data + start))
+    private = [{"EPSILON": float(epsilon)} for epsilon in lists["EPSILONS"]] + lists["comparisons"]
+    for given, seed in itertools.product(private, lists["SEEDS"]):
+        own = chosen["03"] | given | {"SEED": seed}
+        names = {"unit": own.get("PRIVACY_UNIT", "patient"), "recipe": own.get("RECIPE", "default")}
+        run = runs.run_name(cohort, "dp", seed, own["EPSILON"], **names)
+        suffix = f"eps{own['EPSILON']:g}-seed{seed}" + (f"-{given['RECIPE']}" if "RECIPE" in given else "")
+        training.append(_training_step(paths["03"], suffix, own, [run], training[0], data + start))
+    if len({step.id for step in training}) < len(training):
+        checks.refuse("comparisons that differ in RECIPE or EPSILON", "two alike", "Give each a RECIPE of its own.")
     outputs = [path for step in training for path in step.outputs]
     names = list(dict.fromkeys(path.parts[1] for path in outputs))
     last = Step(paths["04"].stem, paths["04"], {"RUNS": names} | chosen["04"], [step.id for step in [first] + training],
@@ -326,5 +157,5 @@ def step_key(step: Step, contents: dict[str, str | None]) -> str:
         step: the step.
         contents: the hash of each of its inputs; None where one is missing.
     """
-    content = {"code": code_cells(step.notebook), "parameters": step.parameters, "inputs": contents}
-    return files.fingerprint(content, helpers_used(step.notebook))
+    content = {"code": profiles.code_cells(step.notebook), "parameters": step.parameters, "inputs": contents}
+    return files.fingerprint(content, profiles.helpers_used(step.notebook))

@@ -6,15 +6,13 @@ Refuses: nothing of its own; a checkpoint of other data, code or parameters is n
 
 import math
 import time
-from pathlib import Path
 
 import torch
 from torch import nn
 
-from helpers import arms, checks, cohorts, files, manifests, models, runs, training_sets
+from helpers import arms, checks, files, models, runs
 
 CHECKPOINT_SECONDS = 60
-PUBLIC_SEED = 0  # the public model is the same for every seed of the study
 
 
 class Session:
@@ -25,7 +23,7 @@ class Session:
     """
 
     def __init__(self, run: str, model: nn.Module, arm: arms.BaselineArm | arms.PrivateArm, *, epochs: int,
-                 learning_rate: float, fingerprint: str, schedule: str = "cosine") -> None:
+                 learning_rate: float, fingerprint: str, schedule: str = "cosine", averaging: float = 0.0) -> None:
         """Begin a run, or go on from its checkpoint if that was made with the same data, code and parameters.
 
         Args:
@@ -35,11 +33,16 @@ class Session:
             epochs: expected passes through the training units.
             learning_rate: the highest of the schedule `learning_rate_at`.
             schedule: "cosine" or "constant", see `learning_rate_at`.
+            averaging: decay of the running mean of weights that the finished run has; 0 for its last weights. A mean
+                of what is private already costs no privacy.
             fingerprint: of all that decides the numbers, see `files.fingerprint`.
         """
         self.run, self.model, self.arm, self.epochs = run, model, arm, epochs
         self.learning_rate, self.fingerprint, self.schedule = learning_rate, fingerprint, schedule
-        self.optimizer = torch.optim.NAdam(model.parameters(), lr=learning_rate)
+        self.averaging = checks.number("AVERAGING", averaging, 0, 0.9999)
+        self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.mean_weights = [parameter.detach().clone() for parameter in self.trained]
+        self.optimizer = torch.optim.NAdam(self.trained, lr=learning_rate)
         if getattr(arm, "steps", self.steps) != self.steps:
             checks.refuse(f"EPOCHS for which the noise was calibrated ({arm.steps} steps)", f"{epochs} ({self.steps} steps)",
                           "Use the same EPOCHS for the arm and the session.")
@@ -78,6 +81,7 @@ class Session:
         with files.atomic_path(self.checkpoint) as part:
             torch.save({"fingerprint": self.fingerprint, "model": self.model.state_dict(),
                         "optimizer": self.optimizer.state_dict(), "step": self.step, "seconds": self.seconds,
+                        "mean_weights": self.mean_weights,
                         "history": self.history, "loss_sum": self.loss_sum, "n_images": self.n_images,
                         "diagnostics": getattr(self.arm, "diagnostics", [])}, part)
         self._saved_at = time.monotonic()
@@ -96,16 +100,27 @@ class Session:
         runs.begin_run(self.run)
         if not self.checkpoint.exists():
             return False
-        stored = torch.load(self.checkpoint, weights_only=True)
+        stored = torch.load(self.checkpoint, weights_only=True, map_location=self.trained[0].device)
         if stored["fingerprint"] != self.fingerprint:
             return False
         self.model.load_state_dict(stored["model"])
         self.optimizer.load_state_dict(stored["optimizer"])
-        for name in ("step", "seconds", "history", "loss_sum", "n_images"):
+        for name in ("step", "seconds", "history", "loss_sum", "n_images", "mean_weights"):
             setattr(self, name, stored[name])
         if stored["diagnostics"]:
             self.arm.diagnostics = stored["diagnostics"]
         return True
+
+    @torch.no_grad()
+    def average(self) -> None:
+        """Bring the running mean of weights up to date; after the last step the model has it.
+
+        Early steps count more than the decay allows them, so that the mean forgets the start.
+        """
+        decay = min(self.averaging, self.step / (self.step + 9))
+        torch._foreach_lerp_(self.mean_weights, self.trained, 1 - decay)
+        if self.step == self.steps:
+            torch._foreach_copy_(self.trained, self.mean_weights)
 
     def save_if_due(self) -> None:
         """Write the checkpoint if the last one is older than `CHECKPOINT_SECONDS`."""
@@ -121,90 +136,6 @@ def epochs_left(session: Session | None) -> range:
 def is_done(run: str, fingerprint: str) -> bool:
     """Return whether a run is whole and was made with the same data, code and parameters."""
     return runs.is_whole(run) and runs.read_record(run).get("fingerprint") == fingerprint
-
-
-def pretraining_session(run: str, public: cohorts.Cohort | None, *, channels: int, width: int, epochs: int,
-                        learning_rate: float, batch_size: int, fingerprint: str, precision: str = "float32") -> Session | None:
-    """Begin supervised pretraining on a public cohort.
-
-    Returns:
-        A session; None without a public cohort, or where `run` has been finished with this fingerprint (a second
-        seed of the study finds the public model of the first).
-    """
-    if public is None or is_done(run, fingerprint):
-        return None
-    model = models.resnet9(len(public.findings), channels, width, PUBLIC_SEED).to(device())
-    data = training_sets.TrainingSet.of(public, "image")
-    arm = arms.BaselineArm(data, model, channels=channels, batch_size=batch_size, seed=PUBLIC_SEED, precision=precision)
-    return Session(run, model, arm, epochs=epochs, learning_rate=learning_rate, fingerprint=fingerprint)
-
-
-def starting_model(cohort: cohorts.Cohort, weights: dict[str, torch.Tensor] | None, known: list[str], *, channels: int,
-                   width: int, seed: int) -> tuple[nn.Module, list[str]]:
-    """Return the network from which every arm starts, and the canonical findings whose outputs start at zero.
-
-    Args:
-        cohort: whose findings are the outputs.
-        weights: public weights, or None for random ones from the seed.
-        known: canonical names of the outputs in `weights`.
-        channels, width, seed: see `models.resnet9`.
-    """
-    canonical = [cohort.canonical[finding] for finding in cohort.findings]
-    model = models.resnet9(len(canonical), channels, width, seed).to(device())
-    return model, models.start_from(model, weights, known, canonical) if weights else sorted(set(canonical))
-
-
-def weights_to_start_from(pretrain: str, cohort: str, pretraining: Session | None = None,
-                          public: cohorts.Cohort | None = None) -> tuple[dict[str, torch.Tensor] | None, list[str]]:
-    """Return the weights from which a cohort's arms start and the canonical names of their outputs.
-
-    Args:
-        pretrain: "none" gives (None, []); a safetensors file is read; else the cohort's zero-shot run, which holds
-            what was trained on the public cohort.
-        cohort: name of the cohort.
-        pretraining: a session just finished on the cohort `public`; its weights are returned.
-        public: the cohort of `pretraining`.
-
-    Raises:
-        InputError: the file or the run is not there, was made with another PRETRAIN, or saw the private patients.
-    """
-    if pretrain == "none":
-        return None, []
-    if pretraining:
-        return pretraining.model.state_dict(), [public.canonical[finding] for finding in public.findings]
-    if pretrain.endswith(".safetensors"):
-        return models.load_weights(Path(pretrain), not_from=cohort)
-    zero_shot = runs.run_name(cohort, "zero_shot")
-    made_with = runs.read_record(zero_shot)["parameters"]["PRETRAIN"]
-    if made_with != pretrain:
-        checks.refuse(f"the public model made with PRETRAIN = {pretrain!r}", repr(made_with), "Run notebook 02 again.")
-    return models.load_weights(runs.run_dir(zero_shot) / "weights.safetensors", not_from=cohort)
-
-
-def positive_weight(source: str, data: training_sets.TrainingSet, cohort: cohorts.Cohort,
-                    pretrain: str) -> tuple[str, torch.Tensor | None]:
-    """Return where the weight of positive labels comes from, as the ledger has it, and the weight (n_findings,).
-
-    Args:
-        source: "none"; "public": counted on the training labels of the public cohort, by canonical name; "private":
-            counted on private labels as the paper did, which voids the guarantee.
-        data: the private training images.
-        cohort: the private cohort.
-        pretrain: the public cohort's manifest, see `weights_to_start_from`.
-
-    Raises:
-        InputError: "public" without a public cohort.
-    """
-    if checks.one_of("POS_WEIGHT", source, ("none", "public", "private")) == "none":
-        return "none", None
-    if source == "private":
-        return "private labels", arms.pos_weight(data.labels).to(device())
-    if pretrain == "none" or pretrain.endswith(".safetensors"):
-        checks.refuse("PRETRAIN to name public data for POS_WEIGHT = 'public'", repr(pretrain), "Set POS_WEIGHT to none.")
-    public = cohorts.read(manifests.name_of(pretrain))
-    counted = arms.pos_weight(training_sets.TrainingSet.of(public, "image").labels)
-    by_name = {public.canonical[finding]: weight for finding, weight in zip(public.findings, counted)}
-    return "public", torch.tensor([float(by_name.get(cohort.canonical[f], 1.0)) for f in cohort.findings], device=device())
 
 
 def learning_rate_at(step: int, steps: int, highest: float, schedule: str = "cosine") -> float:
@@ -230,6 +161,7 @@ def train_one_epoch(session: Session) -> float:
         loss_sum, n_images = session.arm.set_gradients(session.step)
         session.step += 1  # before the update: one that is applied is never left uncounted
         session.optimizer.step()
+        session.average()
         session.loss_sum, session.n_images = session.loss_sum + loss_sum, session.n_images + n_images
         session.seconds += time.monotonic() - started
         if session.arm.shows_diagnostics or session.step == goal:  # a step's time tells how many were drawn

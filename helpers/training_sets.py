@@ -10,6 +10,7 @@ import hashlib
 import numpy as np
 import pandas as pd
 import torch
+from torch.nn import functional
 
 from helpers import checks, cohorts, models, runs
 
@@ -25,6 +26,27 @@ def shift(images: np.ndarray, moves: np.ndarray) -> np.ndarray:
     rows = np.clip(np.arange(height) - moves[:, :1], 0, height - 1)
     columns = np.clip(np.arange(width) - moves[:, 1:], 0, width - 1)
     return images[np.arange(batch)[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+def vary(images: torch.Tensor, stream: np.random.Generator) -> torch.Tensor:
+    """Return images as other machines and positions might have shown them: scale, tilt, place, tone, sharpness.
+
+    Wider than what sites do to their films, so that features learnt in one hospital hold in another. No flips.
+
+    Args:
+        images: (batch, channels, height, width), each standardised.
+        stream: gives seven numbers an image.
+    """
+    draws = torch.from_numpy(stream.standard_normal((7, len(images), 1, 1, 1), dtype=np.float32)).to(images.device)
+    size, tilt, down, right, tone, sharp, contrast = draws
+    low, high = images.amin((2, 3), keepdim=True), images.amax((2, 3), keepdim=True)
+    shown = ((images - low) / (high - low).clamp(min=1e-6)) ** torch.exp(0.35 * tone)
+    shown = shown + (0.45 + 0.45 * sharp) * (shown - functional.avg_pool2d(functional.pad(shown, (3,) * 4, mode="replicate"), 7, 1))
+    size, tilt, down, right = (value[:, 0, 0, 0] for value in (torch.exp(0.08 + 0.12 * size), 0.1 * tilt, 0.08 * down, 0.08 * right))
+    turn = torch.stack([size * tilt.cos(), -size * tilt.sin(), right, size * tilt.sin(), size * tilt.cos(), down], 1)
+    grid = functional.affine_grid(turn.view(-1, 2, 3), list(images.shape), align_corners=False)
+    shown = functional.grid_sample(shown, grid, padding_mode="border", align_corners=False)
+    return (1 + 0.1 * contrast) * (shown - shown.mean((1, 2, 3), keepdim=True)) / shown.std((1, 2, 3), keepdim=True).clamp(min=1e-6)
 
 
 @dataclasses.dataclass

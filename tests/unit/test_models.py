@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 from torchvision.models.resnet import BasicBlock, ResNet
 
-from helpers import checks, models
+from helpers import checks, models, synthetic
 
 
 def test_resnet9_has_the_parameters_of_the_paper():
@@ -67,6 +68,56 @@ def test_start_from_gives_right_and_left_the_public_output_and_unknown_findings_
     assert absent == ["fracture"]
     torch.testing.assert_close(logits[0, :2], public_logits[0, 1].repeat(2))
     assert logits[0, 2] == 0
+
+
+def of_features(network, features):
+    """Logits from the last features, as in the forward pass."""
+    return network.head(functional.adaptive_avg_pool2d(features, network.cells).flatten(1))
+
+
+SIDED = ["effusion:right", "effusion:left", "oedema"]
+
+
+def test_a_sided_head_starts_from_the_public_evidence_on_its_half_of_the_film():
+    public, private = models.resnet9(2, seed=1), models.resnet9(3, seed=2, head="sided")
+    assert models.start_from(private, public.state_dict(), ["oedema", "effusion"], SIDED) == []
+    features = torch.randn(5, 128, 6, 6)
+    logits = of_features(private, features)
+    for output, half in enumerate((features[..., :3], features[..., 3:])):  # the patient's right is the viewer's left
+        torch.testing.assert_close(logits[:, output], of_features(public, half)[:, 1])
+    torch.testing.assert_close(logits[:, 2], of_features(public, features)[:, 0])
+
+
+def test_the_right_side_of_the_head_looks_where_a_right_effusion_is_drawn():
+    images, table = synthetic.draw_block("private", "train", 0, seed=0)
+    is_plain = (table["scanner"] == "A") & (table["pleural_effusion_left"] == 0)
+    change = images[is_plain & (table["pleural_effusion_right"] >= 3)].mean(0) - images[is_plain & (table["pleural_effusion_right"] == 0)].mean(0)
+    cells = functional.adaptive_avg_pool2d(torch.from_numpy(np.abs(change))[None, None], 2).flatten()
+    share = models._spread(torch.ones(1, 1), 4, "effusion:right").flatten()
+    assert (share * cells).sum() > 1.2 * (models._spread(torch.ones(1, 1), 4, "effusion:left").flatten() * cells).sum()
+
+
+def test_a_sided_start_taken_back_to_a_pooled_head_is_the_public_model():
+    public, sided, pooled = models.resnet9(2, seed=1), models.resnet9(3, head="sided"), models.resnet9(3)
+    models.start_from(sided, public.state_dict(), ["oedema", "effusion"], SIDED)
+    models.start_from(pooled, sided.state_dict(), SIDED, SIDED)
+    features = torch.randn(4, 128, 2, 2)
+    torch.testing.assert_close(of_features(pooled, features), of_features(public, features)[:, [1, 1, 0]])
+
+
+def test_a_public_model_that_knows_the_sides_is_taken_as_it_is():
+    public, private = models.resnet9(3, seed=1, head="sided"), models.resnet9(3, head="sided")
+    assert models.start_from(private, public.state_dict(), SIDED, SIDED[::-1]) == []
+    torch.testing.assert_close(private.head.weight, public.head.weight.flip(0))
+
+
+def test_only_the_chosen_part_is_trained():
+    network = models.resnet9(2)
+    for part, expected in (("head", 2), ("norms_and_head", 2 + 2 * 12), ("all", len(list(network.parameters())))):
+        models.train_only(network, part)
+        assert sum(p.requires_grad for p in network.parameters()) == expected
+    with pytest.raises(checks.InputError, match="TRAINED"):
+        models.train_only(network, "feet")
 
 
 def test_start_from_refuses_weights_of_another_width():

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from helpers import runs, studies
+from helpers import profiles, runs
 
 PATHS = sorted((runs.repository_root() / "notebooks").glob("*.ipynb"))
 MACHINE_PATH = re.compile(r"(/home/|/root/|/tmp/|/work/|/Users/|[A-Z]:\\\\)")
@@ -37,8 +37,8 @@ def test_kernel_is_python3(path):
 
 
 def test_one_parameters_cell_of_literals_each_with_its_meaning(path):
-    assert studies.default_parameters(path)
-    (cell,) = studies.code_cells(path, "parameters")
+    assert profiles.default_parameters(path)
+    (cell,) = profiles.code_cells(path, "parameters")
     assert all("#" in line for line in cell.splitlines())
 
 
@@ -98,4 +98,4 @@ def test_every_picture_has_an_alternative_text(path):
 
 
 def test_sources_are_those_of_the_stored_outputs(path):
-    assert read(path)["metadata"].get("sources_sha256") == studies.sources_hash(path), "run `make notebooks`"
+    assert read(path)["metadata"].get("sources_sha256") == profiles.sources_hash(path), "run `make notebooks`"

@@ -2,36 +2,36 @@
 
 import pytest
 
-from helpers import checks, manifests, studies
+from helpers import checks, manifests, profiles, studies
 
-pytestmark = pytest.mark.parametrize("name", studies.profiles())
+pytestmark = pytest.mark.parametrize("name", profiles.names())
 
 
 def test_profile_sets_only_parameters_of_its_notebooks_within_their_range(name):
-    chosen, lists = studies.collect(studies.read_profile(name), [])
+    chosen, lists = profiles.collect(profiles.read_profile(name), [])
     assert set(chosen) == {"01", "02", "03", "04"} and lists["EPSILONS"] and lists["SEEDS"]
 
 
 def test_profile_names_manifests_that_are_there(name):
-    chosen, _ = studies.collect(studies.read_profile(name), [])
+    chosen, _ = profiles.collect(profiles.read_profile(name), [])
     assert set(studies.data_sets(chosen)) <= set(manifests.names())
 
 
 def test_profile_of_real_patients_is_private_in_earnest(name):
-    chosen, _ = studies.collect(studies.read_profile(name), [])
+    chosen, _ = profiles.collect(profiles.read_profile(name), [])
     is_drawn = manifests.read(chosen["01"]["COHORT"]).layout.kind == "synthetic"
     assert is_drawn or chosen["03"]["MODE"] == "private"
 
 
 def test_networks_of_all_arms_are_the_same(name):
-    defaults = {number: studies.default_parameters(path) for number, path in studies.notebooks().items()}
-    chosen, _ = studies.collect(studies.read_profile(name), [])
+    defaults = {number: profiles.default_parameters(path) for number, path in profiles.notebooks().items()}
+    chosen, _ = profiles.collect(profiles.read_profile(name), [])
     for parameter in ("WIDTH", "CHANNELS"):
         assert len({(defaults[n] | chosen[n])[parameter] for n in ("02", "03")}) == 1
 
 
 def test_every_data_set_with_files_is_asked_for(name):
-    chosen, _ = studies.collect(studies.read_profile(name), [])
+    chosen, _ = profiles.collect(profiles.read_profile(name), [])
     if manifests.read(chosen["01"]["COHORT"]).layout.kind != "synthetic":
         with pytest.raises(checks.InputError, match="under the data root"):
             studies.read_data_roots([], studies.data_sets(chosen))

@@ -3,7 +3,7 @@
 import re
 import textwrap
 
-from helpers import manifests, runs, studies
+from helpers import manifests, profiles, runs
 
 README = (runs.repository_root() / "README.md").read_text(encoding="utf-8")
 
@@ -18,7 +18,7 @@ def test_manifest_example_is_a_manifest(tmp_path):
 def test_every_setting_shown_is_a_parameter_of_its_notebook():
     settings = re.findall(r"(?:--set |`)(?:(\d\d)\.)?([A-Z_]+)=", README)
     assert len(settings) >= 3
-    defaults = {number: studies.default_parameters(path) for number, path in studies.notebooks().items()}
+    defaults = {number: profiles.default_parameters(path) for number, path in profiles.notebooks().items()}
     for number, name in settings:
         assert name in defaults[number or "03"], name
 

@@ -7,14 +7,14 @@ import sys
 import pytest
 
 import run_all
-from helpers import checks, files, results, runs, studies
+from helpers import checks, files, profiles, results, runs, studies
 
 PRIVATE = "synthetic_cxr_private"
 
 
 def plan_of(profile="smoke", *settings):
     """The steps of a profile with settings."""
-    chosen, lists = studies.collect(studies.read_profile(profile), [studies.read_setting(text) for text in settings])
+    chosen, lists = profiles.collect(profiles.read_profile(profile), [profiles.read_setting(text) for text in settings])
     return studies.plan(chosen, lists)
 
 
@@ -29,17 +29,17 @@ def command(*words):
     ("EPOCHS=3", (None, "EPOCHS", 3)), ("03.DELTA=1e-5", ("03", "DELTA", 1e-5)), ("COHORT=abc", (None, "COHORT", "abc")),
     ("EPSILONS=[1, 2.5]", (None, "EPSILONS", [1, 2.5])), ("PRETRAIN=a=b", (None, "PRETRAIN", "a=b"))])
 def test_read_setting_knows_numbers_lists_and_text(text, setting):
-    assert studies.read_setting(text) == setting
+    assert profiles.read_setting(text) == setting
 
 
 def test_later_settings_win_and_reach_every_notebook_that_has_the_parameter():
-    chosen, _ = studies.collect(studies.read_profile("smoke"), [studies.read_setting("EPOCHS=2"),
-                                                                studies.read_setting("03.EPOCHS=3")])
+    chosen, _ = profiles.collect(profiles.read_profile("smoke"), [profiles.read_setting("EPOCHS=2"),
+                                                                profiles.read_setting("03.EPOCHS=3")])
     assert chosen["02"]["EPOCHS"] == 2 and chosen["03"]["EPOCHS"] == 3 and "EPOCHS" not in chosen["04"]
 
 
 def test_text_of_yaml_serves_as_a_float_and_an_integer_too():
-    chosen, _ = studies.collect(studies.Profile(title="t", notebooks={"03": {"DELTA": "1e-6", "CLIP_NORM": 2}}), [])
+    chosen, _ = profiles.collect(profiles.Profile(title="t", notebooks={"03": {"DELTA": "1e-6", "CLIP_NORM": 2}}), [])
     assert chosen["03"]["DELTA"] == 1e-6 and isinstance(chosen["03"]["CLIP_NORM"], float)
 
 
@@ -76,15 +76,15 @@ def test_without_pretraining_there_is_no_zero_shot_run():
 
 
 def test_seed_of_the_analysis_is_its_own():
-    chosen, lists = studies.collect(studies.read_profile("demo"), [studies.read_setting("SEEDS=[3]"),
-                                                                   studies.read_setting("04.SEED=5")])
+    chosen, lists = profiles.collect(profiles.read_profile("demo"), [profiles.read_setting("SEEDS=[3]"),
+                                                                   profiles.read_setting("04.SEED=5")])
     *training, last = studies.plan(chosen, lists)
     assert last.parameters["SEED"] == 5 and training[-1].parameters["SEED"] == 3
 
 
 def test_fairness_decides_the_analysis_only():
     users = {step.id[:2] for step in plan_of()
-             if "fairness" in {path.stem for path in files.helper_sources(studies.helpers_used(step.notebook))}}
+             if "fairness" in {path.stem for path in files.helper_sources(profiles.helpers_used(step.notebook))}}
     assert users == {"04"}
 
 
@@ -130,15 +130,15 @@ def test_notebook_that_is_no_python_is_refused(tmp_path):
     path = tmp_path / "09_broken.ipynb"
     path.write_text('{"cells": [{"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": ["X = ("]}]}')
     with pytest.raises(checks.InputError, match="Python in code cell 1 of 09_broken.ipynb"):
-        studies.default_parameters(path)
+        profiles.default_parameters(path)
 
 
 @pytest.mark.parametrize("text, message", [("title: [", "YAML"), ("title: t\nepsilons: [1]", "epsilons: Extra inputs")])
 def test_profile_in_another_form_is_refused(text, message, tmp_path, monkeypatch):
-    monkeypatch.setattr(studies, "PROFILES", tmp_path)
+    monkeypatch.setattr(profiles, "PROFILES", tmp_path)
     (tmp_path / "mine.yaml").write_text(text)
     with pytest.raises(checks.InputError, match=message):
-        studies.read_profile("mine")
+        profiles.read_profile("mine")
 
 
 def test_results_folder_in_use_is_refused(tmp_path, capsys):

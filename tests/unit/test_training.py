@@ -140,16 +140,16 @@ def test_pos_weight_is_negatives_over_positives_and_public_where_asked(small_coh
     loss = arms.image_losses(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]), torch.tensor([3.0, 1.0]))
     assert float(loss) == pytest.approx((3 + 1) * math.log(2) / 2)
     data = training_sets.TrainingSet.of(small_cohort, "patient")
-    assert training.positive_weight("none", data, small_cohort, "x") == ("none", None)
-    assert training.positive_weight("private", data, small_cohort, "x")[0] == "private labels"
+    assert starts.positive_weight("none", data, small_cohort, "x") == ("none", None)
+    assert starts.positive_weight("private", data, small_cohort, "x")[0] == "private labels"
     public = dataclasses.replace(small_cohort, name="public", findings=["dull"], canonical={"dull": "dull"})
     public.table = small_cohort.table.assign(dull=[1.0, 0.0, 0.0, 0.0] * (len(small_cohort.table) // 4) + [0.0] * (len(small_cohort.table) % 4))
     monkeypatch.setattr(training.cohorts, "read", lambda name: public)
-    source, weight = training.positive_weight("public", data, small_cohort, "synthetic_cxr_public")
+    source, weight = starts.positive_weight("public", data, small_cohort, "synthetic_cxr_public")
     train = public.table[public.table["split"] == "train"]["dull"]
     assert source == "public" and weight[0] == 1 and weight[1] == pytest.approx((train == 0).sum() / (train == 1).sum())
     with pytest.raises(checks.InputError, match="PRETRAIN to name public data"):
-        training.positive_weight("public", data, small_cohort, "none")
+        starts.positive_weight("public", data, small_cohort, "none")
 
 
 def test_an_interrupted_step_leaves_nothing_to_the_next(small_cohort, results, monkeypatch):
@@ -342,15 +342,15 @@ def test_weights_trained_on_the_private_patients_are_refused_as_a_start(small_co
     scoring.finish(models.resnet9(2, width=8), small_cohort, 1, run="small-baseline-seed0", arm="baseline", seed=0,
                    parameters={}, seconds=1.0, fingerprint="same")
     with pytest.raises(checks.InputError, match="has not seen small"):
-        training.weights_to_start_from(str(runs.run_dir("small-baseline-seed0") / "weights.safetensors"), "small")
+        starts.weights_to_start_from(str(runs.run_dir("small-baseline-seed0") / "weights.safetensors"), "small")
 
 
 def test_the_public_model_of_another_pretraining_is_refused(small_cohort, results):
     scoring.finish(models.resnet9(2, width=8), small_cohort, 1, run="small-zero_shot", arm="zero_shot", seed=0,
                    parameters={"PRETRAIN": "other"}, seconds=1.0, fingerprint="same")
-    assert training.weights_to_start_from("other", "small")[1] == ["bright", "dull"]
+    assert starts.weights_to_start_from("other", "small")[1] == ["bright", "dull"]
     with pytest.raises(checks.InputError, match="notebook 02 again"):
-        training.weights_to_start_from("public", "small")
+        starts.weights_to_start_from("public", "small")
 
 
 @pytest.mark.parametrize("changes, message", [({"delta": 0.03}, "DELTA below 1 / 40"), ({"clip_norm": -1}, "CLIP_NORM"),

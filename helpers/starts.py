@@ -1,0 +1,106 @@
+"""Where every arm starts: a model of public data, and what public data know of the private findings.
+
+In: a public cohort, a file of weights, or nothing. Out: the network from which all arms start; class weights.
+Refuses: weights that are absent, do not fit, or have seen the private patients.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from helpers import arms, checks, cohorts, manifests, models, runs, training, training_sets
+
+PUBLIC_SEED = 0  # the public model is the same for every seed of the study
+
+
+def pretraining_session(run: str, public: cohorts.Cohort | None, *, channels: int, width: int, epochs: int,
+                        learning_rate: float, batch_size: int, fingerprint: str, precision: str = "float32",
+                        augmentation: str = "strong", head: str = "sided") -> training.Session | None:
+    """Begin supervised pretraining on a public cohort.
+
+    Where no public label has a side, the public head is pooled, whatever `head`: it has nothing to learn of sides.
+
+    Returns:
+        A session; None without a public cohort, or where `run` has been finished with this fingerprint (a second
+        seed of the study finds the public model of the first).
+    """
+    if public is None or training.is_done(run, fingerprint):
+        return None
+    has_sides = any(":" in name for name in public.canonical.values())
+    model = models.resnet9(len(public.findings), channels, width, PUBLIC_SEED, head if has_sides else "pooled").to(training.device())
+    data = training_sets.TrainingSet.of(public, "image")
+    arm = arms.BaselineArm(data, model, channels=channels, batch_size=batch_size, seed=PUBLIC_SEED, precision=precision,
+                           augmentation=augmentation)
+    return training.Session(run, model, arm, epochs=epochs, learning_rate=learning_rate, fingerprint=fingerprint)
+
+
+def starting_model(cohort: cohorts.Cohort, weights: dict[str, torch.Tensor] | None, known: list[str], *, channels: int,
+                   width: int, seed: int, head: str = "sided", trained: str = "all") -> tuple[nn.Module, list[str]]:
+    """Return the network from which every arm starts, and the canonical findings whose outputs start at zero.
+
+    Args:
+        cohort: whose findings are the outputs.
+        weights: public weights, or None for random ones from the seed.
+        known: canonical names of the outputs in `weights`.
+        channels, width, seed, head: see `models.resnet9`.
+        trained: the part that is not frozen, see `models.train_only`.
+    """
+    canonical = [cohort.canonical[finding] for finding in cohort.findings]
+    model = models.resnet9(len(canonical), channels, width, seed, head).to(training.device())
+    models.train_only(model, trained)
+    return model, models.start_from(model, weights, known, canonical) if weights else sorted(set(canonical))
+
+
+def weights_to_start_from(pretrain: str, cohort: str, pretraining: training.Session | None = None,
+                          public: cohorts.Cohort | None = None) -> tuple[dict[str, torch.Tensor] | None, list[str]]:
+    """Return the weights from which a cohort's arms start and the canonical names of their outputs.
+
+    Args:
+        pretrain: "none" gives (None, []); a safetensors file is read; else the cohort's zero-shot run, which holds
+            what was trained on the public cohort.
+        cohort: name of the cohort.
+        pretraining: a session just finished on the cohort `public`; its weights are returned.
+        public: the cohort of `pretraining`.
+
+    Raises:
+        InputError: the file or the run is not there, was made with another PRETRAIN, or saw the private patients.
+    """
+    if pretrain == "none":
+        return None, []
+    if pretraining:
+        return pretraining.model.state_dict(), [public.canonical[finding] for finding in public.findings]
+    if pretrain.endswith(".safetensors"):
+        return models.load_weights(Path(pretrain), not_from=cohort)
+    zero_shot = runs.run_name(cohort, "zero_shot")
+    made_with = runs.read_record(zero_shot)["parameters"]["PRETRAIN"]
+    if made_with != pretrain:
+        checks.refuse(f"the public model made with PRETRAIN = {pretrain!r}", repr(made_with), "Run notebook 02 again.")
+    return models.load_weights(runs.run_dir(zero_shot) / "weights.safetensors", not_from=cohort)
+
+
+def positive_weight(source: str, data: training_sets.TrainingSet, cohort: cohorts.Cohort,
+                    pretrain: str) -> tuple[str, torch.Tensor | None]:
+    """Return where the weight of positive labels comes from, as the ledger has it, and the weight (n_findings,).
+
+    Args:
+        source: "none"; "public": counted on the training labels of the public cohort, by canonical name; "private":
+            counted on private labels as the paper did, which voids the guarantee.
+        data: the private training images.
+        cohort: the private cohort.
+        pretrain: the public cohort's manifest, see `weights_to_start_from`.
+
+    Raises:
+        InputError: "public" without a public cohort.
+    """
+    if checks.one_of("POS_WEIGHT", source, ("none", "public", "private")) == "none":
+        return "none", None
+    if source == "private":
+        return "private labels", arms.pos_weight(data.labels).to(training.device())
+    if pretrain == "none" or pretrain.endswith(".safetensors"):
+        checks.refuse("PRETRAIN to name public data for POS_WEIGHT = 'public'", repr(pretrain), "Set POS_WEIGHT to none.")
+    public = cohorts.read(manifests.name_of(pretrain))
+    counted = arms.pos_weight(training_sets.TrainingSet.of(public, "image").labels)
+    by_name = {public.canonical[finding]: float(weight) for finding, weight in zip(public.findings, counted)}
+    wanted = [cohort.canonical[finding] for finding in cohort.findings]
+    return "public", torch.tensor([by_name.get(name, by_name.get(name.partition(":")[0], 1.0)) for name in wanted], device=training.device())
