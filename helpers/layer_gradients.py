@@ -198,7 +198,7 @@ def _group_norm_gradients(norm: nn.GroupNorm, a: torch.Tensor, b: torch.Tensor, 
         weight = ((a * b) @ ones - bias * mean) * scale
     else:  # images stand as further channels, so that torch sums over none of them
         _, weight, bias = _group_norm_backward(b.view(1, n * channels, places), a.view(1, n * channels, places),
-                                               mean.view(1, -1), scale.view(1, -1), None, 1, n * channels, places,
+                                               mean.view(1, -1), scale.view(1, -1), a.new_ones(n * channels), 1, n * channels, places,
                                                n * groups, [False, True, True])
     gradients = {"weight": units.add_up(weight.view(n, channels)), "bias": units.add_up(bias.view(n, channels))}
     return _squares(gradients["weight"]) + _squares(gradients["bias"]), gradients
