@@ -90,7 +90,7 @@ def main(folder: Path) -> None:
                 plot_growth(table[table["axis"] == axis].reindex(columns=[*table.columns.union(["remark"])]), xlabel, ax)
                 ax.label_outer()
             ends = [plt.Line2D([], [], color="0.3", linestyle=":", marker=marker, label=label)
-                    for marker, label in (("x", "more memory than is free"), ("|", "over 20 s a step"))]
+                    for marker, label in (("x", "more memory than is free"), ("|", "over 4 s a step"))]
             axes[-1].legend(handles=axes[0].get_legend_handles_labels()[0] + ends, loc="upper left", bbox_to_anchor=(1, 1),
                             fontsize=9)
             figure.savefig(folder / "growth.png", dpi=150)

@@ -1,10 +1,10 @@
-"""The ladder: what each way of training reaches at each budget, on the embedded cohort, in one run.
+"""The ladder: what each way of training reaches at each budget, on the embedded cohort, with several seeds.
 
-In: arms (`recipes.py`'s rule and the paper's recipe in several forms), budgets, seeds. Out: `results/ladder.json`, for
-`draw.py`. With `--tune`: every tuned arm's trials, drawn at random and equally many, on another cohort of the generator;
-`results/ladder_trials.json`, from which the arms take their settings.
+In: the arms below, budgets, seeds. Out: `results/ladder.json`, a row a run, and intervals over patients and seeds. With
+`--tune`: equally many trials for each tuned arm and budget, on another cohort of the generator, into
+`results/ladder_trials.json`; arms take the best of their trials, ours the rule `recipes.recipe_for`.
 
-Test patients are looked at once for each run. Restartable: what is in the results with the same settings is not run again.
+Test patients of the ladder are never seen in trials. Runs that the results hold already are not run again.
 """
 
 import argparse
@@ -15,174 +15,185 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from multiprocessing import get_context
 from pathlib import Path
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # a core a run
+os.environ.setdefault("TQDM_DISABLE", "1")
+
 import numpy as np
-import pandas as pd
+import torch
+
+from helpers import arms, checks, cohorts, files, metrics, models, recipes, runs, scoring, starts, training, training_sets
 
 RESULTS = Path(__file__).resolve().parent / "results"
-EPSILONS = (0.29, 1.06, 7.89)
-DELTA = 1e-5
-SEEDS = (0, 1, 2)
 PRIVATE, PUBLIC = "synthetic_cxr_private", "synthetic_cxr_public"
-N_PATIENTS = 8800  # of training
+EPSILONS, SEEDS, DELTA = (0.29, 1.06, 7.89), (0, 1, 2), 1e-5
+N_PATIENTS, N_IMAGES = 8800, 30_000  # of training; the images nearly
 TUNING_SEED = 1  # of the generator, for the cohort on which arms are tuned
-WIDTH, CHANNELS = 16, 1
-N_TRIALS = 30  # an arm and budget
-MOST_IMAGES = 300_000  # that a trial may go through: what a CPU core does in about five minutes
+WIDTH, CHANNELS, BATCH_SIZE, LEARNING_RATE = 16, 1, 64, 2e-3  # of the network; the last two of public training
 STARTS = {"plain": dict(augmentation="shift", epochs=4), "strong": dict(augmentation="strong", epochs=10)}
-PUBLIC_LEARNING_RATE, PUBLIC_BATCH_SIZE = 2e-3, 64
+NO_NOISE = 1e3  # stands for no budget in settings of private steps without noise
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """How one run is trained. epsilon None: without privacy; inf: private steps without noise."""
+    """How one run is trained; epsilon None: ordinary steps."""
 
     arm: str
-    epsilon: float | None
-    seed: int
+    epsilon: float | None = None
+    seed: int = 0
     start: str = "strong"
     head: str = "sided"
-    trained: str = "all"
     unit: str = "patient"
-    max_images: int = 2
-    views: int = 1
-    batch: int = 256
-    epochs: int = 4
+    batch: int = 64
+    epochs: int = 6
     learning_rate: float = 4e-3
     clip_norm: float = 1.0
     schedule: str = "cosine"
     averaging: float = 0.9
     pos_weight: str = "none"
-    augmentation: str = "shift"
 
 
-PAPER = dict(head="pooled", unit="image", max_images=8, batch=128, clip_norm=1.5, schedule="constant", averaging=0.0,
-             pos_weight="private", learning_rate=5e-4, epochs=4)
+# ---- arms and trials
+
+def paper(arm: str, epsilon: float, **tuned: object) -> Settings:
+    """Return the paper's recipe, of which an arm may have tuned learning rate and epochs."""
+    own_start = dict(start="strong", head="sided") if arm == "paper, our start" else dict(start="plain", head="pooled")
+    published = dict(unit="image", batch=128, clip_norm=1.5, schedule="constant", averaging=0.0, pos_weight="private",
+                     learning_rate=5e-4, epochs=4)
+    return Settings(arm, epsilon, **(published | own_start | tuned))
 
 
-# ---- trials
-
-def trial(arm: str, epsilon: float | None, rng: np.random.Generator) -> Settings:
-    """Return settings of an arm drawn at random, within its own freedom and the common limit of images."""
-    while True:
-        drawn = _draw(arm, rng)
-        settings = Settings(arm, epsilon, 0, **drawn)
-        per_unit = 1.0 if settings.unit == "image" or epsilon is None else min(settings.max_images, 3.4) * 0.34
-        if settings.epochs * 30_000 * per_unit * settings.views <= MOST_IMAGES:
-            return settings
+def ours(arm: str, epsilon: float, **changed: object) -> Settings:
+    """Return our recipe by its rule."""
+    unit = "image" if arm == "ours, image" else "patient"
+    rule = recipes.recipe_for(epsilon, N_IMAGES if unit == "image" else N_PATIENTS)
+    return Settings(arm, epsilon, unit=unit, **({name: rule[key] for name, key in (
+        ("batch", "EXPECTED_BATCH_SIZE"), ("epochs", "EPOCHS"), ("learning_rate", "LEARNING_RATE"))} | changed))
 
 
-def _draw(arm: str, rng: np.random.Generator) -> dict:
-    rate = lambda low, high: float(f"{np.exp(rng.uniform(np.log(low), np.log(high))):.2g}")
-    pick = lambda *values: values[rng.integers(len(values))]
-    if arm.startswith("paper"):
-        start = dict(start="strong", head="sided") if arm == "paper_our_start" else dict(start="plain")
-        return PAPER | start | dict(learning_rate=rate(1e-4, 8e-3), epochs=pick(2, 3, 4, 6, 8, 10))
-    if arm == "ceiling":
-        return dict(unit="image", batch=pick(32, 64, 128), epochs=pick(3, 4, 6, 8, 10), learning_rate=rate(5e-4, 1e-2),
-                    averaging=pick(0.0, 0.99), augmentation=pick("shift", "shift", "strong"))
-    common = dict(epochs=pick(2, 3, 4, 6, 8, 12, 16, 24), learning_rate=rate(5e-4, 2e-2), views=pick(1, 1, 1, 2, 4),
-                  clip_norm=pick(0.3, 1.0, 3.0), averaging=pick(0.0, 0.9, 0.97), trained=pick("all", "all", "norms_and_head", "head"))
-    if arm == "ours_image":
-        return common | dict(unit="image", max_images=8, batch=pick(256, 512, 1024, 2048, 4096))
-    return common | dict(max_images=pick(1, 2, 4, 8), batch=pick(128, 256, 512, 1024, 2048))
-
-
-def trials(n: int) -> list[Settings]:
-    """Return all trials: `n` for each tuned arm and budget."""
+def trials() -> list[Settings]:
+    """Return six trials for each tuned arm and budget."""
     found = []
-    for arm in ("paper_tuned", "paper_our_start", "ours_image", "ours_patient"):
-        for epsilon in EPSILONS:
-            rng = np.random.default_rng([int.from_bytes(arm.encode()[-6:]), round(1000 * epsilon)])
-            found += [trial(arm, epsilon, rng) for _ in range(n)]
-    rng = np.random.default_rng(7)
-    return [trial("ceiling", None, rng) for _ in range(n)] + found
+    for arm in ("ours, patient", "ours, image"):
+        for epsilon in EPSILONS[::-1]:
+            rule = ours(arm, epsilon)
+            found += [ours(arm, epsilon, **change) for change in (
+                {}, {"learning_rate": rule.learning_rate / 2}, {"learning_rate": rule.learning_rate * 2},
+                {"batch": rule.batch * 2}, {"epochs": rule.epochs * 2}, {"clip_norm": 3.0})]
+    found += [Settings("ceiling", unit="image", learning_rate=rate, epochs=epochs, averaging=0.99)
+              for rate, epochs in ((4e-3, 6), (8e-3, 6), (2e-3, 6), (8e-3, 4), (1.6e-2, 6), (8e-3, 10))]
+    for arm in ("paper, tuned", "paper, our start"):
+        for epsilon in EPSILONS[::-1]:
+            found += [paper(arm, epsilon, learning_rate=rate, epochs=epochs)
+                      for rate, epochs in ((5e-4, 4), (1e-3, 4), (2e-3, 4), (2.5e-4, 4), (1e-3, 2), (5e-4, 8))]
+    return found
 
 
 # ---- one run
 
-def prepare(generator_seed: int, processes: int | None = None) -> None:
-    """Draw the cohorts and train the public models, if they are not there."""
-    from helpers import cohorts, models, runs, starts, training
-    private = cohorts.build(PRIVATE, n_patients=N_PATIENTS, generator_seed=generator_seed, processes=processes)
-    public = cohorts.build(PUBLIC, processes=processes)
-    for name, start in STARTS.items():
-        path = runs.results_dir() / f"start_{name}.safetensors"
-        if path.exists():
-            continue
-        session = starts.pretraining_session(f"start_{name}", public, channels=CHANNELS, width=WIDTH, **start,
-                                             learning_rate=PUBLIC_LEARNING_RATE, batch_size=PUBLIC_BATCH_SIZE, fingerprint="")
-        for _ in training.epochs_left(session):
-            training.train_one_epoch(session)
-        models.save_weights(session.model, path, [public.canonical[finding] for finding in public.findings])
-
-
-def run(settings: Settings, keep_predictions: bool) -> dict:
-    """Train and predict `test`; return the row of the results."""
-    import torch
-
-    from helpers import arms, cohorts, metrics, models, runs, scoring, starts, training, training_sets
-    began = time.monotonic()
-    private = cohorts.read(PRIVATE)
-    weights, known = models.load_weights(runs.results_dir() / f"start_{settings.start}.safetensors")
-    model, _ = starts.starting_model(private, weights, known, channels=CHANNELS, width=WIDTH, seed=settings.seed,
-                                     head=settings.head, trained=settings.trained)
-    row = dataclasses.asdict(settings)
-    if settings.arm.startswith("zero_shot"):
-        pass
+def train(settings: Settings, model: torch.nn.Module, private: cohorts.Cohort) -> dict:
+    """Train a model; return what is to be kept of it."""
+    data = training_sets.TrainingSet.of(private, settings.unit)
+    if settings.epsilon is None:
+        arm = arms.BaselineArm(data, model, channels=CHANNELS, batch_size=settings.batch, seed=settings.seed)
     else:
-        is_image = settings.unit == "image"
-        data = training_sets.TrainingSet.of(private, settings.unit, settings.max_images if is_image else None, settings.seed)
-        if settings.epsilon is None:
-            arm = arms.BaselineArm(data, model, channels=CHANNELS, batch_size=settings.batch, seed=settings.seed,
-                                   augmentation=settings.augmentation)
-        else:
-            weighting = ("private labels", arms.pos_weight(data.labels).to(training.device())) \
-                if settings.pos_weight == "private" else ("none", None)
-            no_noise = {"noise_multiplier": 0.0} if settings.epsilon == np.inf else {}
-            arm = arms.PrivateArm(data, model, channels=CHANNELS, epsilon=min(settings.epsilon, 1000.0), delta=DELTA,
-                                  clip_norm=settings.clip_norm, epochs=settings.epochs, expected_batch_size=settings.batch,
-                                  max_images_per_patient=settings.max_images, physical_batch_size=256 if training.device().type == "cpu" else 2048,
-                                  mode="demo", seed=settings.seed, views_per_image=settings.views, weighting=weighting, **no_noise)
-            row |= {"noise_multiplier": arm.promise["noise_multiplier"]}
-        name = f"ladder-{os.getpid()}"
-        (runs.run_dir(name) / "checkpoint.pt").unlink(missing_ok=True)
-        session = training.Session(name, model, arm, epochs=settings.epochs, learning_rate=settings.learning_rate,
-                                   fingerprint=json.dumps(row), schedule=settings.schedule, averaging=settings.averaging)
+        weighting = ("private labels", arms.pos_weight(data.labels)) if settings.pos_weight == "private" else ("none", None)
+        arm = arms.PrivateArm(data, model, channels=CHANNELS, epsilon=settings.epsilon, delta=DELTA, mode="demo",
+                              clip_norm=settings.clip_norm, epochs=settings.epochs, expected_batch_size=settings.batch,
+                              max_images_per_patient=data.most_images, physical_batch_size=256, seed=settings.seed,
+                              weighting=weighting, noise_multiplier=0.0 if settings.epsilon == NO_NOISE else None)
+    session = training.Session(f"ladder-{files.fingerprint(dataclasses.asdict(settings))[:12]}", model, arm,
+                               epochs=settings.epochs, learning_rate=settings.learning_rate, fingerprint="",
+                               schedule=settings.schedule, averaging=settings.averaging)
+    for _ in training.epochs_left(session):
+        training.train_one_epoch(session)
+    session.checkpoint.unlink(missing_ok=True)
+    kept = {"steps": session.steps, "train_seconds": round(session.seconds, 1)}
+    if settings.epsilon is not None:
+        kept["noise_multiplier"] = arm.promise["noise_multiplier"]
+        kept["clipped_fraction"] = float(np.mean([step["clipped_fraction"] for step in arm.diagnostics]))
+    return kept
+
+
+def run(settings: Settings) -> dict:
+    """Train and predict `test`; return the row of the results."""
+    torch.set_num_threads(1)
+    private = cohorts.read(PRIVATE)
+    weights, known = models.load_weights(start_path(settings.start))
+    model, _ = starts.starting_model(private, weights, known, channels=CHANNELS, width=WIDTH, seed=settings.seed,
+                                     head=settings.head)
+    kept = {} if settings.arm.startswith("zero-shot") else train(settings, model, private)
+    predictions = scoring.predictions_of(model, private, CHANNELS, ("test",))
+    files.write_table(predictions_path(settings), predictions)
+    each = metrics.auroc_by_finding({"auroc": predictions}, split="test").set_index("finding")["auroc"]
+    return dataclasses.asdict(settings) | kept | {"auroc": float(each.mean()), "by_finding": each.round(4).to_dict()}
+
+
+def start_path(name: str) -> Path:
+    """Return the file of a public model."""
+    return runs.results_dir() / f"start-{name}.safetensors"
+
+
+def predictions_path(settings: Settings) -> Path:
+    """Return the file of a run's predictions."""
+    return runs.results_dir() / f"predictions-{files.fingerprint(dataclasses.asdict(settings))[:12]}.parquet"
+
+
+def make_start(name: str) -> None:
+    """Train a public model, if it is not there."""
+    torch.set_num_threads(1)
+    public = cohorts.read(PUBLIC)
+    if not start_path(name).exists():
+        session = starts.pretraining_session(f"start-{name}", public, channels=CHANNELS, width=WIDTH, **STARTS[name],
+                                             learning_rate=LEARNING_RATE, batch_size=BATCH_SIZE, fingerprint="")
         for _ in training.epochs_left(session):
             training.train_one_epoch(session)
-        row |= {"steps": session.steps, "train_seconds": round(session.seconds, 1)}
-        if getattr(arm, "diagnostics", None):
-            row["clipped_fraction"] = float(np.mean([d["clipped_fraction"] for d in arm.diagnostics]))
-    rows = np.flatnonzero(private.table["split"] == "test")
-    scores = scoring.predict(model, private.images, rows, CHANNELS)
-    labels = private.table[private.findings].to_numpy(float)[rows]
-    row |= {"auroc": metrics.macro_auroc(labels, scores), "by_finding": [round(metrics.auroc(labels[:, k], scores[:, k]), 4) for k in range(8)],
-            "seconds": round(time.monotonic() - began, 1)}
-    return row | ({"scores": scores} if keep_predictions else {})
+        models.save_weights(session.model, start_path(name), [public.canonical[finding] for finding in public.findings])
 
 
-def _begin_worker() -> None:
-    sys.stderr = open(os.devnull, "w")  # progress bars
-    import torch
-    torch.set_num_threads(1)
+# ---- many runs
 
-
-def _run_many(wanted: list[Settings], jobs: int, until: float, keep_predictions: bool = False) -> Iterator[dict]:
-    """Yield the rows of runs as they finish, in several processes, none begun after `until`."""
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_begin_worker) as pool:
+def in_turn(wanted: list[Settings], jobs: int, until: float) -> Iterator[dict]:
+    """Yield the rows of runs as they finish, a process a job; none is begun after `until`."""
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        list(pool.map(make_start, STARTS))
         waiting, running = list(reversed(wanted)), set()
-        while waiting or running:
+        while running or waiting and time.monotonic() < until:
             while waiting and len(running) < jobs and time.monotonic() < until:
-                running.add(pool.submit(run, waiting.pop(), keep_predictions))
-            if not running:
-                return
-            done = next(as_completed(running))
-            running.discard(done)
-            try:
-                yield done.result()
-            except Exception as error:  # noqa: one bad trial must not end the rest
-                print("failed:", repr(error)[:300], flush=True)
+                running.add(pool.submit(run, waiting.pop()))
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            yield from (each.result() for each in done)
+
+
+def main() -> None:
+    """Run what is missing in the results."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tune", action="store_true", help="the trials, on the tuning cohort")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs side by side, a core each")
+    parser.add_argument("--minutes", type=float, default=90.0, help="no run is begun later (default 90)")
+    parser.add_argument("--scratch", type=Path, required=True, help="folder for cohorts, public models and predictions")
+    options = parser.parse_args()
+    until = time.monotonic() + 60 * options.minutes
+    os.environ["RESULTS_DIR"] = str((options.scratch / ("tuning" if options.tune else "ladder")).resolve())
+    out = RESULTS / ("ladder_trials.json" if options.tune else "ladder.json")
+    cohorts.build(PRIVATE, n_patients=N_PATIENTS, generator_seed=TUNING_SEED if options.tune else 0)
+    cohorts.build(PUBLIC)
+    rows = json.loads(out.read_text())["rows"] if out.exists() else []
+    names = [field.name for field in dataclasses.fields(Settings)]
+    known = {tuple(row[name] for name in names) for row in rows}
+    wanted = [settings for settings in trials() if dataclasses.astuple(settings) not in known]
+    for row in in_turn(wanted, options.jobs, until):
+        rows.append(row)
+        files.write_json(out, {"date": datetime.date.today().isoformat(), "commit": runs.commit(), "hardware": runs.hardware(),
+                               "versions": runs.versions(), "rows": rows})
+        print({name: row[name] for name in ("arm", "epsilon", "learning_rate", "batch", "epochs", "auroc", "train_seconds")}, flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except checks.InputError as error:
+        sys.exit(str(error))

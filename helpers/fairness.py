@@ -15,18 +15,18 @@ _SHOWN_ARM = {"zero_shot": "zero-shot", "baseline": "no privacy"}
 
 
 def arm_table(records: list[dict]) -> pd.DataFrame:
-    """Return one row a run: run, arm, epsilon (NaN without privacy), unit, mode, seed, seconds, and arm_label for figures.
+    """Return one row a run: run, arm, epsilon (NaN without privacy), unit, recipe, mode, seed, seconds, arm_label for figures.
 
     `mode` is "demo" where the noise follows from the seed, so that epsilon is no guarantee.
     """
     rows = pd.DataFrame([{"run": record["run"], "arm": record["arm"], "epsilon": record["epsilon_target"],
-                          "unit": record["unit"], "mode": (record.get("ledger") or {}).get("mode"), "seed": record["seed"],
+                          "unit": record["unit"], "recipe": record.get("recipe", "default"),  # a user's own may have none
+                          "mode": (record.get("ledger") or {}).get("mode"), "seed": record["seed"],
                           "seconds": record["seconds"]}
                          for record in records])
     rows["epsilon"] = rows["epsilon"].astype(float)
-    recipes = [record.get("recipe", "default") for record in records]  # a user's own records may have none
     labels = [_SHOWN_ARM.get(row.arm, f"epsilon {row.epsilon:g}" + (" per image" if row.unit == "image" else ""))
-              + (f", {recipe}" if recipe != "default" else "") for row, recipe in zip(rows.itertuples(), recipes)]
+              + (f", {row.recipe}" if row.recipe != "default" else "") for row in rows.itertuples()]
     rows["arm_label"] = labels
     repeated = rows.duplicated("arm_label", keep=False)
     rows.loc[repeated, "arm_label"] += ", seed " + rows.loc[repeated, "seed"].astype(str)
@@ -107,7 +107,7 @@ def interval(values: pd.Series) -> tuple[float, float, float]:
 
 
 def correlation_with_epsilon(contrast_table: pd.DataFrame, arms: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Return Pearson's r of each group's contrast against epsilon over the private runs (no privacy has no epsilon).
+    """Return Pearson's r of each group's contrast against epsilon over the private runs of the commonest recipe and unit.
 
     Args:
         contrast_table: `macro` of `contrasts`.
@@ -115,7 +115,8 @@ def correlation_with_epsilon(contrast_table: pd.DataFrame, arms: pd.DataFrame, m
         metric: whose contrasts; accuracy gives the paper's correlation of parity with epsilon.
     """
     private = arms.dropna(subset="epsilon")
-    private = private[private["unit"] == private["unit"].mode().get(0)]  # epsilons of two units are not one axis
+    way = private["recipe"] + " " + private["unit"].astype(str)  # epsilons of two units are not one axis, two recipes not one line
+    private = private[way == way.mode().get(0)]
     epsilon = private.set_index("run")["epsilon"]
     rows = contrast_table[contrast_table.index.get_level_values("metric") == metric]
     rows = rows[rows.index.get_level_values("run").isin(epsilon.index)]

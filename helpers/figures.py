@@ -47,7 +47,7 @@ def plot_privacy_utility(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt
 
     Args:
         table: one row a run; columns arm ("zero_shot", "baseline", "dp"), epsilon and unit (missing but for dp),
-            macro_auroc, low, high.
+            recipe ("default" or a name), macro_auroc, low, high.
         ax: where to draw; a new figure when None.
     """
     ax = ax or plt.figure(figsize=(7, 3.6)).add_subplot()
@@ -56,10 +56,10 @@ def plot_privacy_utility(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt
             ax.axhline(row.macro_auroc, color=color, linestyle="-" if arm == "baseline" else "--", label=label)
             ax.axhspan(row.low, row.high, color=color, alpha=0.1, linewidth=0)
     private = table[table["arm"] == "dp"].sort_values("epsilon")
-    for number, (unit, rows) in enumerate(private.groupby("unit")):  # never one line for two units
+    for number, ((recipe, unit), rows) in enumerate(private.groupby(["recipe", "unit"])):  # never one line for two units
         gaps = np.abs([rows["macro_auroc"] - rows["low"], rows["high"] - rows["macro_auroc"]])
         ax.errorbar(rows["epsilon"], rows["macro_auroc"], yerr=gaps, fmt=_MARKERS[number] + "-", color=f"C{number}",
-                    capsize=3, label=f"private, per {unit}")
+                    capsize=3, label=f"private, per {unit}" + (f"\n({recipe.replace('_', ' ')})" if recipe != "default" else ""))
     if len(private):
         ax.set_xscale("log")
         ax.set_xticks(private["epsilon"].unique(), [f"{epsilon:g}" for epsilon in private["epsilon"].unique()])

@@ -17,7 +17,7 @@ import pandas as pd
 
 from helpers import checks, files, runs
 
-SUMMARY_COLUMNS = ["run", "arm", "epsilon", "unit", "mode", "macro_auroc", "low", "high", "sex_contrast", "sex_low", "sex_high",
+SUMMARY_COLUMNS = ["run", "arm", "epsilon", "unit", "recipe", "mode", "macro_auroc", "low", "high", "sex_contrast", "sex_low", "sex_high",
                    "age_contrast", "age_low", "age_high"]
 _STYLE = """body {font: 16px/1.5 sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222}
 table {border-collapse: collapse} th, td {padding: .3rem .8rem; border-bottom: 1px solid #ccc; text-align: left}
@@ -43,7 +43,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
         return f"{row[value]:{form}} [{row[low]:{form}}, {row[high]:{form}}]"
 
     return pd.DataFrame([{
-        "arm": row["arm"],
+        "arm": row["arm"] + (f", {row['recipe']}" if row["recipe"] != "default" else ""),
         "epsilon": "" if pd.isna(row["epsilon"]) else f"{row['epsilon']:g} per {row['unit']}" + (
             " (demo)" if row["mode"] == "demo" else ""),
         "mean AUROC": with_interval(row, "macro_auroc", "low", "high", ".3f"),

@@ -34,7 +34,7 @@ def test_plot_by_group_draws_every_estimate_and_says_what_is_not_estimable():
 
 def test_plot_privacy_utility_draws_private_runs_with_their_intervals():
     table = pd.DataFrame({"arm": ["zero_shot", "baseline", "dp", "dp"], "epsilon": [np.nan, np.nan, 8.0, 1.0],
-                          "unit": [None, None, "patient", "patient"],
+                          "unit": [None, None, "patient", "patient"], "recipe": "default",
                           "macro_auroc": [0.7, 0.9, 0.8, 0.75], "low": [0.65, 0.85, 0.75, 0.7], "high": [0.75, 0.95, 0.85, 0.8]})
     ax = figures.plot_privacy_utility(table)
     points, _, bars = ax.containers[0]
@@ -44,7 +44,7 @@ def test_plot_privacy_utility_draws_private_runs_with_their_intervals():
 
 
 def test_plot_privacy_utility_of_one_run_without_epsilon():
-    ax = figures.plot_privacy_utility(pd.DataFrame({"arm": ["baseline"], "epsilon": [np.nan], "unit": [None], "macro_auroc": [0.9],
+    ax = figures.plot_privacy_utility(pd.DataFrame({"arm": ["baseline"], "epsilon": [np.nan], "unit": [None], "recipe": ["default"], "macro_auroc": [0.9],
                                                     "low": [0.85], "high": [0.95]}))
     assert len(ax.containers) == 0 and len(ax.lines) == 1
 

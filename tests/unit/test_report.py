@@ -10,7 +10,7 @@ EXPECTED = runs.repository_root() / "expected"
 
 
 def one_run(**changes):
-    row = {"run": "r", "arm": "dp", "epsilon": 2.0, "unit": "patient", "mode": "private", "macro_auroc": 0.8, "low": 0.75, "high": 0.85,
+    row = {"run": "r", "arm": "dp", "epsilon": 2.0, "unit": "patient", "recipe": "default", "mode": "private", "macro_auroc": 0.8, "low": 0.75, "high": 0.85,
            "sex_contrast": -0.02, "sex_low": -0.05, "sex_high": 0.01, "age_contrast": np.nan, "age_low": np.nan, "age_high": np.nan}
     return pd.DataFrame([row | changes])
 

@@ -12,9 +12,10 @@ from helpers import checks, files, profiles, results, runs, studies
 PRIVATE = "synthetic_cxr_private"
 
 
-def plan_of(profile="smoke", *settings):
-    """The steps of a profile with settings."""
-    chosen, lists = profiles.collect(profiles.read_profile(profile), [profiles.read_setting(text) for text in settings])
+def plan_of(profile="smoke", *settings, comparisons=()):
+    """The steps of a profile with settings, and with these comparisons instead of its own."""
+    wanted = profiles.read_profile(profile).model_copy(update={"comparisons": list(comparisons)})
+    chosen, lists = profiles.collect(wanted, [profiles.read_setting(text) for text in settings])
     return studies.plan(chosen, lists)
 
 
@@ -61,6 +62,31 @@ def test_plan_of_two_budgets_and_two_seeds():
     assert steps["04_fairness_analysis"].parameters["RUNS"] == [
         f"{PRIVATE}-{name}" for name in ("zero_shot", "baseline-seed0", "baseline-seed1", "dp-eps1-seed0", "dp-eps1-seed1",
                                          "dp-eps8-seed0", "dp-eps8-seed1")]
+
+
+PAPER = {"RECIPE": "paper_recipe", "EPSILON": 7.89, "PRIVACY_UNIT": "image", "LEARNING_RATE": "5e-4"}
+
+
+def test_a_comparison_is_one_more_private_run_a_seed_with_its_own_parameters():
+    steps = {step.id: step for step in plan_of("demo", "EPSILONS=[1]", "SEEDS=[0, 1]", "03.DELTA=2e-5", comparisons=[PAPER])}
+    own = steps["03_dp_training-eps7.89-seed1-paper_recipe"]
+    assert own.parameters["LEARNING_RATE"] == 5e-4 and own.parameters["PRIVACY_UNIT"] == "image" and own.parameters["DELTA"] == 2e-5
+    assert f"{PRIVATE}-dp-eps7.89-seed1-image_level-paper_recipe" in steps["04_fairness_analysis"].parameters["RUNS"]
+    assert len(steps) == 2 + 2 + 2 + 2 and "PRIVACY_UNIT" not in steps["03_dp_training-eps1-seed0"].parameters
+
+
+@pytest.mark.parametrize("given, message", [
+    ({"EPSILON": 1.0}, "RECIPE in comparison 1"), ({"RECIPE": "mine"}, "EPSILON in comparison 1"),
+    (PAPER | {"WIDTH": 8}, "comparison 1.*WIDTH"), (PAPER | {"CLIP_NORM": "wide"}, "CLIP_NORM of type float"),
+    (PAPER | {"CLIP_NORM": -1.0}, "CLIP_NORM"), (PAPER | {"RECIPE": "Mine!"}, "RECIPE of small letters")])
+def test_a_comparison_that_is_not_in_order_is_refused(given, message):
+    with pytest.raises(checks.InputError, match=message):
+        plan_of("demo", comparisons=[given])
+
+
+def test_two_comparisons_alike_are_refused():
+    with pytest.raises(checks.InputError, match="two alike"):
+        plan_of("demo", comparisons=[PAPER, PAPER])
 
 
 def test_only_the_first_baseline_writes_the_common_start():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import accounting, arms, checks, files, metrics, models, runs, scoring, training, training_sets
+from helpers import accounting, arms, checks, files, metrics, models, runs, scoring, starts, training, training_sets
 
 
 def private_arm(cohort, model, **changes):
@@ -18,13 +18,15 @@ def private_arm(cohort, model, **changes):
     return arms.PrivateArm(data, model, **settings)
 
 
-def session_of(cohort, kind, **changes):
+def session_of(cohort, kind, averaging=0.0, trained="all", **changes):
     model = models.resnet9(2, width=8, seed=1)
+    models.train_only(model, trained)
     if kind == "baseline":
         arm = arms.BaselineArm(training_sets.TrainingSet.of(cohort, "image"), model, channels=1, batch_size=16, seed=4)
     else:
         arm = private_arm(cohort, model, **changes)
-    return training.Session(f"small-{kind}", model, arm, epochs=3, learning_rate=3e-3, fingerprint="same")
+    return training.Session(f"small-{kind}", model, arm, epochs=3, learning_rate=3e-3, fingerprint="same",
+                            averaging=averaging)
 
 
 def test_training_set_gathers_the_images_of_a_patient(small_cohort):
@@ -300,6 +302,53 @@ def test_baseline_learns_what_can_be_seen_and_the_loss_is_a_mean_per_image(small
     assert set(predictions["split"]) == {"valid", "test"}  # no training image is predicted
     table = metrics.auroc_by_finding({"run": predictions}, "test").set_index("finding")
     assert table.loc["bright", "run"] > 0.85 > table.loc["dull", "run"]
+
+
+def test_the_finished_model_is_the_running_mean_of_its_weights(small_cohort, results):
+    def weights_after_each_step(averaging):
+        (runs.run_dir("small-baseline") / "checkpoint.pt").unlink(missing_ok=True)
+        session, seen = session_of(small_cohort, "baseline", averaging=averaging), []
+        update = session.average
+        session.average = lambda: (seen.append(session.trained[0].detach().clone()), update())
+        for _ in training.epochs_left(session):
+            training.train_one_epoch(session)
+        return seen, session.trained[0].detach()
+
+    seen, last = weights_after_each_step(0.0)
+    assert torch.equal(seen[-1], last)
+    expected = models.resnet9(2, width=8, seed=1).stem[0].weight.detach()
+    for step, weight in enumerate(seen, 1):
+        decay = min(0.5, step / (step + 9))
+        expected = decay * expected + (1 - decay) * weight
+    torch.testing.assert_close(weights_after_each_step(0.5)[1], expected)
+
+
+def test_frozen_parts_stay_as_they_are_and_the_rest_is_trained(small_cohort, results):
+    session = session_of(small_cohort, "private", trained="norms_and_head")
+    before = {name: value.clone() for name, value in session.model.state_dict().items()}
+    training.train_one_epoch(session)
+    moved = {name for name, value in session.model.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved == {name for name, p in session.model.named_parameters() if p.requires_grad} and "stem.0.weight" not in moved
+
+
+def test_strong_variation_changes_each_image_by_itself_and_keeps_its_side():
+    images = torch.zeros(6, 1, 48, 48)
+    images[:, :, 16:30, 6:18] = 1  # on the viewer's left
+    images = (images - images.mean((2, 3), keepdim=True)) / images.std((2, 3), keepdim=True)
+    varied = training_sets.vary(images, np.random.default_rng(0))
+    assert varied.shape == images.shape and torch.isfinite(varied).all()
+    assert not torch.allclose(varied[0], varied[1], atol=0.1)
+    assert (varied[..., :24].mean((1, 2, 3)) > varied[..., 24:].mean((1, 2, 3)) + 0.3).all()
+
+
+def test_strong_variation_is_used_where_asked(small_cohort, monkeypatch):
+    used = []
+    monkeypatch.setattr(training_sets, "vary", lambda images, stream: used.append(len(images)) or images)
+    for augmentation, expected in (("shift", []), ("strong", [16])):
+        arm = arms.BaselineArm(training_sets.TrainingSet.of(small_cohort, "image"), models.resnet9(2, width=8), channels=1,
+                               batch_size=16, seed=0, augmentation=augmentation)
+        arm.set_gradients(0)
+        assert used == expected
 
 
 def test_learning_rate_warms_up_and_ends_low():

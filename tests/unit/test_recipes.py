@@ -1,0 +1,25 @@
+"""The rule of the default recipe."""
+
+import itertools
+
+from helpers import recipes
+
+EPSILONS, UNITS = (0.01, 0.29, 1.06, 7.89, 100), (1, 10, 40, 200, 2900, 8800, 30_000, 150_000)
+
+
+def test_the_rule_is_monotone_in_budget_and_number_of_units():
+    for name in ("LEARNING_RATE", "EXPECTED_BATCH_SIZE", "EPOCHS"):
+        for (e1, e2), n in itertools.product(itertools.pairwise(EPSILONS), UNITS):
+            assert recipes.recipe_for(e1, n)[name] <= recipes.recipe_for(e2, n)[name]
+        for (n1, n2), e in itertools.product(itertools.pairwise(UNITS), EPSILONS):
+            assert recipes.recipe_for(e, n1)[name] <= recipes.recipe_for(e, n2)[name]
+
+
+def test_a_step_never_expects_more_units_than_there_are_and_about_one_in_32_of_many():
+    for n in UNITS:
+        batch = recipes.recipe_for(1.0, n)["EXPECTED_BATCH_SIZE"]
+        assert 1 <= batch <= n and (n < 1000 or 1 / 48 < batch / n < 1 / 20)
+
+
+def test_batch_and_epochs_do_not_depend_on_the_budget():
+    assert len({(r["EXPECTED_BATCH_SIZE"], r["EPOCHS"]) for r in (recipes.recipe_for(e, 8800) for e in EPSILONS)}) == 1
