@@ -9,7 +9,7 @@ NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=900
 # What a step computes must not depend on what else is set for matplotlib or Jupyter.
 CLEAN_ENV := env -u MPLBACKEND -u JUPYTER_PATH JUPYTER_PREFER_ENV_PATH=1 GOMP_SPINCOUNT=3000
 
-.PHONY: help demo test test-all unit nbval end-to-end mutants benchmark lab notebooks expected clean
+.PHONY: help demo test test-all unit nbval end-to-end mutants benchmark ladder ladder-trials lab notebooks expected clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 -- \2/p' Makefile
@@ -38,6 +38,13 @@ mutants: $(VENV)/.installed  ## plant privacy faults one at a time and demand th
 benchmark: $(VENV)/.installed  ## time a private step beside the alternatives, into benchmarks/results/
 	@$(CLEAN_ENV) $(PY) benchmarks/private_step.py
 	@$(PY) benchmarks/private_step.py --figure
+
+ladder: $(VENV)/.installed  ## train all ways at all budgets with three seeds, into benchmarks/results/ (90 minutes)
+	@$(CLEAN_ENV) $(PY) benchmarks/ladder.py --scratch results_ladder
+	@$(PY) benchmarks/private_step.py --figure
+
+ladder-trials: $(VENV)/.installed  ## the trials on the tuning cohort from which the ladder takes its settings (90 minutes)
+	@$(CLEAN_ENV) $(PY) benchmarks/ladder.py --tune --scratch results_ladder
 
 lab: $(VENV)/.installed  ## open the notebooks in JupyterLab
 	$(CLEAN_ENV) $(PY) -m jupyterlab notebooks

@@ -76,8 +76,80 @@ def plot_growth(table: pd.DataFrame, xlabel: str, ax: plt.Axes | None = None) ->
     return ax
 
 
+ARM_LOOKS = {"ours, patient": ("#0072B2", "D-"), "ours, image": ("#00436B", "o-"), "paper, as published": ("#E69F00", "^--"),
+             "paper, tuned": ("#D55E00", "v--"), "paper, our start": ("#CC79A7", "s--")}
+
+
+def plot_ladder(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt.Axes:
+    """Draw mean AUROC of each arm against its budget, between the public model and the best without privacy.
+
+    Args:
+        table: columns arm, epsilon (missing without one), estimate, low, high; seeds: list of each seed's value (a dot).
+        ax: where to draw; a new figure when None.
+    """
+    ax = ax or plt.figure(figsize=(7.5, 4.2)).add_subplot()
+    for arm, style, label in (("ceiling", "-", "no privacy, its own best recipe"), ("zero-shot", "--", "public model, untouched")):
+        for row in table[table["arm"] == arm].itertuples():
+            ax.axhline(row.estimate, color="black" if arm == "ceiling" else "0.5", linestyle=style, label=label)
+            ax.axhspan(row.low, row.high, color="0.5", alpha=0.12, linewidth=0)
+    for number, (arm, (color, style)) in enumerate(ARM_LOOKS.items()):
+        rows = table[table["arm"] == arm].sort_values("epsilon")
+        if rows.empty:
+            continue
+        places = rows["epsilon"] * 1.035 ** (number - 2)
+        ax.errorbar(places, rows["estimate"], yerr=[rows["estimate"] - rows["low"], rows["high"] - rows["estimate"]], fmt=style,
+                    color=color, capsize=3, label=arm)
+        for place, seeds in zip(places, rows["seeds"]):
+            ax.plot([place] * len(seeds), seeds, ".", color="black", markersize=3, zorder=3)
+    budgets = sorted(table["epsilon"].dropna().unique())
+    ax.set(xscale="log", xlabel="epsilon (log scale; delta 1e-5; for the unit in the name)",
+           ylabel="mean AUROC, 900 test patients\n(95 % interval over patients and seeds; dots: seeds; axis cut)")
+    ax.set_xticks(budgets, [f"{budget:g}" for budget in budgets])
+    ax.minorticks_off()
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
+    return ax
+
+
+def plot_sensitivity(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt.Axes:
+    """Draw what a change of one knob does to mean AUROC on the tuning cohort, for each budget.
+
+    No interval: one seed each; seeds differ by about 0.003.
+
+    Args:
+        table: columns change (str), epsilon, difference (AUROC minus that of the rule).
+        ax: where to draw; a new figure when None.
+    """
+    changes = list(dict.fromkeys(table["change"]))
+    ax = ax or plt.figure(figsize=(6, 0.45 * len(changes) + 1.2)).add_subplot()
+    for color, marker, (epsilon, rows) in zip(("#E69F00", "#56B4E9", "#0072B2"), "^sD", table.groupby("epsilon")):
+        ax.plot(rows["difference"], [changes.index(change) for change in rows["change"]], marker, color=color,
+                markeredgecolor="black", markeredgewidth=0.5, label=f"epsilon {epsilon:g}")
+    ax.axvline(0, color="0.5", linestyle="--", zorder=0)
+    ax.set_yticks(range(len(changes)), changes)
+    ax.invert_yaxis()
+    ax.set(xlabel="mean AUROC minus that of the rule\n(tuning cohort, one seed, no interval)")
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
+    return ax
+
+
+def sensitivity(rows: list[dict]) -> pd.DataFrame:
+    """Return the table of `plot_sensitivity` from the trials of ours at patient level."""
+    found = []
+    trials = pd.DataFrame(rows)
+    for epsilon, own in trials[trials["arm"] == "ours, patient"].groupby("epsilon", sort=False):
+        rule = own.iloc[0]  # the first trial is the rule
+        for trial in own.iloc[1:].to_dict("records"):
+            name, = [knob for knob in KNOBS if trial[knob] != rule[knob]]
+            change = f"{KNOBS[name]} x {trial[name] / rule[name]:g}"
+            found.append({"change": change, "epsilon": epsilon, "difference": trial["auroc"] - rule["auroc"]})
+    return pd.DataFrame(found)
+
+
+KNOBS = {"learning_rate": "learning rate", "batch": "expected batch", "epochs": "epochs", "clip_norm": "clip norm"}
+
+
 def main(folder: Path) -> None:
-    """Draw `private_step.png` and `growth.png` from the JSON files of those names, where there are such."""
+    """Draw private_step, growth, ladder and sensitivity (of ladder_trials) from the JSON files, where there are such."""
     plt.switch_backend("Agg")
     with plt.style.context(figures.STYLE):
         if (folder / "private_step.json").exists():
@@ -94,3 +166,10 @@ def main(folder: Path) -> None:
             axes[-1].legend(handles=axes[0].get_legend_handles_labels()[0] + ends, loc="upper left", bbox_to_anchor=(1, 1),
                             fontsize=9)
             figure.savefig(folder / "growth.png", dpi=150)
+        if (folder / "ladder.json").exists() and (found := files.read_json(folder / "ladder.json", "")["levels"]):
+            table = pd.DataFrame(found)
+            table[["estimate", "low", "high"]] = table["auroc"].tolist()
+            plot_ladder(table[table["epsilon"] != 1000]).figure.savefig(folder / "ladder.png", dpi=150)
+        if (folder / "ladder_trials.json").exists():
+            table = sensitivity(files.read_json(folder / "ladder_trials.json", "")["rows"])
+            plot_sensitivity(table).figure.savefig(folder / "sensitivity.png", dpi=150)

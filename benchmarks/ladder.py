@@ -23,9 +23,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # a core a run
 os.environ.setdefault("TQDM_DISABLE", "1")
 
 import numpy as np
+import pandas as pd
 import torch
 
-from helpers import arms, checks, cohorts, files, metrics, models, recipes, runs, scoring, starts, training, training_sets
+from helpers import arms, checks, cohorts, files, manifests, metrics, models, recipes, runs, scoring, starts, synthetic
+from helpers import training, training_sets
 
 RESULTS = Path(__file__).resolve().parent / "results"
 PRIVATE, PUBLIC = "synthetic_cxr_private", "synthetic_cxr_public"
@@ -33,7 +35,9 @@ EPSILONS, SEEDS, DELTA = (0.29, 1.06, 7.89), (0, 1, 2), 1e-5
 N_PATIENTS, N_IMAGES = 8800, 30_000  # of training; the images nearly
 TUNING_SEED = 1  # of the generator, for the cohort on which arms are tuned
 WIDTH, CHANNELS, BATCH_SIZE, LEARNING_RATE = 16, 1, 64, 2e-3  # of the network; the last two of public training
-STARTS = {"plain": dict(augmentation="shift", epochs=4), "strong": dict(augmentation="strong", epochs=10)}
+STARTS = {"plain": dict(augmentation="shift", epochs=4), "strong": dict(augmentation="strong", epochs=10),
+          "sided": dict(augmentation="strong", epochs=10)}  # the last from public labels with sides
+N_BOOTSTRAP = 1000
 NO_NOISE = 1e3  # stands for no budget in settings of private steps without noise
 
 
@@ -46,6 +50,7 @@ class Settings:
     seed: int = 0
     start: str = "strong"
     head: str = "sided"
+    trained: str = "all"
     unit: str = "patient"
     batch: int = 64
     epochs: int = 6
@@ -92,6 +97,34 @@ def trials() -> list[Settings]:
     return found
 
 
+def best_trial(arm: str, epsilon: float | None) -> dict:
+    """Return learning rate and epochs of an arm's best trial at a budget.
+
+    Raises:
+        InputError: there is none.
+    """
+    path = RESULTS / "ladder_trials.json"
+    rows = [row for row in files.read_json(path, "Run --tune first.")["rows"] if (row["arm"], row["epsilon"]) == (arm, epsilon)]
+    if not rows:
+        checks.refuse(f"trials of {arm!r} at epsilon {epsilon} in {path.name}", "none", "Run --tune first.")
+    best = max(rows, key=lambda row: row["auroc"])
+    return {name: best[name] for name in ("learning_rate", "epochs")}
+
+
+def ladder() -> list[Settings]:
+    """Return all runs of the ladder, those that say most first."""
+    lines = [Settings("zero-shot"), Settings("zero-shot, paper's start", start="plain", head="pooled"),
+             Settings("ceiling", unit="image", averaging=0.99, **best_trial("ceiling", None))]
+    for epsilon in EPSILONS:
+        lines += [ours("ours, patient", epsilon), paper("paper, as published", epsilon), ours("ours, image", epsilon)]
+        lines += [paper(arm, epsilon, **best_trial(arm, epsilon)) for arm in ("paper, tuned", "paper, our start")]
+    without_noise = dataclasses.replace(ours("same recipe, clipped", EPSILONS[-1]), epsilon=NO_NOISE)
+    lines += [without_noise, dataclasses.replace(without_noise, arm="same recipe", clip_norm=1e6),
+              ours("ours, patient, public sides", 1.06, start="sided")]
+    return [dataclasses.replace(line, seed=seed) for seed in SEEDS for line in lines
+            if not (seed and line.arm.startswith("zero-shot"))]
+
+
 # ---- one run
 
 def train(settings: Settings, model: torch.nn.Module, private: cohorts.Cohort) -> dict:
@@ -124,7 +157,7 @@ def run(settings: Settings) -> dict:
     private = cohorts.read(PRIVATE)
     weights, known = models.load_weights(start_path(settings.start))
     model, _ = starts.starting_model(private, weights, known, channels=CHANNELS, width=WIDTH, seed=settings.seed,
-                                     head=settings.head)
+                                     head=settings.head, trained=settings.trained)
     kept = {} if settings.arm.startswith("zero-shot") else train(settings, model, private)
     predictions = scoring.predictions_of(model, private, CHANNELS, ("test",))
     files.write_table(predictions_path(settings), predictions)
@@ -145,7 +178,7 @@ def predictions_path(settings: Settings) -> Path:
 def make_start(name: str) -> None:
     """Train a public model, if it is not there."""
     torch.set_num_threads(1)
-    public = cohorts.read(PUBLIC)
+    public = cohorts.read(f"{PUBLIC}_sided" if name == "sided" else PUBLIC)
     if not start_path(name).exists():
         session = starts.pretraining_session(f"start-{name}", public, channels=CHANNELS, width=WIDTH, **STARTS[name],
                                              learning_rate=LEARNING_RATE, batch_size=BATCH_SIZE, fingerprint="")
@@ -154,12 +187,57 @@ def make_start(name: str) -> None:
         models.save_weights(session.model, start_path(name), [public.canonical[finding] for finding in public.findings])
 
 
+# ---- intervals
+
+def levels(rows: list[dict]) -> list[dict]:
+    """Return for each arm and budget the mean over seeds of macro AUROC, its difference to others, and 95 % intervals.
+
+    The interval's variance is that of the patient bootstrap of the mean over seeds (the same resamples for all arms)
+    plus the variance between seeds over their number.
+    """
+    table = cohorts.read_table(PRIVATE)[0]
+    by_arm: dict[tuple, list[np.ndarray]] = {}
+    weights = None
+    for row in rows:
+        settings = Settings(**{field.name: row[field.name] for field in dataclasses.fields(Settings)})
+        if not predictions_path(settings).exists():
+            continue  # of another scratch folder
+        predicted = pd.read_parquet(predictions_path(settings))
+        if weights is None:
+            images = predicted[predicted["finding"] == predicted["finding"].iloc[0]]
+            weights = metrics.patient_weights(images["patient_id"].to_numpy(), N_BOOTSTRAP, runs.random_stream(0, "bootstrap"))
+        aurocs = [metrics.weighted_auroc(part["label"].to_numpy(), part["score"].to_numpy(), weights)
+                  for _, part in predicted.groupby("finding", sort=False)]
+        by_arm.setdefault((settings.arm, settings.epsilon), []).append(np.mean(aurocs, axis=0))
+    zero, ceiling = (np.mean(by_arm[key], axis=0) for key in (("zero-shot", None), ("ceiling", None)))
+    found = []
+    for (arm, epsilon), seeds in by_arm.items():
+        others = {"auroc": 0.0, "over_zero_shot": zero, "below_ceiling": ceiling}
+        others |= {f"over {other}": np.mean(by_arm[other, epsilon], axis=0) for other in (
+            "paper, as published", "paper, tuned", "paper, our start", "ours, image") if (other, epsilon) in by_arm and other != arm}
+        entry = {"arm": arm, "epsilon": epsilon, "seeds": [float(one[0]) for one in seeds]}
+        for name, other in others.items():
+            entry[name] = interval(np.array(seeds) - other)
+        share = (np.mean(seeds, axis=0) - zero) / (ceiling - zero)
+        entry["share"] = [float(share[0]), *np.percentile(share[1:], [2.5, 97.5]).tolist()]
+        found.append(entry)
+    return found
+
+
+def interval(seeds: np.ndarray) -> list[float]:
+    """Return estimate, low and high from (seeds, 1 + replicates) values."""
+    mean, n = seeds.mean(0), len(seeds)
+    between = seeds[:, 0].var(ddof=1) / n if n > 1 else 0.0
+    half = 1.96 * np.sqrt(mean[1:].var(ddof=1) + between)
+    return [float(mean[0]), float(mean[0] - half), float(mean[0] + half)]
+
+
 # ---- many runs
 
 def in_turn(wanted: list[Settings], jobs: int, until: float) -> Iterator[dict]:
     """Yield the rows of runs as they finish, a process a job; none is begun after `until`."""
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        list(pool.map(make_start, STARTS))
+        list(pool.map(make_start, {settings.start for settings in wanted}))
         waiting, running = list(reversed(wanted)), set()
         while running or waiting and time.monotonic() < until:
             while waiting and len(running) < jobs and time.monotonic() < until:
@@ -181,15 +259,25 @@ def main() -> None:
     out = RESULTS / ("ladder_trials.json" if options.tune else "ladder.json")
     cohorts.build(PRIVATE, n_patients=N_PATIENTS, generator_seed=TUNING_SEED if options.tune else 0)
     cohorts.build(PUBLIC)
+    with_sides = {"name": f"{PUBLIC}_sided", "findings": manifests.read(PRIVATE).findings}
+    cohorts.build(manifests.read(PUBLIC).model_copy(update=with_sides))
     rows = json.loads(out.read_text())["rows"] if out.exists() else []
     names = [field.name for field in dataclasses.fields(Settings)]
     known = {tuple(row[name] for name in names) for row in rows}
-    wanted = [settings for settings in trials() if dataclasses.astuple(settings) not in known]
+    wanted = [settings for settings in (trials() if options.tune else ladder()) if dataclasses.astuple(settings) not in known]
     for row in in_turn(wanted, options.jobs, until):
         rows.append(row)
-        files.write_json(out, {"date": datetime.date.today().isoformat(), "commit": runs.commit(), "hardware": runs.hardware(),
-                               "versions": runs.versions(), "rows": rows})
-        print({name: row[name] for name in ("arm", "epsilon", "learning_rate", "batch", "epochs", "auroc", "train_seconds")}, flush=True)
+        write(out, rows, [])
+        print({name: row[name] for name in ("arm", "epsilon", "learning_rate", "batch", "epochs", "auroc", "train_seconds") if name in row}, flush=True)
+    if not options.tune:
+        write(out, rows, levels(rows))
+
+
+def write(out: Path, rows: list[dict], found: list[dict]) -> None:
+    """Write the results so far."""
+    about = {"date": datetime.date.today().isoformat(), "commit": runs.commit(), "hardware": runs.hardware(),
+             "versions": runs.versions(), "generator_version": synthetic.GENERATOR_VERSION, "n_patients": N_PATIENTS}
+    files.write_json(out, about | {"levels": found, "rows": rows})
 
 
 if __name__ == "__main__":

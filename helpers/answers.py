@@ -49,6 +49,7 @@ def shown(table: pd.DataFrame, form: str = "{:.3f}", missing: str = "not estimab
     text = table.copy()
     for column in table.select_dtypes("float").columns:
         text[column] = [missing if pd.isna(value) else form.format(value) for value in table[column]]
+    text = text.astype(object).where(text.notna(), missing)
     return text if text.index.name else text.set_index(text.columns[0])
 
 

@@ -193,8 +193,9 @@ def _checked_list(name: str, values: Any) -> list:
 
 
 def _typed(name: str, value: Any, default: Any) -> Any:
-    """Return a value of its default's type; an integer serves as a float, as does YAML's text 1e-5."""
-    if isinstance(default, float) and isinstance(value, (int, str)) and not isinstance(value, bool):
+    """Return a value of its default's type; an integer serves as a float, as does YAML's text 1e-5, also where None is."""
+    is_text = isinstance(value, str)
+    if (isinstance(default, float) and (is_text or type(value) is int)) or (default is None and is_text):
         try:
             return float(value)
         except ValueError:

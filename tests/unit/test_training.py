@@ -146,7 +146,7 @@ def test_pos_weight_is_negatives_over_positives_and_public_where_asked(small_coh
     assert starts.positive_weight("private", data, small_cohort, "x")[0] == "private labels"
     public = dataclasses.replace(small_cohort, name="public", findings=["dull"], canonical={"dull": "dull"})
     public.table = small_cohort.table.assign(dull=[1.0, 0.0, 0.0, 0.0] * (len(small_cohort.table) // 4) + [0.0] * (len(small_cohort.table) % 4))
-    monkeypatch.setattr(training.cohorts, "read", lambda name: public)
+    monkeypatch.setattr(starts.cohorts, "read", lambda name: public)
     source, weight = starts.positive_weight("public", data, small_cohort, "synthetic_cxr_public")
     train = public.table[public.table["split"] == "train"]["dull"]
     assert source == "public" and weight[0] == 1 and weight[1] == pytest.approx((train == 0).sum() / (train == 1).sum())
