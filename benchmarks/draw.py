@@ -137,9 +137,12 @@ def sensitivity(rows: list[dict]) -> pd.DataFrame:
     found = []
     trials = pd.DataFrame(rows)
     for epsilon, own in trials[trials["arm"] == "ours, patient"].groupby("epsilon", sort=False):
-        rule = own.iloc[0]  # the first trial is the rule
-        for trial in own.iloc[1:].to_dict("records"):
-            name, = [knob for knob in KNOBS if trial[knob] != rule[knob]]
+        if len(own) < 4:
+            continue  # too few to know the rule
+        changed = own[list(KNOBS)].ne(own[list(KNOBS)].mode().iloc[0])  # each trial changes one knob of the rule, which is the commonest
+        rule = own[~changed.any(axis=1)].iloc[0]
+        for trial, (name,) in zip(own[changed.any(axis=1)].to_dict("records"), (
+                [knob for knob in KNOBS if row[knob]] for row in changed[changed.any(axis=1)].to_dict("records"))):
             change = f"{KNOBS[name]} x {trial[name] / rule[name]:g}"
             found.append({"change": change, "epsilon": epsilon, "difference": trial["auroc"] - rule["auroc"]})
     return pd.DataFrame(found)
@@ -172,4 +175,5 @@ def main(folder: Path) -> None:
             plot_ladder(table[table["epsilon"] != 1000]).figure.savefig(folder / "ladder.png", dpi=150)
         if (folder / "ladder_trials.json").exists():
             table = sensitivity(files.read_json(folder / "ladder_trials.json", "")["rows"])
-            plot_sensitivity(table).figure.savefig(folder / "sensitivity.png", dpi=150)
+            if len(table):
+                plot_sensitivity(table).figure.savefig(folder / "sensitivity.png", dpi=150)

@@ -101,14 +101,16 @@ def best_trial(arm: str, epsilon: float | None) -> dict:
     """Return learning rate and epochs of an arm's best trial at a budget.
 
     Raises:
-        InputError: there is none.
+        InputError: not all of them have been made.
     """
     path = RESULTS / "ladder_trials.json"
-    rows = [row for row in files.read_json(path, "Run --tune first.")["rows"] if (row["arm"], row["epsilon"]) == (arm, epsilon)]
-    if not rows:
-        checks.refuse(f"trials of {arm!r} at epsilon {epsilon} in {path.name}", "none", "Run --tune first.")
-    best = max(rows, key=lambda row: row["auroc"])
-    return {name: best[name] for name in ("learning_rate", "epochs")}
+    made = {settings_of(row): row["auroc"] for row in files.read_json(path, "Run --tune first.")["rows"]}
+    wanted = [settings for settings in trials() if (settings.arm, settings.epsilon) == (arm, epsilon)]
+    missing = [settings for settings in wanted if settings not in made]
+    if missing:
+        checks.refuse(f"{len(wanted)} trials of {arm!r} at epsilon {epsilon}", f"{len(wanted) - len(missing)}", "Run --tune to its end.")
+    best = max(wanted, key=made.get)
+    return {"learning_rate": best.learning_rate, "epochs": best.epochs}
 
 
 def ladder() -> list[Settings]:
@@ -139,7 +141,8 @@ def train(settings: Settings, model: torch.nn.Module, private: cohorts.Cohort) -
                               max_images_per_patient=data.most_images, physical_batch_size=256, seed=settings.seed,
                               weighting=weighting, noise_multiplier=0.0 if settings.epsilon == NO_NOISE else None)
     session = training.Session(f"ladder-{files.fingerprint(dataclasses.asdict(settings))[:12]}", model, arm,
-                               epochs=settings.epochs, learning_rate=settings.learning_rate, fingerprint="",
+                               epochs=settings.epochs, learning_rate=settings.learning_rate,
+                               fingerprint=fingerprint(dataclasses.asdict(settings), private),
                                schedule=settings.schedule, averaging=settings.averaging)
     for _ in training.epochs_left(session):
         training.train_one_epoch(session)
@@ -165,9 +168,15 @@ def run(settings: Settings) -> dict:
     return dataclasses.asdict(settings) | kept | {"auroc": float(each.mean()), "by_finding": each.round(4).to_dict()}
 
 
+def fingerprint(settings: dict, cohort: cohorts.Cohort) -> str:
+    """Return the hash of all that decides a model: settings, data, code."""
+    return files.fingerprint(settings | {"data": cohort.record["data_hash"]}, ["starts"])
+
+
 def start_path(name: str) -> Path:
     """Return the file of a public model."""
-    return runs.results_dir() / f"start-{name}.safetensors"
+    public = cohorts.read(f"{PUBLIC}_sided" if name == "sided" else PUBLIC)
+    return runs.results_dir() / f"start-{name}-{fingerprint(STARTS[name], public)[:12]}.safetensors"
 
 
 def predictions_path(settings: Settings) -> Path:
@@ -181,7 +190,8 @@ def make_start(name: str) -> None:
     public = cohorts.read(f"{PUBLIC}_sided" if name == "sided" else PUBLIC)
     if not start_path(name).exists():
         session = starts.pretraining_session(f"start-{name}", public, channels=CHANNELS, width=WIDTH, **STARTS[name],
-                                             learning_rate=LEARNING_RATE, batch_size=BATCH_SIZE, fingerprint="")
+                                             learning_rate=LEARNING_RATE, batch_size=BATCH_SIZE,
+                                             fingerprint=fingerprint(STARTS[name], public))
         for _ in training.epochs_left(session):
             training.train_one_epoch(session)
         models.save_weights(session.model, start_path(name), [public.canonical[finding] for finding in public.findings])
@@ -189,47 +199,62 @@ def make_start(name: str) -> None:
 
 # ---- intervals
 
-def levels(rows: list[dict]) -> list[dict]:
-    """Return for each arm and budget the mean over seeds of macro AUROC, its difference to others, and 95 % intervals.
+def replicates_of(settings: Settings, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return (1 + replicates,) macro AUROCs of a run, the estimate first, and the weights of images, drawn if None.
 
-    The interval's variance is that of the patient bootstrap of the mean over seeds (the same resamples for all arms)
-    plus the variance between seeds over their number.
+    Raises:
+        InputError: the scratch folder does not have the run's predictions.
     """
-    table = cohorts.read_table(PRIVATE)[0]
-    by_arm: dict[tuple, list[np.ndarray]] = {}
-    weights = None
-    for row in rows:
-        settings = Settings(**{field.name: row[field.name] for field in dataclasses.fields(Settings)})
-        if not predictions_path(settings).exists():
-            continue  # of another scratch folder
-        predicted = pd.read_parquet(predictions_path(settings))
-        if weights is None:
-            images = predicted[predicted["finding"] == predicted["finding"].iloc[0]]
-            weights = metrics.patient_weights(images["patient_id"].to_numpy(), N_BOOTSTRAP, runs.random_stream(0, "bootstrap"))
-        aurocs = [metrics.weighted_auroc(part["label"].to_numpy(), part["score"].to_numpy(), weights)
-                  for _, part in predicted.groupby("finding", sort=False)]
-        by_arm.setdefault((settings.arm, settings.epsilon), []).append(np.mean(aurocs, axis=0))
-    zero, ceiling = (np.mean(by_arm[key], axis=0) for key in (("zero-shot", None), ("ceiling", None)))
+    path = checks.file_exists(predictions_path(settings), "Use the --scratch of those runs, or remove the results and run again.")
+    predicted = pd.read_parquet(path)
+    if weights is None:
+        patients = predicted.loc[predicted["finding"] == predicted["finding"].iloc[0], "patient_id"].to_numpy()
+        weights = metrics.patient_weights(patients, N_BOOTSTRAP, runs.random_stream(0, "bootstrap"))
+    aurocs = [metrics.weighted_auroc(part["label"].to_numpy(), part["score"].to_numpy(), weights)
+              for _, part in predicted.groupby("finding", sort=False)]
+    return np.mean(aurocs, axis=0), weights
+
+
+def levels(by_arm: dict[tuple[str, float | None], np.ndarray]) -> list[dict]:
+    """Return for each arm and budget the mean over seeds, its differences to other arms, and its share of the distance.
+
+    An interval's variance is that of the patient bootstrap of the mean over seeds (the same resamples for all arms) plus,
+    for every arm in it, the variance between seeds, pooled over arms, over the number of its seeds.
+
+    Args:
+        by_arm: {(arm, epsilon): (seeds, 1 + replicates)}, the estimates in column 0.
+
+    Returns:
+        A dict each: arm, epsilon, seeds (each one's value); auroc, minus_zero_shot, minus_ceiling, minus the other arms at
+        the same budget, and share, (arm - zero-shot) / (ceiling - zero-shot): estimate, low, high.
+    """
+    several = [seeds[:, 0].var(ddof=1) for seeds in by_arm.values() if len(seeds) > 1]
+    between = float(np.mean(several)) if several else 0.0
+
+    def of(key: tuple) -> tuple[np.ndarray, float]:  # mean over seeds, and its variance between seeds
+        return by_arm[key].mean(0), 0.0 if key[0].startswith("zero-shot") else between / len(by_arm[key])
+
+    (zero, _), (ceiling, ceiling_variance) = of(("zero-shot", None)), of(("ceiling", None))
     found = []
     for (arm, epsilon), seeds in by_arm.items():
-        others = {"auroc": 0.0, "over_zero_shot": zero, "below_ceiling": ceiling}
-        others |= {f"over {other}": np.mean(by_arm[other, epsilon], axis=0) for other in (
-            "paper, as published", "paper, tuned", "paper, our start", "ours, image") if (other, epsilon) in by_arm and other != arm}
-        entry = {"arm": arm, "epsilon": epsilon, "seeds": [float(one[0]) for one in seeds]}
-        for name, other in others.items():
-            entry[name] = interval(np.array(seeds) - other)
-        share = (np.mean(seeds, axis=0) - zero) / (ceiling - zero)
-        entry["share"] = [float(share[0]), *np.percentile(share[1:], [2.5, 97.5]).tolist()]
+        mean, variance = of((arm, epsilon))
+        entry = {"arm": arm, "epsilon": epsilon, "seeds": seeds[:, 0].tolist(), "auroc": interval(mean, variance),
+                 "minus_zero_shot": interval(mean - zero, variance), "minus_ceiling": interval(mean - ceiling, variance + ceiling_variance)}
+        for other in ("paper, as published", "paper, tuned", "paper, our start", "ours, image"):
+            if (other, epsilon) in by_arm and other != arm:
+                of_other, other_variance = of((other, epsilon))
+                entry[f"minus {other}"] = interval(mean - of_other, variance + other_variance)
+        if arm != "ceiling":
+            share, distance = (mean - zero) / (ceiling - zero), (ceiling - zero)[0]
+            entry["share"] = interval(share, (variance + share[0]**2 * ceiling_variance) / distance**2)
         found.append(entry)
     return found
 
 
-def interval(seeds: np.ndarray) -> list[float]:
-    """Return estimate, low and high from (seeds, 1 + replicates) values."""
-    mean, n = seeds.mean(0), len(seeds)
-    between = seeds[:, 0].var(ddof=1) / n if n > 1 else 0.0
-    half = 1.96 * np.sqrt(mean[1:].var(ddof=1) + between)
-    return [float(mean[0]), float(mean[0] - half), float(mean[0] + half)]
+def interval(values: np.ndarray, variance: float) -> list[float]:
+    """Return estimate, low and high (95 %) of (1 + replicates,) values and a further variance."""
+    half = 1.96 * np.sqrt(values[1:].var(ddof=1) + variance)
+    return [float(values[0]), float(values[0] - half), float(values[0] + half)]
 
 
 # ---- many runs
@@ -251,7 +276,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tune", action="store_true", help="the trials, on the tuning cohort")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs side by side, a core each")
-    parser.add_argument("--minutes", type=float, default=90.0, help="no run is begun later (default 90)")
+    parser.add_argument("--minutes", type=float, default=90.0, help="no run is begun later (default 90); the same command goes on")
     parser.add_argument("--scratch", type=Path, required=True, help="folder for cohorts, public models and predictions")
     options = parser.parse_args()
     until = time.monotonic() + 60 * options.minutes
@@ -261,22 +286,32 @@ def main() -> None:
     cohorts.build(PUBLIC)
     with_sides = {"name": f"{PUBLIC}_sided", "findings": manifests.read(PRIVATE).findings}
     cohorts.build(manifests.read(PUBLIC).model_copy(update=with_sides))
-    rows = json.loads(out.read_text())["rows"] if out.exists() else []
-    names = [field.name for field in dataclasses.fields(Settings)]
-    known = {tuple(row[name] for name in names) for row in rows}
-    wanted = [settings for settings in (trials() if options.tune else ladder()) if dataclasses.astuple(settings) not in known]
-    for row in in_turn(wanted, options.jobs, until):
-        rows.append(row)
-        write(out, rows, [])
-        print({name: row[name] for name in ("arm", "epsilon", "learning_rate", "batch", "epochs", "auroc", "train_seconds") if name in row}, flush=True)
+    wanted = trials() if options.tune else ladder()
+    before = json.loads(out.read_text()) if out.exists() else {"rows": [], "levels": []}
+    known = {settings_of(row): row for row in before["rows"]}
+    rows = [known[settings] for settings in wanted if settings in known]  # of other settings nothing is kept
+    for row in in_turn([settings for settings in wanted if settings not in known], options.jobs, until):
+        rows.append(row | {"date": datetime.date.today().isoformat(), "commit": runs.commit()})
+        write(out, rows, before["levels"])
+        print({name: row[name] for name in ("arm", "epsilon", "seed", "learning_rate", "batch", "epochs", "auroc", "train_seconds")
+               if name in row}, flush=True)
     if not options.tune:
-        write(out, rows, levels(rows))
+        by_arm, weights = {}, None
+        for settings in map(settings_of, rows):
+            values, weights = replicates_of(settings, weights)
+            by_arm.setdefault((settings.arm, settings.epsilon), []).append(values)
+        write(out, rows, levels({key: np.array(values) for key, values in by_arm.items()}))
+
+
+def settings_of(row: dict) -> Settings:
+    """Return the settings of a row of the results."""
+    return Settings(**{field.name: row[field.name] for field in dataclasses.fields(Settings)})
 
 
 def write(out: Path, rows: list[dict], found: list[dict]) -> None:
     """Write the results so far."""
-    about = {"date": datetime.date.today().isoformat(), "commit": runs.commit(), "hardware": runs.hardware(),
-             "versions": runs.versions(), "generator_version": synthetic.GENERATOR_VERSION, "n_patients": N_PATIENTS}
+    about = {"hardware": runs.hardware(), "versions": runs.versions(), "generator_version": synthetic.GENERATOR_VERSION,
+             "n_patients": N_PATIENTS}
     files.write_json(out, about | {"levels": found, "rows": rows})
 
 

@@ -92,7 +92,8 @@ def conclusions(summary: pd.DataFrame, changes: pd.DataFrame, metric_table: pd.D
         own = changes[(changes["run"] == row.run)].dropna(subset="estimate")
         moved = own[(own["low"] > 0) | (own["high"] < 0)]
         said.append(f"{row.arm_label} per {row.unit}: mean AUROC {row.macro_auroc:.3f} [{row.low:.3f}, {row.high:.3f}]; "
-                    + fairness.in_words(*price, "the price of privacy") + ".")
+                    + fairness.in_words(*price, "the price of privacy" if row.recipe == "default" else
+                                        "the difference to the run without privacy, which has another recipe") + ".")
         named = "; ".join(f"{change.label} {change.estimate:+.3f} [{change.low:+.3f}, {change.high:+.3f}]"
                           for change in moved.itertuples())
         said.append(f"   Of {len(own)} estimable contrasts between groups, privacy moves {len(moved)} by more than the "
@@ -114,7 +115,7 @@ def planted_beside_found(cohort_record: dict, contrasts: pd.DataFrame) -> pd.Dat
         is_age = effect.attribute == "age_years"
         attribute = "age" if is_age else effect.attribute
         group = ">= 80 - rest" if is_age else f"{effect.group} - {effect.comparison}"
-        rows = contrasts[(contrasts["attribute"] == attribute) & (contrasts["group"] == group)]
+        rows = contrasts[(contrasts["attribute"] == attribute) & (contrasts["group"] == group) & (contrasts["recipe"] == "default")]
         expected = {"baseline": f"{effect.contrast_low:+.2f} to {effect.contrast_high:+.2f}",
                     "dp": f"{effect.private_contrast_low:+.2f} to {effect.private_contrast_high:+.2f}"}
         parts.append(rows[["attribute", "group", "arm_label", "low", "high"]].assign(

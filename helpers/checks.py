@@ -123,6 +123,7 @@ _PARAMETER_RULES = {
     "N_BOOTSTRAP": dict(low=20, high=1e5, integer=True),
     "MIN_PATIENTS": dict(low=1, high=1e5, integer=True),
 }
+_MAY_BE_NONE = ("NOISE_MULTIPLIER", "EXPECTED_BATCH_SIZE", "EPOCHS", "LEARNING_RATE")  # None: by budget or rule, in notebook 03
 _PARAMETER_CHOICES = {
     "PRIVACY_UNIT": ("patient", "image"),
     "MODE": ("demo", "private"),
@@ -146,7 +147,7 @@ def parameters(values: Mapping[str, object]) -> None:
         InputError: the first value outside its range or its choices.
     """
     for name, value in values.items():
-        if name in _PARAMETER_RULES and value is not None:  # None: as the notebook has it
+        if name in _PARAMETER_RULES and (value is not None or name not in _MAY_BE_NONE):
             number(name, value, **_PARAMETER_RULES[name])
         if name in _PARAMETER_CHOICES:
             one_of(name, value, _PARAMETER_CHOICES[name])

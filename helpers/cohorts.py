@@ -210,12 +210,12 @@ def _assemble(folder: Path, part_folder: Path, manifest: schema.Manifest, option
     table = rows[[*schema.COHORT_COLUMNS, *findings, *manifest.further_columns]].reset_index(drop=True)
     files.write_table(folder / "table.parquet", table)
     files.write_table(folder / "exclusions.csv", excluded)
-    hashes = _hashes(folder)
+    hashes, meaning = _hashes(folder), {finding: rule.meaning for finding, rule in manifest.findings.items()}
     files.write_json(folder / "record.json", {
         "cohort": manifest.name, "title": manifest.title, "access": manifest.access, "findings": findings,
-        "canonical": {finding: rule.meaning for finding, rule in manifest.findings.items()},
+        "canonical": meaning,
         "n_source_rows": len(rows) + len(excluded), "n_images": len(rows), "n_patients": table["patient_id"].nunique(),
         "exclusions": excluded["reason"].value_counts().to_dict(), "notes": notes,
         "parameters": options, "manifest_hash": manifests.manifest_hash(manifest), "fingerprint": fingerprint,
-        "data_hash": files.fingerprint({name: hashes[name] for name in ("images.npy", "table.parquet")}),
+        "data_hash": files.fingerprint({name: hashes[name] for name in ("images.npy", "table.parquet")} | {"canonical": meaning}),
         "files": hashes, "versions": {"pillow": PIL.__version__, "numpy": np.__version__, "pandas": pd.__version__}})

@@ -58,7 +58,7 @@ def plot_privacy_utility(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt
     private = table[table["arm"] == "dp"].sort_values("epsilon")
     for number, ((recipe, unit), rows) in enumerate(private.groupby(["recipe", "unit"])):  # never one line for two units
         gaps = np.abs([rows["macro_auroc"] - rows["low"], rows["high"] - rows["macro_auroc"]])
-        ax.errorbar(rows["epsilon"], rows["macro_auroc"], yerr=gaps, fmt=_MARKERS[number] + "-", color=f"C{number}",
+        ax.errorbar(rows["epsilon"], rows["macro_auroc"], yerr=gaps, fmt=_MARKERS[number % len(_MARKERS)] + "-", color=f"C{number}",
                     capsize=3, label=f"private, per {unit}" + (f"\n({recipe.replace('_', ' ')})" if recipe != "default" else ""))
     if len(private):
         ax.set_xscale("log")

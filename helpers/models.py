@@ -167,7 +167,8 @@ def start_from(model: ResNet9, weights: dict[str, torch.Tensor], known: list[str
 
     An output that the public data know without a side starts, in a sided head, from the public evidence on its side of
     the film: the mean over that half instead of the whole. The patient's right is the viewer's left, cells 0 and 2 of
-    the four. A finding that the public data do not know starts at zero: logit 0, score 0.5.
+    the four. One without a side that the public data know by side starts from the mean of both. A finding that the
+    public data do not know starts at zero: logit 0, score 0.5.
 
     Args:
         model: changed in place; one output for each entry of `canonical`.
@@ -187,17 +188,27 @@ def start_from(model: ResNet9, weights: dict[str, torch.Tensor], known: list[str
         n_features = model.head.in_features // model.cells**2
         public = weights["head.weight"].to(head["head.weight"].device).unflatten(1, (n_features, -1))
         for output, name in enumerate(canonical):
-            row = next((known.index(each) for each in (name, name.partition(":")[0]) if each in known), None)
-            if row is None:
+            rows = alike(name, known)
+            if not rows:
                 missing.append(name)
                 continue
-            head["head.bias"][output] = weights["head.bias"][row]
-            head["head.weight"][output] = _spread(public[row], model.cells**2, name if name != known[row] else "").flatten()
+            gains_side = ":" in name and known[rows[0]] != name
+            head["head.bias"][output] = weights["head.bias"][rows].mean()
+            head["head.weight"][output] = _spread(public[rows].mean(0), model.cells**2, name if gains_side else "").flatten()
         model.load_state_dict(weights | head)
     except (RuntimeError, KeyError, IndexError):
         checks.refuse("public weights that fit this network", "other names or shapes",
                       "Use the WIDTH and CHANNELS with which they were trained.")
     return sorted(set(missing))
+
+
+def alike(name: str, known: list[str]) -> list[int]:
+    """Return the places in `known` of a canonical name: itself, else without its side, else with either side."""
+    base = name.partition(":")[0]
+    for wanted in ({name}, {base}, {f"{name}:right", f"{name}:left"}):
+        if places := [place for place, each in enumerate(known) if each in wanted][:len(wanted)]:
+            return places
+    return []
 
 
 def _spread(evidence: torch.Tensor, n_cells: int, side_of: str) -> torch.Tensor:

@@ -25,7 +25,7 @@ NOT_COVERED = {
     "pretraining data": "public; the promise is about the private training patients only",
     "validation and test patients": "their images enter scores and tables, never a gradient",
     "cohort table and exclusions": "counts and data hashes are shown as they are",
-    "number of units and expected batch": "declared constants, treated as public",
+    "number of units and expected batch": "treated as public; the batch may follow from the number of units",
     "choice of parameters": "made by people; trials on private data are not accounted for",
     "thresholds": "fitted on validation patients",
     "training diagnostics": "loss, clipped fraction and norms are outside the promise; not kept or shown in private mode",

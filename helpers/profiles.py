@@ -9,6 +9,7 @@ Notebooks are read here as JSON files only: nothing is executed, and nothing imp
 import ast
 import hashlib
 import json
+import math
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
@@ -126,7 +127,8 @@ def read_setting(text: str) -> tuple[str | None, str, Any]:
 def collect(profile: Profile, settings: Collection[tuple[str | None, str, Any]]) -> tuple[dict, dict]:
     """Return what a study sets: {notebook: {parameter: value}}, later settings over earlier ones, and its lists.
 
-    The lists: EPSILONS and SEEDS, and the comparisons, each {parameter of notebook 03: value}.
+    The lists: EPSILONS and SEEDS, and the comparisons, each {parameter of notebook 03: value}; budgets from the command
+    line replace both budgets and comparisons.
 
     Raises:
         InputError: an unknown notebook or parameter (names the known ones), a value of another type than the
@@ -151,7 +153,13 @@ def collect(profile: Profile, settings: Collection[tuple[str | None, str, Any]])
         for owner in owners:
             chosen[owner][name] = _typed(name, value, defaults[owner][name])
             checks.parameters({name: chosen[owner][name]})
-    lists["comparisons"] = [_comparison(number, given, defaults["03"]) for number, given in enumerate(profile.comparisons, 1)]
+    last = {name: chosen["03"][name] for number, name, _ in settings if name in chosen["03"]}  # the command line has the last word
+    is_one_budget = any(name in ("EPSILON", "EPSILONS") for _, name, _ in settings)
+    lists["comparisons"] = [] if is_one_budget else [
+        _comparison(number, given, defaults["03"]) | last for number, given in enumerate(profile.comparisons, 1)]
+    heads = {number: chosen[number].get("HEAD", defaults[number]["HEAD"]) for number in ("02", "03")}
+    if len(set(heads.values())) > 1:
+        checks.refuse("one HEAD for notebooks 02 and 03", heads, "Set HEAD without a number; a comparison may have another.")
     for name in ("COHORT", "PRETRAIN"):
         value = _anchored(chosen["01"].get(name, defaults["01"][name]))
         for number in chosen:
@@ -163,13 +171,13 @@ def _comparison(number: int, given: dict[str, Any], defaults: dict[str, Any]) ->
     """Return what a further private run sets of notebook 03, checked.
 
     Raises:
-        InputError: no RECIPE or EPSILON, a parameter that is not one of notebook 03 alone, or a value out of range.
+        InputError: no RECIPE or EPSILON, a parameter that is not one of notebook 03 alone or is MODE, or a value out of range.
     """
     for name in ("RECIPE", "EPSILON"):
         if name not in given:
             checks.refuse(f"{name} in comparison {number} of the profile", sorted(given), "It names the run: add it.")
     for name in given:
-        checks.one_of(f"the parameter of comparison {number}", name, sorted(set(defaults) - set(_SHARED)))
+        checks.one_of(f"the parameter of comparison {number}", name, sorted(set(defaults) - {*_SHARED, "MODE"}))
     values = {name: _typed(name, value, defaults[name]) for name, value in given.items()}
     checks.parameters(values)
     return values
@@ -186,7 +194,7 @@ def _checked_list(name: str, values: Any) -> list:
     if not isinstance(values, list) or not values:
         checks.refuse(f"{name} to be a list of values", repr(values), f"Write {name}: [1, 2].")
     for value in values:
-        checks.parameters({_LISTS[name]: value})
+        checks.parameters({_LISTS[name]: math.nan if value is None else value})
     if len({f"{value:g}" for value in values}) < len(values):
         checks.refuse(f"different values in {name}", values, "Remove the repeated one.")
     return values

@@ -101,6 +101,6 @@ def positive_weight(source: str, data: training_sets.TrainingSet, cohort: cohort
         checks.refuse("PRETRAIN to name public data for POS_WEIGHT = 'public'", repr(pretrain), "Set POS_WEIGHT to none.")
     public = cohorts.read(manifests.name_of(pretrain))
     counted = arms.pos_weight(training_sets.TrainingSet.of(public, "image").labels)
-    by_name = {public.canonical[finding]: float(weight) for finding, weight in zip(public.findings, counted)}
-    wanted = [cohort.canonical[finding] for finding in cohort.findings]
-    return "public", torch.tensor([by_name.get(name, by_name.get(name.partition(":")[0], 1.0)) for name in wanted], device=training.device())
+    known = [public.canonical[finding] for finding in public.findings]
+    places = [models.alike(cohort.canonical[finding], known) for finding in cohort.findings]
+    return "public", torch.tensor([float(counted[each].mean()) if each else 1.0 for each in places], device=training.device())

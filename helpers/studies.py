@@ -97,7 +97,7 @@ def plan(chosen: dict, lists: dict) -> list[Step]:
     cohort, pretrain = manifests.name_of(chosen["01"]["COHORT"]), chosen["01"]["PRETRAIN"]
     sets, paths = data_sets(chosen), profiles.notebooks()
     tables = [Path("cohort", manifests.name_of(name), file) for name in sets for file in COHORT_FILES]
-    data = [path for path in tables if path.name in ("images.npy", "table.parquet")]
+    data = [path for path in tables if path.name in ("images.npy", "table.parquet")] + [_manifest_path(name) for name in sets]
     zero_shot = [] if pretrain == "none" else [runs.run_name(cohort, "zero_shot")]
     start = [Path("runs", run, "weights.safetensors") for run in zero_shot]
     weights = [Path(pretrain)] if pretrain.endswith(".safetensors") else []
@@ -117,14 +117,24 @@ def plan(chosen: dict, lists: dict) -> list[Step]:
         run = runs.run_name(cohort, "dp", seed, own["EPSILON"], **names)
         suffix = f"eps{own['EPSILON']:g}-seed{seed}" + (f"-{given['RECIPE']}" if "RECIPE" in given else "")
         training.append(_training_step(paths["03"], suffix, own, [run], training[0], data + start))
-    if len({step.id for step in training}) < len(training):
-        checks.refuse("comparisons that differ in RECIPE or EPSILON", "two alike", "Give each a RECIPE of its own.")
     outputs = [path for step in training for path in step.outputs]
+    _keep_apart([path.parts[1] for path in outputs if path.name == RUN_FILES[0]])
     names = list(dict.fromkeys(path.parts[1] for path in outputs))
     last = Step(paths["04"].stem, paths["04"], {"RUNS": names} | chosen["04"], [step.id for step in [first] + training],
                 [Path("cohort", cohort, "table.parquet")] + [p for p in outputs if p.name != "weights.safetensors"],
                 [Path("tables/04_summary.csv"), Path("figures/04_privacy_utility.png")], ["04_"])
     return [first] + training + [last]
+
+
+def _keep_apart(names: list[str]) -> None:
+    """Refuse two steps that would write one run, or files that begin alike.
+
+    Raises:
+        InputError: one run's name is another's, or another's up to a "_".
+    """
+    for one, other in itertools.permutations(names, 2):
+        if other == one or other.startswith(f"{one}_"):
+            checks.refuse("private runs of different names", f"{one} and {other}", "Give each comparison a RECIPE of its own.")
 
 
 def _manifest_path(name_or_path: str) -> Path:

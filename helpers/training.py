@@ -113,14 +113,14 @@ class Session:
 
     @torch.no_grad()
     def average(self) -> None:
-        """Bring the running mean of weights up to date; after the last step the model has it.
-
-        Early steps count more than the decay allows them, so that the mean forgets the start.
-        """
+        """Bring the running mean of weights up to date: at first of a shorter memory, so that it forgets the start."""
         decay = min(self.averaging, self.step / (self.step + 9))
         torch._foreach_lerp_(self.mean_weights, self.trained, 1 - decay)
-        if self.step == self.steps:
-            torch._foreach_copy_(self.trained, self.mean_weights)
+
+    @torch.no_grad()
+    def take_mean(self) -> None:
+        """Give the model the running mean of its weights."""
+        torch._foreach_copy_(self.trained, self.mean_weights)
 
     def save_if_due(self) -> None:
         """Write the checkpoint if the last one is older than `CHECKPOINT_SECONDS`."""
@@ -147,7 +147,7 @@ def learning_rate_at(step: int, steps: int, highest: float, schedule: str = "cos
 
 
 def train_one_epoch(session: Session) -> float:
-    """Train to the end of the present epoch.
+    """Train to the end of the present epoch; after the last one the model has the running mean of its weights.
 
     Returns:
         The mean loss per image over the epoch's draws; NaN in private mode, where the loss is outside the promise.
@@ -167,6 +167,8 @@ def train_one_epoch(session: Session) -> float:
         if session.arm.shows_diagnostics or session.step == goal:  # a step's time tells how many were drawn
             session.show_progress()
         session.save_if_due()
+    if session.step == session.steps:
+        session.take_mean()
     mean_loss = session.loss_sum / max(1, session.n_images)
     session.loss_sum, session.n_images = 0.0, 0
     return mean_loss if session.arm.shows_diagnostics else math.nan

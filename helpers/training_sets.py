@@ -35,10 +35,13 @@ def vary(images: torch.Tensor, stream: np.random.Generator) -> torch.Tensor:
 
     Args:
         images: (batch, channels, height, width), each standardised.
-        stream: gives seven numbers an image.
+        stream: gives six numbers an image.
+
+    Returns:
+        The same shape, each image standardised again.
     """
-    draws = torch.from_numpy(stream.standard_normal((7, len(images), 1, 1, 1), dtype=np.float32)).to(images.device)
-    size, tilt, down, right, tone, sharp, contrast = draws
+    draws = torch.from_numpy(stream.standard_normal((6, len(images), 1, 1, 1), dtype=np.float32)).to(images.device)
+    size, tilt, down, right, tone, sharp = draws
     low, high = images.amin((2, 3), keepdim=True), images.amax((2, 3), keepdim=True)
     shown = ((images - low) / (high - low).clamp(min=1e-6)) ** torch.exp(0.35 * tone)
     shown = shown + (0.45 + 0.45 * sharp) * (shown - functional.avg_pool2d(functional.pad(shown, (3,) * 4, mode="replicate"), 7, 1))
@@ -46,7 +49,7 @@ def vary(images: torch.Tensor, stream: np.random.Generator) -> torch.Tensor:
     turn = torch.stack([size * tilt.cos(), -size * tilt.sin(), right, size * tilt.sin(), size * tilt.cos(), down], 1)
     grid = functional.affine_grid(turn.view(-1, 2, 3), list(images.shape), align_corners=False)
     shown = functional.grid_sample(shown, grid, padding_mode="border", align_corners=False)
-    return (1 + 0.1 * contrast) * (shown - shown.mean((1, 2, 3), keepdim=True)) / shown.std((1, 2, 3), keepdim=True).clamp(min=1e-6)
+    return (shown - shown.mean((1, 2, 3), keepdim=True)) / shown.std((1, 2, 3), keepdim=True).clamp(min=1e-6)
 
 
 @dataclasses.dataclass

@@ -35,6 +35,12 @@ class Fault:
 
 
 FAULTS = [
+    Fault("gradients formed together with the strides exchanged", "layer_gradients",
+          "conv.kernel_size[dimension], conv.stride[dimension])", "conv.kernel_size[dimension], conv.stride[1 - dimension])",
+          ("test_layer_gradients",)),
+    Fault("images of another unit in gradients formed together", "layer_gradients",
+          "return torch.bmm(b.transpose(1, 2).flatten(2), seen", "return torch.bmm(b.roll(1, 0).transpose(1, 2).flatten(2), seen",
+          ("test_layer_gradients",)),
     Fault("no clipping", "clipping", ".clamp(max=1.0), 0.0)", ".clamp(min=1.0, max=1.0), 0.0)"),
     Fault("each image clipped and summed over a patient", "clipping",
           "        self._units = units = _units(losses, unit_index, n_units)\n",

@@ -1,6 +1,7 @@
 """The ladder's arms, trials and intervals; the runs themselves are `make ladder`."""
 
 import collections
+import dataclasses
 import json
 import sys
 
@@ -27,10 +28,12 @@ def test_ours_follows_the_rule_and_trials_change_one_knob_of_it():
         settings, rule = ladder.ours("ours, patient", epsilon), recipes.recipe_for(epsilon, ladder.N_PATIENTS)
         assert [settings.batch, settings.epochs, settings.learning_rate] == [
             rule[name] for name in ("EXPECTED_BATCH_SIZE", "EPOCHS", "LEARNING_RATE")]
-    rows = [vars(trial) | {"auroc": 0.8 + 0.001 * number} for number, trial in enumerate(ladder.trials())]
-    table = draw.sensitivity(rows)
+    rows = [dataclasses.asdict(trial) | {"auroc": 0.8 + 0.001 * number} for number, trial in enumerate(ladder.trials())]
+    first = draw.sensitivity(rows).sort_values(["epsilon", "change"], ignore_index=True)
+    table = draw.sensitivity(rows[::-1]).sort_values(["epsilon", "change"], ignore_index=True)  # they finish in any order
+    pd.testing.assert_frame_equal(first, table)
     assert set(table["change"]) == {"learning rate x 0.5", "learning rate x 2", "expected batch x 2", "epochs x 2", "clip norm x 3"}
-    assert len(table) == 5 * len(ladder.EPSILONS) and table.loc[0, "difference"] == pytest.approx(0.001)
+    assert len(table) == 5 * len(ladder.EPSILONS) and table["difference"].min() == pytest.approx(0.001)
     ax = draw.plot_sensitivity(table)
     assert sum(len(line.get_xdata()) for line in ax.lines) == len(table) + 2
 
@@ -42,25 +45,49 @@ def test_the_papers_recipe_is_as_published():
     assert ladder.paper("paper, our start", 1.06).start == "strong" and ladder.paper("paper, our start", 1.06).head == "sided"
 
 
-def test_arms_take_the_best_of_their_trials(tmp_path, monkeypatch):
+def test_arms_take_the_best_of_all_their_trials(tmp_path, monkeypatch):
     monkeypatch.setattr(ladder, "RESULTS", tmp_path)
     with pytest.raises(checks.InputError, match="--tune first"):
         ladder.best_trial("ceiling", None)
-    rows = [dict(arm="ceiling", epsilon=None, learning_rate=rate, epochs=6, auroc=auroc) for rate, auroc in ((1e-3, 0.8), (2e-3, 0.9))]
+    own = [trial for trial in ladder.trials() if trial.arm == "ceiling"]
+    rows = [dataclasses.asdict(trial) | {"auroc": 0.8 + (trial == own[3])} for trial in own]
     (tmp_path / "ladder_trials.json").write_text(json.dumps({"rows": rows}))
-    assert ladder.best_trial("ceiling", None) == {"learning_rate": 2e-3, "epochs": 6}
-    with pytest.raises(checks.InputError, match="no|none"):
-        ladder.best_trial("paper, tuned", 1.06)
+    assert ladder.best_trial("ceiling", None) == {"learning_rate": own[3].learning_rate, "epochs": own[3].epochs}
+    (tmp_path / "ladder_trials.json").write_text(json.dumps({"rows": rows[:-1]}))
+    with pytest.raises(checks.InputError, match="Expected 6 trials of 'ceiling'.*got 5"):
+        ladder.best_trial("ceiling", None)
 
 
-def test_the_interval_holds_patients_and_seeds():
+def replicates(estimates, patients):
+    """(seeds, 1 + replicates): the same resamples move all seeds alike."""
+    return np.array(estimates)[:, None] + np.concatenate([[0], patients])
+
+
+def test_intervals_hold_patients_and_the_seeds_of_both_arms():
     rng = np.random.default_rng(0)
-    patients = 0.01 * rng.standard_normal(4000)  # the same resamples move all seeds alike
-    seeds = np.array([0.79, 0.80, 0.81])[:, None] + np.concatenate([[0], patients])
-    estimate, low, high = ladder.interval(seeds)
-    assert estimate == pytest.approx(0.80)
-    assert (high - low) / 2 / 1.96 == pytest.approx(np.sqrt(0.01**2 + 0.01**2 / 3), rel=0.03)
-    assert ladder.interval(seeds[:1])[2] - 0.79 == pytest.approx(1.96 * 0.01, rel=0.03)
+    common, own = 0.01 * rng.standard_normal(4000), 0.004 * rng.standard_normal(4000)
+    found = {(entry["arm"], entry["epsilon"]): entry for entry in ladder.levels({
+        ("zero-shot", None): replicates([0.70], common), ("ceiling", None): replicates([0.89, 0.90, 0.91], common),
+        ("ours, patient", 1.06): replicates([0.79, 0.80, 0.81], common + own),
+        ("paper, tuned", 1.06): replicates([0.77, 0.78, 0.79], common)})}
+    ours, of_seeds = found["ours, patient", 1.06], 0.01**2 / 3
+
+    def half(name):
+        estimate, low, high = ours[name]
+        return estimate, (high - low) / 2 / 1.96
+
+    assert half("auroc") == (pytest.approx(0.80), pytest.approx(np.sqrt(0.01**2 + 0.004**2 + of_seeds), rel=0.03))
+    assert half("minus_zero_shot") == (pytest.approx(0.10), pytest.approx(np.sqrt(0.004**2 + of_seeds), rel=0.03))
+    assert half("minus paper, tuned") == (pytest.approx(0.02), pytest.approx(np.sqrt(0.004**2 + 2 * of_seeds), rel=0.03))
+    assert half("minus_ceiling")[0] == pytest.approx(-0.10)
+    assert half("share") == (pytest.approx(0.5), pytest.approx(np.sqrt((0.004**2 + of_seeds * (1 + 0.25)) / 0.2**2), rel=0.03))
+    assert found["zero-shot", None]["share"][0] == 0 and "share" not in found["ceiling", None]
+
+
+def test_results_without_predictions_are_refused_in_words(tmp_path, monkeypatch):
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
+    with pytest.raises(checks.InputError, match="--scratch"):
+        ladder.replicates_of(ladder.Settings("zero-shot"), None)
 
 
 def test_plot_ladder_draws_levels_seeds_and_bounds():

@@ -111,6 +111,15 @@ def test_a_public_model_that_knows_the_sides_is_taken_as_it_is():
     torch.testing.assert_close(private.head.weight, public.head.weight.flip(0))
 
 
+def test_a_finding_without_side_starts_from_both_public_sides():
+    public, private = models.resnet9(3, seed=1, head="sided"), models.resnet9(1)
+    assert models.start_from(private, public.state_dict(), SIDED, ["effusion"]) == []
+    features = torch.randn(4, 128, 2, 2)
+    torch.testing.assert_close(of_features(private, features)[:, 0],
+                               of_features(public, features.mean((2, 3), keepdim=True).expand(-1, -1, 2, 2))[:, :2].mean(1))
+    assert models.alike("fracture", SIDED) == [] and models.alike("effusion:left", SIDED) == [1]
+
+
 def test_only_the_chosen_part_is_trained():
     network = models.resnet9(2)
     for part, expected in (("head", 2), ("norms_and_head", 2 + 2 * 12), ("all", len(list(network.parameters())))):

@@ -68,25 +68,44 @@ PAPER = {"RECIPE": "paper_recipe", "EPSILON": 7.89, "PRIVACY_UNIT": "image", "LE
 
 
 def test_a_comparison_is_one_more_private_run_a_seed_with_its_own_parameters():
-    steps = {step.id: step for step in plan_of("demo", "EPSILONS=[1]", "SEEDS=[0, 1]", "03.DELTA=2e-5", comparisons=[PAPER])}
+    steps = {step.id: step for step in plan_of("demo", "SEEDS=[0, 1]", "03.DELTA=2e-5", comparisons=[PAPER])}
     own = steps["03_dp_training-eps7.89-seed1-paper_recipe"]
     assert own.parameters["LEARNING_RATE"] == 5e-4 and own.parameters["PRIVACY_UNIT"] == "image" and own.parameters["DELTA"] == 2e-5
     assert f"{PRIVATE}-dp-eps7.89-seed1-image_level-paper_recipe" in steps["04_fairness_analysis"].parameters["RUNS"]
-    assert len(steps) == 2 + 2 + 2 + 2 and "PRIVACY_UNIT" not in steps["03_dp_training-eps1-seed0"].parameters
+    assert len(steps) == 2 + 2 + 3 * 2 + 2 and "PRIVACY_UNIT" not in steps["03_dp_training-eps1.06-seed0"].parameters
 
 
 @pytest.mark.parametrize("given, message", [
     ({"EPSILON": 1.0}, "RECIPE in comparison 1"), ({"RECIPE": "mine"}, "EPSILON in comparison 1"),
-    (PAPER | {"WIDTH": 8}, "comparison 1.*WIDTH"), (PAPER | {"CLIP_NORM": "wide"}, "CLIP_NORM of type float"),
+    (PAPER | {"WIDTH": 8}, "comparison 1.*WIDTH"), (PAPER | {"MODE": "demo"}, "comparison 1.*MODE"), (PAPER | {"CLIP_NORM": "wide"}, "CLIP_NORM of type float"),
     (PAPER | {"CLIP_NORM": -1.0}, "CLIP_NORM"), (PAPER | {"RECIPE": "Mine!"}, "RECIPE of small letters")])
 def test_a_comparison_that_is_not_in_order_is_refused(given, message):
     with pytest.raises(checks.InputError, match=message):
         plan_of("demo", comparisons=[given])
 
 
-def test_two_comparisons_alike_are_refused():
-    with pytest.raises(checks.InputError, match="two alike"):
-        plan_of("demo", comparisons=[PAPER, PAPER])
+@pytest.mark.parametrize("comparisons", [[PAPER, PAPER], [PAPER | {"RECIPE": "default", "PRIVACY_UNIT": "patient"}],
+                                         [PAPER, PAPER | {"RECIPE": "paper_recipe_long"}]])
+def test_runs_that_would_share_a_name_or_its_beginning_are_refused(comparisons):
+    with pytest.raises(checks.InputError, match="RECIPE of its own"):
+        plan_of("demo", comparisons=comparisons)
+
+
+def test_the_command_line_has_the_last_word_over_comparisons():
+    steps = plan_of("demo", "03.EPOCHS=1", "SEEDS=[0]", comparisons=[PAPER | {"EPOCHS": 9}])
+    assert [step.parameters["EPOCHS"] for step in steps if step.id.startswith("03")] == [1] * 4
+    assert not [step for step in plan_of("demo", "EPSILON=2", comparisons=[PAPER]) if "paper" in step.id]
+
+
+def test_one_network_for_all_arms_and_no_budget_that_is_none():
+    with pytest.raises(checks.InputError, match="one HEAD for notebooks 02 and 03"):
+        plan_of("demo", "02.HEAD=pooled")
+    plan_of("demo", "HEAD=pooled")
+    for setting, message in (("EPSILON=None", "EPSILON to be a number"), ("SEEDS=[None]", "SEED to be an integer"),
+                             ("02.BATCH_SIZE=None", "BATCH_SIZE")):
+        with pytest.raises(checks.InputError, match=message):
+            plan_of("demo", setting)
+    assert all(step.parameters.get("EPOCHS", 0) is None for step in plan_of("smoke", "03.EPOCHS=None") if step.id[:2] == "03")
 
 
 def test_only_the_first_baseline_writes_the_common_start():
