@@ -57,7 +57,7 @@ class Settings:
     learning_rate: float = 4e-3
     clip_norm: float = 1.0
     schedule: str = "cosine"
-    averaging: float = 0.9
+    averaging: float = 0.97
     pos_weight: str = "none"
 
 
@@ -87,7 +87,7 @@ def trials() -> list[Settings]:
             rule = ours(arm, epsilon)
             found += [ours(arm, epsilon, **change) for change in (
                 {}, {"learning_rate": rule.learning_rate / 2}, {"learning_rate": rule.learning_rate * 2},
-                {"batch": rule.batch * 2}, {"epochs": rule.epochs * 2}, {"clip_norm": 3.0})]
+                {"batch": rule.batch // 2}, {"epochs": rule.epochs // 2}, {"clip_norm": 3.0})]
     found += [Settings("ceiling", unit="image", learning_rate=rate, epochs=epochs, averaging=0.99)
               for rate, epochs in ((4e-3, 6), (8e-3, 6), (2e-3, 6), (8e-3, 4), (1.6e-2, 6), (8e-3, 10))]
     for arm in ("paper, tuned", "paper, our start"):

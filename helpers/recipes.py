@@ -3,15 +3,15 @@
 In: epsilon, number of units. Out: batch, epochs and learning rate. Refuses: nothing of its own.
 
 The rule was fitted by trials on a drawn tuning cohort (`benchmarks/results/ladder_exploration.json`; neighbours of the
-rule: `benchmarks/ladder.py --tune`). A step draws about one unit in 32, at least 32 where there are so many: larger steps
-gained nothing. Twice the epochs gained 0.001 to 0.005. The rate grows with the square root of epsilon up to a limit,
-because what is learnt in a step must stay ahead of what the noise moves; half and twice the rate lost 0.002 to 0.010.
+rule: `benchmarks/ladder.py --tune`). A step draws about one unit in 16, at least 32 where there are so many; half of
+that lost 0.002, half the epochs 0.001 to 0.005. The rate grows with the square root of epsilon up to a limit, because
+what is learnt in a step must stay ahead of what the noise moves; half and twice the rate lost 0.002 to 0.010.
 """
 
 import math
 
 EPOCHS = 8
-RATE_AT_1 = 3.5e-3  # learning rate of NAdam at epsilon 1
+RATE_AT_1 = 3.9e-3  # learning rate of NAdam at epsilon 1
 MOST_RATE = 6e-3
 
 
@@ -24,6 +24,6 @@ def recipe_for(epsilon: float, n_units: int) -> dict[str, int | float]:
         epsilon: of the whole run, for one unit; > 0.
         n_units: patients or images that are trained on, >= 1.
     """
-    batch = min(n_units, 2 ** max(5, round(math.log2(n_units / 32))))
+    batch = min(n_units, 2 ** max(5, round(math.log2(n_units / 16))))
     rate = min(MOST_RATE, RATE_AT_1 * math.sqrt(epsilon))
     return {"EXPECTED_BATCH_SIZE": batch, "EPOCHS": EPOCHS, "LEARNING_RATE": float(f"{rate:.2g}")}

@@ -32,7 +32,7 @@ def test_ours_follows_the_rule_and_trials_change_one_knob_of_it():
     first = draw.sensitivity(rows).sort_values(["epsilon", "change"], ignore_index=True)
     table = draw.sensitivity(rows[::-1]).sort_values(["epsilon", "change"], ignore_index=True)  # they finish in any order
     pd.testing.assert_frame_equal(first, table)
-    assert set(table["change"]) == {"learning rate x 0.5", "learning rate x 2", "expected batch x 2", "epochs x 2", "clip norm x 3"}
+    assert set(table["change"]) == {"learning rate x 0.5", "learning rate x 2", "expected batch x 0.5", "epochs x 0.5", "clip norm x 3"}
     assert len(table) == 5 * len(ladder.EPSILONS) and table["difference"].min() == pytest.approx(0.001)
     ax = draw.plot_sensitivity(table)
     assert sum(len(line.get_xdata()) for line in ax.lines) == len(table) + 2
