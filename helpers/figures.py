@@ -4,6 +4,7 @@ Intervals are drawn or their absence is said; colours are safe for colour blindn
 """
 
 import itertools
+import textwrap
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -22,6 +23,11 @@ def arm_colors(arms: list[str]) -> dict[str, object]:
     others = {arm: "0.55" if arm.startswith("zero-shot") else "black" for arm in arms if arm not in private}
     shades = sns.color_palette("viridis_r", len(private) + 1)[1:]  # the lightest is too faint on white
     return others | dict(zip(private, shades))
+
+
+def _in_lines(label: str) -> str:
+    """Return a label in short lines, so that a legend leaves room for the data."""
+    return textwrap.fill(label.replace("_", " "), 18)
 
 
 def plot_history(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt.Axes:
@@ -88,9 +94,10 @@ def plot_by_finding(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt.Axes
     notes = [["{:.3f}\n[{:.3f}, {:.3f}]".format(*cell) for cell in zip(*row)]
              for row in zip(values.to_numpy(), cells("low").to_numpy(), cells("high").to_numpy())]
     ax = ax or plt.figure(figsize=(1.35 * values.shape[1] + 3, 0.5 * len(values) + 1)).add_subplot()
-    sns.heatmap(values.astype(float).rename(index=lambda name: name.replace("_", " ")), annot=np.array(notes), fmt="",
+    sns.heatmap(values.astype(float).rename(index=lambda name: name.replace("_", " "), columns=_in_lines), annot=np.array(notes), fmt="",
                 cmap="cividis", linewidths=0.5, annot_kws={"fontsize": 8}, ax=ax,
                 cbar_kws={"label": "AUROC (95 % patient bootstrap)"})
+    ax.tick_params(axis="x", rotation=0)
     for row, column in np.argwhere(values.isna().to_numpy()):  # seaborn leaves such cells empty
         ax.text(column + 0.5, row + 0.5, "not estimable", ha="center", va="center", fontsize=8)
     ax.set(xlabel="", ylabel="")
@@ -112,7 +119,7 @@ def plot_by_group(table: pd.DataFrame, xlabel: str, ax: plt.Axes | None = None) 
         rows = table[table["arm_label"] == arm].set_index("label").reindex(names)
         places = np.arange(len(names)) + (offset if len(arms) > 1 else 0)
         ax.hlines(places, rows["low"], rows["high"], color=colors[arm])
-        ax.plot(rows["estimate"], places, marker, color=colors[arm], markersize=5, label=arm)
+        ax.plot(rows["estimate"], places, marker, color=colors[arm], markersize=5, label=_in_lines(arm))
     empty = [place for place, name in enumerate(names)
              if table.loc[table["label"] == name, "estimate"].isna().all()]
     for place in empty:
@@ -150,7 +157,7 @@ def plot_drop(table: pd.DataFrame, x: str, xlabel: str, ax: plt.Axes | None = No
     for arm, marker in zip(arms, itertools.cycle(_MARKERS)):
         rows = table[table["arm_label"] == arm]
         ax.vlines(rows[x], rows["low"], rows["high"], color=colors[arm], alpha=0.5)
-        ax.plot(rows[x], rows["drop"], marker, color=colors[arm], label=arm)
+        ax.plot(rows[x], rows["drop"], marker, color=colors[arm], label=_in_lines(arm))
     named = table[table["arm_label"] == arms[-1]].sort_values("drop")
     for number, row in enumerate(named.to_dict("records")):  # names to the right and left in turn, to keep them apart
         ax.annotate(row["finding"].replace("_", " "), (row[x], row["drop"]), xytext=(5 if number % 2 else -5, 0), fontsize=7,
