@@ -282,11 +282,11 @@ def main() -> None:
     until = time.monotonic() + 60 * options.minutes
     os.environ["RESULTS_DIR"] = str((options.scratch / ("tuning" if options.tune else "ladder")).resolve())
     out = RESULTS / ("ladder_trials.json" if options.tune else "ladder.json")
+    wanted = trials() if options.tune else ladder()
     cohorts.build(PRIVATE, n_patients=N_PATIENTS, generator_seed=TUNING_SEED if options.tune else 0)
     cohorts.build(PUBLIC)
     with_sides = {"name": f"{PUBLIC}_sided", "findings": manifests.read(PRIVATE).findings}
     cohorts.build(manifests.read(PUBLIC).model_copy(update=with_sides))
-    wanted = trials() if options.tune else ladder()
     before = json.loads(out.read_text()) if out.exists() else {"rows": [], "levels": []}
     known = {settings_of(row): row for row in before["rows"]}
     rows = [known[settings] for settings in wanted if settings in known]  # of other settings nothing is kept

@@ -82,6 +82,7 @@ def conclusions(summary: pd.DataFrame, changes: pd.DataFrame, metric_table: pd.D
         baseline: the run without privacy, or None.
     """
     private = summary[summary["arm"] == "dp"]
+    public = next(iter(summary.loc[summary["arm"] == "zero_shot", "run"]), None)
     if baseline is None or private.empty:
         return [f"{row.arm_label}: mean AUROC {row.macro_auroc:.3f} [{row.low:.3f}, {row.high:.3f}]. "
                 "The price of privacy needs a baseline run and a private run." for row in summary.itertuples()]
@@ -91,9 +92,13 @@ def conclusions(summary: pd.DataFrame, changes: pd.DataFrame, metric_table: pd.D
         price = fairness.interval(mean.loc[row.run] - mean.loc[baseline])
         own = changes[(changes["run"] == row.run)].dropna(subset="estimate")
         moved = own[(own["low"] > 0) | (own["high"] < 0)]
-        said.append(f"{row.arm_label} per {row.unit}: mean AUROC {row.macro_auroc:.3f} [{row.low:.3f}, {row.high:.3f}]; "
+        name = row.arm_label if "per image" in row.arm_label else f"{row.arm_label} per {row.unit}"
+        said.append(f"{name}: mean AUROC {row.macro_auroc:.3f} [{row.low:.3f}, {row.high:.3f}]; "
                     + fairness.in_words(*price, "the price of privacy" if row.recipe == "default" else
                                         "the difference to the run without privacy, which has another recipe") + ".")
+        if public:
+            gain = fairness.interval(mean.loc[row.run] - mean.loc[public])
+            said.append("   " + fairness.in_words(*gain, "What private patients added to the public model") + ".")
         named = "; ".join(f"{change.label} {change.estimate:+.3f} [{change.low:+.3f}, {change.high:+.3f}]"
                           for change in moved.itertuples())
         said.append(f"   Of {len(own)} estimable contrasts between groups, privacy moves {len(moved)} by more than the "

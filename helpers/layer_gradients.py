@@ -25,6 +25,7 @@ from helpers.units import Units
 _convolution_backward = torch.ops.aten.convolution_backward.default
 _group_norm_backward = torch.ops.aten.native_group_norm_backward.default
 _MOST_TOGETHER = {"cpu": 4e6}  # multiplications of a unit for which units share one call, as measured
+_MOST_COPIED = 2**21  # values, by a convolution whose units share a call
 _ROUNDING = 8  # of a sum of products, in units of the type's precision; see `_product_sum`
 
 
@@ -108,8 +109,10 @@ def _convolution_together(conv: nn.Conv2d, a: torch.Tensor, b: torch.Tensor) -> 
     padded = _padded(conv, a)
     for dimension in (0, 1):
         padded = padded.unfold(3 + dimension, conv.kernel_size[dimension], conv.stride[dimension])
-    seen = padded.permute(0, 2, 5, 6, 1, 3, 4).flatten(4).flatten(1, 3)  # (m, inputs * kernel, n * places)
-    return torch.bmm(b.transpose(1, 2).flatten(2), seen.transpose(1, 2)).view(len(a), *conv.weight.shape)
+    seen = padded.permute(0, 2, 5, 6, 1, 3, 4)  # (m, inputs, kernel, kernel, n, places); a view, copied some units at a time
+    at_once = max(1, _MOST_COPIED // seen[0].numel())
+    return torch.cat([torch.bmm(b_part.transpose(1, 2).flatten(2), seen_part.flatten(4).flatten(1, 3).transpose(1, 2))
+                      for b_part, seen_part in zip(b.split(at_once), seen.split(at_once))]).view(len(a), *conv.weight.shape)
 
 
 def _padded(conv: nn.Conv2d, a: torch.Tensor) -> torch.Tensor:

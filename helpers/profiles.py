@@ -9,7 +9,6 @@ Notebooks are read here as JSON files only: nothing is executed, and nothing imp
 import ast
 import hashlib
 import json
-import math
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
@@ -105,7 +104,7 @@ def read_profile(name: str) -> Profile:
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         checks.refuse(f"a profile in profiles/{name}.yaml", f"{'.'.join(map(str, first['loc']))}: {first['msg']}",
-                      "A profile has a title, `parameters` and `notebooks`.")
+                      "A profile has a title, `parameters`, `notebooks` and `comparisons`.")
 
 
 def read_setting(text: str) -> tuple[str | None, str, Any]:
@@ -128,7 +127,7 @@ def collect(profile: Profile, settings: Collection[tuple[str | None, str, Any]])
     """Return what a study sets: {notebook: {parameter: value}}, later settings over earlier ones, and its lists.
 
     The lists: EPSILONS and SEEDS, and the comparisons, each {parameter of notebook 03: value}; budgets from the command
-    line replace both budgets and comparisons.
+    line replace both budgets and comparisons. A comparison keeps what it sets itself: that is its recipe.
 
     Raises:
         InputError: an unknown notebook or parameter (names the known ones), a value of another type than the
@@ -153,10 +152,9 @@ def collect(profile: Profile, settings: Collection[tuple[str | None, str, Any]])
         for owner in owners:
             chosen[owner][name] = _typed(name, value, defaults[owner][name])
             checks.parameters({name: chosen[owner][name]})
-    last = {name: chosen["03"][name] for number, name, _ in settings if name in chosen["03"]}  # the command line has the last word
     is_one_budget = any(name in ("EPSILON", "EPSILONS") for _, name, _ in settings)
     lists["comparisons"] = [] if is_one_budget else [
-        _comparison(number, given, defaults["03"]) | last for number, given in enumerate(profile.comparisons, 1)]
+        _comparison(number, given, defaults["03"]) for number, given in enumerate(profile.comparisons, 1)]
     heads = {number: chosen[number].get("HEAD", defaults[number]["HEAD"]) for number in ("02", "03")}
     if len(set(heads.values())) > 1:
         checks.refuse("one HEAD for notebooks 02 and 03", heads, "Set HEAD without a number; a comparison may have another.")
@@ -194,7 +192,7 @@ def _checked_list(name: str, values: Any) -> list:
     if not isinstance(values, list) or not values:
         checks.refuse(f"{name} to be a list of values", repr(values), f"Write {name}: [1, 2].")
     for value in values:
-        checks.parameters({_LISTS[name]: math.nan if value is None else value})
+        checks.parameters({_LISTS[name]: value})
     if len({f"{value:g}" for value in values}) < len(values):
         checks.refuse(f"different values in {name}", values, "Remove the repeated one.")
     return values

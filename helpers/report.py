@@ -68,8 +68,8 @@ def page(title: str, table: pd.DataFrame, figure_png: Path, links: dict[str, str
 <h1>{html.escape(title)}</h1>
 <h2>What privacy costs, and who pays</h2>
 {table.to_html(index=False, border=0)}
-<p>Mean AUROC over findings. By sex, by age: AUROC of a group minus that of the other, as notebook 04 defines
-them; 0 means that both are served equally well. In brackets, 95 % intervals from a bootstrap of patients.
+<p>Mean AUROC over findings. By sex: AUROC of women minus men; by age: of the oldest band minus the
+rest; 0 means that both are served equally well. In brackets, 95 % intervals from a bootstrap of patients.
 "(demo)": the noise follows from a published seed, so that results repeat; epsilon is then no guarantee.</p>
 <img src="data:image/png;base64,{picture}" alt="Mean AUROC against the privacy budget epsilon, with 95 % intervals;
 the numbers are those of the table above.">

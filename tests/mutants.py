@@ -39,7 +39,7 @@ FAULTS = [
           "conv.kernel_size[dimension], conv.stride[dimension])", "conv.kernel_size[dimension], conv.stride[1 - dimension])",
           ("test_layer_gradients",)),
     Fault("images of another unit in gradients formed together", "layer_gradients",
-          "return torch.bmm(b.transpose(1, 2).flatten(2), seen", "return torch.bmm(b.roll(1, 0).transpose(1, 2).flatten(2), seen",
+          "zip(b.split(at_once), seen.split(at_once))", "zip(b.roll(1, 0).split(at_once), seen.split(at_once))",
           ("test_layer_gradients",)),
     Fault("no clipping", "clipping", ".clamp(max=1.0), 0.0)", ".clamp(min=1.0, max=1.0), 0.0)"),
     Fault("each image clipped and summed over a patient", "clipping",

@@ -27,18 +27,20 @@ def test_shown_says_missing_values_in_words():
 
 
 def replicate_table(price):
-    """Two runs whose mean AUROC differs by `price` in every replicate."""
+    """Two runs whose mean AUROC differs by `price` in every replicate, and a public one that is 0.1 below the first."""
     rng = np.random.default_rng(0)
     base = 0.85 + 0.01 * rng.standard_normal(41)
-    rows = {(run, "auroc", "edema", "all", "all"): base + shift for run, shift in (("base", 0), ("dp", price))}
+    rows = {(run, "auroc", "edema", "all", "all"): base + shift for run, shift in (("base", 0), ("dp", price), ("zero", -0.1))}
     return pd.DataFrame.from_dict(rows, orient="index").set_axis(pd.MultiIndex.from_tuples(rows, names=LEVELS))
 
 
-def said(price, changes):
+def said(price, changes, recipe="default", public=()):
     table = replicate_table(price)
     arms = fairness.arm_table([
+        *public,
         {"run": "base", "arm": "baseline", "epsilon_target": None, "unit": None, "seed": 0, "seconds": 1},
-        {"run": "dp", "arm": "dp", "epsilon_target": 2.0, "unit": "patient", "seed": 0, "seconds": 1}])
+        {"run": "dp", "arm": "dp", "epsilon_target": 2.0, "unit": "patient", "seed": 0, "seconds": 1,
+         "recipe": recipe}])
     summary = arms.assign(macro_auroc=0.8, low=0.7, high=0.9)
     columns = ["run", "label", "estimate", "low", "high"]
     return answers.conclusions(summary, pd.DataFrame(changes, columns=columns), table, "base")
@@ -50,6 +52,14 @@ def test_conclusions_follow_the_numbers():
     assert "moves 1 " in spread and "female - male -0.030" in spread and "age" not in spread.split(":")[1]
     price, spread = said(0.0, [("dp", "female - male", -0.03, -0.05, 0.01)])
     assert "not resolved" in price and "moves 0 " in spread
+
+
+def test_conclusions_say_what_private_patients_added_to_the_public_model():
+    zero = {"run": "zero", "arm": "zero_shot", "epsilon_target": None, "unit": None, "seed": 0, "seconds": 1}
+    price, gain, _ = said(-0.05, [], recipe="paper_way", public=[zero])
+    assert "added to the public model, +0.050 [+0.050, +0.050], is resolved" in gain
+    assert "the price of privacy" not in price and "another recipe" in price
+    assert "is not resolved" in said(-0.1, [], public=[zero])[1]
 
 
 def test_conclusions_of_one_run_say_what_is_missing():

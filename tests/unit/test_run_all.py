@@ -91,9 +91,10 @@ def test_runs_that_would_share_a_name_or_its_beginning_are_refused(comparisons):
         plan_of("demo", comparisons=comparisons)
 
 
-def test_the_command_line_has_the_last_word_over_comparisons():
-    steps = plan_of("demo", "03.EPOCHS=1", "SEEDS=[0]", comparisons=[PAPER | {"EPOCHS": 9}])
-    assert [step.parameters["EPOCHS"] for step in steps if step.id.startswith("03")] == [1] * 4
+def test_a_comparison_keeps_its_recipe_and_goes_where_one_budget_is_asked_for():
+    steps = plan_of("demo", "03.EPOCHS=3", "03.DELTA=1e-6", "SEEDS=[0]", comparisons=[PAPER | {"EPOCHS": 9}])
+    private = [step.parameters for step in steps if step.id.startswith("03")]
+    assert [values["EPOCHS"] for values in private] == [3, 3, 3, 9] and {values["DELTA"] for values in private} == {1e-6}
     assert not [step for step in plan_of("demo", "EPSILON=2", comparisons=[PAPER]) if "paper" in step.id]
 
 
