@@ -19,7 +19,6 @@ from helpers import arms, checks, clipping, models, privacy
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 N_FINDINGS, LEARNING_RATE = 8, 1e-4
-LARGEST_ERROR = 1e-3  # of the gradient, relative to the L2 norm of the right one
 IMAGES_PER_PATIENT = 4
 
 

@@ -24,7 +24,7 @@ from helpers.units import Units
 
 _convolution_backward = torch.ops.aten.convolution_backward.default
 _group_norm_backward = torch.ops.aten.native_group_norm_backward.default
-_MOST_TOGETHER = {"cpu": 4e6}  # multiplications of a unit for which units share one call, as measured
+_MOST_TOGETHER = {"cpu": 4e6}  # multiplications of a unit for which units share one call, as measured; elsewhere 1e8, a guess
 _MOST_COPIED = 2**21  # values, by a convolution whose units share a call
 _ROUNDING = 8  # of a sum of products, in units of the type's precision; see `_product_sum`
 

@@ -21,7 +21,7 @@ from helpers import checks, files, runs
 NOTEBOOKS = runs.repository_root() / "notebooks"
 PROFILES = runs.repository_root() / "profiles"
 _LISTS = {"EPSILONS": "EPSILON", "SEEDS": "SEED"}  # a profile's lists, expanded to one step for each value
-_SHARED = ("COHORT", "PRETRAIN", "SEED", "WIDTH", "CHANNELS")  # the same in every notebook, or its inputs would not be there
+_SHARED = ("COHORT", "PRETRAIN", "SEED", "WIDTH", "CHANNELS", "HEAD")  # the same in every notebook, or its inputs would not be there
 
 
 class Profile(pydantic.BaseModel, extra="forbid"):
@@ -155,9 +155,6 @@ def collect(profile: Profile, settings: Collection[tuple[str | None, str, Any]])
     is_one_budget = any(name in ("EPSILON", "EPSILONS") for _, name, _ in settings)
     lists["comparisons"] = [] if is_one_budget else [
         _comparison(number, given, defaults["03"]) for number, given in enumerate(profile.comparisons, 1)]
-    heads = {number: chosen[number].get("HEAD", defaults[number]["HEAD"]) for number in ("02", "03")}
-    if len(set(heads.values())) > 1:
-        checks.refuse("one HEAD for notebooks 02 and 03", heads, "Set HEAD without a number; a comparison may have another.")
     for name in ("COHORT", "PRETRAIN"):
         value = _anchored(chosen["01"].get(name, defaults["01"][name]))
         for number in chosen:
@@ -175,7 +172,7 @@ def _comparison(number: int, given: dict[str, Any], defaults: dict[str, Any]) ->
         if name not in given:
             checks.refuse(f"{name} in comparison {number} of the profile", sorted(given), "It names the run: add it.")
     for name in given:
-        checks.one_of(f"the parameter of comparison {number}", name, sorted(set(defaults) - {*_SHARED, "MODE"}))
+        checks.one_of(f"the parameter of comparison {number}", name, sorted(set(defaults) - {*_SHARED, "MODE"} | {"HEAD"}))
     values = {name: _typed(name, value, defaults[name]) for name, value in given.items()}
     checks.parameters(values)
     return values

@@ -26,7 +26,7 @@ def test_profile_of_real_patients_is_private_in_earnest(name):
 def test_networks_of_all_arms_are_the_same(name):
     defaults = {number: profiles.default_parameters(path) for number, path in profiles.notebooks().items()}
     chosen, _ = profiles.collect(profiles.read_profile(name), [])
-    for parameter in ("WIDTH", "CHANNELS"):
+    for parameter in ("WIDTH", "CHANNELS", "HEAD"):
         assert len({(defaults[n] | chosen[n])[parameter] for n in ("02", "03")}) == 1
 
 

@@ -99,7 +99,7 @@ def test_a_comparison_keeps_its_recipe_and_goes_where_one_budget_is_asked_for():
 
 
 def test_one_network_for_all_arms_and_no_budget_that_is_none():
-    with pytest.raises(checks.InputError, match="one HEAD for notebooks 02 and 03"):
+    with pytest.raises(checks.InputError, match="HEAD for all notebooks; got HEAD for 02 alone"):
         plan_of("demo", "02.HEAD=pooled")
     plan_of("demo", "HEAD=pooled")
     for setting, message in (("EPSILON=None", "EPSILON to be a number"), ("SEEDS=[None]", "SEED to be an integer"),
