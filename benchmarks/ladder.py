@@ -1,8 +1,9 @@
 """The ladder: what each way of training reaches at each budget, on the embedded cohort, with several seeds.
 
-In: the arms below, budgets, seeds. Out: `results/ladder.json`, a row a run, and intervals over patients and seeds. With
-`--tune`: equally many trials for each tuned arm and budget, on another cohort of the generator, into
-`results/ladder_trials.json`; arms take the best of their trials, ours the rule `recipes.recipe_for`.
+In: the arms below, budgets, seeds. Out: `results/ladder.json`, a row a run, and intervals over patients and seeds, from
+the bootstrap's replicates of each run in `results/ladder_replicates.npz`. With `--tune`: equally many trials for each tuned
+arm and budget, on another cohort of the generator, into `results/ladder_trials.json`; arms take the best of their trials,
+ours the rule `recipes.recipe_for`.
 
 Test patients of the ladder are never seen in trials. Runs that the results hold already are not run again.
 """
@@ -38,6 +39,7 @@ WIDTH, CHANNELS, BATCH_SIZE, LEARNING_RATE = 16, 1, 64, 2e-3  # of the network; 
 STARTS = {"plain": dict(augmentation="shift", epochs=4), "strong": dict(augmentation="strong", epochs=10),
           "sided": dict(augmentation="strong", epochs=10)}  # the last from public labels with sides
 N_BOOTSTRAP = 1000
+ONCE = ("zero-shot", "zero-shot, paper's start", "same recipe", "same recipe, clipped", "ours, patient, public sides")
 NO_NOISE = 1e3  # stands for no budget in settings of private steps without noise
 
 
@@ -80,21 +82,21 @@ def ours(arm: str, epsilon: float, **changed: object) -> Settings:
 
 
 def trials() -> list[Settings]:
-    """Return six trials for each tuned arm and budget."""
+    """Return five trials for each tuned arm and budget; ours at image level takes the rule, and is tried once."""
     found = []
-    for arm in ("ours, patient", "ours, image"):
-        for epsilon in EPSILONS[::-1]:
-            rule = ours(arm, epsilon)
-            found += [ours(arm, epsilon, **change) for change in (
-                {}, {"learning_rate": rule.learning_rate / 2}, {"learning_rate": rule.learning_rate * 2},
-                {"batch": rule.batch // 2}, {"epochs": rule.epochs // 2}, {"clip_norm": 3.0})]
+    for epsilon in (1.06, 7.89, 0.29):
+        rule = ours("ours, patient", epsilon)
+        found += [dataclasses.replace(rule, **change) for change in (
+            {}, {"learning_rate": rule.learning_rate * 2}, {"learning_rate": rule.learning_rate / 2}, {"clip_norm": 3.0},
+            {"batch": rule.batch // 2})]
     found += [Settings("ceiling", unit="image", learning_rate=rate, epochs=epochs, averaging=0.99)
-              for rate, epochs in ((4e-3, 6), (8e-3, 6), (2e-3, 6), (8e-3, 4), (1.6e-2, 6), (8e-3, 10))]
+              for rate, epochs in ((8e-3, 6), (4e-3, 6), (2e-3, 6), (1.6e-2, 6), (8e-3, 10))]
     for arm in ("paper, tuned", "paper, our start"):
-        for epsilon in EPSILONS[::-1]:
-            found += [paper(arm, epsilon, learning_rate=rate, epochs=epochs)
-                      for rate, epochs in ((5e-4, 4), (1e-3, 4), (2e-3, 4), (2.5e-4, 4), (1e-3, 2), (5e-4, 8))]
-    return found
+        for epsilon in (1.06, 7.89, 0.29):
+            rate = 5e-4 if epsilon < 1 else 1e-3  # the published rate and epochs are among the trials
+            found += [paper(arm, epsilon, learning_rate=rate * times, epochs=epochs)
+                      for times, epochs in ((1, 4), (0.5, 4), (2, 4), (1, 2), (1, 8))]
+    return found + [ours("ours, image", epsilon) for epsilon in EPSILONS]
 
 
 def best_trial(arm: str, epsilon: float | None) -> dict:
@@ -114,7 +116,7 @@ def best_trial(arm: str, epsilon: float | None) -> dict:
 
 
 def ladder() -> list[Settings]:
-    """Return all runs of the ladder, those that say most first."""
+    """Return all runs of the ladder, those that say most first; what splits the price, with one seed."""
     lines = [Settings("zero-shot"), Settings("zero-shot, paper's start", start="plain", head="pooled"),
              Settings("ceiling", unit="image", averaging=0.99, **best_trial("ceiling", None))]
     for epsilon in EPSILONS:
@@ -123,8 +125,7 @@ def ladder() -> list[Settings]:
     without_noise = dataclasses.replace(ours("same recipe, clipped", EPSILONS[-1]), epsilon=NO_NOISE)
     lines += [without_noise, dataclasses.replace(without_noise, arm="same recipe", clip_norm=1e6),
               ours("ours, patient, public sides", 1.06, start="sided")]
-    return [dataclasses.replace(line, seed=seed) for seed in SEEDS for line in lines
-            if not (seed and line.arm.startswith("zero-shot"))]
+    return [dataclasses.replace(line, seed=seed) for seed in SEEDS for line in lines if not (seed and line.arm in ONCE)]
 
 
 # ---- one run
@@ -154,8 +155,8 @@ def train(settings: Settings, model: torch.nn.Module, private: cohorts.Cohort) -
     return kept
 
 
-def run(settings: Settings) -> dict:
-    """Train and predict `test`; return the row of the results."""
+def run(settings: Settings) -> tuple[dict, np.ndarray]:
+    """Train and predict `test`; return the row of the results, and (1 + replicates,) macro AUROCs, the estimate first."""
     torch.set_num_threads(1)
     private = cohorts.read(PRIVATE)
     weights, known = models.load_weights(start_path(settings.start))
@@ -163,9 +164,9 @@ def run(settings: Settings) -> dict:
                                      head=settings.head, trained=settings.trained)
     kept = {} if settings.arm.startswith("zero-shot") else train(settings, model, private)
     predictions = scoring.predictions_of(model, private, CHANNELS, ("test",))
-    files.write_table(predictions_path(settings), predictions)
     each = metrics.auroc_by_finding({"auroc": predictions}, split="test").set_index("finding")["auroc"]
-    return dataclasses.asdict(settings) | kept | {"auroc": float(each.mean()), "by_finding": each.round(4).to_dict()}
+    row = dataclasses.asdict(settings) | kept | {"auroc": float(each.mean()), "by_finding": each.round(4).to_dict()}
+    return row, replicates_of(predictions)
 
 
 def fingerprint(settings: dict, cohort: cohorts.Cohort) -> str:
@@ -177,11 +178,6 @@ def start_path(name: str) -> Path:
     """Return the file of a public model."""
     public = cohorts.read(f"{PUBLIC}_sided" if name == "sided" else PUBLIC)
     return runs.results_dir() / f"start-{name}-{fingerprint(STARTS[name], public)[:12]}.safetensors"
-
-
-def predictions_path(settings: Settings) -> Path:
-    """Return the file of a run's predictions."""
-    return runs.results_dir() / f"predictions-{files.fingerprint(dataclasses.asdict(settings))[:12]}.parquet"
 
 
 def make_start(name: str) -> None:
@@ -199,20 +195,12 @@ def make_start(name: str) -> None:
 
 # ---- intervals
 
-def replicates_of(settings: Settings, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Return (1 + replicates,) macro AUROCs of a run, the estimate first, and the weights of images, drawn if None.
-
-    Raises:
-        InputError: the scratch folder does not have the run's predictions.
-    """
-    path = checks.file_exists(predictions_path(settings), "Use the --scratch of those runs, or remove the results and run again.")
-    predicted = pd.read_parquet(path)
-    if weights is None:
-        patients = predicted.loc[predicted["finding"] == predicted["finding"].iloc[0], "patient_id"].to_numpy()
-        weights = metrics.patient_weights(patients, N_BOOTSTRAP, runs.random_stream(0, "bootstrap"))
-    aurocs = [metrics.weighted_auroc(part["label"].to_numpy(), part["score"].to_numpy(), weights)
-              for _, part in predicted.groupby("finding", sort=False)]
-    return np.mean(aurocs, axis=0), weights
+def replicates_of(predictions: pd.DataFrame) -> np.ndarray:
+    """Return (1 + replicates,) macro AUROCs, the estimate first; the same resamples of patients for each run."""
+    patients = predictions.loc[predictions["finding"] == predictions["finding"].iloc[0], "patient_id"].to_numpy()
+    weights = metrics.patient_weights(patients, N_BOOTSTRAP, runs.random_stream(0, "bootstrap"))
+    return np.mean([metrics.weighted_auroc(part["label"].to_numpy(), part["score"].to_numpy(), weights)
+                    for _, part in predictions.groupby("finding", sort=False)], axis=0)
 
 
 def levels(by_arm: dict[tuple[str, float | None], np.ndarray]) -> list[dict]:
@@ -259,8 +247,8 @@ def interval(values: np.ndarray, variance: float) -> list[float]:
 
 # ---- many runs
 
-def in_turn(wanted: list[Settings], jobs: int, until: float) -> Iterator[dict]:
-    """Yield the rows of runs as they finish, a process a job; none is begun after `until`."""
+def in_turn(wanted: list[Settings], jobs: int, until: float) -> Iterator[tuple[dict, np.ndarray]]:
+    """Yield what `run` returns as runs finish, a process a job; none is begun after `until`."""
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         list(pool.map(make_start, {settings.start for settings in wanted}))
         waiting, running = list(reversed(wanted)), set()
@@ -277,7 +265,7 @@ def main() -> None:
     parser.add_argument("--tune", action="store_true", help="the trials, on the tuning cohort")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs side by side, a core each")
     parser.add_argument("--minutes", type=float, default=90.0, help="no run is begun later (default 90); the same command goes on")
-    parser.add_argument("--scratch", type=Path, required=True, help="folder for cohorts, public models and predictions")
+    parser.add_argument("--scratch", type=Path, required=True, help="folder for cohorts and public models")
     options = parser.parse_args()
     until = time.monotonic() + 60 * options.minutes
     os.environ["RESULTS_DIR"] = str((options.scratch / ("tuning" if options.tune else "ladder")).resolve())
@@ -287,20 +275,31 @@ def main() -> None:
     cohorts.build(PUBLIC)
     with_sides = {"name": f"{PUBLIC}_sided", "findings": manifests.read(PRIVATE).findings}
     cohorts.build(manifests.read(PUBLIC).model_copy(update=with_sides))
-    before = json.loads(out.read_text()) if out.exists() else {"rows": [], "levels": []}
-    known = {settings_of(row): row for row in before["rows"]}
-    rows = [known[settings] for settings in wanted if settings in known]  # of other settings nothing is kept
-    for row in in_turn([settings for settings in wanted if settings not in known], options.jobs, until):
-        rows.append(row | {"date": datetime.date.today().isoformat(), "commit": runs.commit()})
-        write(out, rows, before["levels"])
+    rows = {settings_of(row): row for row in (json.loads(out.read_text())["rows"] if out.exists() else [])}
+    kept = RESULTS / "ladder_replicates.npz"
+    values = dict(np.load(kept)) if kept.exists() and not options.tune else {}
+    missing = [settings for settings in wanted if settings not in rows or not (options.tune or key_of(settings) in values)]
+    for row, replicates in in_turn(missing, options.jobs, until):
+        rows[settings_of(row)] = row | {"date": datetime.date.today().isoformat(), "commit": runs.commit()}
+        values[key_of(settings_of(row))] = replicates.astype("float32")
+        done = [settings for settings in wanted if settings in rows]  # of other settings nothing is kept
+        if not options.tune:
+            with files.atomic_path(kept) as part, open(part, "wb") as stream:
+                np.savez(stream, **{key: values[key] for key in map(key_of, done)})
+        write(out, [rows[settings] for settings in done], [])
         print({name: row[name] for name in ("arm", "epsilon", "seed", "learning_rate", "batch", "epochs", "auroc", "train_seconds")
                if name in row}, flush=True)
     if not options.tune:
-        by_arm, weights = {}, None
-        for settings in map(settings_of, rows):
-            values, weights = replicates_of(settings, weights)
-            by_arm.setdefault((settings.arm, settings.epsilon), []).append(values)
-        write(out, rows, levels({key: np.array(values) for key, values in by_arm.items()}))
+        by_arm = {}
+        for settings in filter(rows.get, wanted):
+            by_arm.setdefault((settings.arm, settings.epsilon), []).append(values[key_of(settings)].astype(float))
+        write(out, [rows[settings] for settings in filter(rows.get, wanted)],
+              levels({key: np.array(seeds) for key, seeds in by_arm.items()}))
+
+
+def key_of(settings: Settings) -> str:
+    """Return the name of a run's replicates."""
+    return files.fingerprint(dataclasses.asdict(settings))[:12]
 
 
 def settings_of(row: dict) -> Settings:
