@@ -27,8 +27,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from helpers import arms, checks, cohorts, files, manifests, metrics, models, recipes, runs, scoring, starts, synthetic
-from helpers import training, training_sets
+from helpers import arms, checks, cohorts, files, manifests, metrics, models, recipes, resampling, runs, scoring, starts
+from helpers import synthetic, training, training_sets
 
 RESULTS = Path(__file__).resolve().parent / "results"
 PRIVATE, PUBLIC = "synthetic_cxr_private", "synthetic_cxr_public"
@@ -198,8 +198,8 @@ def make_start(name: str) -> None:
 def replicates_of(predictions: pd.DataFrame) -> np.ndarray:
     """Return (1 + replicates,) macro AUROCs, the estimate first; the same resamples of patients for each run."""
     patients = predictions.loc[predictions["finding"] == predictions["finding"].iloc[0], "patient_id"].to_numpy()
-    weights = metrics.patient_weights(patients, N_BOOTSTRAP, runs.random_stream(0, "bootstrap"))
-    return np.mean([metrics.weighted_auroc(part["label"].to_numpy(), part["score"].to_numpy(), weights)
+    draws = resampling.Draws.of(patients, N_BOOTSTRAP, runs.random_stream(0, "bootstrap"))
+    return np.mean([resampling.ranked(part["label"].to_numpy(), part["score"].to_numpy(), draws, ("auroc",))["auroc"]
                     for _, part in predictions.groupby("finding", sort=False)], axis=0)
 
 

@@ -1,7 +1,9 @@
-"""Is privacy paid for equally? Small reductions of the table of `replicates`: contrasts, their change, correlations.
+"""Is privacy paid for equally? Small reductions of the table of `replicates`: contrasts, their change, described gaps.
 
 In: a table from `replicates.replicate`, records of runs. Out: tables with estimates and 95 % intervals.
 Refuses: nothing; what cannot be estimated is NaN.
+
+Runs that differ in their seed only are one arm: `pool` takes their mean, after contrasts and means over findings.
 """
 
 import numpy as np
@@ -11,11 +13,13 @@ from helpers import groups
 from helpers.replicates import ALL, REST
 
 CONFIDENCE_PERCENT = 95
+BETWEEN_SEEDS = "seed_variance"  # column of pooled tables
 _SHOWN_ARM = {"zero_shot": "zero-shot", "baseline": "no privacy"}
 
 
 def arm_table(records: list[dict]) -> pd.DataFrame:
-    """Return one row a run: run, arm, epsilon (NaN without privacy), unit, recipe, mode, seed, seconds, arm_label for figures.
+    """Return one row a run: run, arm, epsilon (NaN without privacy), unit, recipe, mode, seed, seconds, arm_label for
+    figures, pool (the first run of the same arm), n_seeds (runs of it).
 
     `mode` is "demo" where the noise follows from the seed, so that epsilon is no guarantee.
     """
@@ -25,12 +29,47 @@ def arm_table(records: list[dict]) -> pd.DataFrame:
                           "seconds": record["seconds"]}
                          for record in records])
     rows["epsilon"] = rows["epsilon"].astype(float)
-    labels = [_SHOWN_ARM.get(row.arm, f"epsilon {row.epsilon:g}" + (" per image" if row.unit == "image" else ""))
-              + (f", {row.recipe}" if row.recipe != "default" else "") for row in rows.itertuples()]
-    rows["arm_label"] = labels
-    repeated = rows.duplicated("arm_label", keep=False)
-    rows.loc[repeated, "arm_label"] += ", seed " + rows.loc[repeated, "seed"].astype(str)
-    return rows
+    rows["arm_label"] = [_SHOWN_ARM.get(row.arm, f"epsilon {row.epsilon:g}" + (" per image" if row.unit == "image" else ""))
+                         + (f", {row.recipe}" if row.recipe != "default" else "") for row in rows.itertuples()]
+    same = rows.groupby("arm_label")["run"]
+    return rows.assign(pool=same.transform("first"), n_seeds=same.transform("size"))
+
+
+def pooled_arms(arms: pd.DataFrame) -> pd.DataFrame:
+    """Return `arm_table` with one row an arm, the first of its runs."""
+    return arms[arms["run"] == arms["pool"]].reset_index(drop=True)
+
+
+def pool(table: pd.DataFrame, arms: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean over the seeds of each arm, named by its first run, with the column `BETWEEN_SEEDS`.
+
+    The variance of an arm's mean has two parts: that of patients is in the replicates of the mean; that of training
+    again is s^2 / n of its seeds, kept beside them (0 with one seed: then it is not known, and intervals are about test
+    patients only).
+
+    Args:
+        table: a row a run and what else; the mean over findings and contrasts are taken before, not after.
+        arms: from `arm_table`.
+    """
+    pools = table.index.get_level_values("run").map(arms.set_index("run")["pool"])
+    named = table.set_axis(table.index.set_codes(pd.Index(table.index.levels[0]).get_indexer(pools), level="run"))
+    if not named.index.has_duplicates:
+        return named.assign(**{BETWEEN_SEEDS: 0.0})
+    seeds = named.groupby(level=list(named.index.names), sort=False)
+    mean = seeds.mean().mask(named.isna().groupby(level=list(named.index.names), sort=False).any())
+    return mean.assign(**{BETWEEN_SEEDS: (seeds[0].var() / seeds[0].size()).fillna(0.0)})
+
+
+def with_seeds(table: pd.DataFrame) -> pd.DataFrame:
+    """Return replicates alone, spread about their estimate so that their variance has the seeds' in it."""
+    if BETWEEN_SEEDS not in table:
+        return table
+    values, variance = table.drop(columns=BETWEEN_SEEDS), table[BETWEEN_SEEDS]
+    if not variance.any():
+        return values
+    of_patients = values.drop(columns=0).var(axis=1)
+    spread = np.sqrt(1 + variance / of_patients.where(of_patients > 0))
+    return values.sub(values[0], axis=0).mul(spread.fillna(1.0), axis=0).add(values[0], axis=0)
 
 
 def macro(table: pd.DataFrame) -> pd.DataFrame:
@@ -47,7 +86,8 @@ def macro(table: pd.DataFrame) -> pd.DataFrame:
 def contrasts(table: pd.DataFrame) -> pd.DataFrame:
     """Return signed contrasts of each finding, group minus the rest; of two groups one row, female - male for sex.
 
-    A contrast of accuracy is the `accuracy_parity_difference`, which the paper calls statistical parity difference.
+    A contrast of accuracy is the `accuracy_parity_difference`, which the paper calls statistical parity difference; of
+    selection_rate, the `statistical_parity_difference` of two groups; of sensitivity, equal opportunity.
 
     Args:
         table: from `replicates.replicate`.
@@ -55,7 +95,8 @@ def contrasts(table: pd.DataFrame) -> pd.DataFrame:
     Returns:
         The same index and columns; the group names what is compared: "female - male", "B - A", ">= 80 - rest".
 
-    Source: Tayebi Arasteh et al. (2024), their official code, for the accuracy parity difference.
+    Source: Tayebi Arasteh et al. (2024), their official code, for the accuracy parity difference; Dwork et al. (2012) and
+    Hardt, Price and Srebro (2016) for the others.
     """
     is_rest = table.index.get_level_values("group").str.startswith(REST)
     rest = table[is_rest].rename(index=lambda name: name.removeprefix(REST), level="group")
@@ -71,33 +112,48 @@ def contrasts(table: pd.DataFrame) -> pd.DataFrame:
     return difference.set_axis(pd.MultiIndex.from_frame(frame))[np.array(kept, dtype=bool)]
 
 
-def gap_changes(table: pd.DataFrame, baseline: str | None) -> pd.DataFrame:
-    """Return `gap_change`: each run's contrast minus the same contrast of the baseline run, paired by resample.
+def changes(table: pd.DataFrame, baseline: str | None) -> pd.DataFrame:
+    """Return each other arm's value minus the baseline's, paired by resample: of a contrast this is the `gap_change`.
 
     Args:
-        table: from `contrasts`, or `macro` of it.
-        baseline: the run without privacy; None gives no rows.
+        table: pooled contrasts or metrics.
+        baseline: name of the arm without privacy; None gives no rows.
     """
-    if baseline is None:
+    if baseline is None or baseline not in table.index.get_level_values("run"):
         return table.iloc[:0]
     others = table.drop(baseline, level="run")
-    reference = table.xs(baseline, level="run")
-    return others - reference.reindex(others.index.droplevel("run")).set_axis(others.index)
+    reference = table.xs(baseline, level="run").reindex(others.index.droplevel("run")).set_axis(others.index)
+    variance = others[BETWEEN_SEEDS] + reference[BETWEEN_SEEDS]
+    return (others - reference).assign(**{BETWEEN_SEEDS: variance})
 
 
-def summarise(table: pd.DataFrame) -> pd.DataFrame:
-    """Return estimate and 95 % percentile interval of each row, as columns beside the index levels.
+def summarise(table: pd.DataFrame, percent: float = CONFIDENCE_PERCENT) -> pd.DataFrame:
+    """Return estimate and percentile interval of each row, as columns beside the index levels.
+
+    Args:
+        table: replicates, pooled or of single runs.
+        percent: of the interval, 95 unless said otherwise.
 
     Returns:
-        Columns `LEVELS`, estimate, low, high, and n_replicates, those in which the metric could be computed.
+        The index levels, estimate, low, high, and n_replicates, those in which the metric could be computed.
     """
     if table.empty:
         return pd.DataFrame(columns=[*table.index.names, "estimate", "low", "high", "n_replicates"])
-    draws = table.drop(columns=0)
-    tail = (100 - CONFIDENCE_PERCENT) / 200
-    limits = draws.quantile([tail, 1 - tail], axis=1).T.set_axis(["low", "high"], axis=1)
-    return pd.concat([table[0].rename("estimate"), limits, draws.notna().sum(axis=1).rename("n_replicates")],
+    values = with_seeds(table)
+    draws = values.drop(columns=0)
+    limits = _quantiles(draws, (100 - percent) / 200)
+    return pd.concat([values[0].rename("estimate"), limits, draws.notna().sum(axis=1).rename("n_replicates")],
                      axis=1).reset_index()
+
+
+def _quantiles(draws: pd.DataFrame, tail: float) -> pd.DataFrame:
+    """Return columns low and high; a row at a time only where resamples are missing."""
+    whole = draws.notna().all(axis=1)
+    limits = pd.DataFrame(np.nan, index=draws.index, columns=["low", "high"])
+    limits[whole] = np.quantile(draws[whole].to_numpy(), [tail, 1 - tail], axis=1).T
+    some = ~whole & draws.notna().any(axis=1)
+    limits[some] = draws[some].quantile([tail, 1 - tail], axis=1).T.to_numpy()
+    return limits
 
 
 def interval(values: pd.Series) -> tuple[float, float, float]:
@@ -106,97 +162,56 @@ def interval(values: pd.Series) -> tuple[float, float, float]:
     return tuple(row.loc[0, ["estimate", "low", "high"]])
 
 
-def correlation_with_epsilon(contrast_table: pd.DataFrame, arms: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Return Pearson's r of each group's contrast against epsilon over the private runs of the commonest recipe and unit.
+def seed_values(table: pd.DataFrame, arms: pd.DataFrame) -> pd.DataFrame:
+    """Return the estimate of each single run of arms with several seeds, to be drawn as dots; column run names the arm."""
+    several = arms[arms["n_seeds"] > 1].set_index("run")["pool"]
+    single = table.loc[table.index.get_level_values("run").isin(several.index), 0].rename("estimate").reset_index()
+    return single.assign(run=single["run"].map(several))
+
+
+def described_gaps(table: pd.DataFrame) -> pd.DataFrame:
+    """Return largest minus smallest value over the known groups of each attribute, mean over findings. Not tested.
+
+    Such a gap is above 0 by construction, also where groups do not differ, and grows with noise: it is described, and
+    no interval is given. Signed contrasts are what can be inferred from.
+
+    auroc_gap; worst_group: lowest mean AUROC; accuracy_gap; statistical_parity_difference: of selection rates (Dwork et
+    al. 2012); equalised_odds_difference: the larger of the gaps of sensitivity and of specificity (Hardt et al. 2016).
 
     Args:
-        contrast_table: `macro` of `contrasts`.
-        arms: from `arm_table`.
-        metric: whose contrasts; accuracy gives the paper's correlation of parity with epsilon.
+        table: from `replicates.replicate`, or pooled.
     """
-    private = arms.dropna(subset="epsilon")
-    way = private["recipe"] + " " + private["unit"].astype(str)  # epsilons of two units are not one axis, two recipes not one line
-    private = private[way == way.mode().get(0)]
-    epsilon = private.set_index("run")["epsilon"]
-    rows = contrast_table[contrast_table.index.get_level_values("metric") == metric]
-    rows = rows[rows.index.get_level_values("run").isin(epsilon.index)]
-    found = {key: pearson(part, part.index.get_level_values("run").map(epsilon).to_numpy())
-             for key, part in rows.groupby(level=["attribute", "group"], sort=False)}
-    columns = ["attribute", "group", "estimate", "low", "high", "n"]
-    return pd.DataFrame([[*key, *value] for key, value in found.items()], columns=columns).astype({"n": int})
-
-
-def drops_by_finding(table: pd.DataFrame, arms: pd.DataFrame, baseline: str | None,
-                     n_positive: pd.Series) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return each finding's AUROC drop (private minus non-private) in each private run, and its Pearson correlations.
-
-    The correlation with the non-private AUROC is the paper's; the two share a term, so that r leans to the negative
-    though no finding pays more than another.
-
-    Args:
-        table: from `replicates.replicate`.
-        arms: from `arm_table`.
-        baseline: the run without privacy; None gives no rows.
-        n_positive: finding -> number of positive training images.
-    """
-    drop_columns = ["run", "arm_label", "finding", "drop", "low", "high", "n_positive", "non_private_auroc"]
-    r_columns = ["arm_label", "correlation of the drop with", "estimate", "low", "high", "n"]
-    private = arms[arms["arm"] == "dp"]
-    if baseline is None or private.empty:
-        return pd.DataFrame(columns=drop_columns), pd.DataFrame(columns=r_columns)
-    aurocs = table.xs(("auroc", ALL, ALL), level=["metric", "attribute", "group"])
-    without = aurocs.xs(baseline, level="run")
-    drops, correlations = [], []
-    for row in private.itertuples():
-        drop = aurocs.xs(row.run, level="run") - without
-        shown = summarise(drop).rename(columns={"estimate": "drop"}).drop(columns="n_replicates")
-        drops.append(shown.assign(run=row.run, arm_label=row.arm_label, n_positive=shown["finding"].map(n_positive),
-                                  non_private_auroc=shown["finding"].map(without[0])))
-        for what, other in (("number of positives", n_positive.reindex(drop.index).to_numpy()),
-                            ("non-private AUROC (shares a term)", without)):
-            correlations.append([row.arm_label, what, *pearson(drop, other)])
-    return pd.concat(drops)[drop_columns], pd.DataFrame(correlations, columns=r_columns).astype({"n": int})
-
-
-def pearson(first: pd.DataFrame, second: pd.DataFrame | np.ndarray) -> pd.Series:
-    """Return Pearson's r between two sets of numbers, with its bootstrap interval; NaN for fewer than three pairs.
-
-    The interval resamples test patients; findings and budgets stay as they are, so it does not say what r would be
-    over other findings or budgets. With fewer than ten pairs r is large by chance. No p-value is given.
-
-    Args:
-        first: (n, 1 + replicates); column 0 the estimates.
-        second: the same, or (n,) constants.
-
-    Returns:
-        estimate, low, high, n.
-    """
-    x = first.to_numpy(float)
-    y = np.broadcast_to(np.reshape(np.asarray(second, float), (len(x), -1)), x.shape)
-    use = ~np.isnan(x[:, 0]) & ~np.isnan(y[:, 0])
-    if use.sum() < 3:
-        return pd.Series({"estimate": np.nan, "low": np.nan, "high": np.nan, "n": int(use.sum())})
-    x, y = x[use] - x[use].mean(0), y[use] - y[use].mean(0)
-    scale = np.sqrt((x**2).sum(0) * (y**2).sum(0))
-    r = np.divide((x * y).sum(0), scale, out=np.full(len(scale), np.nan), where=scale > 0)
-    low, high = np.nanpercentile(r[1:], [2.5, 97.5]) if np.isfinite(r[1:]).any() else (np.nan, np.nan)
-    return pd.Series({"estimate": r[0], "low": low, "high": high, "n": int(use.sum())})
+    known = table[0].drop(ALL, level="attribute").reset_index()
+    known = known[~known["group"].str.startswith(REST) & ~known["group"].str.contains(groups.UNKNOWN)]
+    rows = []
+    for (run, attribute), part in known.groupby(["run", "attribute"], sort=False):
+        values = part.pivot_table(index=["metric", "finding"], columns="group", values=0, dropna=False)
+        values = values.dropna(axis=1, how="all").dropna()  # findings that are estimable in all groups that have any
+        gap = (values.max(axis=1) - values.min(axis=1)).unstack("metric").reindex(
+            columns=["auroc", "accuracy", "selection_rate", "sensitivity", "specificity"])
+        means = values.xs("auroc", level="metric").mean() if "auroc" in values.index.get_level_values("metric") else values.iloc[0:0].mean()
+        rows.append({"run": run, "attribute": attribute, "auroc_gap": gap["auroc"].mean(), "n_findings": int(gap["auroc"].notna().sum()),
+                     "worst_group": means.idxmin() if means.notna().any() else None, "accuracy_gap": gap["accuracy"].mean(),
+                     "statistical_parity_difference": gap["selection_rate"].mean(),
+                     "equalised_odds_difference": gap[["sensitivity", "specificity"]].max(axis=1).mean()})
+    return pd.DataFrame(rows, columns=["run", "attribute", "auroc_gap", "n_findings", "worst_group", "accuracy_gap",
+                                       "statistical_parity_difference", "equalised_odds_difference"])
 
 
 def summary(arms: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    """Return the study in one row a run: mean AUROC, and its contrasts by sex and of the oldest group, with intervals.
+    """Return the study in one row an arm: mean AUROC, and its contrasts by sex and of the oldest group, with intervals.
 
     Args:
         arms: from `arm_table`.
-        table: from `replicates.replicate`.
+        table: from `replicates.replicate`, of single runs.
 
     Returns:
-        The columns of `arms`, macro_auroc, low, high, and for sex and age <name>_contrast, <name>_low, <name>_high.
+        The columns of `arms`, one row an arm, macro_auroc, low, high, and for sex and age <name>_contrast, <name>_low, <name>_high.
     """
     aurocs = table[table.index.get_level_values("metric") == "auroc"]
-    everybody = _of(summarise(macro(aurocs)), ALL).rename(columns={"estimate": "macro_auroc"})
-    rows = arms.merge(everybody[["run", "macro_auroc", "low", "high"]], on="run")
-    found = summarise(macro(contrasts(aurocs)))
+    everybody = _of(summarise(pool(macro(aurocs), arms)), ALL).rename(columns={"estimate": "macro_auroc"})
+    rows = pooled_arms(arms).merge(everybody[["run", "macro_auroc", "low", "high"]], on="run")
+    found = summarise(pool(macro(contrasts(aurocs)), arms))
     for attribute in ("sex", "age"):
         named = {"estimate": f"{attribute}_contrast", "low": f"{attribute}_low", "high": f"{attribute}_high"}
         here = _of(found, attribute).dropna(subset="estimate")

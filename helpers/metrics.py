@@ -1,46 +1,20 @@
-"""AUROC, thresholds and rates, each for many weightings of the same images at once.
+"""AUROC of images, its variance when images come from patients, and thresholds.
 
-In: labels, scores, and weights of images (one column a bootstrap replicate; a column of ones gives the plain estimate).
-Out: one number a column. Refuses: thresholds from a single class. A metric without a class is NaN, never 0.
+In: labels and scores. Out: one number. Refuses: thresholds from a single class. A metric without a class is NaN, never 0.
+All other metrics, under resamples of patients, are in `resampling`.
 """
 
 import numpy as np
 import pandas as pd
+from sklearn.metrics import roc_auc_score
 
 from helpers import checks
-
-RATES = ("accuracy", "sensitivity", "specificity")
-
-
-def weighted_auroc(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return the AUROC under each weighting: the chance that an image with the finding scores above one without.
-
-    Args:
-        labels: (n,) 1 or 0.
-        scores: (n,) floats; a tie counts one half.
-        weights: (n, replicates) >= 0, e.g. how often each image's patient was drawn. Sums of float32 weights are exact
-            as long as these are integers.
-
-    Returns:
-        (replicates,) floats in [0, 1]; NaN where a class has no weight.
-
-    Source: Mann and Whitney (1947); Hanley and McNeil (1982).
-    """
-    checks.same_length(labels=labels, scores=scores, weights=weights)
-    with_it, without = np.flatnonzero(labels == 1), np.flatnonzero(labels == 0)
-    without = without[np.argsort(scores[without], kind="stable")]
-    below = np.zeros((len(without) + 1, weights.shape[1]), dtype=weights.dtype)
-    np.cumsum(weights[without], axis=0, out=below[1:])  # row k: weight of the k lowest images without the finding
-    lower, higher = (np.searchsorted(scores[without], scores[with_it], side=side) for side in ("left", "right"))
-    wins = np.einsum("ij,ij->j", weights[with_it], below[lower] + below[higher], dtype=np.float64) / 2
-    pairs = weights[with_it].sum(0, dtype=np.float64) * below[-1]
-    return np.divide(wins, pairs, out=np.full(len(wins), np.nan), where=pairs > 0)
 
 
 def auroc(labels: np.ndarray, scores: np.ndarray) -> float:
     """Return the AUROC of images, NaN labels left out; NaN with a single class."""
     known = ~np.isnan(np.asarray(labels, dtype=float))
-    return float(weighted_auroc(labels[known], scores[known], np.ones((known.sum(), 1)))[0])
+    return float(roc_auc_score(labels[known], scores[known])) if len(set(labels[known])) == 2 else float("nan")
 
 
 def macro_auroc(labels: np.ndarray, scores: np.ndarray) -> float:
@@ -52,6 +26,39 @@ def macro_auroc(labels: np.ndarray, scores: np.ndarray) -> float:
     """
     each = [auroc(labels[:, column], scores[:, column]) for column in range(labels.shape[1])]
     return float(np.nanmean(each)) if not np.all(np.isnan(each)) else float("nan")
+
+
+def clustered_auroc_variance(labels: np.ndarray, scores: np.ndarray, patients: np.ndarray) -> float:
+    """Return the variance of the AUROC over the choice of patients, in closed form: a check of the bootstrap.
+
+    With one image a patient it is DeLong's (1988).
+
+    Args:
+        labels: (n,) 1 or 0.
+        scores: (n,) floats; a tie counts one half.
+        patients: (n,) patient of each image.
+
+    Returns:
+        A float > 0; NaN with fewer than two patients with, or without, the finding.
+
+    Source: Obuchowski (1997), Biometrics 53:567-578, equations 3 to 5.
+    """
+    checks.same_length(labels=labels, scores=scores, patients=patients)
+    codes = np.unique(patients, return_inverse=True)[1]
+    of_label = {label: np.flatnonzero(labels == label) for label in (1, 0)}
+    n_images = {label: len(rows) for label, rows in of_label.items()}
+    n_patients = {label: len(np.unique(codes[rows])) for label, rows in of_label.items()}
+    if min(n_patients.values()) < 2:
+        return float("nan")
+    deviations = {}
+    for label, rows in of_label.items():
+        others = np.sort(scores[of_label[1 - label]])
+        lower = (np.searchsorted(others, scores[rows], "left") + np.searchsorted(others, scores[rows], "right")) / 2
+        placements = lower / len(others) if label else 1 - lower / len(others)  # share of pairs in the right order
+        deviations[label] = np.bincount(codes[rows], placements - placements.mean(), codes.max() + 1)
+    n = codes.max() + 1
+    return float(sum(n_patients[label] / (n_patients[label] - 1) * (deviations[label] ** 2).sum() / n_images[label] ** 2 for label in (1, 0))
+                 + 2 * n / (n - 1) * (deviations[1] * deviations[0]).sum() / (n_images[1] * n_images[0]))
 
 
 def youden_threshold(labels: np.ndarray, scores: np.ndarray) -> float:
@@ -82,47 +89,27 @@ def youden_threshold(labels: np.ndarray, scores: np.ndarray) -> float:
     return float(candidates[np.argmax(np.round(sensitivity - false_alarms, 12))])
 
 
-def weighted_rates(labels: np.ndarray, decisions: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the rates of right decisions under each weighting.
+def sensitivity_threshold(labels: np.ndarray, scores: np.ndarray, sensitivity: float) -> float:
+    """Return the largest score threshold whose sensitivity is at least the one wanted.
+
+    Fit it on `valid` and carry it to `test`.
 
     Args:
         labels: (n,) 1 or 0.
-        decisions: (n,) 1 or 0.
-        weights: (n, replicates) >= 0.
+        scores: (n,) floats.
+        sensitivity: wanted, in (0, 1].
 
     Returns:
-        accuracy (of all images), sensitivity (of those with the finding) and specificity (of those without), each
-        (replicates,) floats in [0, 1]; NaN where no image has weight.
+        One of the scores of images with the finding; the decision is score >= threshold.
+
+    Raises:
+        InputError: no image with the finding.
     """
-    checks.same_length(labels=labels, decisions=decisions, weights=weights)
-    right = labels == decisions
-    counted = np.stack([labels == 1, labels == 0, (labels == 1) & right, (labels == 0) & right]).astype(weights.dtype)
-    positive, negative, right_positive, right_negative = (counted @ weights).astype(np.float64)
-
-    def share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-        return np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
-
-    return {"accuracy": share(right_positive + right_negative, positive + negative),
-            "sensitivity": share(right_positive, positive), "specificity": share(right_negative, negative)}
-
-
-def patient_weights(patients: np.ndarray, n_bootstrap: int, stream: np.random.Generator) -> np.ndarray:
-    """Return how often each image counts in each bootstrap replicate when *patients* are drawn with replacement.
-
-    Resampling images instead would make intervals too narrow, since the images of a patient resemble each other.
-
-    Args:
-        patients: (n,) patient of each image.
-        n_bootstrap: number of replicates.
-        stream: source of the draws.
-
-    Returns:
-        (n, 1 + n_bootstrap) float32; column 0 is all ones (the plain estimate); images of one patient weigh alike.
-    """
-    names, codes = np.unique(patients, return_inverse=True)
-    draws = stream.multinomial(len(names), np.full(len(names), 1 / len(names)), size=n_bootstrap)
-    counts = np.vstack([np.ones(len(names)), draws]).T.astype(np.float32)
-    return counts[codes]
+    checks.same_length(labels=labels, scores=scores)
+    with_it = np.sort(scores[labels == 1])[::-1]
+    if not len(with_it):
+        checks.refuse("images with the finding in labels", "none", "Merge groups or leave this finding out.")
+    return float(with_it[int(np.ceil(np.round(sensitivity * len(with_it), 9))) - 1])
 
 
 def auroc_by_finding(predictions: dict[str, pd.DataFrame], split: str) -> pd.DataFrame:

@@ -12,20 +12,25 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from helpers import checks, groups, metrics, runs
+from helpers import checks, groups, metrics, resampling, runs
 
 LEVELS = ["run", "metric", "finding", "attribute", "group"]
 ALL = "all"  # the attribute and group of everybody
 REST = "not: "  # before a group's name: everybody known who is not in it
-METRICS = ("auroc", *metrics.RATES)
+ANY = "any finding"  # of underdiagnosis_rate, which is about images, not findings
+UNDERDIAGNOSIS = "underdiagnosis_rate"
+METRICS = (*resampling.RANKED, *resampling.RATES, *resampling.PROBABILITIES, UNDERDIAGNOSIS)
 
 
 def replicate(predictions: dict[str, pd.DataFrame], table: pd.DataFrame, attributes: list[str], *,
-               n_bootstrap: int = 500, min_patients: int = 10, seed: int = 0) -> pd.DataFrame:
-    """Return every metric of every run, finding and group, with its bootstrap replicates.
+              n_bootstrap: int = 500, min_patients: int = 10, seed: int = 0, names: tuple[str, ...] = METRICS,
+              threshold: str | float = "youden", age_edges: list[float] | None = None) -> pd.DataFrame:
+    """Return metrics of every run, finding and group, with their bootstrap replicates.
 
-    Thresholds are fitted on `valid` (Youden) and carried to `test`; intervals of rates are conditional on them.
+    Thresholds are fitted on `valid` and carried to `test`; intervals of thresholded metrics are conditional on them.
     Each group of two or more known ones also has its complement, named "not: <group>"; "unknown" is in neither.
+    The underdiagnosis_rate is the share of images with at least one finding for which no finding is called
+    (Seyyed-Kalantari et al. 2021, Nature Medicine 27:2176-2182).
 
     Args:
         predictions: run -> table of `runs.PREDICTION_COLUMNS`.
@@ -34,6 +39,9 @@ def replicate(predictions: dict[str, pd.DataFrame], table: pd.DataFrame, attribu
         n_bootstrap: replicates, >= 20.
         min_patients: fewest patients with and fewest without the finding for a group to be estimable.
         seed: of the stream "bootstrap".
+        names: which of `METRICS`.
+        threshold: "youden", or the sensitivity wanted on `valid`, in (0, 1].
+        age_edges: see `groups.add_groups`.
 
     Returns:
         Index `LEVELS`; columns 0 (the estimate), 1 ... n_bootstrap.
@@ -41,19 +49,23 @@ def replicate(predictions: dict[str, pd.DataFrame], table: pd.DataFrame, attribu
     Raises:
         InputError: runs differ in their images, or images are not in the table.
     """
-    images = _test_images(predictions, groups.add_groups(table, attributes))
-    weights = metrics.patient_weights(images["patient_id"].to_numpy(), n_bootstrap, runs.random_stream(seed, "bootstrap"))
+    images = _test_images(predictions, groups.add_groups(table, attributes, age_edges))
+    draws = resampling.Draws.of(images["patient_id"].to_numpy(), n_bootstrap, runs.random_stream(seed, "bootstrap"))
     members = list(_members(images, attributes))
     rows = {}
     for run, predicted in predictions.items():
-        for finding, part in predicted.groupby("finding", sort=False):
-            decided = _with_decisions(part, images)
+        decided = {finding: _with_decisions(part, images, threshold) for finding, part in predicted.groupby("finding", sort=False)}
+        for finding, part in decided.items():
             for attribute, group, inside in members:
-                use = inside & decided["label"].notna().to_numpy()
-                values = _metrics_of(decided[use], weights[use], min_patients)
+                use = inside & part["label"].notna().to_numpy()
+                values = _metrics_of(part[use], draws[use], min_patients, names)
                 rows |= {(run, metric, finding, attribute, group): value for metric, value in values.items()}
-    return pd.DataFrame.from_dict(rows, orient="index").set_axis(
-        pd.MultiIndex.from_tuples(rows, names=LEVELS))
+        if UNDERDIAGNOSIS in names:
+            sick = pd.concat([part["label"] for part in decided.values()], axis=1).eq(1).any(axis=1).to_numpy()
+            called = pd.concat([part["decision"] for part in decided.values()], axis=1).max(axis=1, skipna=False).to_numpy()
+            for attribute, group, inside in members:
+                rows[run, UNDERDIAGNOSIS, ANY, attribute, group] = _missed(called, sick & inside, draws, images, min_patients)
+    return pd.DataFrame.from_dict(rows, orient="index").set_axis(pd.MultiIndex.from_tuples(rows, names=LEVELS))
 
 
 def _test_images(predictions: dict[str, pd.DataFrame], table: pd.DataFrame) -> pd.DataFrame:
@@ -78,50 +90,71 @@ def _members(images: pd.DataFrame, attributes: list[str]) -> Iterator[tuple[str,
     yield ALL, ALL, np.ones(len(images), dtype=bool)
     for attribute in attributes:
         column = images[f"group_{attribute}"]
-        known = (column != groups.UNKNOWN).to_numpy()
+        known = ~column.str.contains(groups.UNKNOWN).to_numpy()
         for group in sorted(column.unique()):
             inside = (column == group).to_numpy()
             yield attribute, group, inside
-            if group != groups.UNKNOWN and (known & ~inside).any():
+            if (known & inside).any() and (known & ~inside).any():
                 yield attribute, REST + group, known & ~inside
 
 
-def _with_decisions(predicted: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
+def _with_decisions(predicted: pd.DataFrame, images: pd.DataFrame, threshold: str | float) -> pd.DataFrame:
     """Return one finding's test predictions in the order of `images`, with decisions by the threshold of `valid`."""
     valid = predicted[(predicted["split"] == "valid") & predicted["label"].notna()]
     test = predicted[predicted["split"] == "test"].set_index("image_id").loc[images.index]
     if valid["label"].nunique() < 2:
         return test.assign(decision=np.nan)
-    threshold = metrics.youden_threshold(valid["label"].to_numpy(), valid["score"].to_numpy())
-    return test.assign(decision=(test["score"] >= threshold).astype(float))
+    labels, scores = valid["label"].to_numpy(), valid["score"].to_numpy()
+    value = (metrics.youden_threshold(labels, scores) if threshold == "youden"
+             else metrics.sensitivity_threshold(labels, scores, threshold))
+    return test.assign(decision=(test["score"] >= value).astype(float))
 
 
-def _metrics_of(rows: pd.DataFrame, weights: np.ndarray, min_patients: int) -> dict[str, np.ndarray]:
-    """Return all metrics of some images under all weightings; NaN where not estimable."""
+def _metrics_of(rows: pd.DataFrame, draws: resampling.Draws, min_patients: int, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Return metrics of some images under all resamples; NaN where not estimable."""
     patients = rows.groupby("label")["patient_id"].nunique().reindex([0, 1], fill_value=0)
-    nothing = np.full(weights.shape[1], np.nan)
+    values = dict.fromkeys((name for name in names if name != UNDERDIAGNOSIS), np.full(draws.n, np.nan))
     if patients.min() < min_patients:
-        return {metric: nothing for metric in METRICS}
-    labels = rows["label"].to_numpy()
-    values = {"auroc": metrics.weighted_auroc(labels, rows["score"].to_numpy(), weights)}
-    if rows["decision"].isna().any():  # no threshold, since `valid` lacks a class
-        return values | dict.fromkeys(metrics.RATES, nothing)
-    return values | metrics.weighted_rates(labels, rows["decision"].to_numpy(), weights)
+        return values
+    labels, scores = rows["label"].to_numpy(), rows["score"].to_numpy()
+    values |= resampling.ranked(labels, scores, draws, tuple(name for name in resampling.RANKED if name in names))
+    if set(names) & set(resampling.RATES) and rows["decision"].notna().all():  # else `valid` lacks a class
+        values |= resampling.rates(labels, rows["decision"].to_numpy(), draws)
+    if set(names) & set(resampling.PROBABILITIES):
+        values |= resampling.probabilities(labels, scores, draws)
+    return {name: values[name] for name in names if name in values}
 
 
-def group_sizes(table: pd.DataFrame, findings: list[str], attributes: list[str]) -> pd.DataFrame:
-    """Return the test split's numbers of patients and images by group, and the share of positive labels.
+def _missed(called: np.ndarray, sick: np.ndarray, draws: resampling.Draws, images: pd.DataFrame, min_patients: int) -> np.ndarray:
+    """Return the share of sick images for which nothing is called; NaN with too few patients or without thresholds."""
+    if images.loc[sick, "patient_id"].nunique() < min_patients or np.isnan(called).any():
+        return np.full(draws.n, np.nan)
+    missed, everybody = draws[sick].sums(np.stack([1 - called[sick], np.ones(sick.sum())]))
+    return np.divide(missed, everybody, out=np.full(draws.n, np.nan), where=everybody > 0)
+
+
+def group_sizes(table: pd.DataFrame, findings: list[str], attributes: list[str], age_edges: list[float] | None = None) -> pd.DataFrame:
+    """Return the test split's numbers of patients and images by group, of positive labels, and their share.
 
     Args:
         table: the cohort's table.
         findings: its findings.
-        attributes: see `groups.add_groups`.
+        attributes, age_edges: see `groups.add_groups`.
     """
-    test = groups.add_groups(table[table["split"] == "test"], attributes)
+    test = groups.add_groups(table[table["split"] == "test"], attributes, age_edges)
     parts = []
     for attribute, group, inside in _members(test, attributes):
         if not group.startswith(REST):
             rows = test[inside]
             parts.append({"attribute": attribute, "group": group, "n_patients": rows["patient_id"].nunique(),
-                          "n_images": len(rows), "positive_fraction": rows[findings].mean().mean()})
+                          "n_images": len(rows), "n_positive": int(rows[findings].sum().sum()),
+                          "positive_fraction": rows[findings].mean().mean()})
     return pd.DataFrame(parts)
+
+
+def one_image_each(table: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Return a cohort's table with one random test image of each patient, for a sensitivity analysis."""
+    is_test = table["split"] == "test"
+    order = runs.random_stream(seed, "one image each").permutation(len(table))
+    chosen = table.iloc[order].drop_duplicates("patient_id").index
+    return table[~is_test | table.index.isin(chosen)]

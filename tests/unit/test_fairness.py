@@ -3,11 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
-from fairlearn.metrics import MetricFrame
+from fairlearn.metrics import MetricFrame, demographic_parity_difference, equalized_odds_difference
 from sklearn.metrics import accuracy_score, roc_auc_score
 
 from helpers import checks, fairness, metrics
-from helpers.replicates import group_sizes, replicate
+from helpers.replicates import LEVELS, METRICS, group_sizes, one_image_each, replicate
 
 N_PATIENTS = 400
 
@@ -57,6 +57,12 @@ def test_replicates_estimates_agree_with_sklearn_and_fairlearn(table, replicates
         assert replicates.loc[("base", "accuracy", "edema", "sex", sex), 0] == pytest.approx(frame.by_group[sex])
 
 
+def test_replicates_have_every_metric_of_every_finding_and_group(replicates):
+    names = replicates.index.to_frame(index=False)
+    assert set(names["metric"]) == set(METRICS) and not replicates.loc[("base", slice(None), slice(None), "all")].isna().any().any()
+    assert (names.groupby(["run", "finding", "attribute", "group"]).size().unstack("finding")["edema"] == len(METRICS) - 1).all()
+
+
 def test_replicates_of_unknown_sex_are_counted_but_outside_the_contrast(replicates):
     shown = replicates.xs(("base", "auroc", "edema", "sex")).index
     assert {"female", "male", "unknown"} <= set(shown) and "not: unknown" not in shown
@@ -73,13 +79,94 @@ def test_contrasts_are_group_minus_rest_and_keep_their_sign(replicates):
     assert ">= 80 - rest" in found.index.get_level_values("group")
 
 
-def test_gap_changes_are_paired_differences_of_contrasts(replicates):
-    found = fairness.contrasts(replicates)
-    change = fairness.gap_changes(found, "base")
+def arms_of(*runs):
+    """Arms of (run, arm, epsilon, seed)."""
+    return fairness.arm_table([record_of(*run) for run in runs])
+
+
+ARMS = (("base", "baseline"), ("dp", "dp", 2.0))
+
+
+def test_changes_are_paired_differences_of_contrasts(replicates):
+    found = fairness.pool(fairness.contrasts(replicates), arms_of(*ARMS))
+    change = fairness.changes(found, "base").drop(columns=fairness.BETWEEN_SEEDS)
     key = ("auroc", "mass", "sex", "female - male")
-    expected = found.loc[("dp", *key)] - found.loc[("base", *key)]
+    expected = (found.loc[("dp", *key)] - found.loc[("base", *key)]).drop(fairness.BETWEEN_SEEDS)
     np.testing.assert_allclose(change.loc[("dp", *key)], expected)
     assert "base" not in change.index.get_level_values("run")
+
+
+def test_pool_takes_the_mean_over_seeds_and_adds_their_variance():
+    rng = np.random.default_rng(1)
+    draws = 0.01 * rng.standard_normal(4000)
+    index = pd.MultiIndex.from_tuples([(run, "auroc", "macro", "all", "all") for run in ("a", "b", "c", "base")], names=LEVELS)
+    table = pd.DataFrame([np.r_[mean, mean + draws] for mean in (0.79, 0.80, 0.84, 0.9)], index=index)
+    arms = arms_of(("a", "dp", 1.0, 0), ("b", "dp", 1.0, 1), ("c", "dp", 1.0, 2), ("base", "baseline"))
+    pooled = fairness.pool(table, arms)
+    between = np.var([0.79, 0.80, 0.84], ddof=1) / 3
+    row = fairness.summarise(pooled).set_index("run").loc["a"]
+    assert row["estimate"] == pytest.approx(0.81) and len(pooled) == 2
+    assert (row["high"] - row["low"]) / 2 / 1.96 == pytest.approx(np.sqrt(0.01**2 + between), rel=0.05)
+    change = fairness.summarise(fairness.changes(pooled, "base")).iloc[0]
+    assert (change["high"] - change["low"]) / 2 == 0 or change["estimate"] == pytest.approx(-0.09)  # patients cancel here
+    assert fairness.changes(pooled, "base")[fairness.BETWEEN_SEEDS].iloc[0] == pytest.approx(between)
+    assert fairness.seed_values(table, arms)["estimate"].tolist() == [0.79, 0.80, 0.84]
+    alone = fairness.pool(table.loc[["base"]], arms)
+    assert alone[fairness.BETWEEN_SEEDS].tolist() == [0.0] and fairness.seed_values(table.loc[["base"]], arms).empty
+
+
+def test_described_gaps_agree_with_fairlearn(table, replicates):
+    gaps = fairness.described_gaps(replicates).set_index(["run", "attribute"])
+    predictions = predictions_of(table, 1, 1.5).merge(table[["image_id", "sex"]])
+    odds, parity, aurocs = [], [], []
+    for _, rows in predictions.groupby("finding"):
+        valid, test = rows[rows["split"] == "valid"], rows[(rows["split"] == "test") & (rows["sex"] != "unknown")]
+        called = test["score"] >= metrics.youden_threshold(valid["label"].to_numpy(), valid["score"].to_numpy())
+        odds.append(equalized_odds_difference(test["label"], called, sensitive_features=test["sex"]))
+        parity.append(demographic_parity_difference(test["label"], called, sensitive_features=test["sex"]))
+        aurocs.append([roc_auc_score(part["label"], part["score"]) for _, part in test.groupby("sex")])
+    row = gaps.loc[("base", "sex")]
+    assert row["equalised_odds_difference"] == pytest.approx(np.mean(odds))
+    assert row["statistical_parity_difference"] == pytest.approx(np.mean(parity))
+    assert row["auroc_gap"] == pytest.approx(np.ptp(aurocs, axis=1).mean()) and row["worst_group"] == "female"
+    assert row["n_findings"] == 2
+
+
+def test_contrast_of_selection_rate_is_the_signed_statistical_parity_difference(table, replicates):
+    found = fairness.contrasts(replicates).xs(("selection_rate", "female - male"), level=["metric", "group"])[0]
+    rates = replicates[0].xs(("base", "selection_rate", "mass", "sex"))
+    assert found.loc["base", "mass"].iloc[0] == pytest.approx(rates["female"] - rates["male"])
+
+
+def test_underdiagnosis_rate_is_the_share_of_sick_images_for_which_nothing_is_called(table, replicates):
+    predictions = predictions_of(table, 1, 1.5)
+    wide = predictions.pivot(index="image_id", columns="finding", values="score").loc[table["image_id"]]
+    called = np.zeros(len(table), dtype=bool)
+    for finding in ("edema", "mass"):
+        valid = (table["split"] == "valid").to_numpy()
+        called |= (wide[finding] >= metrics.youden_threshold(table.loc[valid, finding].to_numpy(), wide.loc[valid, finding].to_numpy())).to_numpy()
+    sick = ((table["edema"] == 1) | (table["mass"] == 1)) & (table["split"] == "test") & (table["sex"] == "female")
+    found = replicates.loc[("base", "underdiagnosis_rate", "any finding", "sex", "female"), 0]
+    assert found == pytest.approx((~called)[sick].mean()) and 0 < found < 1
+
+
+def test_thresholds_reach_a_sensitivity_on_valid_when_one_is_asked_for(table):
+    predictions = predictions_of(table, 1, 1.5)
+    found = replicate({"base": predictions}, table, [], n_bootstrap=20, threshold=0.9, names=("sensitivity",))
+    for finding, rows in predictions.groupby("finding"):
+        valid, test = (rows[(rows["split"] == split) & (rows["label"] == 1)]["score"] for split in ("valid", "test"))
+        threshold = valid[valid >= np.sort(valid)[::-1][int(np.ceil(0.9 * len(valid))) - 1]].min()
+        assert found.loc[("base", "sensitivity", finding, "all", "all"), 0] == pytest.approx((test >= threshold).mean())
+    assert set(found.index.get_level_values("metric")) == {"sensitivity"}
+
+
+def test_one_image_each_keeps_one_random_test_image_of_every_patient(table):
+    chosen = one_image_each(table, 0)
+    test = chosen[chosen["split"] == "test"]
+    assert not test["patient_id"].duplicated().any()
+    assert set(test["patient_id"]) == set(table.loc[table["split"] == "test", "patient_id"])
+    assert (chosen["split"] == "valid").sum() == (table["split"] == "valid").sum()
+    assert test["image_id"].tolist() != one_image_each(table, 1).query("split == 'test'")["image_id"].tolist()
 
 
 def test_macro_is_the_mean_over_findings_in_every_replicate(replicates):
@@ -99,26 +186,6 @@ def test_small_groups_are_not_estimable_rather_than_zero_or_gone(table):
     summary = fairness.summarise(fairness.macro(found))
     assert summary.loc[summary["group"] == "[0, 30)", "estimate"].isna().all()
     assert (summary["group"] == "[0, 30)").any()
-
-
-def test_intervals_of_resampled_patients_are_wider_than_of_images(table):
-    # Four identical images a patient carry one patient's information, so the interval must be about twice as wide.
-    rng = np.random.default_rng(9)
-    labels = np.repeat(rng.integers(0, 2, 150), 4)
-    scores = np.repeat(rng.random(150), 4) + 0.3 * labels
-    by_patient = metrics.patient_weights(np.repeat(np.arange(150), 4), 500, np.random.default_rng(1))
-    by_image = metrics.patient_weights(np.arange(600), 500, np.random.default_rng(1))
-    ratio = metrics.weighted_auroc(labels, scores, by_patient).std() / metrics.weighted_auroc(labels, scores, by_image).std()
-    assert 1.7 < ratio < 2.3
-
-
-def test_pearson_agrees_with_numpy_and_needs_three_pairs():
-    rng = np.random.default_rng(5)
-    x, y = rng.normal(size=(6, 50)), rng.normal(size=6)
-    found = fairness.pearson(pd.DataFrame(x), y)
-    assert found["estimate"] == pytest.approx(np.corrcoef(x[:, 0], y)[0, 1])
-    assert found["low"] <= found["high"] and found["n"] == 6
-    assert np.isnan(fairness.pearson(pd.DataFrame(x[:2]), y[:2])["estimate"])
 
 
 def test_replicates_refuse_runs_on_other_images_and_strangers(table):
@@ -149,15 +216,15 @@ def test_contrasts_of_one_known_group_are_none_and_everything_after_still_works(
     found = replicate({"base": predictions_of(table, 1, 1.5)}, unknown, ["sex"], n_bootstrap=20)
     contrasts = fairness.contrasts(found)
     assert contrasts.empty and fairness.summarise(fairness.macro(contrasts)).empty
-    rows = fairness.summary(fairness.arm_table([record_of("base", "baseline")]), found)
+    rows = fairness.summary(arms_of(("base", "baseline")), found)
     assert rows["sex_contrast"].isna().all() and rows["macro_auroc"].notna().all()
 
 
-def test_gap_changes_without_a_baseline_or_without_others_are_empty(replicates):
-    found = fairness.macro(fairness.contrasts(replicates))
+def test_changes_without_a_baseline_or_without_others_are_empty(replicates):
+    found = fairness.pool(fairness.macro(fairness.contrasts(replicates)), arms_of(*ARMS))
     only = found[found.index.get_level_values("run") == "base"]
-    assert fairness.summarise(fairness.gap_changes(found, None)).empty
-    assert fairness.summarise(fairness.gap_changes(only, "base")).empty
+    assert fairness.summarise(fairness.changes(found, None)).empty
+    assert fairness.summarise(fairness.changes(only, "base")).empty
 
 
 def record_of(run, arm, epsilon=None, seed=0):
@@ -165,7 +232,7 @@ def record_of(run, arm, epsilon=None, seed=0):
 
 
 def test_summary_has_one_row_a_run_with_the_contrasts_of_sex_and_of_the_oldest(replicates):
-    arms = fairness.arm_table([record_of("base", "baseline"), record_of("dp", "dp", 2.0)])
+    arms = arms_of(*ARMS)
     rows = fairness.summary(arms, replicates).set_index("run")
     macro = fairness.macro(fairness.contrasts(replicates))
     for attribute, group in (("sex", "female - male"), ("age", ">= 80 - rest")):
@@ -173,9 +240,11 @@ def test_summary_has_one_row_a_run_with_the_contrasts_of_sex_and_of_the_oldest(r
     assert (rows["low"] < rows["macro_auroc"]).all() and rows.loc["dp", "arm_label"] == "epsilon 2"
 
 
-def test_arm_table_tells_seeds_of_one_budget_apart():
-    arms = fairness.arm_table([record_of("a", "dp", 1.0, 0), record_of("b", "dp", 1.0, 1), record_of("c", "baseline")])
-    assert arms["arm_label"].tolist() == ["epsilon 1, seed 0", "epsilon 1, seed 1", "no privacy"]
+def test_arm_table_says_which_runs_are_seeds_of_one_arm():
+    arms = arms_of(("a", "dp", 1.0, 0), ("b", "dp", 1.0, 1), ("c", "baseline"))
+    assert arms["arm_label"].tolist() == ["epsilon 1", "epsilon 1", "no privacy"]
+    assert arms["pool"].tolist() == ["a", "a", "c"] and arms["n_seeds"].tolist() == [2, 2, 1]
+    assert fairness.pooled_arms(arms)["run"].tolist() == ["a", "c"]
     other = record_of("d", "dp", 1.0, 0) | {"recipe": "mine"}
     assert fairness.arm_table([record_of("a", "dp", 1.0, 0), other])["arm_label"].tolist() == ["epsilon 1", "epsilon 1, mine"]
 

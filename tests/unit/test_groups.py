@@ -32,6 +32,15 @@ def test_add_groups_knows_crossings_and_further_columns_and_keeps_every_row():
     assert "group_sex" not in table  # the input is unchanged
 
 
+def test_add_groups_cuts_age_at_given_edges_and_at_quartiles_of_test_patients():
+    table = pd.DataFrame({"patient_id": ["a", "a", "b", "c", "d", "e", "f"], "split": ["test"] * 6 + ["train"],
+                          "age_years": [20, 20, 40, 60, 80, np.nan, 99]})
+    assert groups.add_groups(table, ["age"], [0, 50])["group_age"].tolist() == ["[0, 50)"] * 3 + [">= 50"] * 2 + ["unknown", ">= 50"]
+    # patients of 20, 40, 60, 80 years: quartiles 35, 50, 65; the second image of a counts nothing
+    assert groups.add_groups(table, ["age quartile"])["group_age quartile"].tolist() == [
+        "[0, 35)", "[0, 35)", "[35, 50)", "[50, 65)", ">= 65", "unknown", ">= 65"]
+
+
 def test_add_groups_refuses_an_unknown_attribute():
     table = pd.DataFrame({"sex": ["female"], "view": ["PA"]})
     with pytest.raises(checks.InputError, match="group attribute.*'veiw'.*Did you mean 'view'"):

@@ -11,8 +11,8 @@ FOLDER = runs.repository_root() / "helpers"
 # From the bottom up; within a layer a module may import those to its left.
 LAYERS = ["checks schema",
           "files runs manifests rules sources duplicates groups images",
-          "phantoms synthetic parts cohorts models accounting privacy units layer_gradients network_checks clipping metrics",
-          "replicates fairness training_sets arms scoring training starts selftest recipes overview answers figures profiles studies results report"]
+          "phantoms synthetic parts cohorts models accounting privacy units layer_gradients network_checks clipping metrics resampling published",
+          "replicates fairness correlations verdicts training_sets arms scoring training starts selftest recipes overview answers figures profiles studies results report"]
 ORDER = " ".join(LAYERS).split()
 MODULES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__")
 MACHINERY = {"papermill", "nbformat", "nbclient", "nbconvert", "IPython", "ipykernel", "run_all", "run_notebook"}
@@ -45,7 +45,7 @@ def test_no_data_set_is_named_in_code(module):
 
 
 def test_analysis_needs_no_torch():
-    needed = {path.stem for path in files.helper_sources({"fairness", "figures", "report"})}
+    needed = {path.stem for path in files.helper_sources({"fairness", "correlations", "verdicts", "answers", "figures", "report"})}
     assert not {"torch" for module in needed if "torch" in imported((FOLDER / f"{module}.py").read_text())}
 
 

@@ -1,26 +1,9 @@
-"""Metrics by hand, against scikit-learn, and what they refuse."""
+"""AUROC, its variance and thresholds by hand, against slow oracles, and what they refuse."""
 
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score, recall_score, roc_auc_score
 
-from helpers import checks, metrics
-
-
-def test_weighted_auroc_on_four_images_worked_by_hand():
-    labels, scores = np.array([0, 1, 0, 1]), np.array([0.1, 0.4, 0.4, 0.9])
-    # pairs (with, without): 0.4>0.1, 0.4=0.4 (half), 0.9>0.1, 0.9>0.4 -> 3.5 of 4
-    # the second column counts the image 0.4 (without) twice: pairs 0.4>0.1, 2 halves, 0.9>0.1, 2 x 0.9>0.4 -> 5 of 6
-    weights = np.array([[1, 1, 1, 1], [1, 1, 2, 1]]).T
-    assert metrics.weighted_auroc(labels, scores, weights) == pytest.approx([3.5 / 4, 5 / 6])
-
-
-def test_weighted_auroc_agrees_with_sklearn_under_weights_and_ties():
-    rng = np.random.default_rng(2)
-    labels, scores = rng.integers(0, 2, 300), rng.random(300).round(1)
-    weights = rng.integers(0, 4, (20, 300))
-    expected = [roc_auc_score(labels, scores, sample_weight=row) for row in weights]
-    assert metrics.weighted_auroc(labels, scores, weights.T) == pytest.approx(expected, abs=1e-12)
+from helpers import checks, metrics, resampling
 
 
 def test_auroc_leaves_unknown_labels_out_and_is_nan_with_one_class():
@@ -51,21 +34,37 @@ def test_youden_threshold_refuses_a_single_class():
         metrics.youden_threshold(np.zeros(3), np.array([0.1, 0.2, 0.3]))
 
 
-def test_weighted_rates_agree_with_sklearn():
+def test_sensitivity_threshold_reaches_the_sensitivity_and_no_larger_one_does():
     rng = np.random.default_rng(3)
-    labels, decisions = rng.integers(0, 2, 100), rng.integers(0, 2, 100)
-    weights = rng.integers(0, 3, (5, 100)).astype(np.float32)
-    for rate, score in (("accuracy", accuracy_score), ("sensitivity", recall_score),
-                        ("specificity", lambda y, d, sample_weight: recall_score(1 - y, 1 - d, sample_weight=sample_weight))):
-        expected = [score(labels, decisions, sample_weight=row) for row in weights]
-        assert metrics.weighted_rates(labels, decisions, weights.T)[rate] == pytest.approx(expected, abs=1e-6)
-    assert np.isnan(metrics.weighted_rates(np.zeros(4), np.zeros(4), np.ones((4, 1)))["sensitivity"]).all()
+    labels, scores = rng.integers(0, 2, 200), rng.random(200).round(2)
+    for wanted in (0.5, 0.9, 1.0):
+        threshold = metrics.sensitivity_threshold(labels, scores, wanted)
+        higher = scores[scores > threshold].min(initial=2)
+        assert (scores >= threshold)[labels == 1].mean() >= wanted > (scores >= higher)[labels == 1].mean()
+    assert metrics.sensitivity_threshold(np.array([1, 1, 1, 1, 1, 0]), np.array([5, 4, 3, 2, 1, 9.0]), 0.6) == 3  # 3 of 5, not 4
+    with pytest.raises(checks.InputError, match="images with the finding"):
+        metrics.sensitivity_threshold(np.zeros(3), np.arange(3.0), 0.9)
 
 
-def test_patient_weights_move_the_images_of_a_patient_together():
-    patients = np.array(["a", "b", "a", "c", "b"])
-    weights = metrics.patient_weights(patients, 400, np.random.default_rng(1))
-    assert (weights[:, 0] == 1).all() and weights.shape == (5, 401)
-    assert (weights[0] == weights[2]).all() and (weights[1] == weights[4]).all()
-    assert (weights[[0, 1, 3], 1:].sum(0) == 3).all()  # three patients drawn each time
-    assert weights[3, 1:].var() == pytest.approx(2 / 3, rel=0.25)  # Binomial(3, 1/3)
+def delong_variance(labels, scores):
+    """DeLong's variance by its double sum over pairs, slowly."""
+    wins = (scores[labels == 1][:, None] > scores[labels == 0]) + 0.5 * (scores[labels == 1][:, None] == scores[labels == 0])
+    return wins.mean(1).var(ddof=1) / wins.shape[0] + wins.mean(0).var(ddof=1) / wins.shape[1]
+
+
+def test_clustered_variance_is_delongs_at_one_image_a_patient():
+    rng = np.random.default_rng(5)
+    labels, scores = rng.integers(0, 2, 90), rng.random(90).round(1)
+    assert metrics.clustered_auroc_variance(labels, scores, np.arange(90)) == pytest.approx(delong_variance(labels, scores))
+
+
+def test_clustered_variance_of_repeated_images_is_that_of_patients_and_agrees_with_the_bootstrap():
+    rng = np.random.default_rng(6)
+    labels, scores = rng.integers(0, 2, 150), rng.random(150)
+    repeated = [np.repeat(values, 4) for values in (labels, scores, np.arange(150))]
+    assert metrics.clustered_auroc_variance(*repeated) == pytest.approx(delong_variance(labels, scores))
+    mixed = rng.integers(0, 120, 600)  # patients with images of both labels
+    scores = rng.random(600) + 0.5 * repeated[0] + 0.4 * rng.random(120)[mixed]
+    draws = resampling.ranked(repeated[0], scores, resampling.Draws.of(mixed, 3000, rng), ("auroc",))["auroc"][1:]
+    assert metrics.clustered_auroc_variance(repeated[0], scores, mixed) == pytest.approx(draws.var(), rel=0.1)
+    assert np.isnan(metrics.clustered_auroc_variance(np.array([1, 1, 0, 0]), np.arange(4.0), np.array([0, 0, 1, 2])))

@@ -1,0 +1,178 @@
+"""Bootstrap of patients: every metric of a set of images under all resamples at once.
+
+In: the patient of each image, labels, scores, decisions. Out: one number a resample, the plain estimate first.
+Refuses: arrays of unequal length. A resample in which a metric is undefined is NaN, never 0.
+
+Patients are drawn, not images: the images of a patient resemble each other, and resampling them singly would make
+intervals too narrow. One sort of the scores serves all resamples: a resample is a weight of each patient, and what
+metrics need are weighted counts, summed up along the sorted scores.
+"""
+
+import dataclasses
+
+import numpy as np
+from scipy import sparse, special
+
+from helpers import checks
+
+RANKED = ("auroc", "auprc")
+RATES = ("accuracy", "sensitivity", "specificity", "ppv", "selection_rate")
+PROBABILITIES = ("brier", "calibration_slope")
+_TOGETHER = 32  # resamples at a time: their running sums stay in the processor's cache
+
+
+@dataclasses.dataclass(frozen=True)
+class Draws:
+    """How often each image counts in each resample.
+
+    `patients` (n,) integer place of each image's patient; `weights` arrays (n_patients, at most 32), side by side one
+    column a resample, the first of them all ones (the plain estimate).
+    """
+
+    patients: np.ndarray
+    weights: tuple[np.ndarray, ...]
+
+    @classmethod
+    def of(cls, patients: np.ndarray, n_bootstrap: int, stream: np.random.Generator) -> "Draws":
+        """Return draws of patients with replacement, as many as there are.
+
+        Guarantees: images of one patient weigh alike in every resample.
+
+        Args:
+            patients: (n,) patient of each image.
+            n_bootstrap: number of resamples.
+            stream: source of the draws.
+        """
+        names, codes = np.unique(patients, return_inverse=True)
+        draws = stream.multinomial(len(names), np.full(len(names), 1 / len(names)), size=n_bootstrap).T
+        counts = np.hstack([np.ones((len(names), 1)), draws])
+        return cls(codes, tuple(np.ascontiguousarray(counts[:, k:k + _TOGETHER]) for k in range(0, 1 + n_bootstrap, _TOGETHER)))
+
+    @property
+    def n(self) -> int:
+        """Number of columns: 1 + resamples."""
+        return sum(part.shape[1] for part in self.weights)
+
+    def __getitem__(self, images: np.ndarray) -> "Draws":
+        """Return the draws of some of the images, by mask or places; the resamples stay the same."""
+        return dataclasses.replace(self, patients=self.patients[images])
+
+    def sums(self, values: np.ndarray) -> np.ndarray:
+        """Return (k, resamples) weighted sums over images of each row of values (k, n)."""
+        n_patients = self.weights[0].shape[0]
+        of_patients = np.stack([np.bincount(self.patients, row, n_patients) for row in values])
+        there = np.flatnonzero(np.bincount(self.patients, minlength=n_patients))  # a small group has few of all patients
+        return np.hstack([of_patients[:, there] @ part[there] for part in self.weights])
+
+
+def ranked(labels: np.ndarray, scores: np.ndarray, draws: Draws, names: tuple[str, ...] = RANKED) -> dict[str, np.ndarray]:
+    """Return metrics of the order of scores, for each resample.
+
+    auroc: the chance that an image with the finding scores above one without, a tie counting one half (Mann and Whitney
+    1947; Hanley and McNeil 1982). auprc: average precision, the mean over images with the finding of the precision at
+    their score (Davis and Goadrich 2006; not interpolated, as in scikit-learn).
+
+    Args:
+        labels: (n,) 1 or 0.
+        scores: (n,) floats.
+        draws: of the same images.
+        names: which of `RANKED`.
+
+    Returns:
+        (1 + resamples,) floats in [0, 1] each; NaN where a class has no weight.
+    """
+    checks.same_length(labels=labels, scores=scores, patients=draws.patients)
+    found = {name: [] for name in names}
+    with_it, without = np.flatnonzero(labels == 1), np.flatnonzero(labels == 0)
+    levels, level = np.unique(scores[with_it], return_inverse=True)  # the scores at which something is counted
+    above = np.searchsorted(levels, scores[without], side="right")  # first level above each image without
+    tied = np.flatnonzero((above > 0) & (levels[np.maximum(above - 1, 0)] == scores[without])) if len(levels) else above[:0]
+
+    def at(rows: np.ndarray, images: np.ndarray, n_rows: int) -> sparse.csr_array:
+        return sparse.csr_array((np.ones(len(rows)), (rows, draws.patients[images])), (n_rows, draws.weights[0].shape[0]))
+
+    positives, negatives = at(level, with_it, len(levels)), at(above, without, len(levels) + 1)
+    ties = at(above[tied] - 1, without[tied], len(levels)) if len(tied) else None
+    for weights in draws.weights:
+        hits, below = positives @ weights, negatives @ weights  # (levels, resamples)
+        np.cumsum(below, axis=0, out=below)  # below[k]: weight of images without the finding that score below level k
+        n_with, n_without = hits.sum(axis=0), below[-1]
+        if "auroc" in names:
+            wins = np.einsum("ij,ij->j", hits, below[:-1])
+            if ties is not None:
+                wins += np.einsum("ij,ij->j", hits, ties @ weights) / 2
+            found["auroc"].append(_share(wins, n_with * n_without))
+        if "auprc" in names:
+            hits_above = np.cumsum(hits[::-1], axis=0)[::-1]
+            precision = _share(hits_above, hits_above + n_without - below[:-1])
+            found["auprc"].append(np.where(n_without > 0, _share(np.einsum("ij,ij->j", hits, np.nan_to_num(precision)), n_with), np.nan))
+    return {name: np.concatenate(parts) for name, parts in found.items()}
+
+
+def rates(labels: np.ndarray, decisions: np.ndarray, draws: Draws) -> dict[str, np.ndarray]:
+    """Return rates of decisions, for each resample.
+
+    accuracy: right decisions of all images; sensitivity: of those with the finding; specificity: of those without; ppv
+    (positive predictive value): right ones of the positive decisions; selection_rate: positive decisions of all images.
+
+    Args:
+        labels, decisions: (n,) 1 or 0.
+        draws: of the same images.
+
+    Returns:
+        (1 + resamples,) floats in [0, 1] each; NaN where no image has weight.
+    """
+    checks.same_length(labels=labels, decisions=decisions, patients=draws.patients)
+    positive, called, both, everybody = draws.sums(np.stack([labels, decisions, labels * decisions, np.ones(len(labels))]))
+    neither = everybody - positive - called + both
+    return {"accuracy": _share(both + neither, everybody), "sensitivity": _share(both, positive),
+            "specificity": _share(neither, everybody - positive), "ppv": _share(both, called),
+            "selection_rate": _share(called, everybody)}
+
+
+def probabilities(labels: np.ndarray, scores: np.ndarray, draws: Draws) -> dict[str, np.ndarray]:
+    """Return how far scores are right as probabilities, for each resample.
+
+    brier: mean squared difference of score and label (Brier 1950). calibration_slope: of the logistic regression of
+    the label on the logit of the score, 1 where scores are as extreme as they should be, below 1 where they are too
+    extreme (Cox 1958). Resamples of the slope are one Newton step away from the estimate, not fitted anew: exact to
+    first order, and the standard error is that of the sandwich formula clustered by patient.
+
+    Args:
+        labels: (n,) 1 or 0.
+        scores: (n,) in [0, 1]; logits are cut at +-13.8 (scores of 1e-6).
+        draws: of the same images.
+
+    Returns:
+        (1 + resamples,) floats each; NaN where there is no image, or for the slope no spread of scores or a single class.
+    """
+    checks.same_length(labels=labels, scores=scores, patients=draws.patients)
+    logits = special.logit(np.clip(scores, 1e-6, 1 - 1e-6))
+    line = np.stack([np.ones(len(logits)), logits])  # intercept, slope
+    squared, everybody = draws.sums(np.stack([(scores - labels) ** 2, line[0]]))
+    slope = np.full(draws.n, np.nan)
+    if len(set(labels)) == 2 and np.ptp(logits) > 1e-9:
+        beta = _logistic_fit(line, labels)
+        expected = special.expit(beta @ line)
+        u0, u1, i00, i01, i11 = draws.sums(np.stack([*(line * (labels - expected)), *(
+            line[[0, 0, 1]] * line[[0, 1, 1]] * expected * (1 - expected))]))
+        slope = beta[1] + _share(i00 * u1 - i01 * u0, i00 * i11 - i01**2)
+    return {"brier": _share(squared, everybody), "calibration_slope": slope}
+
+
+def _logistic_fit(line: np.ndarray, labels: np.ndarray, steps: int = 25) -> np.ndarray:
+    """Return intercept and slope by Newton's method; a vanishing ridge keeps separable labels finite."""
+    beta = np.array([0.0, 1.0])
+    for _ in range(steps):
+        expected = special.expit(beta @ line)
+        information = (line * (expected * (1 - expected))) @ line.T + 1e-6 * np.eye(2)
+        move = np.linalg.solve(information, line @ (labels - expected))
+        beta = beta + np.clip(move, -2, 2)
+        if np.abs(move).max() < 1e-10:
+            break
+    return beta
+
+
+def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Return part / whole, NaN where the whole is 0."""
+    return np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=whole > 0)
