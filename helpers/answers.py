@@ -3,10 +3,33 @@
 In: summarised tables. Out: tables in a reader's order, sentences. Refuses: runs of another cohort or of other data.
 """
 
+import numpy as np
 import pandas as pd
 
-from helpers import checks, fairness, groups, runs, synthetic
+from helpers import checks, cohorts, fairness, groups, manifests, metrics, outside, published, runs, synthetic, verdicts
 from helpers.replicates import ALL, REST
+
+
+def opened(cohort: str, names: list[str], predictions: list[dict],
+           table_path: str) -> tuple[pd.DataFrame, dict, list[dict], dict[str, pd.DataFrame]]:
+    """Return table of images, cohort's record, records of runs and their predictions: of a study, or of other models.
+
+    Args:
+        cohort, names: of a study's runs, see `records_of`.
+        predictions, table_path: of other models, see `outside.study`; used where there are any.
+
+    Raises:
+        InputError: see there.
+    """
+    if predictions:
+        table, records, found = outside.study(predictions, table_path)
+        findings = list(dict.fromkeys(finding for rows in found.values() for finding in rows["finding"]))
+        labels = pd.concat(found.values()).drop_duplicates(["image_id", "finding"]).pivot(index="image_id", columns="finding", values="label")
+        return table.drop(columns=findings, errors="ignore").join(labels, on="image_id"), {"access": "outside", "findings": findings}, records, found
+    cohort = manifests.name_of(cohort)
+    table, record = cohorts.read_table(cohort)
+    records = records_of(cohort, names, record["data_hash"])
+    return table, record, records, {each["run"]: runs.read_predictions(each["run"]) for each in records}
 
 
 def records_of(cohort: str, names: list[str], data_hash: str) -> list[dict]:
@@ -69,41 +92,115 @@ def by_group(estimates: pd.DataFrame, sizes: pd.DataFrame, metric: str) -> pd.Da
     """
     rows = estimates[(estimates["metric"] == metric) & (estimates["finding"] == "macro")]
     rows = in_order(rows[~rows["group"].str.startswith(REST)].merge(sizes, on=["attribute", "group"]))
-    return rows.assign(label=rows["label"] + " (" + rows["n_patients"].map("{:,}".format) + " patients)")
+    return rows.assign(label=with_sizes(rows))
 
 
-def conclusions(summary: pd.DataFrame, changes: pd.DataFrame, metric_table: pd.DataFrame, baseline: str | None) -> list[str]:
-    """Return one sentence on the price of privacy, and one on its spread over groups, for every private run.
+def with_sizes(rows: pd.DataFrame) -> pd.Series:
+    """Return labels of groups with their numbers of patients and of positive labels."""
+    return (rows["label"] + " (" + rows["n_patients"].map("{:,}".format) + " patients, " + rows["n_positive"].map("{:,}".format)
+            + " positive)")
+
+
+def conclusions(summary: pd.DataFrame, prices: pd.DataFrame, gains: pd.DataFrame, planned: pd.DataFrame,
+                changes: pd.DataFrame) -> list[str]:
+    """Return the study's answer in sentences: is anything predicted, what does privacy cost, do groups pay unequally.
 
     Args:
         summary: from `fairness.summary`.
-        changes: summarised `fairness.gap_changes` of AUROC.
-        metric_table: from `replicates.replicate`.
-        baseline: the run without privacy, or None.
+        prices: summarised differences of mean AUROC to the run without privacy (`fairness.changes`); empty without one.
+        gains: the same to the public model; empty without one.
+        planned: from `verdicts.planned_table`.
+        changes: from `verdicts.of_changes`, with label; all contrasts of AUROC of private arms.
     """
+    blind = summary[~summary["low"].map(verdicts.predicts)]
+    if len(blind):
+        return [f"No finding is predicted by {', '.join(blind['arm_label'])}: the interval of mean AUROC includes 0.5. "
+                "Nothing below can be read before that is explained."]
     private = summary[summary["arm"] == "dp"]
-    public = next(iter(summary.loc[summary["arm"] == "zero_shot", "run"]), None)
-    if baseline is None or private.empty:
+    if prices.empty or private.empty:
         return [f"{row.arm_label}: mean AUROC {row.macro_auroc:.3f} [{row.low:.3f}, {row.high:.3f}]. "
                 "The price of privacy needs a baseline run and a private run." for row in summary.itertuples()]
-    mean = fairness.macro(metric_table).xs(("auroc", "macro", ALL, ALL), level=["metric", "finding", "attribute", "group"])
     said = []
     for row in private.itertuples():
-        price = fairness.interval(mean.loc[row.run] - mean.loc[baseline])
-        own = changes[(changes["run"] == row.run)].dropna(subset="estimate")
-        moved = own[(own["low"] > 0) | (own["high"] < 0)]
         name = row.arm_label if "per image" in row.arm_label else f"{row.arm_label} per {row.unit}"
+        price = "the price of privacy" if row.recipe == "default" else "the difference to the run without privacy, which has another recipe"
         said.append(f"{name}: mean AUROC {row.macro_auroc:.3f} [{row.low:.3f}, {row.high:.3f}]; "
-                    + fairness.in_words(*price, "the price of privacy" if row.recipe == "default" else
-                                        "the difference to the run without privacy, which has another recipe") + ".")
-        if public:
-            gain = fairness.interval(mean.loc[row.run] - mean.loc[public])
-            said.append("   " + fairness.in_words(*gain, "What private patients added to the public model") + ".")
-        named = "; ".join(f"{change.label} {change.estimate:+.3f} [{change.low:+.3f}, {change.high:+.3f}]"
-                          for change in moved.itertuples())
-        said.append(f"   Of {len(own)} estimable contrasts between groups, privacy moves {len(moved)} by more than the "
-                    f"choice of test patients explains (about {0.05 * len(own):.1f} expected by chance)" + (f": {named}." if named else "."))
+                    + fairness.in_words(*_interval(prices, row.run), price) + ".")
+        if len(gains):
+            said.append("   " + fairness.in_words(*_interval(gains, row.run), "What private patients added to the public model") + ".")
+        own = changes[changes["run"] == row.run]
+        counts = own["verdict"].value_counts()
+        said.append(f"   Of {len(own)} contrasts between groups: " + ", ".join(f"{n} {verdict}" for verdict, n in counts.items()) + ".")
+    for row in planned.itertuples():
+        if row.verdict not in ("budget not run", "no such contrast here", "not estimable"):
+            said.append(f"Planned: {row.group} at epsilon {row.epsilon:g}: gap_change {row.estimate:+.3f} [{row.low:+.3f}, {row.high:+.3f}], "
+                        f"p {row.p_holm:.3f} after Holm; {row.verdict} (a change of {row.smallest_visible:.3f} would have been seen).")
     return said
+
+
+def _interval(table: pd.DataFrame, run: str) -> tuple[float, float, float]:
+    """Return estimate, low and high of a run's row."""
+    return tuple(table.set_index("run").loc[run, ["estimate", "low", "high"]])
+
+
+def findings_per_image(table: pd.DataFrame, findings: list[str], age_edges: list[float] | None = None) -> pd.DataFrame:
+    """Return the number of findings present per test image, mean and standard deviation, by age group and sex.
+
+    What the paper calls co-morbidity. Unknown labels count as absent, as there.
+
+    Args:
+        table: the cohort's table.
+        findings: its findings.
+        age_edges: see `groups.add_groups`.
+    """
+    test = groups.add_groups(table[table["split"] == "test"], ["age", "sex"], age_edges)
+    number = test[findings].sum(axis=1)
+    cells = number.groupby([test["group_age"], test["group_sex"]]).agg(["mean", "std", "size"])
+    text = cells.apply(lambda row: f"{row['mean']:.2f} +- {row['std']:.2f} (n={row['size']:.0f})", axis=1).unstack()
+    return text.loc[sorted(text.index, key=groups.place)].fillna("").rename_axis("age").reset_index().rename_axis(columns=None)
+
+
+def standard_errors(predictions: dict[str, pd.DataFrame], metric_table: pd.DataFrame) -> pd.DataFrame:
+    """Return the standard error of each run's AUROC by finding twice: from the bootstrap, and in closed form (Obuchowski).
+
+    Args:
+        predictions: run -> its predictions.
+        metric_table: from `replicates.replicate`.
+
+    Returns:
+        run, finding, bootstrap, closed_form, ratio of the first to the second.
+    """
+    rows = []
+    for run, predicted in predictions.items():
+        for finding, part in predicted[(predicted["split"] == "test") & predicted["label"].notna()].groupby("finding", sort=False):
+            variance = metrics.clustered_auroc_variance(*(part[column].to_numpy() for column in ("label", "score", "patient_id")))
+            draws = metric_table.loc[(run, "auroc", finding, ALL, ALL)].to_numpy(float)[1:]
+            rows.append({"run": run, "finding": finding, "bootstrap": draws.std(ddof=1), "closed_form": variance**0.5})
+    table = pd.DataFrame(rows)
+    return table.assign(ratio=table["bootstrap"] / table["closed_form"])
+
+
+def beside_published(summary: pd.DataFrame, contrasts: pd.DataFrame, names: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return this study's curve and contrasts beside published ones, for `group_figures.plot_published`.
+
+    Args:
+        summary: from `fairness.summary`; private arms of the default recipe are shown.
+        contrasts: summarised AUROC contrasts, mean over findings, with label, attribute, arm, epsilon, recipe.
+        names: of published results, see `published.read`; only verified values.
+    """
+    theirs = pd.concat([published.read(name) for name in names])
+    curves, others = published.relative(theirs), published.contrasts(theirs)
+    others = others[others["group"].isin(["female - male", "oldest 25% - rest"])].rename(columns={"group": "label"})
+    without = next(iter(summary.loc[summary["arm"] == "baseline", "macro_auroc"]), np.nan)
+    own = summary[(summary["arm"] == "dp") & (summary["recipe"] == "default")]
+    ours = pd.DataFrame({"study": "this study", "epsilon": own["epsilon"], "auroc": own["macro_auroc"],
+                         "difference": own["macro_auroc"] - without, "chance_corrected_ratio": (own["macro_auroc"] - 0.5) / (without - 0.5)})
+    mine = contrasts[(contrasts["arm"] == "dp") & (contrasts["recipe"] == "default") & contrasts["attribute"].isin(["sex", "age"])]
+    last = fairness.oldest(mine.loc[mine["attribute"] == "age", "group"])
+    mine = mine[mine["group"].isin(["female - male", last])]
+    mine = pd.DataFrame({"study": "this study", "epsilon": mine["epsilon"], "label": mine["label"], "contrast": mine["estimate"]})
+    return (pd.concat([part for part in (curves, ours) if len(part)], ignore_index=True),
+            pd.concat([part for part in (others, mine) if len(part)], ignore_index=True))
 
 
 def planted_beside_found(cohort_record: dict, contrasts: pd.DataFrame) -> pd.DataFrame:

@@ -122,6 +122,7 @@ _PARAMETER_RULES = {
     "WIDTH": dict(low=8, high=512, integer=True),
     "N_BOOTSTRAP": dict(low=20, high=1e5, integer=True),
     "MIN_PATIENTS": dict(low=1, high=1e5, integer=True),
+    "MARGIN": dict(low=0, high=0.5, open_low=True),
 }
 _MAY_BE_NONE = ("NOISE_MULTIPLIER", "EXPECTED_BATCH_SIZE", "EPOCHS", "LEARNING_RATE")  # None: by budget or rule, in notebook 03
 _PARAMETER_CHOICES = {
@@ -135,6 +136,29 @@ _PARAMETER_CHOICES = {
     "PRETRAIN_AUGMENTATION": ("strong", "shift"),
     "EQUALISE": ("as_manifest", "yes", "no"),
 }
+
+
+def _planned(value: object) -> None:
+    """Accept planned comparisons, [attribute, contrast, epsilon] each."""
+    wanted = 'PLANNED to be a list of [attribute, contrast, epsilon], e.g. ["sex", "female - male", 1.06]'
+    for each in value if isinstance(value, list) else [None]:
+        form = [type(part) for part in each] if isinstance(each, list) else []
+        if form not in ([str, str, float], [str, str, int]):
+            refuse(wanted, repr(value if each is None else each), "Correct PLANNED of notebook 04; [] plans none.")
+    if len(value) > MOST_PLANNED:
+        refuse(f"at most {MOST_PLANNED} planned comparisons", len(value), "Keep those that matter: each takes power from the others.")
+
+
+def _age_edges(value: object) -> None:
+    """Accept lower edges of age bands in years."""
+    is_numbers = isinstance(value, list) and all(isinstance(edge, (int, float)) and not isinstance(edge, bool) for edge in value)
+    if not is_numbers or len(value) < 2 or value[0] != 0 or any(low >= high for low, high in zip(value, value[1:])) or value[-1] > 120:
+        refuse("AGE_EDGES to be lower edges of age bands in years, from 0 upwards, e.g. [0, 30, 60, 70, 80]", repr(value),
+               "The last band is open. Correct AGE_EDGES of notebook 04.")
+
+
+MOST_PLANNED = 12  # comparisons of notebook 04: more would leave none of them any power
+_PARAMETER_FORMS = {"PLANNED": _planned, "AGE_EDGES": _age_edges}
 
 
 def parameters(values: Mapping[str, object]) -> None:
@@ -151,6 +175,10 @@ def parameters(values: Mapping[str, object]) -> None:
             number(name, value, **_PARAMETER_RULES[name])
         if name in _PARAMETER_CHOICES:
             one_of(name, value, _PARAMETER_CHOICES[name])
+        if name == "THRESHOLD" and value != "youden":
+            number(name, value, 0, 1, open_low=True)
+        if name in _PARAMETER_FORMS:
+            _PARAMETER_FORMS[name](value)
         if name == "RECIPE" and not re.fullmatch("[a-z0-9_]+", str(value)):
             refuse("RECIPE of small letters, digits and _, since it names files", repr(value), "For example my_recipe.")
 

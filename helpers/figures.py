@@ -3,7 +3,6 @@
 Intervals are drawn or their absence is said; colours are safe for colour blindness and differ in grey.
 """
 
-import itertools
 import textwrap
 from pathlib import Path
 
@@ -25,7 +24,7 @@ def arm_colors(arms: list[str]) -> dict[str, object]:
     return others | dict(zip(private, shades))
 
 
-def _in_lines(label: str) -> str:
+def in_lines(label: str) -> str:
     """Return a label in short lines, so that a legend leaves room for the data."""
     return textwrap.fill(label.replace("_", " "), 18)
 
@@ -48,12 +47,13 @@ def plot_history(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt.Axes:
     return ax
 
 
-def plot_privacy_utility(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt.Axes:
+def plot_privacy_utility(table: pd.DataFrame, seeds: pd.DataFrame | None = None, ax: plt.Axes | None = None) -> plt.Axes:
     """Draw mean AUROC against epsilon, between the public model and the one without privacy.
 
     Args:
-        table: one row a run; columns arm ("zero_shot", "baseline", "dp"), epsilon and unit (missing but for dp),
+        table: one row an arm; columns run, arm ("zero_shot", "baseline", "dp"), epsilon and unit (missing but for dp),
             recipe ("default" or a name), macro_auroc, low, high.
+        seeds: one row a run of arms with several seeds; columns run (of the arm), estimate; drawn as dots.
         ax: where to draw; a new figure when None.
     """
     ax = ax or plt.figure(figsize=(7, 3.6)).add_subplot()
@@ -66,6 +66,9 @@ def plot_privacy_utility(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt
         gaps = np.abs([rows["macro_auroc"] - rows["low"], rows["high"] - rows["macro_auroc"]])
         ax.errorbar(rows["epsilon"], rows["macro_auroc"], yerr=gaps, fmt=_MARKERS[number % len(_MARKERS)] + "-", color=f"C{number}",
                     capsize=3, label=f"private, per {unit}" + (f"\n({recipe.replace('_', ' ')})" if recipe != "default" else ""))
+    if seeds is not None and len(seeds):
+        dots = seeds.merge(private[["run", "epsilon"]], on="run")
+        ax.plot(dots["epsilon"], dots["estimate"], ".", color="black", markersize=3, zorder=3, label="single seeds")
     if len(private):
         ax.set_xscale("log")
         ax.set_xticks(private["epsilon"].unique(), [f"{epsilon:g}" for epsilon in private["epsilon"].unique()])
@@ -77,95 +80,6 @@ def plot_privacy_utility(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt
     handles, labels = ax.get_legend_handles_labels()
     unique = dict(zip(labels, handles))
     ax.legend(unique.values(), unique.keys(), loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
-    return ax
-
-
-def plot_by_finding(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt.Axes:
-    """Draw a heat map of AUROC, findings by runs; each cell holds its value and 95 % interval.
-
-    Args:
-        table: columns finding, arm_label, estimate, low, high (NaN: not estimable).
-        ax: where to draw; a new figure when None.
-    """
-    def cells(column: str) -> pd.DataFrame:
-        return table.set_index(["finding", "arm_label"])[column].unstack(sort=False)
-
-    values = cells("estimate")
-    notes = [["{:.3f}\n[{:.3f}, {:.3f}]".format(*cell) for cell in zip(*row)]
-             for row in zip(values.to_numpy(), cells("low").to_numpy(), cells("high").to_numpy())]
-    ax = ax or plt.figure(figsize=(1.35 * values.shape[1] + 3, 0.5 * len(values) + 1)).add_subplot()
-    sns.heatmap(values.astype(float).rename(index=lambda name: name.replace("_", " "), columns=_in_lines), annot=np.array(notes), fmt="",
-                cmap="cividis", linewidths=0.5, annot_kws={"fontsize": 8}, ax=ax,
-                cbar_kws={"label": "AUROC (95 % patient bootstrap)"})
-    ax.tick_params(axis="x", rotation=0)
-    for row, column in np.argwhere(values.isna().to_numpy()):  # seaborn leaves such cells empty
-        ax.text(column + 0.5, row + 0.5, "not estimable", ha="center", va="center", fontsize=8)
-    ax.set(xlabel="", ylabel="")
-    return ax
-
-
-def plot_by_group(table: pd.DataFrame, xlabel: str, ax: plt.Axes | None = None) -> plt.Axes:
-    """Draw a forest: for each group the estimate and interval of every arm.
-
-    Args:
-        table: one row a group and arm; columns label (str), arm_label (str), estimate, low, high (NaN: not estimable).
-        xlabel: name of the metric, its interval defined.
-        ax: where to draw; a new figure when None.
-    """
-    names, arms = list(dict.fromkeys(table["label"])), list(dict.fromkeys(table["arm_label"]))
-    ax = ax or plt.figure(figsize=(6.5, 0.45 * len(names) + 0.13 * len(arms) * len(names) + 1)).add_subplot()
-    colors = arm_colors(arms)
-    for offset, (arm, marker) in zip(np.linspace(-0.3, 0.3, len(arms)), zip(arms, itertools.cycle(_MARKERS))):
-        rows = table[table["arm_label"] == arm].set_index("label").reindex(names)
-        places = np.arange(len(names)) + (offset if len(arms) > 1 else 0)
-        ax.hlines(places, rows["low"], rows["high"], color=colors[arm])
-        ax.plot(rows["estimate"], places, marker, color=colors[arm], markersize=5, label=_in_lines(arm))
-    empty = [place for place, name in enumerate(names)
-             if table.loc[table["label"] == name, "estimate"].isna().all()]
-    for place in empty:
-        ax.text(0.5, place, "not estimable", transform=ax.get_yaxis_transform(), ha="center", va="center", color="0.4")
-    ax.set_yticks(range(len(names)), names)
-    ax.invert_yaxis()
-    ax.set(xlabel=xlabel)
-    ax.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
-    return ax
-
-
-def plot_contrasts(table: pd.DataFrame, xlabel: str, ax: plt.Axes | None = None) -> plt.Axes:
-    """Draw signed contrasts like `plot_by_group`, with the line of no difference.
-
-    Args:
-        table, xlabel, ax: as in `plot_by_group`.
-    """
-    ax = plot_by_group(table, xlabel, ax)
-    ax.axvline(0, color="0.5", linestyle="--", zorder=0)
-    return ax
-
-
-def plot_drop(table: pd.DataFrame, x: str, xlabel: str, ax: plt.Axes | None = None) -> plt.Axes:
-    """Draw each finding's AUROC drop (private minus non-private) against a property of the finding.
-
-    Args:
-        table: columns finding, arm_label, drop, low, high, and `x`.
-        x: the column on the horizontal axis.
-        xlabel: its name and unit.
-        ax: where to draw; a new figure when None.
-    """
-    ax = ax or plt.figure(figsize=(6, 3.6)).add_subplot()
-    arms = list(dict.fromkeys(table["arm_label"]))
-    colors = arm_colors(arms)
-    for arm, marker in zip(arms, itertools.cycle(_MARKERS)):
-        rows = table[table["arm_label"] == arm]
-        ax.vlines(rows[x], rows["low"], rows["high"], color=colors[arm], alpha=0.5)
-        ax.plot(rows[x], rows["drop"], marker, color=colors[arm], label=_in_lines(arm))
-    named = table[table["arm_label"] == arms[-1]].sort_values("drop")
-    for number, row in enumerate(named.to_dict("records")):  # names to the right and left in turn, to keep them apart
-        ax.annotate(row["finding"].replace("_", " "), (row[x], row["drop"]), xytext=(5 if number % 2 else -5, 0), fontsize=7,
-                    textcoords="offset points", ha="left" if number % 2 else "right", va="center")
-    ax.margins(x=0.25)
-    ax.axhline(0, color="0.5", linestyle="--", zorder=0)
-    ax.set(xlabel=xlabel, ylabel="AUROC, private minus non-private\n(95 % patient bootstrap)")
-    ax.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
     return ax
 
 

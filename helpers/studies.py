@@ -10,7 +10,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from helpers import checks, files, manifests, profiles, runs
+from helpers import checks, files, groups, manifests, profiles, runs
 
 RUN_FILES = ("predictions.parquet", "record.json", "weights.safetensors")
 COHORT_FILES = ("images.npy", "table.parquet", "exclusions.csv", "record.json")
@@ -55,7 +55,7 @@ def data_sets(chosen: dict) -> list[str]:
     manifest = manifests.read(cohort)
     mode = chosen["03"].get("MODE") or profiles.default_parameters(profiles.notebooks()["03"])["MODE"]
     checks.mode_fits(mode, manifest.access)
-    known = ["sex", "age", "comorbidities", "sex x age", *manifest.further_columns]
+    known = [*groups.ATTRIBUTES, *manifest.further_columns]
     for attribute in chosen["04"].get("ATTRIBUTES") or profiles.default_parameters(profiles.notebooks()["04"])["ATTRIBUTES"]:
         checks.one_of(f"each of the ATTRIBUTES of notebook 04, for {manifest.name},", attribute, known)
     return list(dict.fromkeys(sets))

@@ -1,7 +1,7 @@
 """Verdicts on gaps between groups: against a margin fixed before, and of a few comparisons planned before.
 
 In: replicates of `gap_change` (`fairness.changes` of contrasts), hypotheses of a profile. Out: tables with a verdict a row.
-Refuses: hypotheses that are not three things each, more than `MOST_PLANNED`, or about groups that are not there.
+Refuses: nothing; a comparison that cannot be made says so in its row.
 
 A difference between two arms that "is not significant" says nothing: it may be absent, or the study too small. Three
 outcomes are told apart by the interval's place to the margin.
@@ -11,10 +11,9 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from helpers import checks, fairness
+from helpers import fairness
 
 WORSE, EQUIVALENT, NOT_RESOLVED = "worse by more than the margin", "equivalent", "not resolved"
-MOST_PLANNED = 12
 N_BOOTSTRAP = 10_000  # of planned comparisons: with 1,000 the smallest p is 0.002, too large for Holm's first step of 25
 ALPHA, POWER = 0.05, 0.80
 
@@ -82,25 +81,6 @@ def holm(p: np.ndarray) -> np.ndarray:
     return adjusted
 
 
-def check_planned(planned: object) -> None:
-    """Accept hypotheses of the form [attribute, contrast, epsilon], e.g. ["sex", "female - male", 1.06].
-
-    Raises:
-        InputError: too many, or another form.
-    """
-    wanted = 'PLANNED to be a list of [attribute, contrast, epsilon], e.g. ["sex", "female - male", 1.06]'
-    do = "Correct PLANNED of notebook 04; [] plans none."
-    if not isinstance(planned, list):
-        checks.refuse(wanted, repr(planned), do)
-    for each in planned:
-        form = [type(part) for part in each] if isinstance(each, list) else []
-        if form not in ([str, str, float], [str, str, int]):
-            checks.refuse(wanted, repr(each), do)
-    if len(planned) > MOST_PLANNED:
-        checks.refuse(f"at most {MOST_PLANNED} planned comparisons", len(planned),
-                      "Keep those that matter: each takes power from the others.")
-
-
 def planned_table(changes: pd.DataFrame, arms: pd.DataFrame, planned: list[list], margin: float) -> pd.DataFrame:
     """Return the planned comparisons with p, p adjusted by Holm, and verdict, in the order planned.
 
@@ -110,7 +90,7 @@ def planned_table(changes: pd.DataFrame, arms: pd.DataFrame, planned: list[list]
     Args:
         changes: replicates of gap_change of AUROC, mean over findings, see `N_BOOTSTRAP`.
         arms: from `fairness.pooled_arms`; the default recipe and the patient as unit are compared where there are several.
-        planned: see `check_planned`.
+        planned: [attribute, contrast, epsilon] each, e.g. ["sex", "female - male", 1.06].
         margin: as in `of_changes`.
 
     Returns:

@@ -61,3 +61,26 @@ def test_file_exists_says_what_makes_it(tmp_path):
 def test_parameters_refuses_by_the_rule_of_the_name(wrong):
     with pytest.raises(checks.InputError, match=f"{list(wrong)[0]} to be"):
         checks.parameters({"COHORT": "anything", **wrong})
+
+
+@pytest.mark.parametrize("planned, message", [
+    ("sex", "list of"), ([["sex", "female - male"]], r"got \['sex', 'female - male'\]"), ([["sex", "f - m", "1"]], "epsilon"),
+    ([["sex", "f - m", 1.0]] * 13, "at most 12 planned comparisons; got 13")])
+def test_planned_comparisons_of_another_form_are_refused(planned, message):
+    with pytest.raises(checks.InputError, match=message):
+        checks.parameters({"PLANNED": planned})
+    checks.parameters({"PLANNED": [["sex", "female - male", 1]]})
+
+
+@pytest.mark.parametrize("edges", [[0], [10, 20], [0, 60, 60], [0, "60"], "0, 60", [0, 130]])
+def test_age_edges_of_another_form_are_refused(edges):
+    with pytest.raises(checks.InputError, match="AGE_EDGES"):
+        checks.parameters({"AGE_EDGES": edges})
+    checks.parameters({"AGE_EDGES": [0, 30, 60.5]})
+
+
+def test_threshold_is_youden_or_a_sensitivity():
+    checks.parameters({"THRESHOLD": "youden"}), checks.parameters({"THRESHOLD": 0.9})
+    for wrong in ("yuden", 0, 1.2):
+        with pytest.raises(checks.InputError, match="THRESHOLD"):
+            checks.parameters({"THRESHOLD": wrong})
