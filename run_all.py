@@ -263,7 +263,8 @@ def run_study(batch: Batch, title: str) -> int:
     table = report.summary(pd.read_csv(out / "tables/04_summary.csv"))
     links = {step.id: f"notebooks/{step.id}.html" for step in batch.steps}
     links |= {f"{folder}/": f"{folder}/" for folder in ("tables", "figures", "runs", "cohort")}
-    files.write_text(out / "index.html", report.page(title, table, out / "figures/04_privacy_utility.png", links))
+    tables = {place for *_, place in report.CHECKLIST if place.startswith("tables/") and (out / place).is_file()}
+    files.write_text(out / "index.html", report.page(title, table, out / "figures/04_privacy_utility.png", links, tables))
     print(f"\n{table.to_string(index=False)}\n\nReport: {out / 'index.html'}")
     return 0
 

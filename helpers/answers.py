@@ -6,7 +6,8 @@ In: summarised tables. Out: tables in a reader's order, sentences. Refuses: runs
 import numpy as np
 import pandas as pd
 
-from helpers import checks, cohorts, fairness, groups, manifests, metrics, outside, published, runs, synthetic, verdicts
+from helpers import checks, cohorts, fairness, groups, manifests, metrics, outside, published, replicates, runs
+from helpers import synthetic, verdicts
 from helpers.replicates import ALL, REST
 
 
@@ -53,6 +54,25 @@ def records_of(cohort: str, names: list[str], data_hash: str) -> list[dict]:
     return records
 
 
+def elsewhere(cohort: str, records: list[dict], *, n_bootstrap: int, min_patients: int, seed: int) -> pd.DataFrame:
+    """Return `fairness.summary` of the same models among the patients of another cohort.
+
+    Args:
+        cohort: where the models were tried, see `scoring.try_elsewhere`.
+        records: of the models' runs.
+        n_bootstrap, min_patients, seed: see `replicates.replicate`.
+
+    Raises:
+        InputError: a model was not tried there, or on other data.
+    """
+    name = manifests.name_of(cohort)
+    table, record = cohorts.read_table(name)
+    there = records_of(name, [runs.elsewhere_name(each["run"], name) for each in records], record["data_hash"])
+    predictions = {each["run"]: runs.read_predictions(each["run"]) for each in there}
+    found = replicates.replicate(predictions, table, ["sex", "age"], n_bootstrap=n_bootstrap, min_patients=min_patients, seed=seed, names=("auroc",))
+    return fairness.summary(fairness.arm_table(there), found)
+
+
 def in_order(table: pd.DataFrame) -> pd.DataFrame:
     """Return a table of groups sorted for reading, with a `label` that names attribute and group.
 
@@ -73,7 +93,7 @@ def shown(table: pd.DataFrame, form: str = "{:.3f}", missing: str = "not estimab
     for column in table.select_dtypes("float").columns:
         text[column] = [missing if pd.isna(value) else form.format(value) for value in table[column]]
     text = text.astype(object).where(text.notna(), missing)
-    return text if text.index.name else text.set_index(text.columns[0])
+    return text if any(text.index.names) else text.set_index(text.columns[0])
 
 
 def wide(table: pd.DataFrame, columns: str | list[str], rows: str = "label") -> pd.DataFrame:

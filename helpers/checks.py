@@ -122,9 +122,11 @@ _PARAMETER_RULES = {
     "WIDTH": dict(low=8, high=512, integer=True),
     "N_BOOTSTRAP": dict(low=20, high=1e5, integer=True),
     "MIN_PATIENTS": dict(low=1, high=1e5, integer=True),
+    "TARGET_SENSITIVITY": dict(low=0, high=1, open_low=True),
     "MARGIN": dict(low=0, high=0.5, open_low=True),
 }
-_MAY_BE_NONE = ("NOISE_MULTIPLIER", "EXPECTED_BATCH_SIZE", "EPOCHS", "LEARNING_RATE")  # None: by budget or rule, in notebook 03
+_MAY_BE_NONE = ("NOISE_MULTIPLIER", "EXPECTED_BATCH_SIZE", "EPOCHS", "LEARNING_RATE",  # None: by budget or rule, in notebook 03
+                "TARGET_SENSITIVITY")
 _PARAMETER_CHOICES = {
     "PRIVACY_UNIT": ("patient", "image"),
     "MODE": ("demo", "private"),
@@ -175,8 +177,6 @@ def parameters(values: Mapping[str, object]) -> None:
             number(name, value, **_PARAMETER_RULES[name])
         if name in _PARAMETER_CHOICES:
             one_of(name, value, _PARAMETER_CHOICES[name])
-        if name == "THRESHOLD" and value != "youden":
-            number(name, value, 0, 1, open_low=True)
         if name in _PARAMETER_FORMS:
             _PARAMETER_FORMS[name](value)
         if name == "RECIPE" and not re.fullmatch("[a-z0-9_]+", str(value)):

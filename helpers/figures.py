@@ -153,3 +153,47 @@ def plot_units(gradients: pd.DataFrame, pushes: pd.DataFrame, axes: np.ndarray |
     axes[0].set_ylabel("thin: gradient of an image\nthick: what may be pushed")
     axes[0].legend(loc="lower right")
     return axes
+
+
+def plot_group_gradients(table: pd.DataFrame) -> np.ndarray:
+    """Draw what clipping does to each group's gradients by epoch: length, share clipped, agreement with the step.
+
+    No interval: one training run, up to 200 units a group.
+
+    Args:
+        table: from `group_gradients.by_group`.
+
+    Returns:
+        The three Axes.
+    """
+    axes = plt.figure(figsize=(10.5, 3)).subplots(1, 3)
+    ylabels = {"gradient_norm": "median gradient norm\n(in clip norms; no interval)", "clipped_fraction": "share of units clipped",
+               "followed": "cosine of own mean gradient\nand that of the step"}
+    for ax, (column, ylabel) in zip(axes, ylabels.items()):
+        for marker, (group, rows) in zip(_MARKERS, table.groupby("group")):
+            line, = ax.plot(rows["epoch"], rows[column], marker=marker, label=f"{group} (n={rows['n_units'].iloc[0]:,})")
+            if column == "followed":
+                ax.plot(rows["epoch"], rows["followed_without"], ":", color=line.get_color(), label="the same, nothing clipped")
+        ax.set(xlabel="epochs done", ylabel=ylabel)
+        ax.xaxis.get_major_locator().set_params(integer=True)
+    axes[2].legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
+    return axes
+
+
+def plot_coverage(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt.Axes:
+    """Draw how often intervals cover the truth against the likeness of a patient's images, by what was resampled.
+
+    Args:
+        table: from `benchmarks/interval_coverage.py`; columns correlation, unit ("patient" or "image"), quantity, coverage, standard_error.
+        ax: where to draw; a new figure when None.
+    """
+    ax = ax or plt.figure(figsize=(6.5, 3.6)).add_subplot()
+    for color, (name, rows) in zip(("C0", "C1", "C2", "C3"), table.groupby("quantity", sort=False)):
+        for unit, style in (("patient", "o-"), ("image", "s--")):
+            own = rows[rows["unit"] == unit]
+            ax.errorbar(own["correlation"], own["coverage"], yerr=1.96 * own["standard_error"], fmt=style, color=color, markersize=4,
+                        capsize=2, label=f"{name}, {unit}s resampled")
+    ax.axhline(0.95, color="0.5", linewidth=0.8, zorder=0)
+    ax.set(xlabel="correlation of the images of a patient", ylabel="share of 95 % intervals that\ncover the truth (bars: 95 %)")
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
+    return ax

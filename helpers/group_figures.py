@@ -48,7 +48,7 @@ def plot_by_group(table: pd.DataFrame, xlabel: str, ax: plt.Axes | None = None) 
         ax: where to draw; a new figure when None.
     """
     names, arms = list(dict.fromkeys(table["label"])), list(dict.fromkeys(table["arm_label"]))
-    ax = ax or plt.figure(figsize=(6.5, 0.45 * len(names) + 0.13 * len(arms) * len(names) + 1)).add_subplot()
+    ax = ax or plt.figure(figsize=(8.5, 0.14 * (len(arms) + 1.5) * len(names) + 1)).add_subplot()
     colors = arm_colors(arms)
     for offset, (arm, marker) in zip(np.linspace(-0.3, 0.3, len(arms)), zip(arms, itertools.cycle(_MARKERS))):
         rows = table[table["arm_label"] == arm].set_index("label").reindex(names)
@@ -132,13 +132,13 @@ def plot_finding_by_group(table: pd.DataFrame, label: str, ax: plt.Axes | None =
     values, low, high = cells("estimate").astype(float), cells("low"), cells("high")
     ax = ax or plt.figure(figsize=(0.78 * values.shape[1] + 3.2, 0.42 * len(values) + 1.8)).add_subplot()
     limit = np.nanmax(np.abs(values.to_numpy()), initial=0.01)
-    shown = values.rename(index=lambda name: name.replace("_", " "), columns=in_lines)
+    shown = values.rename(index=lambda name: name.replace("_", " "), columns=str)
     sns.heatmap(shown, cmap="PuOr", vmin=-limit, vmax=limit, linewidths=0.5, ax=ax, cbar_kws={"label": label})
+    ax.set_xticklabels(ax.get_xticklabels(), rotation=40, ha="right", rotation_mode="anchor", fontsize=8)
     for row, column in np.ndindex(values.shape):
         value, apart = values.iat[row, column], low.iat[row, column] > 0 or high.iat[row, column] < 0
         ax.text(column + 0.5, row + 0.5, "n. e." if np.isnan(value) else f"{value:+.2f}", ha="center", va="center", fontsize=8,
                 fontweight="bold" if apart else "normal", color="white" if abs(value) > 0.75 * limit else "black")
-    ax.tick_params(axis="x", rotation=0, labelsize=8)
     ax.set(xlabel="bold: the 95 % interval leaves 0 out; n. e.: not estimable", ylabel="")
     return ax
 
@@ -161,15 +161,16 @@ def plot_drops(table: pd.DataFrame, panels: dict[str, str]) -> np.ndarray:
             rows = table[table["arm_label"] == arm]
             ax.vlines(rows[x], rows["low"], rows["high"], color=colors[arm], alpha=0.5)
             ax.plot(rows[x], rows["drop"], marker, color=colors[arm], markersize=5, label=in_lines(arm))
-        lowest = table.sort_values("low").drop_duplicates("finding").sort_values(x)
-        for number, row in enumerate(lowest.to_dict("records")):  # under the lowest interval, in two heights
-            ax.annotate(row["finding"].replace("_", " "), (row[x], row["low"]), xytext=(0, -4 - 20 * (number % 2)), fontsize=7,
-                        textcoords="offset points", ha="right", va="top", rotation=35, rotation_mode="anchor")
+        for number, (_, rows) in enumerate(table.groupby("finding", sort=False), start=1):  # names would hide each other
+            row = rows.loc[rows["low"].idxmin()]
+            ax.annotate(str(number), (row[x], row["low"]), xytext=(0, -2), textcoords="offset points", ha="center", va="top", fontsize=8)
         ax.axhline(0, color="0.5", linestyle="--", zorder=0)
-        ax.margins(x=0.15, y=0.3)
+        ax.margins(y=0.1)
         ax.set(xlabel=xlabel)
     axes[0].set(ylabel="AUROC, private minus non-private\n(95 % patient bootstrap)")
     axes[-1].legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
+    key = [f"{number} {name.replace('_', ' ')}" for number, name in enumerate(dict.fromkeys(table["finding"]), start=1)]
+    axes[-1].text(1.03, 0, "\n".join(key), transform=axes[-1].transAxes, fontsize=8, va="bottom")
     return axes
 
 
@@ -228,16 +229,17 @@ def plot_published(curves: pd.DataFrame, contrasts: pd.DataFrame) -> np.ndarray:
     looks = dict(zip(dict.fromkeys([*curves["study"], *contrasts["study"]]), zip(("C0", "C1", "C2", "C3", "C4"), _MARKERS)))
     for study, rows in curves[np.isfinite(curves["epsilon"])].sort_values("epsilon").groupby("study", sort=False):
         for ax, column in zip(axes, ("difference", "chance_corrected_ratio")):
-            ax.plot(rows["epsilon"], rows[column], looks[study][1] + "-", color=looks[study][0], markersize=4, label=study)
+            ax.plot(rows["epsilon"], rows[column], looks[study][1] + "-", color=looks[study][0], markersize=4, label=study.replace("_", " "))
     for (study, label), rows in contrasts[np.isfinite(contrasts["epsilon"])].sort_values("epsilon").groupby(["study", "label"], sort=False):
         color, marker = looks[study]
         axes[2].plot(rows["epsilon"], rows["contrast"], marker, linestyle="-" if " - male" in label else "--", color=color, markersize=4,
-                     label=f"{study}: {label}")
+                     label=f"{study.replace('_', ' ')}: {label}")
     for ax, ylabel, reference in zip(axes, ("AUROC minus that without privacy", "(AUROC - 0.5) / (without privacy - 0.5)",
                                             "AUROC contrast"), (0, 1, 0)):
         ax.axhline(reference, color="0.7", linewidth=0.8, zorder=0)
-        ax.set(xscale="log", xlabel="epsilon (log scale; of an image or a patient)", ylabel=f"{ylabel}\n(no interval: not published)")
+        ax.set(xscale="log", xlabel="epsilon (log scale)", ylabel=f"{ylabel}\n(no interval: not published)")
+        ax.set_xticks([0.3, 1, 3, 8], ["0.3", "1", "3", "8"])
+        ax.minorticks_off()
     axes[0].legend(fontsize=8)
     axes[2].legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
-    axes[0].figure.tight_layout()
     return axes

@@ -61,13 +61,14 @@ def read(name_or_path: str | Path) -> Manifest:
     return manifest
 
 
-def wanted(cohort: str, pretrain: str, data_roots: dict[str, str]) -> list[Manifest]:
-    """Return the manifests of the data sets a study needs, after checking how the three parameters fit together.
+def wanted(cohort: str, pretrain: str, data_roots: dict[str, str], evaluate_on: str = "none") -> list[Manifest]:
+    """Return the manifests of the data sets a study needs, after checking how the parameters fit together.
 
     Args:
         cohort: COHORT, the name or path of a manifest.
         pretrain: PRETRAIN, the same, or "none", or the path of a safetensors file (neither needs a data set).
         data_roots: DATA_ROOTS, name of a manifest -> folder of its files.
+        evaluate_on: EVALUATE_ON, the name or path of a manifest on whose patients models are tried as well, or "none".
 
     Raises:
         InputError: an unknown manifest; pretraining on the cohort itself; a data root for a data set not needed.
@@ -79,6 +80,12 @@ def wanted(cohort: str, pretrain: str, data_roots: dict[str, str]) -> list[Manif
     if len(set(known)) < len(known):
         checks.refuse(f"PRETRAIN other than COHORT = {cohort!r}", repr(pretrain),
                       "What is learnt from the private patients before private training has no guarantee.")
+    if evaluate_on != "none":
+        elsewhere = read(evaluate_on)
+        if elsewhere.name == known[0]:
+            checks.refuse(f"EVALUATE_ON other than COHORT = {cohort!r}", repr(evaluate_on), "Its own test patients are predicted in any case.")
+        manifests += [elsewhere] if elsewhere.name not in known else []
+        known.append(elsewhere.name)
     for name in data_roots:
         checks.one_of("each name in DATA_ROOTS", name, known)
     return manifests

@@ -21,7 +21,7 @@ from helpers import checks, files, runs
 NOTEBOOKS = runs.repository_root() / "notebooks"
 PROFILES = runs.repository_root() / "profiles"
 _LISTS = {"EPSILONS": "EPSILON", "SEEDS": "SEED"}  # a profile's lists, expanded to one step for each value
-_SHARED = ("COHORT", "PRETRAIN", "SEED", "WIDTH", "CHANNELS", "HEAD")  # the same in every notebook, or its inputs would not be there
+_SHARED = ("COHORT", "PRETRAIN", "SEED", "WIDTH", "CHANNELS", "HEAD", "EVALUATE_ON")  # the same in every notebook, or its inputs would not be there
 
 
 class Profile(pydantic.BaseModel, extra="forbid"):
@@ -155,7 +155,7 @@ def collect(profile: Profile, settings: Collection[tuple[str | None, str, Any]])
     is_one_budget = any(name in ("EPSILON", "EPSILONS") for _, name, _ in settings)
     lists["comparisons"] = [] if is_one_budget else [
         _comparison(number, given, defaults["03"]) for number, given in enumerate(profile.comparisons, 1)]
-    for name in ("COHORT", "PRETRAIN"):
+    for name in ("COHORT", "PRETRAIN", "EVALUATE_ON"):
         value = _anchored(chosen["01"].get(name, defaults["01"][name]))
         for number in chosen:
             chosen[number] |= {name: value} if name in defaults[number] else {}

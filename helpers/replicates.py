@@ -8,6 +8,7 @@ patients with or without the finding is NaN ("not estimable"), never 0, never dr
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -24,7 +25,7 @@ METRICS = (*resampling.RANKED, *resampling.RATES, *resampling.PROBABILITIES, UND
 
 def replicate(predictions: dict[str, pd.DataFrame], table: pd.DataFrame, attributes: list[str], *,
               n_bootstrap: int = 500, min_patients: int = 10, seed: int = 0, names: tuple[str, ...] = METRICS,
-              threshold: str | float = "youden", age_edges: list[float] | None = None) -> pd.DataFrame:
+              sensitivity: float | None = None, age_edges: list[float] | None = None) -> pd.DataFrame:
     """Return metrics of every run, finding and group, with their bootstrap replicates.
 
     Thresholds are fitted on `valid` and carried to `test`; intervals of thresholded metrics are conditional on them.
@@ -40,7 +41,7 @@ def replicate(predictions: dict[str, pd.DataFrame], table: pd.DataFrame, attribu
         min_patients: fewest patients with and fewest without the finding for a group to be estimable.
         seed: of the stream "bootstrap".
         names: which of `METRICS`.
-        threshold: "youden", or the sensitivity wanted on `valid`, in (0, 1].
+        sensitivity: wanted of thresholds on `valid`, in (0, 1]; None for Youden's.
         age_edges: see `groups.add_groups`.
 
     Returns:
@@ -52,19 +53,29 @@ def replicate(predictions: dict[str, pd.DataFrame], table: pd.DataFrame, attribu
     images = _test_images(predictions, groups.add_groups(table, attributes, age_edges))
     draws = resampling.Draws.of(images["patient_id"].to_numpy(), n_bootstrap, runs.random_stream(seed, "bootstrap"))
     members = list(_members(images, attributes))
+    decided = {(run, finding): _with_decisions(part, images, sensitivity) for run, predicted in predictions.items()
+               for finding, part in predicted.groupby("finding", sort=False)}
+
+    def of_finding(key: tuple[str, str]) -> dict[tuple, np.ndarray]:
+        found, known = {}, {}  # known: two groups are each other's rest, and are counted once
+        for attribute, group, inside in members:
+            use = inside & decided[key]["label"].notna().to_numpy()
+            if use.tobytes() not in known:
+                known[use.tobytes()] = _metrics_of(decided[key][use], draws[use], min_patients, names)
+            found |= {(key[0], metric, key[1], attribute, group): value for metric, value in known[use.tobytes()].items()}
+        return found
+
     rows = {}
-    for run, predicted in predictions.items():
-        decided = {finding: _with_decisions(part, images, threshold) for finding, part in predicted.groupby("finding", sort=False)}
-        for finding, part in decided.items():
-            for attribute, group, inside in members:
-                use = inside & part["label"].notna().to_numpy()
-                values = _metrics_of(part[use], draws[use], min_patients, names)
-                rows |= {(run, metric, finding, attribute, group): value for metric, value in values.items()}
-        if UNDERDIAGNOSIS in names:
-            sick = pd.concat([part["label"] for part in decided.values()], axis=1).eq(1).any(axis=1).to_numpy()
-            called = pd.concat([part["decision"] for part in decided.values()], axis=1).max(axis=1, skipna=False).to_numpy()
-            for attribute, group, inside in members:
-                rows[run, UNDERDIAGNOSIS, ANY, attribute, group] = _missed(called, sick & inside, draws, images, min_patients)
+    with ThreadPoolExecutor(runs.hardware()["threads"]) as threads:  # most of the work is done by numpy, beside each other
+        for found in threads.map(of_finding, decided):
+            rows |= found
+    if UNDERDIAGNOSIS in names:
+        for run in predictions:
+            parts = [part for (of_run, _), part in decided.items() if of_run == run]
+            sick = pd.concat([part["label"] for part in parts], axis=1).eq(1).any(axis=1).to_numpy()
+            called = pd.concat([part["decision"] for part in parts], axis=1).max(axis=1, skipna=False).to_numpy()
+            rows |= {(run, UNDERDIAGNOSIS, ANY, attribute, group): _missed(called, sick & inside, draws, images, min_patients)
+                     for attribute, group, inside in members}
     return pd.DataFrame.from_dict(rows, orient="index").set_axis(pd.MultiIndex.from_tuples(rows, names=LEVELS))
 
 
@@ -98,15 +109,15 @@ def _members(images: pd.DataFrame, attributes: list[str]) -> Iterator[tuple[str,
                 yield attribute, REST + group, known & ~inside
 
 
-def _with_decisions(predicted: pd.DataFrame, images: pd.DataFrame, threshold: str | float) -> pd.DataFrame:
+def _with_decisions(predicted: pd.DataFrame, images: pd.DataFrame, sensitivity: float | None) -> pd.DataFrame:
     """Return one finding's test predictions in the order of `images`, with decisions by the threshold of `valid`."""
     valid = predicted[(predicted["split"] == "valid") & predicted["label"].notna()]
     test = predicted[predicted["split"] == "test"].set_index("image_id").loc[images.index]
     if valid["label"].nunique() < 2:
         return test.assign(decision=np.nan)
     labels, scores = valid["label"].to_numpy(), valid["score"].to_numpy()
-    value = (metrics.youden_threshold(labels, scores) if threshold == "youden"
-             else metrics.sensitivity_threshold(labels, scores, threshold))
+    value = (metrics.youden_threshold(labels, scores) if sensitivity is None
+             else metrics.sensitivity_threshold(labels, scores, sensitivity))
     return test.assign(decision=(test["score"] >= value).astype(float))
 
 

@@ -11,6 +11,7 @@ import base64
 import html
 import shutil
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
@@ -19,6 +20,28 @@ from helpers import checks, files, runs
 
 SUMMARY_COLUMNS = ["run", "arm", "epsilon", "unit", "recipe", "mode", "macro_auroc", "low", "high", "sex_contrast", "sex_low", "sex_high",
                    "age_contrast", "age_low", "age_high"]
+# Which artefact answers which item of CLAIM (Mongan, Moy and Kahn 2020) and TRIPOD+AI (Collins et al. 2024); {01} to {04}: pages.
+CHECKLIST = [
+    ("CLAIM 7, TRIPOD+AI 5", "Sources of data, licence", "{01}"),
+    ("CLAIM 8 and 33, TRIPOD+AI 6 and 20", "Who is in, who was left out and why", "{01}"),
+    ("CLAIM 9, TRIPOD+AI 7", "Preparation of images", "{01}"),
+    ("CLAIM 13, TRIPOD+AI 11", "Missing labels, ages and sexes", "{01}"),
+    ("CLAIM 14, TRIPOD+AI 8", "Definition of the findings", "{01}"),
+    ("CLAIM 20 and 21, TRIPOD+AI 16", "Partitions, disjoint by patient", "{01}"),
+    ("CLAIM 34, TRIPOD+AI 20", "Patients by partition, age and sex", "{01}"),
+    ("CLAIM 22 to 25, TRIPOD+AI 12 and 22", "Network, start, training, all parameters", "runs/"),
+    ("CLAIM 26", "Which model is kept: the last step of a fixed schedule", "{02}"),
+    ("beyond both", "What privacy is promised, to whom, what was spent, what is not covered", "{03}"),
+    ("CLAIM 28, TRIPOD+AI 12", "Measures of performance, thresholds from valid", "{04}"),
+    ("CLAIM 29 and 36, TRIPOD+AI 23", "Performance with intervals over patients, in key subgroups", "tables/04_metrics.csv"),
+    ("CLAIM 19, TRIPOD+AI 10", "What the size of the test set could have shown", "tables/04_planned.csv"),
+    ("TRIPOD+AI 14", "Fairness: contrasts, their change by privacy, verdicts", "tables/04_gap_changes.csv"),
+    ("CLAIM 30", "Sensitivity analyses: one image a patient, closed-form errors", "tables/04_one_image_each.csv"),
+    ("CLAIM 32, TRIPOD+AI 12", "External validation, where EVALUATE_ON names a data set", "{04}"),
+    ("CLAIM 37", "Where models fail: price by finding and group", "tables/04_price_by_finding_and_group.csv"),
+    ("CLAIM 41, TRIPOD+AI 18", "Code, versions, commit, hardware of every run", "runs/"),
+    ("CLAIM 3, 12, 38, 42, TRIPOD+AI 3, 17 to 19, 26", "Clinical role, ethics, de-identification, funding, registration, limitations", ""),
+]
 _STYLE = """body {font: 16px/1.5 sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222}
 table {border-collapse: collapse} th, td {padding: .3rem .8rem; border-bottom: 1px solid #ccc; text-align: left}
 img {max-width: 100%}"""
@@ -52,14 +75,15 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     } for _, row in table.iterrows()])
 
 
-def page(title: str, table: pd.DataFrame, figure_png: Path, links: dict[str, str]) -> str:
+def page(title: str, table: pd.DataFrame, figure_png: Path, links: dict[str, str], tables: Collection[str] = ()) -> str:
     """Return the study's page, which needs no network and no other file to be read.
 
     Args:
         title: of the study.
         table: from `summary`.
         figure_png: the privacy-utility curve.
-        links: text -> relative address.
+        links: text -> relative address of the study's pages and folders.
+        tables: relative addresses of further tables that are there.
     """
     picture = base64.b64encode(figure_png.read_bytes()).decode()
     items = "\n".join(f'<li><a href="{html.escape(address)}">{html.escape(text)}</a></li>' for text, address in links.items())
@@ -77,8 +101,29 @@ the numbers are those of the table above.">
 <ul>
 {items}
 </ul>
+<h2>Checklist for a report</h2>
+<p>Items of CLAIM (2020) and TRIPOD+AI (2024), and what in this folder answers them. The last row is for the authors' own words.</p>
+<table><tr><th>item</th><th>what</th><th>where</th></tr>
+{checklist(links, tables)}
+</table>
 </body></html>
 """
+
+
+def checklist(links: dict[str, str], tables: Collection[str] = ()) -> str:
+    """Return the rows of `CHECKLIST` as HTML; an artefact that this study does not have is said to be absent.
+
+    Args:
+        links, tables: as in `page`.
+    """
+    there = {*links.values(), *tables}
+    pages = {number: next((address for text, address in links.items() if text.startswith(f"{number}_")), "") for number in ("01", "02", "03", "04")}
+    rows = []
+    for item, what, place in CHECKLIST:
+        address = pages[place.strip("{}")] if place.startswith("{") else place
+        where = "in the paper" if not place else f'<a href="{html.escape(address)}">{html.escape(address)}</a>' if address in there else "not in this study"
+        rows.append(f"<tr><td>{item}</td><td>{html.escape(what)}</td><td>{where}</td></tr>")
+    return "\n".join(rows)
 
 
 def markdown(table: pd.DataFrame) -> str:

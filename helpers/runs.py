@@ -74,6 +74,11 @@ def run_name(cohort: str, arm: str, seed: int | None = None, epsilon: float | No
     return "-".join(parts)
 
 
+def elsewhere_name(run: str, cohort: str) -> str:
+    """Return the name under which a run's model is tried on another cohort, e.g. `<other>-from-<cohort>-baseline-seed0`."""
+    return f"{cohort}-from-{run}"
+
+
 # ---- run records
 
 def new_record(**fields: object) -> dict:
@@ -122,12 +127,12 @@ def begin_run(run: str) -> Path:
 def finish_run(record: dict, predictions: pd.DataFrame) -> None:
     """Write a run's predictions and, last, its record with the hashes of its files.
 
-    The weights must lie in the folder already. Guarantees: a run with a `record.json` is whole.
+    The weights must lie in the folder already, if the run has any of its own. Guarantees: a run with a `record.json` is whole.
     """
     folder = run_dir(record["run"])
     check_predictions(predictions, f"the predictions of {record['run']}")
     files.write_table(folder / "predictions.parquet", predictions[PREDICTION_COLUMNS])
-    hashes = {name: files.file_hash(folder / name) for name in ("predictions.parquet", "weights.safetensors")}
+    hashes = {name: files.file_hash(folder / name) for name in ("predictions.parquet", "weights.safetensors") if (folder / name).exists()}
     files.write_json(folder / "record.json", record | {"files": hashes})
     (folder / "checkpoint.pt").unlink(missing_ok=True)
 

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from helpers import cohorts, metrics, models, runs
+from helpers import checks, cohorts, manifests, metrics, models, runs
 
 
 @torch.no_grad()
@@ -74,6 +74,44 @@ def finish(model: nn.Module, cohort: cohorts.Cohort, channels: int, *, run: str,
                                     data_hash=cohort.record["data_hash"], fingerprint=fingerprint, history=history or []),
                     predictions)
     return predictions
+
+
+def try_elsewhere(model: nn.Module, channels: int, run: str, evaluate_on: str) -> pd.Series:
+    """Predict `valid` and `test` patients of another cohort with a finished run's model; return each finding's test AUROC.
+
+    Each finding of the other cohort takes the output of the same canonical name, or of the same without sides the mean of
+    both; findings that the model does not know are left out. Nothing is fitted there.
+
+    Args:
+        model: of the run.
+        channels: of its input.
+        run: its name; see `runs.elsewhere_name` for that of the predictions.
+        evaluate_on: name of the other cohort, or "none", which does nothing.
+
+    Raises:
+        InputError: the cohort is not there or has no test patients, its images have another size, or the model knows none of its findings.
+    """
+    if evaluate_on == "none":
+        return pd.Series(dtype=float)
+    record, other = runs.read_record(run), cohorts.read(manifests.name_of(evaluate_on))
+    own = cohorts.read(record["cohort"])
+    if own.images.shape[1:] != other.images.shape[1:]:
+        checks.refuse(f"images of {other.name} of {own.images.shape[1:]} pixels, as those of {own.name}", other.images.shape[1:], "Set IMAGE_PX.")
+    known = [own.canonical[finding] for finding in own.findings]
+    places = {finding: models.alike(other.canonical[finding], known) for finding in other.findings}
+    if not any(places.values()):
+        checks.refuse(f"a finding of {other.name} that {own.name} has, too", ", ".join(other.canonical.values()), "Correct `canonical` in a manifest.")
+    if not (other.table["split"] == "test").any():
+        checks.refuse(f"test patients in {other.name}", "none", "Choose another EVALUATE_ON, or give its manifest a test split.")
+    rows = np.flatnonzero(other.table["split"].isin(["valid", "test"]))
+    scores, images = predict(model, other.images, rows, channels), other.table.iloc[rows]
+    predictions = pd.concat([images[["image_id", "patient_id", "split"]].assign(
+        finding=finding, label=images[finding].astype(float), score=scores[:, columns].mean(1).astype(float))
+        for finding, columns in places.items() if columns], ignore_index=True)
+    name = runs.elsewhere_name(run, other.name)
+    runs.begin_run(name)
+    runs.finish_run(record | {"run": name, "cohort": other.name, "trained_on": own.name, "data_hash": other.record["data_hash"]}, predictions)
+    return metrics.auroc_by_finding({"auroc": predictions}, split="test").set_index("finding")["auroc"]
 
 
 def macro_auroc_on(model: nn.Module, cohort: cohorts.Cohort, split: str, channels: int) -> float:

@@ -13,6 +13,7 @@ from typing import Any
 from helpers import checks, files, groups, manifests, profiles, runs
 
 RUN_FILES = ("predictions.parquet", "record.json", "weights.safetensors")
+EVALUATION_FILES = RUN_FILES[:2]  # of a run's model among other patients
 COHORT_FILES = ("images.npy", "table.parquet", "exclusions.csv", "record.json")
 
 
@@ -40,7 +41,7 @@ class Step:
 # ---- data
 
 def data_sets(chosen: dict) -> list[str]:
-    """Return names (or paths) of the manifests a study reads: its cohort's, and its pretraining's if that is one.
+    """Return names (or paths) of the manifests a study reads: its cohort's, its pretraining's if that is one, EVALUATE_ON's.
 
     Raises:
         InputError: there is no such manifest, it is not in order, the weights to start from are missing, real data
@@ -50,8 +51,8 @@ def data_sets(chosen: dict) -> list[str]:
     if pretrain.endswith(".safetensors"):
         checks.file_exists(Path(pretrain), "Correct PRETRAIN.")
     sets = [cohort] + ([pretrain] if pretrain != "none" and not pretrain.endswith(".safetensors") else [])
-    for name in sets:
-        manifests.read(name)
+    sets += [elsewhere] if (elsewhere := chosen["01"]["EVALUATE_ON"]) != "none" else []
+    manifests.wanted(cohort, pretrain, {}, elsewhere)
     manifest = manifests.read(cohort)
     mode = chosen["03"].get("MODE") or profiles.default_parameters(profiles.notebooks()["03"])["MODE"]
     checks.mode_fits(mode, manifest.access)
@@ -101,6 +102,7 @@ def plan(chosen: dict, lists: dict) -> list[Step]:
     zero_shot = [] if pretrain == "none" else [runs.run_name(cohort, "zero_shot")]
     start = [Path("runs", run, "weights.safetensors") for run in zero_shot]
     weights = [Path(pretrain)] if pretrain.endswith(".safetensors") else []
+    elsewhere = chosen["01"]["EVALUATE_ON"]
     first = Step(paths["01"].stem, paths["01"], chosen["01"], outputs=tables, marks=["01_"],
                  inputs=[_manifest_path(name) for name in sets] + _sources(sets, chosen["01"].get("DATA_ROOTS", {})))
     training = []
@@ -109,19 +111,19 @@ def plan(chosen: dict, lists: dict) -> list[Step]:
         is_first = not training
         training.append(_training_step(paths["02"], f"seed{seed}", chosen["02"] | {"SEED": seed},
                                        (zero_shot if is_first else []) + own, first if is_first else training[0],
-                                       data + weights + ([] if is_first else start)))
+                                       data + weights + ([] if is_first else start), elsewhere))
     private = [{"EPSILON": float(epsilon)} for epsilon in lists["EPSILONS"]] + lists["comparisons"]
     for given, seed in itertools.product(private, lists["SEEDS"]):
         own = chosen["03"] | given | {"SEED": seed}
         names = {"unit": own.get("PRIVACY_UNIT", "patient"), "recipe": own.get("RECIPE", "default")}
         run = runs.run_name(cohort, "dp", seed, own["EPSILON"], **names)
         suffix = f"eps{own['EPSILON']:g}-seed{seed}" + (f"-{given['RECIPE']}" if "RECIPE" in given else "")
-        training.append(_training_step(paths["03"], suffix, own, [run], training[0], data + start))
+        training.append(_training_step(paths["03"], suffix, own, [run], training[0], data + start, elsewhere))
     outputs = [path for step in training for path in step.outputs]
-    _keep_apart([path.parts[1] for path in outputs if path.name == RUN_FILES[0]])
-    names = list(dict.fromkeys(path.parts[1] for path in outputs))
+    _keep_apart([path.parts[1] for path in outputs if path.name == "weights.safetensors"])
+    names = list(dict.fromkeys(path.parts[1] for path in outputs if path.name == "weights.safetensors"))
     last = Step(paths["04"].stem, paths["04"], {"RUNS": names} | chosen["04"], [step.id for step in [first] + training],
-                [Path("cohort", cohort, "table.parquet")] + [p for p in outputs if p.name != "weights.safetensors"],
+                [path for path in tables if path.name == "table.parquet"] + [p for p in outputs if p.name != "weights.safetensors"],
                 [Path("tables/04_summary.csv"), Path("figures/04_privacy_utility.png")], ["04_"])
     return [first] + training + [last]
 
@@ -153,10 +155,12 @@ def _sources(sets: list[str], data_roots: dict[str, str]) -> list[Path]:
 
 
 def _training_step(notebook: Path, suffix: str, parameters: dict, names: list[str], after: Step,
-                   inputs: list[Path]) -> Step:
-    """Return a step that writes the named runs."""
+                   inputs: list[Path], elsewhere: str) -> Step:
+    """Return a step that writes the named runs, and their predictions for patients elsewhere unless that is "none"."""
+    others = [] if elsewhere == "none" else [runs.elsewhere_name(name, manifests.name_of(elsewhere)) for name in names]
     return Step(f"{notebook.stem}-{suffix}", notebook, parameters, [after.id], inputs,
-                [Path("runs", name, file) for name in names for file in RUN_FILES],
+                [Path("runs", name, file) for name in names for file in RUN_FILES]
+                + [Path("runs", name, file) for name in others for file in EVALUATION_FILES],
                 [f"{notebook.name[:2]}_{name}_" for name in names])
 
 

@@ -59,7 +59,8 @@ def test_output_is_exactly_what_the_design_says(out):
     expected = {"index.html"} | {f"notebooks/{step}.{ending}" for step in STEPS for ending in ("ipynb", "html")}
     expected |= {f"runs/{name}/{file}" for name in RUN_NAMES
                  for file in ("predictions.parquet", "record.json", "weights.safetensors")}
-    expected |= {f"cohort/{name}/{file}" for name in (PRIVATE, "synthetic_cxr_public")
+    expected |= {f"runs/synthetic_cxr_elsewhere-from-{name}/{file}" for name in RUN_NAMES for file in ("predictions.parquet", "record.json")}
+    expected |= {f"cohort/{name}/{file}" for name in (PRIVATE, "synthetic_cxr_public", "synthetic_cxr_elsewhere")
                  for file in ("images.npy", "table.parquet", "exclusions.csv", "record.json")}
     further = found - expected
     assert not expected - found
@@ -110,6 +111,30 @@ def test_analysis_works_with_one_run(out, tmp_path, name):
                            "--parameters", json.dumps(parameters)], cwd=runs.repository_root(), text=True, capture_output=True,
                           env=os.environ | {"RESULTS_DIR": str(tmp_path / "results")})
     assert done.returncode == 0, done.stderr
+
+
+def test_models_were_tried_among_the_patients_of_another_hospital(out):
+    elsewhere = pd.read_csv(out / "tables/04_elsewhere.csv")
+    assert elsewhere["arm"].tolist() == ["zero_shot", "baseline", "dp"] and elsewhere["macro_auroc"].between(0, 1).all()
+    there = pd.read_parquet(out / f"runs/synthetic_cxr_elsewhere-from-{RUN_NAMES[1]}/predictions.parquet")
+    table = pd.read_parquet(out / "cohort/synthetic_cxr_elsewhere/table.parquet")
+    assert set(there["patient_id"]) == set(table.loc[table["split"] != "train", "patient_id"]) and "pleural_effusion" in set(there["finding"])
+    assert files.read_json(out / f"runs/synthetic_cxr_elsewhere-from-{RUN_NAMES[2]}/record.json", "")["trained_on"] == PRIVATE
+
+
+def test_analysis_works_on_files_of_another_system(out, tmp_path):
+    cohort = out / "cohort" / PRIVATE / "table.parquet"
+    pd.read_parquet(cohort).drop(columns="split").to_csv(tmp_path / "table.csv", index=False)
+    for name in RUN_NAMES[1:]:
+        pd.read_parquet(out / "runs" / name / "predictions.parquet").drop(columns="patient_id").to_csv(tmp_path / f"{name}.csv", index=False)
+    parameters = {"TABLE": str(tmp_path / "table.csv"), "N_BOOTSTRAP": 50, "MIN_PATIENTS": 3, "PREDICTIONS": [
+        {"path": str(tmp_path / f"{RUN_NAMES[1]}.csv"), "arm": "baseline"}, {"path": str(tmp_path / f"{RUN_NAMES[2]}.csv"), "arm": "dp", "epsilon": 7.89}]}
+    done = subprocess.run([sys.executable, "run_notebook.py", "notebooks/04_fairness_analysis.ipynb", "--to", str(tmp_path / "page"),
+                           "--parameters", json.dumps(parameters)], cwd=runs.repository_root(), text=True, capture_output=True,
+                          env=os.environ | {"RESULTS_DIR": str(tmp_path / "results")})
+    assert done.returncode == 0, done.stderr
+    found, own = (pd.read_csv(folder / "tables/04_summary.csv").set_index("run") for folder in (tmp_path / "results", out))
+    assert found["macro_auroc"].to_dict() == pytest.approx(own.loc[RUN_NAMES[1:], "macro_auroc"].to_dict())
 
 
 def test_second_run_finds_all_done_though_files_were_touched(out):

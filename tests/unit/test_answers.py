@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import answers, checks, fairness, runs
-from helpers.replicates import LEVELS
+from helpers import answers, checks, fairness, runs, verdicts
+from helpers.replicates import replicate
 
 
 def test_in_order_sorts_bands_from_low_to_high_and_names_the_attribute():
@@ -26,46 +26,123 @@ def test_shown_says_missing_values_in_words():
     assert shown.loc["a", "auroc"] == "0.500" and shown.loc["b", "auroc"] == "not estimable" and shown.loc["b", "n"] == 2
 
 
-def replicate_table(price):
-    """Two runs whose mean AUROC differs by `price` in every replicate, and a public one that is 0.1 below the first."""
-    rng = np.random.default_rng(0)
-    base = 0.85 + 0.01 * rng.standard_normal(41)
-    rows = {(run, "auroc", "edema", "all", "all"): base + shift for run, shift in (("base", 0), ("dp", price), ("zero", -0.1))}
-    return pd.DataFrame.from_dict(rows, orient="index").set_axis(pd.MultiIndex.from_tuples(rows, names=LEVELS))
+COLUMNS = ["run", "arm", "arm_label", "unit", "recipe", "epsilon", "macro_auroc", "low", "high"]
+SUMMARY = pd.DataFrame([["zero", "zero_shot", "zero-shot", None, "default", np.nan, 0.77, 0.75, 0.79],
+                        ["base", "baseline", "no privacy", None, "default", np.nan, 0.88, 0.86, 0.90],
+                        ["dp", "dp", "epsilon 2", "patient", "default", 2.0, 0.80, 0.78, 0.82]], columns=COLUMNS)
 
 
-def said(price, changes, recipe="default", public=()):
-    table = replicate_table(price)
-    arms = fairness.arm_table([
-        *public,
-        {"run": "base", "arm": "baseline", "epsilon_target": None, "unit": None, "seed": 0, "seconds": 1},
-        {"run": "dp", "arm": "dp", "epsilon_target": 2.0, "unit": "patient", "seed": 0, "seconds": 1,
-         "recipe": recipe}])
-    summary = arms.assign(macro_auroc=0.8, low=0.7, high=0.9)
-    columns = ["run", "label", "estimate", "low", "high"]
-    return answers.conclusions(summary, pd.DataFrame(changes, columns=columns), table, "base")
+def said(prices, gains=(), planned=(), changes=(), summary=SUMMARY):
+    """The conclusions from rows (run, estimate, low, high) and others."""
+    interval = ["run", "estimate", "low", "high"]
+    return answers.conclusions(
+        summary, pd.DataFrame(prices, columns=interval), pd.DataFrame(gains, columns=interval),
+        pd.DataFrame(planned, columns=["group", "epsilon", "estimate", "low", "high", "p_holm", "verdict", "smallest_visible"]),
+        pd.DataFrame(changes, columns=["run", "label", "verdict"]))
 
 
 def test_conclusions_follow_the_numbers():
-    price, spread = said(-0.05, [("dp", "female - male", -0.03, -0.05, -0.01), ("dp", "age", 0.0, -0.1, 0.1)])
-    assert "the price of privacy, -0.050 [-0.050, -0.050], is resolved" in price
-    assert "moves 1 " in spread and "female - male -0.030" in spread and "age" not in spread.split(":")[1]
-    price, spread = said(0.0, [("dp", "female - male", -0.03, -0.05, 0.01)])
-    assert "not resolved" in price and "moves 0 " in spread
+    price, gain, spread, planned = said(
+        [("dp", -0.08, -0.09, -0.07)], [("dp", 0.03, -0.01, 0.07)],
+        [("female - male", 2.0, -0.05, -0.08, -0.03, 0.004, "worse by more than the margin, for the group", 0.02),
+         ("B - A", 9.0, np.nan, np.nan, np.nan, np.nan, "budget not run", np.nan)],
+        [("dp", "female - male", "not resolved"), ("dp", "B - A", "equivalent"), ("dp", "age", "not resolved"), ("other", "age", "equivalent")])
+    assert price.startswith("epsilon 2 per patient: mean AUROC 0.800") and "the price of privacy, -0.080 [-0.090, -0.070], is resolved" in price
+    assert "added to the public model, +0.030 [-0.010, +0.070], is not resolved" in gain
+    assert "Of 3 contrasts between groups: 2 not resolved, 1 equivalent." in spread
+    assert "female - male at epsilon 2: gap_change -0.050 [-0.080, -0.030], p 0.004 after Holm; worse by more than the margin, for the group" in planned
 
 
-def test_conclusions_say_what_private_patients_added_to_the_public_model():
-    zero = {"run": "zero", "arm": "zero_shot", "epsilon_target": None, "unit": None, "seed": 0, "seconds": 1}
-    price, gain, _ = said(-0.05, [], recipe="paper_way", public=[zero])
-    assert "added to the public model, +0.050 [+0.050, +0.050], is resolved" in gain
+def test_conclusions_say_when_a_run_has_another_recipe():
+    price, *_ = said([("dp", -0.08, -0.09, -0.07)], summary=SUMMARY.assign(recipe=["default", "default", "theirs"]))
     assert "the price of privacy" not in price and "another recipe" in price
-    assert "is not resolved" in said(-0.1, [], public=[zero])[1]
+
+
+def test_conclusions_of_scores_that_predict_nothing_begin_and_end_with_that():
+    sentence, = said([("dp", -0.38, -0.40, -0.36)], summary=SUMMARY.assign(low=[0.75, 0.86, 0.49]))
+    assert "No finding is predicted by epsilon 2" in sentence
 
 
 def test_conclusions_of_one_run_say_what_is_missing():
-    summary = pd.DataFrame({"run": ["z"], "arm": ["zero_shot"], "arm_label": ["zero-shot"], "macro_auroc": [0.7],
-                            "low": [0.6], "high": [0.8]})
-    assert "needs a baseline run" in answers.conclusions(summary, pd.DataFrame(), pd.DataFrame(), None)[0]
+    assert "needs a baseline run" in said([], summary=SUMMARY.iloc[:1])[0]
+
+
+def test_permuted_test_labels_turn_the_first_verdict_into_nothing_is_predicted():
+    table, predictions = study()
+    assert "mean AUROC" in conclusions_of(table, predictions)[0]
+    rng = np.random.default_rng(5)
+    for rows in predictions.values():
+        is_test = rows["split"] == "test"
+        for finding in ("a", "b"):  # one order for both arms
+            here = is_test & (rows["finding"] == finding)
+            rows.loc[here, "label"] = np.random.default_rng(finding == "a").permutation(rows.loc[here, "label"])
+    first, *rest = conclusions_of(table, predictions)
+    assert first.startswith("No finding is predicted by no privacy, epsilon 2") and not rest
+
+
+def test_planted_gaps_are_found_and_equal_groups_are_not_called():
+    table, predictions = study(weaker=0.25)  # the private scores of women know much less
+    found = conclusions_of(table, predictions)
+    assert any("female - male" in line and "worse by more than the margin, for the group" in line for line in found)
+    table, predictions = study()
+    assert not any("worse by more" in line for line in conclusions_of(table, predictions))
+
+
+def study(weaker=1.0):
+    """Table and predictions of two arms on 500 patients of 3 images; `weaker` scales the private evidence in women."""
+    rng = np.random.default_rng(2)
+    n, patients = 1500, np.repeat(np.arange(500), 3)
+    female = rng.random(500)[patients] < 0.5
+    table = pd.DataFrame({"image_id": [f"i{k}" for k in range(n)], "patient_id": [f"p{p}" for p in patients],
+                          "split": np.where(patients % 5, "test", "valid"), "sex": np.where(female, "female", "male"), "age_years": 50.0,
+                          "n_comorbidities": 0})
+    arms = {"base": [], "dp": []}
+    for finding in ("a", "b"):
+        label = (rng.random(n) < 0.4).astype(float)
+        common = rng.normal(size=n)
+        for run, strength in (("base", np.full(n, 1.6)), ("dp", np.where(female, 1.4 * weaker, 1.4))):
+            logits = strength * label + common + 0.2 * rng.normal(size=n)
+            arms[run].append(table[["image_id", "patient_id", "split"]].assign(finding=finding, label=label, score=1 / (1 + np.exp(-logits))))
+    return table, {run: pd.concat(parts, ignore_index=True) for run, parts in arms.items()}
+
+
+def conclusions_of(table, predictions):
+    """What notebook 04 would conclude."""
+    replicated = replicate(predictions, table, ["sex"], n_bootstrap=400, names=("auroc",))
+    runs_table = fairness.arm_table([
+        {"run": "base", "arm": "baseline", "epsilon_target": None, "unit": None, "seed": 0, "seconds": 1},
+        {"run": "dp", "arm": "dp", "epsilon_target": 2.0, "unit": "patient", "seed": 0, "seconds": 1}])
+    arms = fairness.pooled_arms(runs_table)
+    changes = fairness.changes(fairness.pool(fairness.macro(fairness.contrasts(replicated)), runs_table), "base")
+    prices = fairness.summarise(fairness.changes(fairness.pool(fairness.macro(replicated), runs_table), "base"))
+    planned = verdicts.planned_table(changes, arms, [["sex", "female - male", 2]], 0.02)
+    return answers.conclusions(fairness.summary(runs_table, replicated), prices[prices["group"] == "all"], prices.iloc[:0], planned,
+                               verdicts.of_changes(changes, 0.02))
+
+
+def test_findings_per_image_are_counted_by_age_and_sex():
+    table = pd.DataFrame({"split": ["test"] * 4 + ["train"], "sex": ["female", "female", "male", "unknown", "male"],
+                          "age_years": [20, 25, 85, np.nan, 20], "a": [1, 0, 1, 1, 1], "b": [1, 0, 1, np.nan, 1]})
+    found = answers.findings_per_image(table, ["a", "b"]).set_index("age")
+    assert found.index.tolist() == ["[0, 30)", ">= 80", "unknown"]
+    assert found.loc["[0, 30)", "female"] == "1.00 +- 1.41 (n=2)" and found.loc["[0, 30)", "male"] == ""
+    assert found.loc["unknown", "unknown"].startswith("1.00 +- nan")
+
+
+def test_standard_errors_of_bootstrap_and_closed_form_agree():
+    table, predictions = study()
+    errors = answers.standard_errors(predictions, replicate(predictions, table, [], n_bootstrap=800, names=("auroc",)))
+    assert errors["ratio"].between(0.9, 1.1).all() and len(errors) == 4
+
+
+def test_beside_published_draws_only_what_is_verified():
+    contrasts = pd.DataFrame({"arm": "dp", "recipe": "default", "attribute": ["sex", "age", "age"], "epsilon": 2.0, "estimate": [0.1, 0.2, 0.3],
+                              "group": ["female - male", "[0, 30) - rest", ">= 80 - rest"], "label": ["female - male", "young", "old"]})
+    curves, others = answers.beside_published(SUMMARY, contrasts, ["pdac", "uka_domain_transfer"])
+    assert set(curves["study"]) == {"pdac", "uka_domain_transfer", "this study"}
+    own = curves[curves["study"] == "this study"].iloc[0]
+    assert own["difference"] == pytest.approx(-0.08) and own["chance_corrected_ratio"] == pytest.approx(0.30 / 0.38)
+    assert others.loc[others["study"] == "this study", "contrast"].tolist() == [0.1, 0.3]
 
 
 def test_records_of_refuses_no_run_and_a_run_of_other_data(tmp_path, monkeypatch):

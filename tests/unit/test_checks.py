@@ -79,8 +79,8 @@ def test_age_edges_of_another_form_are_refused(edges):
     checks.parameters({"AGE_EDGES": [0, 30, 60.5]})
 
 
-def test_threshold_is_youden_or_a_sensitivity():
-    checks.parameters({"THRESHOLD": "youden"}), checks.parameters({"THRESHOLD": 0.9})
-    for wrong in ("yuden", 0, 1.2):
-        with pytest.raises(checks.InputError, match="THRESHOLD"):
-            checks.parameters({"THRESHOLD": wrong})
+def test_target_sensitivity_is_none_or_a_share():
+    checks.parameters({"TARGET_SENSITIVITY": None}), checks.parameters({"TARGET_SENSITIVITY": 0.9})
+    for wrong in (0, 1.2, "high"):
+        with pytest.raises(checks.InputError, match="TARGET_SENSITIVITY"):
+            checks.parameters({"TARGET_SENSITIVITY": wrong})

@@ -152,7 +152,7 @@ def test_underdiagnosis_rate_is_the_share_of_sick_images_for_which_nothing_is_ca
 
 def test_thresholds_reach_a_sensitivity_on_valid_when_one_is_asked_for(table):
     predictions = predictions_of(table, 1, 1.5)
-    found = replicate({"base": predictions}, table, [], n_bootstrap=20, threshold=0.9, names=("sensitivity",))
+    found = replicate({"base": predictions}, table, [], n_bootstrap=20, sensitivity=0.9, names=("sensitivity",))
     for finding, rows in predictions.groupby("finding"):
         valid, test = (rows[(rows["split"] == split) & (rows["label"] == 1)]["score"] for split in ("valid", "test"))
         threshold = valid[valid >= np.sort(valid)[::-1][int(np.ceil(0.9 * len(valid))) - 1]].min()

@@ -118,6 +118,10 @@ def test_wanted_refuses_pretraining_on_the_cohort_and_roots_of_other_data_sets()
     assert len(manifests.wanted("synthetic_cxr_private", "weights.safetensors", {})) == 1
     with pytest.raises(checks.InputError, match="PRETRAIN other than COHORT"):
         manifests.wanted("synthetic_cxr_private", "synthetic_cxr_private", {})
+    assert manifests.wanted("synthetic_cxr_private", "none", {}, "synthetic_cxr_elsewhere")[-1].name == "synthetic_cxr_elsewhere"
+    assert len(manifests.wanted("synthetic_cxr_private", "synthetic_cxr_public", {}, "synthetic_cxr_public")) == 2
+    with pytest.raises(checks.InputError, match="EVALUATE_ON other than COHORT"):
+        manifests.wanted("synthetic_cxr_private", "none", {}, "synthetic_cxr_private")
     with pytest.raises(checks.InputError, match="each name in DATA_ROOTS.*'taix_ray'"):
         manifests.wanted("synthetic_cxr_private", "none", {"taix_ray": "/data"})
 

@@ -33,6 +33,13 @@ def test_page_escapes_what_it_shows(tmp_path):
     assert "<b>title" not in page and "&lt;b&gt;title" in page and 'href="notebooks/a.html"' in page and "a&lt;b" in page
 
 
+def test_checklist_links_to_what_is_there_and_says_what_is_not():
+    rows = report.checklist({"01_data": "notebooks/01_data.html", "runs/": "runs/"}, ["tables/04_metrics.csv"]).splitlines()
+    assert len(rows) == len(report.CHECKLIST)
+    assert '<a href="notebooks/01_data.html">' in rows[0] and any('<a href="tables/04_metrics.csv">' in row for row in rows)
+    assert sum("not in this study" in row for row in rows) >= 5 and "in the paper" in rows[-1]
+
+
 def test_readme_shows_the_expected_demo():
     readme = (runs.repository_root() / "README.md").read_text(encoding="utf-8")
     assert report.renew_readme(readme, pd.read_csv(EXPECTED / "demo.csv")) == readme, "run `make expected`"

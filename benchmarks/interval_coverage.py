@@ -1,0 +1,106 @@
+"""Are 95 % intervals right 95 times in a hundred? Cohorts are drawn again and again from a model whose truth is known.
+
+In: numbers of cohorts, patients, resamples. Out: `results/coverage.json` and `coverage.png`: how often intervals of mean
+AUROC, of a signed contrast and of a paired difference cover the truth, with patients and with images resampled, by how alike
+the images of a patient are; and how often contrasts and gap_changes are called between groups that are equal.
+
+    python benchmarks/interval_coverage.py
+"""
+
+import argparse
+import os
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # a process a core
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from scipy.stats import norm
+
+from helpers import figures, files, resampling, runs
+
+N_PATIENTS, IMAGES_A_PATIENT, N_FINDINGS, N_BOOTSTRAP = 300, 4, 2, 400
+CORRELATIONS = (0.0, 0.25, 0.5, 0.75)  # of two images of a patient, of labels and of scores
+AUROCS = {"no privacy": 0.88, "private": 0.80}  # of both groups
+QUANTITIES = ("mean AUROC", "contrast", "paired difference", "gap_change")
+
+
+def cohort(rng: np.random.Generator, correlation: float) -> tuple[np.ndarray, np.ndarray, list[np.ndarray], dict[str, list[np.ndarray]]]:
+    """Return patients and group (n,), and for each finding labels (n,) and, by arm, scores (n,).
+
+    Labels are a cut through a normal liability, scores normal with a shift for the finding, so that an arm's AUROC is
+    known; both have a part common to a patient's images. The arms' scores share most of their noise.
+    """
+    patients = np.repeat(np.arange(N_PATIENTS), IMAGES_A_PATIENT)
+    group = rng.random(N_PATIENTS)[patients] < 0.5
+
+    def alike(*shape: int) -> np.ndarray:
+        lasting, passing = rng.standard_normal((*shape, N_PATIENTS))[..., patients], rng.standard_normal((*shape, len(patients)))
+        return np.sqrt(correlation) * lasting + np.sqrt(1 - correlation) * passing
+
+    labels = [(alike() > norm.ppf(0.7)).astype(float) for _ in range(N_FINDINGS)]
+    scores = {arm: [] for arm in AUROCS}
+    for label in labels:
+        common, own = alike(), alike(len(AUROCS))
+        for number, (arm, auroc) in enumerate(AUROCS.items()):
+            scores[arm].append(np.sqrt(2) * norm.ppf(auroc) * label + np.sqrt(0.8) * common + np.sqrt(0.2) * own[number])
+    return patients, group, labels, scores
+
+
+def intervals(seed: int, correlation: float, unit: str) -> dict[str, tuple[float, float]]:
+    """Return the 95 % interval of each of `QUANTITIES` from one cohort, with patients or images resampled."""
+    rng = np.random.default_rng([seed, int(100 * correlation)])
+    patients, group, labels, scores = cohort(rng, correlation)
+    draws = resampling.Draws.of(patients if unit == "patient" else np.arange(len(patients)), N_BOOTSTRAP, rng)
+
+    def mean(arm: str, inside: np.ndarray) -> np.ndarray:
+        return np.mean([resampling.ranked(label[inside], score[inside], draws[inside], ("auroc",))["auroc"]
+                        for label, score in zip(labels, scores[arm])], axis=0)
+
+    everybody = np.ones(len(patients), dtype=bool)
+    contrast = {arm: mean(arm, group) - mean(arm, ~group) for arm in AUROCS}
+    private, without = mean("private", everybody), mean("no privacy", everybody)
+    values = (private, contrast["private"], private - without, contrast["private"] - contrast["no privacy"])
+    return {name: tuple(np.nanpercentile(value[1:], [2.5, 97.5])) for name, value in zip(QUANTITIES, values)}
+
+
+def truths() -> dict[str, float]:
+    """Return the true values; groups are equal."""
+    return {"mean AUROC": AUROCS["private"], "contrast": 0.0, "paired difference": AUROCS["private"] - AUROCS["no privacy"], "gap_change": 0.0}
+
+
+def coverage(correlation: float, unit: str, n_cohorts: int) -> list[dict]:
+    """Return the share of cohorts whose interval covers the truth, a row a quantity, with its standard error."""
+    found = [intervals(seed, correlation, unit) for seed in range(n_cohorts)]
+    rows = []
+    for name, truth in truths().items():
+        covered = np.mean([low <= truth <= high for low, high in (each[name] for each in found)])
+        rows.append({"correlation": correlation, "unit": unit, "quantity": name, "coverage": float(covered),
+                     "standard_error": float(np.sqrt(covered * (1 - covered) / n_cohorts))})
+    return rows
+
+
+def main() -> int:
+    """Simulate, write and draw; 1 if an interval of resampled patients does not cover."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cohorts", type=int, default=2000)
+    n_cohorts = parser.parse_args().cohorts
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        jobs = [pool.submit(coverage, correlation, unit, n_cohorts) for correlation in CORRELATIONS for unit in ("patient", "image")]
+        table = pd.DataFrame([row for job in jobs for row in job.result()])
+    results = Path(__file__).parent / "results"
+    files.write_json(results / "coverage.json", {
+        "n_cohorts": n_cohorts, "n_patients": N_PATIENTS, "images_a_patient": IMAGES_A_PATIENT, "n_bootstrap": N_BOOTSTRAP, "aurocs": AUROCS,
+        "rows": table.to_dict("records"), "versions": runs.versions()})
+    with plt.style.context(figures.STYLE):
+        figures.plot_coverage(table).figure.savefig(results / "coverage.png", dpi=150, bbox_inches="tight")
+    print(table.pivot(index=["unit", "quantity"], columns="correlation", values="coverage").round(3))
+    return int(not table[table["unit"] == "patient"]["coverage"].between(0.935, 0.965).all())
+
+
+if __name__ == "__main__":
+    plt.switch_backend("Agg")
+    sys.exit(main())

@@ -1,0 +1,76 @@
+"""Predictions of somebody else's model: read, and refused in words."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from helpers import answers, checks, outside, replicates
+
+
+@pytest.fixture
+def files_of(tmp_path):
+    """Two files as somebody else would write them, and their paths."""
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"image_id": range(100, 220), "patient_id": np.repeat(range(40), 3), "sex": ["female", "male", None] * 40})
+    predictions = table[["image_id"]].assign(finding="effusion", label=rng.integers(0, 2, 120), score=rng.random(120))
+    return save(tmp_path, "table.csv", table), save(tmp_path, "ours.csv", predictions), table, predictions
+
+
+def save(folder, name, table):
+    table.to_csv(folder / name, index=False)
+    return str(folder / name)
+
+
+def test_two_files_are_a_study(files_of, tmp_path):
+    table_path, path, table, predictions = files_of
+    other = tmp_path / "private.parquet"
+    predictions.assign(split=np.where(predictions["image_id"] % 2, "valid", "test")).to_parquet(other)
+    images, record, records, found = answers.opened("", [], [{"path": path, "arm": "baseline"},
+                                                             {"path": str(other), "arm": "dp", "epsilon": 8}], table_path)
+    assert record == {"access": "outside", "findings": ["effusion"]} and list(found) == ["ours", "private"]
+    assert set(images["sex"]) == {"female", "male", "unknown"} and (images["split"] == "test").all()
+    assert images["effusion"].tolist() == predictions["label"].tolist() and images["patient_id"].iloc[3] == "1"
+    alone = replicates.replicate({"ours": found["ours"]}, images, ["sex"], n_bootstrap=20)
+    assert alone.loc[("ours", "auroc", "effusion", "sex", "female"), 0] > 0
+    assert alone.xs("accuracy", level="metric").isna().all().all()  # no valid, so no threshold
+
+
+@pytest.mark.parametrize("change, message", [
+    (lambda table: table.rename(columns={"score": "probability"}), "columns 'score' in .*ours.csv"),
+    (lambda table: table.assign(score=table["score"] * 3), r"scores in \[0, 1\] in .*ours.csv.*not logits"),
+    (lambda table: pd.concat([table, table.iloc[:2]]), "one row for each image and finding in .*ours.csv; got 2 repeated"),
+    (lambda table: table.assign(image_id=table["image_id"] + 50), "a row in .*table.csv for every image of .*ours.csv; got 50 without"),
+    (lambda table: table.assign(label=2), "labels 1, 0 or missing")])
+def test_predictions_not_in_order_are_refused_by_the_name_of_the_file(files_of, change, message):
+    table_path, path, _, predictions = files_of
+    change(predictions).to_csv(path, index=False)
+    with pytest.raises(checks.InputError, match=message):
+        outside.study([{"path": path, "arm": "baseline"}], table_path)
+
+
+@pytest.mark.parametrize("change, message", [
+    (lambda table: table.drop(columns="patient_id"), "columns 'patient_id' in .*table.csv"),
+    (lambda table: pd.concat([table, table.iloc[:1]]), "one row an image in .*table.csv; got 1 repeated, e.g. '100'"),
+    (lambda table: table.assign(patient_id=[None] + list(range(119))), "a patient_id in every row")])
+def test_tables_not_in_order_are_refused_by_the_name_of_the_file(files_of, change, message):
+    table_path, path, table, _ = files_of
+    change(table).to_csv(table_path, index=False)
+    with pytest.raises(checks.InputError, match=message):
+        outside.study([{"path": path, "arm": "baseline"}], table_path)
+
+
+@pytest.mark.parametrize("entry, message", [
+    ("ours.csv", "PREDICTIONS to be like"), ({"path": "x.csv"}, "PREDICTIONS to be like"), ({"path": "x.csv", "arm": "private"}, "arm to be one of"),
+    ({"path": "x.csv", "arm": "dp"}, "epsilon for arm dp"), ({"path": "x.csv", "arm": "baseline", "epsilon": 2}, "epsilon for arm dp"),
+    ({"path": "absent.csv", "arm": "baseline"}, "a file at absent.csv")])
+def test_entries_of_another_form_are_refused(files_of, entry, message):
+    with pytest.raises(checks.InputError, match=message):
+        outside.study([entry], files_of[0])
+
+
+def test_a_file_that_is_no_table_is_refused(files_of):
+    table_path, path, *_ = files_of
+    with open(path, "wb") as stream:
+        stream.write(b"\x00\xff\x00,")
+    with pytest.raises(checks.InputError, match="ours.csv"):
+        outside.study([{"path": path, "arm": "baseline"}], table_path)
