@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from helpers import figures, files
+from helpers import figures, files, recipes
 
 # Colour-blind safe, of falling lightness; hatches and markers tell the variants apart in grey.
 LOOKS = {"opacus ghost": ("#F0E442", "..", "v"), "opacus functorch": ("#E69F00", "xx", "^"),
@@ -110,47 +110,6 @@ def plot_ladder(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt.Axes:
     return ax
 
 
-def plot_sensitivity(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt.Axes:
-    """Draw what a change of one knob does to mean AUROC on the tuning cohort, for each budget.
-
-    No interval: one seed each.
-
-    Args:
-        table: columns change (str), epsilon, difference (AUROC minus that of the rule).
-        ax: where to draw; a new figure when None.
-    """
-    changes = list(dict.fromkeys(table["change"]))
-    ax = ax or plt.figure(figsize=(6, 0.45 * len(changes) + 1.2)).add_subplot()
-    for color, marker, (epsilon, rows) in zip(("#E69F00", "#56B4E9", "#0072B2"), "^sD", table.groupby("epsilon")):
-        ax.plot(rows["difference"], [changes.index(change) for change in rows["change"]], marker, color=color,
-                markeredgecolor="black", markeredgewidth=0.5, label=f"epsilon {epsilon:g}")
-    ax.axvline(0, color="0.5", linestyle="--", zorder=0)
-    ax.set_yticks(range(len(changes)), changes)
-    ax.invert_yaxis()
-    ax.set(xlabel="mean AUROC minus that of the rule\n(tuning cohort, one seed, no interval)")
-    ax.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
-    return ax
-
-
-def sensitivity(rows: list[dict]) -> pd.DataFrame:
-    """Return the table of `plot_sensitivity` from the trials of ours at patient level."""
-    found = []
-    trials = pd.DataFrame(rows)
-    for epsilon, own in trials[trials["arm"] == "ours, patient"].groupby("epsilon", sort=False):
-        if len(own) < 4:
-            continue  # too few to know the rule
-        changed = own[list(KNOBS)].ne(own[list(KNOBS)].mode().iloc[0])  # each trial changes one knob of the rule, which is the commonest
-        rule = own[~changed.any(axis=1)].iloc[0]
-        for trial, (name,) in zip(own[changed.any(axis=1)].to_dict("records"), (
-                [knob for knob in KNOBS if row[knob]] for row in changed[changed.any(axis=1)].to_dict("records"))):
-            change = f"{KNOBS[name]} x {trial[name] / rule[name]:g}"
-            found.append({"change": change, "epsilon": epsilon, "difference": trial["auroc"] - rule["auroc"]})
-    return pd.DataFrame(found)
-
-
-KNOBS = {"learning_rate": "learning rate", "batch": "expected batch", "epochs": "epochs", "clip_norm": "clip norm"}
-
-
 def main(folder: Path) -> None:
     """Draw private_step, growth, ladder and sensitivity (of ladder_trials) from the JSON files, where there are such."""
     plt.switch_backend("Agg")
@@ -175,6 +134,6 @@ def main(folder: Path) -> None:
             shown = table["arm"].isin([*ARM_LOOKS, "ceiling", "zero-shot"])
             plot_ladder(table[shown]).figure.savefig(folder / "ladder.png", dpi=150)
         if (folder / "ladder_trials.json").exists():
-            table = sensitivity(files.read_json(folder / "ladder_trials.json", "")["rows"])
+            table = recipes.sensitivity(files.read_json(folder / "ladder_trials.json", "")["rows"])
             if len(table):
-                plot_sensitivity(table).figure.savefig(folder / "sensitivity.png", dpi=150)
+                figures.plot_sensitivity(table).figure.savefig(folder / "sensitivity.png", dpi=150)

@@ -54,13 +54,13 @@ def records_of(cohort: str, names: list[str], data_hash: str) -> list[dict]:
     return records
 
 
-def elsewhere(cohort: str, records: list[dict], *, n_bootstrap: int, min_patients: int, seed: int) -> pd.DataFrame:
+def elsewhere(cohort: str, records: list[dict], *, n_bootstrap: int, min_patients: int, age_edges: list[float], seed: int) -> pd.DataFrame:
     """Return `fairness.summary` of the same models among the patients of another cohort.
 
     Args:
         cohort: where the models were tried, see `scoring.try_elsewhere`.
         records: of the models' runs.
-        n_bootstrap, min_patients, seed: see `replicates.replicate`.
+        n_bootstrap, min_patients, age_edges, seed: see `replicates.replicate`.
 
     Raises:
         InputError: a model was not tried there, or on other data.
@@ -69,7 +69,8 @@ def elsewhere(cohort: str, records: list[dict], *, n_bootstrap: int, min_patient
     table, record = cohorts.read_table(name)
     there = records_of(name, [runs.elsewhere_name(each["run"], name) for each in records], record["data_hash"])
     predictions = {each["run"]: runs.read_predictions(each["run"]) for each in there}
-    found = replicates.replicate(predictions, table, ["sex", "age"], n_bootstrap=n_bootstrap, min_patients=min_patients, seed=seed, names=("auroc",))
+    found = replicates.replicate(predictions, table, ["sex", "age"], n_bootstrap=n_bootstrap, min_patients=min_patients, seed=seed,
+                                 age_edges=age_edges, names=("auroc",))
     return fairness.summary(fairness.arm_table(there), found)
 
 
@@ -132,15 +133,17 @@ def conclusions(summary: pd.DataFrame, prices: pd.DataFrame, gains: pd.DataFrame
         planned: from `verdicts.planned_table`.
         changes: from `verdicts.of_changes`, with label; all contrasts of AUROC of private arms.
     """
-    blind = summary[~summary["low"].map(verdicts.predicts)]
-    if len(blind):
-        return [f"No finding is predicted by {', '.join(blind['arm_label'])}: the interval of mean AUROC includes 0.5. "
-                "Nothing below can be read before that is explained."]
+    said = []
+    for row in summary[summary["macro_auroc"].isna() | ~summary["low"].map(verdicts.predicts)].itertuples():
+        said.append(f"{row.arm_label}: mean AUROC is not estimable." if pd.isna(row.low) else
+                    f"{row.arm_label}: no finding is predicted: mean AUROC {row.macro_auroc:.3f} [{row.low:.3f}, {row.high:.3f}] "
+                    f"{'lies below' if row.high < 0.5 else 'does not lie above'} 0.5. What follows about it means nothing.")
+    if len(said) == len(summary):
+        return said
     private = summary[summary["arm"] == "dp"]
     if prices.empty or private.empty:
-        return [f"{row.arm_label}: mean AUROC {row.macro_auroc:.3f} [{row.low:.3f}, {row.high:.3f}]. "
-                "The price of privacy needs a baseline run and a private run." for row in summary.itertuples()]
-    said = []
+        return said + [f"{row.arm_label}: mean AUROC {row.macro_auroc:.3f} [{row.low:.3f}, {row.high:.3f}]. "
+                       "The price of privacy needs a baseline run and a private run." for row in summary.itertuples()]
     for row in private.itertuples():
         name = row.arm_label if "per image" in row.arm_label else f"{row.arm_label} per {row.unit}"
         price = "the price of privacy" if row.recipe == "default" else "the difference to the run without privacy, which has another recipe"
@@ -153,7 +156,7 @@ def conclusions(summary: pd.DataFrame, prices: pd.DataFrame, gains: pd.DataFrame
         said.append(f"   Of {len(own)} contrasts between groups: " + ", ".join(f"{n} {verdict}" for verdict, n in counts.items()) + ".")
     for row in planned.itertuples():
         if row.verdict not in ("budget not run", "no such contrast here", "not estimable"):
-            said.append(f"Planned: {row.group} at epsilon {row.epsilon:g}: gap_change {row.estimate:+.3f} [{row.low:+.3f}, {row.high:+.3f}], "
+            said.append(f"Planned: {row.group} at {row.arm_label}: gap_change {row.estimate:+.3f} [{row.low:+.3f}, {row.high:+.3f}], "
                         f"p {row.p_holm:.3f} after Holm; {row.verdict} (a change of {row.smallest_visible:.3f} would have been seen).")
     return said
 
@@ -197,14 +200,14 @@ def standard_errors(predictions: dict[str, pd.DataFrame], metric_table: pd.DataF
             draws = metric_table.loc[(run, "auroc", finding, ALL, ALL)].to_numpy(float)[1:]
             rows.append({"run": run, "finding": finding, "bootstrap": draws.std(ddof=1), "closed_form": variance**0.5})
     table = pd.DataFrame(rows)
-    return table.assign(ratio=table["bootstrap"] / table["closed_form"])
+    return table.assign(ratio=table["bootstrap"] / table["closed_form"].where(table["closed_form"] > 0))
 
 
 def beside_published(summary: pd.DataFrame, contrasts: pd.DataFrame, names: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return this study's curve and contrasts beside published ones, for `group_figures.plot_published`.
 
     Args:
-        summary: from `fairness.summary`; private arms of the default recipe are shown.
+        summary: from `fairness.summary`; private arms of one recipe and unit are shown, see `fairness.one_way`.
         contrasts: summarised AUROC contrasts, mean over findings, with label, attribute, arm, epsilon, recipe.
         names: of published results, see `published.read`; only verified values.
     """
@@ -212,10 +215,10 @@ def beside_published(summary: pd.DataFrame, contrasts: pd.DataFrame, names: list
     curves, others = published.relative(theirs), published.contrasts(theirs)
     others = others[others["group"].isin(["female - male", "oldest 25% - rest"])].rename(columns={"group": "label"})
     without = next(iter(summary.loc[summary["arm"] == "baseline", "macro_auroc"]), np.nan)
-    own = summary[(summary["arm"] == "dp") & (summary["recipe"] == "default")]
+    own = fairness.one_way(summary)
     ours = pd.DataFrame({"study": "this study", "epsilon": own["epsilon"], "auroc": own["macro_auroc"],
                          "difference": own["macro_auroc"] - without, "chance_corrected_ratio": (own["macro_auroc"] - 0.5) / (without - 0.5)})
-    mine = contrasts[(contrasts["arm"] == "dp") & (contrasts["recipe"] == "default") & contrasts["attribute"].isin(["sex", "age"])]
+    mine = contrasts[contrasts["run"].isin(own["run"]) & contrasts["attribute"].isin(["sex", "age"])]
     last = fairness.oldest(mine.loc[mine["attribute"] == "age", "group"])
     mine = mine[mine["group"].isin(["female - male", last])]
     mine = pd.DataFrame({"study": "this study", "epsilon": mine["epsilon"], "label": mine["label"], "contrast": mine["estimate"]})
@@ -238,8 +241,9 @@ def planted_beside_found(cohort_record: dict, contrasts: pd.DataFrame) -> pd.Dat
         attribute = "age" if is_age else effect.attribute
         group = ">= 80 - rest" if is_age else f"{effect.group} - {effect.comparison}"
         rows = contrasts[(contrasts["attribute"] == attribute) & (contrasts["group"] == group) & (contrasts["recipe"] == "default")]
-        expected = {"baseline": f"{effect.contrast_low:+.2f} to {effect.contrast_high:+.2f}",
-                    "dp": f"{effect.private_contrast_low:+.2f} to {effect.private_contrast_high:+.2f}"}
+        expected = {"no privacy": f"{effect.contrast_low:+.2f} to {effect.contrast_high:+.2f}"} | {
+            label: f"{effect.private_contrast_low:+.2f} to {effect.private_contrast_high:+.2f}"
+            for label in rows.loc[rows["epsilon"].between(0.5, 2) & (rows["unit"] == "patient"), "arm_label"]}
         parts.append(rows[["attribute", "group", "arm_label", "low", "high"]].assign(
-            effect=effect.effect.replace("_", " "), found=rows["estimate"], range=rows["arm"].map(expected).fillna("")))
+            effect=effect.effect.replace("_", " "), found=rows["estimate"], range=rows["arm_label"].map(expected).fillna("")))
     return pd.concat(parts)[["attribute", "group", "effect", "range", "arm_label", "found", "low", "high"]]

@@ -16,8 +16,7 @@ FEW = 10  # pairs below which r is large by chance
 def parity_against_epsilon(contrast_table: pd.DataFrame, arms: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Return Pearson's r of each group's contrast against epsilon and against its logarithm, over private arms.
 
-    Only the commonest recipe and unit: epsilons of two units are not one axis, two recipes not one line. Runs without
-    privacy (epsilon infinite) have no place on it.
+    Only arms of one recipe and unit, see `fairness.one_way`. Runs without privacy (epsilon infinite) have no place on it.
 
     Args:
         contrast_table: pooled mean over findings of `fairness.contrasts`.
@@ -27,10 +26,7 @@ def parity_against_epsilon(contrast_table: pd.DataFrame, arms: pd.DataFrame, met
     Returns:
         attribute, group, against ("epsilon" or "log epsilon"), estimate, low, high, n.
     """
-    private = arms.dropna(subset="epsilon")
-    way = private["recipe"] + " " + private["unit"].astype(str)
-    private = private[way == way.mode().get(0)]
-    epsilon = private.set_index("run")["epsilon"]
+    epsilon = fairness.one_way(arms).set_index("run")["epsilon"]
     rows = contrast_table[contrast_table.index.get_level_values("metric") == metric].drop(columns=fairness.BETWEEN_SEEDS)
     rows = rows[rows.index.get_level_values("run").isin(epsilon.index)]
     found = []
@@ -60,9 +56,10 @@ def drops_by_finding(aurocs: pd.DataFrame, arms: pd.DataFrame, baseline: str | N
         n_positive: finding -> number of positive training images.
 
     Returns:
-        run, arm_label, finding, drop, low, high, n_positive, non_private_auroc, mean_auroc (of both arms).
+        run, arm_label, finding, drop, low, high, n_positive, non_private_auroc, mean_auroc (of both arms); findings that
+        are not estimable are left out.
     """
-    drops = fairness.summarise(fairness.changes(aurocs, baseline)).rename(columns={"estimate": "drop"})
+    drops = fairness.summarise(fairness.changes(aurocs, baseline)).rename(columns={"estimate": "drop"}).dropna(subset="drop")
     drops = drops.merge(arms.loc[arms["arm"] == "dp", ["run", "arm_label"]], on="run")
     levels = aurocs[0].unstack("run")
     without = drops["finding"].map(levels[baseline]) if len(drops) else np.nan
@@ -106,7 +103,8 @@ def everybodys_auroc(table: pd.DataFrame, arms: pd.DataFrame) -> pd.DataFrame:
 def _both(aurocs: pd.DataFrame, run: str, baseline: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the replicates of a private arm and of the one without privacy, a row a finding."""
     values = aurocs.drop(columns=fairness.BETWEEN_SEEDS)
-    return values.xs(run, level="run"), values.xs(baseline, level="run")
+    without = values.xs(baseline, level="run")
+    return values.xs(run, level="run").reindex(without.index), without
 
 
 def pearson(first: pd.DataFrame, second: pd.DataFrame | np.ndarray) -> pd.Series:

@@ -39,12 +39,13 @@ def roc(predictions: dict[str, pd.DataFrame], table: pd.DataFrame, attribute: st
         columns=["run", "group", "false_alarm_rate", "sensitivity", "n_findings"])
 
 
-def calibration(predictions: dict[str, pd.DataFrame], table: pd.DataFrame, attribute: str, n_bootstrap: int = 300,
-                seed: int = 0) -> pd.DataFrame:
+def calibration(predictions: dict[str, pd.DataFrame], table: pd.DataFrame, attribute: str, min_patients: int = 10,
+                n_bootstrap: int = 300, seed: int = 0) -> pd.DataFrame:
     """Return how often a finding is present among scores of equal size, by group, all findings together.
 
     Args:
         predictions, table, attribute: as in `roc`.
+        min_patients: fewest patients of a group.
         n_bootstrap: resamples of patients for the interval.
         seed: of the stream "calibration".
 
@@ -53,6 +54,8 @@ def calibration(predictions: dict[str, pd.DataFrame], table: pd.DataFrame, attri
     """
     rows = []
     for (run, group), part in _by_group(predictions, table, attribute):
+        if part["patient_id"].nunique() < min_patients:
+            continue
         edges = np.unique(np.quantile(part["score"], np.linspace(0, 1, N_BINS + 1)))
         places = np.clip(np.searchsorted(edges, part["score"], side="right") - 1, 0, max(0, len(edges) - 2))
         draws = resampling.Draws.of(part["patient_id"].to_numpy(), n_bootstrap, runs.random_stream(seed, "calibration"))
@@ -62,7 +65,8 @@ def calibration(predictions: dict[str, pd.DataFrame], table: pd.DataFrame, attri
         low, high = np.nanpercentile(shares[:, 1:], [2.5, 97.5], axis=1)
         rows.append(pd.DataFrame({"run": run, "group": group, "mean_score": in_bin @ part["score"].to_numpy() / n[:, 0],
                                   "share": shares[:, 0], "low": low, "high": high, "n": n[:, 0].astype(int)}))
-    return pd.concat(rows, ignore_index=True)
+    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(
+        columns=["run", "group", "mean_score", "share", "low", "high", "n"])
 
 
 def _by_group(predictions: dict[str, pd.DataFrame], table: pd.DataFrame, attribute: str) -> list[tuple]:
@@ -72,6 +76,6 @@ def _by_group(predictions: dict[str, pd.DataFrame], table: pd.DataFrame, attribu
     for run, predicted in predictions.items():
         test = predicted[(predicted["split"] == "test") & predicted["label"].notna()]
         for group, part in test.groupby(test["image_id"].map(grouped)):
-            if groups.UNKNOWN not in group:
+            if not groups.is_unknown([group])[0]:
                 found.append(((run, group), part))
     return found

@@ -8,12 +8,13 @@ Runs that differ in their seed only are one arm: `pool` takes their mean, after 
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from helpers import groups
 from helpers.replicates import ALL, REST
 
 CONFIDENCE_PERCENT = 95
-BETWEEN_SEEDS = "seed_variance"  # column of pooled tables
+BETWEEN_SEEDS = ["seed_variance", "seed_doubt"]  # columns of pooled tables: v = s^2 / n over seeds, and v^2 / (n - 1)
 _SHOWN_ARM = {"zero_shot": "zero-shot", "baseline": "no privacy"}
 
 
@@ -41,11 +42,11 @@ def pooled_arms(arms: pd.DataFrame) -> pd.DataFrame:
 
 
 def pool(table: pd.DataFrame, arms: pd.DataFrame) -> pd.DataFrame:
-    """Return the mean over the seeds of each arm, named by its first run, with the column `BETWEEN_SEEDS`.
+    """Return the mean over the seeds of each arm, named by its first run, with the columns `BETWEEN_SEEDS`.
 
     The variance of an arm's mean has two parts: that of patients is in the replicates of the mean; that of training
-    again is s^2 / n of its seeds, kept beside them (0 with one seed: then it is not known, and intervals are about test
-    patients only).
+    again is s^2 / n of its seeds, kept beside them, with how well so few seeds tell it (0 with one seed: then it is not
+    known, and intervals are about test patients only).
 
     Args:
         table: a row a run and what else; the mean over findings and contrasts are taken before, not after.
@@ -54,22 +55,34 @@ def pool(table: pd.DataFrame, arms: pd.DataFrame) -> pd.DataFrame:
     pools = table.index.get_level_values("run").map(arms.set_index("run")["pool"])
     named = table.set_axis(table.index.set_codes(pd.Index(table.index.levels[0]).get_indexer(pools), level="run"))
     if not named.index.has_duplicates:
-        return named.assign(**{BETWEEN_SEEDS: 0.0})
+        return named.assign(**dict.fromkeys(BETWEEN_SEEDS, 0.0))
     seeds = named.groupby(level=list(named.index.names), sort=False)
     mean = seeds.mean().mask(named.isna().groupby(level=list(named.index.names), sort=False).any())
-    return mean.assign(**{BETWEEN_SEEDS: (seeds[0].var() / seeds[0].size()).fillna(0.0)})
+    n, variance = seeds[0].size(), (seeds[0].var() / seeds[0].size()).fillna(0.0)
+    return mean.assign(**dict(zip(BETWEEN_SEEDS, (variance, variance**2 / (n - 1).clip(lower=1)))))
 
 
 def with_seeds(table: pd.DataFrame) -> pd.DataFrame:
-    """Return replicates alone, spread about their estimate so that their variance has the seeds' in it."""
-    if BETWEEN_SEEDS not in table:
+    """Return replicates alone, spread about their mean so that their variance has the seeds' in it.
+
+    Few seeds tell their variance badly: the spread is widened as Student's t is against the normal, with the degrees of
+    freedom of the sum of both variances (Satterthwaite 1946), that of patients taken as known.
+    """
+    if BETWEEN_SEEDS[0] not in table:
         return table
-    values, variance = table.drop(columns=BETWEEN_SEEDS), table[BETWEEN_SEEDS]
+    values, (variance, doubt) = table.drop(columns=BETWEEN_SEEDS), (table[name] for name in BETWEEN_SEEDS)
     if not variance.any():
         return values
-    of_patients = values.drop(columns=0).var(axis=1)
-    spread = np.sqrt(1 + variance / of_patients.where(of_patients > 0))
-    return values.sub(values[0], axis=0).mul(spread.fillna(1.0), axis=0).add(values[0], axis=0)
+    draws = values.drop(columns=0)
+    of_patients = draws.var(axis=1).fillna(0.0)
+    widened = stats.t.ppf(0.975, np.divide((of_patients + variance)**2, doubt, out=np.full(len(doubt), np.inf), where=doubt > 0)) / stats.norm.ppf(0.975)
+    spread = np.sqrt((of_patients + variance) / of_patients.where(of_patients > 1e-20)) * widened
+    mean = draws.mean(axis=1)
+    spread_draws = draws.sub(mean, axis=0).mul(spread, axis=0).add(mean, axis=0)
+    # Where patients make no difference the replicates are all alike, and cannot be spread.
+    normal = stats.norm.ppf((np.arange(draws.shape[1]) + 0.5) / draws.shape[1])
+    alone = pd.DataFrame(np.outer(np.sqrt(variance) * widened, normal), draws.index, draws.columns).add(mean, axis=0)
+    return pd.concat([values[[0]], spread_draws.where(spread.notna(), alone, axis=0)], axis=1)
 
 
 def macro(table: pd.DataFrame) -> pd.DataFrame:
@@ -123,8 +136,7 @@ def changes(table: pd.DataFrame, baseline: str | None) -> pd.DataFrame:
         return table.iloc[:0]
     others = table.drop(baseline, level="run")
     reference = table.xs(baseline, level="run").reindex(others.index.droplevel("run")).set_axis(others.index)
-    variance = others[BETWEEN_SEEDS] + reference[BETWEEN_SEEDS]
-    return (others - reference).assign(**{BETWEEN_SEEDS: variance})
+    return (others - reference).assign(**{name: others[name] + reference[name] for name in BETWEEN_SEEDS})
 
 
 def summarise(table: pd.DataFrame, percent: float = CONFIDENCE_PERCENT) -> pd.DataFrame:
@@ -181,18 +193,21 @@ def described_gaps(table: pd.DataFrame) -> pd.DataFrame:
     Args:
         table: from `replicates.replicate`, or pooled.
     """
+    of_metrics = ["auroc", "accuracy", "selection_rate", "sensitivity", "specificity"]
     known = table[0].drop(ALL, level="attribute").reset_index()
-    known = known[~known["group"].str.startswith(REST) & ~known["group"].str.contains(groups.UNKNOWN)]
+    known = known[~known["group"].str.startswith(REST) & ~groups.is_unknown(known["group"]) & known["metric"].isin(of_metrics)]
     rows = []
     for (run, attribute), part in known.groupby(["run", "attribute"], sort=False):
-        values = part.pivot_table(index=["metric", "finding"], columns="group", values=0, dropna=False)
-        values = values.dropna(axis=1, how="all").dropna()  # findings that are estimable in all groups that have any
-        gap = (values.max(axis=1) - values.min(axis=1)).unstack("metric").reindex(
-            columns=["auroc", "accuracy", "selection_rate", "sensitivity", "specificity"])
-        means = values.xs("auroc", level="metric").mean() if "auroc" in values.index.get_level_values("metric") else values.iloc[0:0].mean()
-        rows.append({"run": run, "attribute": attribute, "auroc_gap": gap["auroc"].mean(), "n_findings": int(gap["auroc"].notna().sum()),
-                     "worst_group": means.idxmin() if means.notna().any() else None, "accuracy_gap": gap["accuracy"].mean(),
-                     "statistical_parity_difference": gap["selection_rate"].mean(),
+        gaps, n_findings, worst = {}, 0, None
+        for metric, values in part.groupby("metric"):
+            cells = values.pivot(index="finding", columns="group", values=0)
+            cells = cells.dropna(axis=1, how="all").dropna()  # findings that are estimable in all groups that have any
+            gaps[metric] = cells.max(axis=1) - cells.min(axis=1)
+            if metric == "auroc" and len(cells):
+                n_findings, worst = len(cells), cells.mean().idxmin()
+        gap = pd.DataFrame(gaps).reindex(columns=of_metrics)
+        rows.append({"run": run, "attribute": attribute, "auroc_gap": gap["auroc"].mean(), "n_findings": n_findings, "worst_group": worst,
+                     "accuracy_gap": gap["accuracy"].mean(), "statistical_parity_difference": gap["selection_rate"].mean(),
                      "equalised_odds_difference": gap[["sensitivity", "specificity"]].max(axis=1).mean()})
     return pd.DataFrame(rows, columns=["run", "attribute", "auroc_gap", "n_findings", "worst_group", "accuracy_gap",
                                        "statistical_parity_difference", "equalised_odds_difference"])
@@ -214,10 +229,20 @@ def summary(arms: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     found = summarise(pool(macro(contrasts(aurocs)), arms))
     for attribute in ("sex", "age"):
         named = {"estimate": f"{attribute}_contrast", "low": f"{attribute}_low", "high": f"{attribute}_high"}
-        here = _of(found, attribute).dropna(subset="estimate")
+        here = _of(found, attribute)  # a band that is not estimable stays the oldest
         last = here[here["group"] == oldest(here["group"])] if attribute == "age" else here
         rows = rows.merge(last.rename(columns=named)[["run", *named.values()]], on="run", how="left")
     return rows
+
+
+def one_way(arms: pd.DataFrame) -> pd.DataFrame:
+    """Return the private arms of one recipe and unit, the default for patients if there, else the commonest.
+
+    Epsilons of two units are not one axis, two recipes not one line.
+    """
+    private = arms[arms["arm"] == "dp"].dropna(subset="epsilon")
+    way = private["recipe"] + " " + private["unit"].astype(str)
+    return private[way == ("default patient" if (way == "default patient").any() else way.mode().get(0))]
 
 
 def _of(table: pd.DataFrame, attribute: str) -> pd.DataFrame:

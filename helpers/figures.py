@@ -197,3 +197,25 @@ def plot_coverage(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt.Axes:
     ax.set(xlabel="correlation of the images of a patient", ylabel="share of 95 % intervals that\ncover the truth (bars: 95 %)")
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
     return ax
+
+
+def plot_sensitivity(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt.Axes:
+    """Draw what a change of one knob does to mean AUROC on the tuning cohort, for each budget.
+
+    No interval: one seed each.
+
+    Args:
+        table: columns change (str), epsilon, difference (AUROC minus that of the rule).
+        ax: where to draw; a new figure when None.
+    """
+    changes = list(dict.fromkeys(table["change"]))
+    ax = ax or plt.figure(figsize=(6, 0.45 * len(changes) + 1.2)).add_subplot()
+    for color, marker, (epsilon, rows) in zip(("#E69F00", "#56B4E9", "#0072B2"), "^sD", table.groupby("epsilon")):
+        ax.plot(rows["difference"], [changes.index(change) for change in rows["change"]], marker, color=color,
+                markeredgecolor="black", markeredgewidth=0.5, label=f"epsilon {epsilon:g}")
+    ax.axvline(0, color="0.5", linestyle="--", zorder=0)
+    ax.set_yticks(range(len(changes)), changes)
+    ax.invert_yaxis()
+    ax.set(xlabel="mean AUROC minus that of the rule\n(tuning cohort, one seed, no interval)")
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
+    return ax

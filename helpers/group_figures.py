@@ -237,7 +237,7 @@ def plot_published(curves: pd.DataFrame, contrasts: pd.DataFrame) -> np.ndarray:
     for ax, ylabel, reference in zip(axes, ("AUROC minus that without privacy", "(AUROC - 0.5) / (without privacy - 0.5)",
                                             "AUROC contrast"), (0, 1, 0)):
         ax.axhline(reference, color="0.7", linewidth=0.8, zorder=0)
-        ax.set(xscale="log", xlabel="epsilon (log scale)", ylabel=f"{ylabel}\n(no interval: not published)")
+        ax.set(xscale="log", xlabel="epsilon (log scale)", ylabel=f"{ylabel}\n(no interval drawn: none is published)")
         ax.set_xticks([0.3, 1, 3, 8], ["0.3", "1", "3", "8"])
         ax.minorticks_off()
     axes[0].legend(fontsize=8)

@@ -42,6 +42,11 @@ def place(group: str) -> tuple:
     return (group.startswith(UNKNOWN), not is_band, float(edge) if is_band else 0.0, group)
 
 
+def is_unknown(names: pd.Series) -> np.ndarray:
+    """Return which names of groups are "unknown", or a crossing with it."""
+    return np.array([UNKNOWN in name.split(" x ") for name in names], dtype=bool)
+
+
 def add_groups(table: pd.DataFrame, attributes: list[str], age_edges: list[float] | None = None) -> pd.DataFrame:
     """Return the cohort's table with a text column `group_<attribute>` for each attribute.
 

@@ -39,7 +39,7 @@ def clustered_auroc_variance(labels: np.ndarray, scores: np.ndarray, patients: n
         patients: (n,) patient of each image.
 
     Returns:
-        A float > 0; NaN with fewer than two patients with, or without, the finding.
+        A float >= 0, 0 where all pairs are in order; NaN with fewer than two patients with, or without, the finding.
 
     Source: Obuchowski (1997), Biometrics 53:567-578, equations 3 to 5.
     """

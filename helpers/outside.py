@@ -1,7 +1,8 @@
 """Predictions of somebody else's model: two files instead of a study's folders.
 
 In: paths of tables of predictions and of one table of images. Out: what notebook 04 reads of a study. Refuses: wrong
-columns, scores outside [0, 1], repeated rows, images or patients without a row in the table, an arm it cannot place.
+columns, scores outside [0, 1], repeated rows, images without a row in the table, a patient in two splits, an arm it cannot
+place, two files of one arm and seed.
 """
 
 from pathlib import Path
@@ -28,6 +29,8 @@ def study(predictions: list[dict], table: str) -> tuple[pd.DataFrame, list[dict]
     Raises:
         InputError: see above; the message names the file.
     """
+    if not table:
+        checks.refuse("TABLE, the path of the table of images, where PREDICTIONS are given", "none", "Set TABLE.")
     images = _read(table, ["image_id", "patient_id"])
     twice = images["image_id"].duplicated()
     if twice.any():
@@ -47,11 +50,23 @@ def study(predictions: list[dict], table: str) -> tuple[pd.DataFrame, list[dict]
         if strangers:
             checks.refuse(f"a row in {table} for every image of {entry['path']}", f"{len(strangers)} without, e.g. {checks.examples(strangers)}",
                           "Add them to the table, or leave their predictions out.")
-        rows = rows.assign(image_id=rows["image_id"].astype(str), split=rows["split"] if "split" in rows else "test")
-        rows["patient_id"] = rows["image_id"].map(patients)
+        rows = rows.assign(split=rows["split"] if "split" in rows else "test", patient_id=rows["image_id"].map(patients))
+        if not rows["split"].isin(["train", "valid", "test"]).all():
+            checks.refuse(f"split valid or test in {entry['path']}", checks.examples(sorted(set(rows["split"].astype(str)))), "Rename them.")
+        if (parts := rows.groupby("patient_id")["split"].nunique()).gt(1).any():
+            checks.refuse(f"each patient in one split of {entry['path']}", f"{int(parts.gt(1).sum())} in several, e.g. {checks.examples(list(parts[parts > 1].index))}",
+                          "Split patients, not images.")
+        for column in ("score", "label"):
+            numbers = pd.to_numeric(rows[column], errors="coerce")
+            if (numbers.isna() & rows[column].notna()).any():
+                checks.refuse(f"numbers in {column} of {entry['path']}", checks.examples(rows.loc[numbers.isna() & rows[column].notna(), column].tolist()), "Correct the file.")
+            rows[column] = numbers
         runs.check_predictions(rows, entry["path"])
         found[record["run"]] = rows
         records.append(record)
+    keys = [tuple(str(record[name]) for name in ("arm", "epsilon_target", "unit", "recipe", "seed")) for record in records]
+    if len(set(keys)) < len(keys):
+        checks.refuse("PREDICTIONS that differ in arm, epsilon, unit, recipe or seed", "two that do not", "Give the second another seed, or a recipe.")
     if len(found) < len(records):
         checks.refuse("predictions in files of different names", checks.examples([entry["path"] for entry in predictions], 9), "Rename one.")
     splits = pd.concat(found.values()).drop_duplicates("image_id").set_index("image_id")["split"]
@@ -77,6 +92,7 @@ def _record(entry: object) -> dict:
     checks.one_of("arm", entry["arm"], runs.ARMS)
     if (entry["arm"] == "dp") != (entry.get("epsilon") is not None):
         checks.refuse("epsilon for arm dp, and only there", repr(entry), "Correct PREDICTIONS.")
+    checks.one_of("unit", entry.get("unit", "patient"), ("patient", "image"))
     if entry["arm"] == "dp":
         checks.number("epsilon", entry["epsilon"], 0, np.inf, open_low=True)
     return {"run": Path(entry["path"]).stem, "arm": entry["arm"], "epsilon_target": entry.get("epsilon"),

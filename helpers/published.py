@@ -2,7 +2,8 @@
 
 In: a name (`data_manifests/published_results/<name>.yaml`) or the path of such a YAML file. Out: tables, one row a
 printed value or a reduction of some. Refuses: an unknown name, wrong fields, an AUROC outside [0, 1] or with more
-decimals than stated. Values marked `verified: false` are left out unless asked for. To add results, write one more file.
+decimals than stated. `verified: true`: read in the source by whoever transcribed it (`transcription` says how it came
+here); false: remembered or heard, and left out unless asked for. To add results, write one more file.
 """
 
 import math

@@ -1,6 +1,6 @@
 """The default recipe of private training: the few knobs that follow from the budget and the number of units.
 
-In: epsilon, number of units. Out: batch, epochs and learning rate. Refuses: nothing of its own.
+In: epsilon, number of units, what is set by hand. Out: batch, epochs and learning rate. Refuses: nothing of its own.
 
 The rule was fitted by trials on a drawn tuning cohort (`benchmarks/results/ladder_exploration.json`; neighbours of the
 rule: `benchmarks/ladder.py --tune`). A step draws about one unit in 16, at least 32 where there are so many; half of
@@ -10,9 +10,12 @@ what is learnt in a step must stay ahead of what the noise moves; half and twice
 
 import math
 
+import pandas as pd
+
 EPOCHS = 8
 RATE_AT_1 = 3.9e-3  # learning rate of NAdam at epsilon 1
 MOST_RATE = 6e-3
+_KNOBS = {"learning_rate": "learning rate", "batch": "expected batch", "epochs": "epochs", "clip_norm": "clip norm"}  # of trials
 
 
 def recipe_for(epsilon: float, n_units: int) -> dict[str, int | float]:
@@ -27,3 +30,38 @@ def recipe_for(epsilon: float, n_units: int) -> dict[str, int | float]:
     batch = min(n_units, 2 ** max(5, round(math.log2(n_units / 16))))
     rate = min(MOST_RATE, RATE_AT_1 * math.sqrt(epsilon))
     return {"EXPECTED_BATCH_SIZE": batch, "EPOCHS": EPOCHS, "LEARNING_RATE": float(f"{rate:.2g}")}
+
+
+def settle(epsilon: float, n_units: int, **given: float | None) -> tuple[dict[str, int | float], dict[str, str]]:
+    """Return EXPECTED_BATCH_SIZE, EPOCHS and LEARNING_RATE, and for each whether it was set "by hand" or "by the rule".
+
+    Args:
+        epsilon, n_units: see `recipe_for`.
+        given: each of the three by its name, None where the rule decides.
+    """
+    by_hand = {name: value for name, value in given.items() if value is not None}
+    chosen = recipe_for(epsilon, n_units) | by_hand
+    return {name: chosen[name] for name in given}, {name: "by hand" if name in by_hand else "by the rule" for name in given}
+
+
+def sensitivity(rows: list[dict]) -> pd.DataFrame:
+    """Return what a change of one knob did to mean AUROC on the tuning cohort, from the trials of ours at patient level.
+
+    Args:
+        rows: of `benchmarks/results/ladder_trials.json`.
+
+    Returns:
+        change ("learning rate x 2"), epsilon, difference (AUROC minus that of the rule; one seed each).
+    """
+    found = []
+    trials = pd.DataFrame(rows)
+    for epsilon, own in trials[trials["arm"] == "ours, patient"].groupby("epsilon", sort=False):
+        if len(own) < 4:
+            continue  # too few to know the rule
+        changed = own[list(_KNOBS)].ne(own[list(_KNOBS)].mode().iloc[0])  # each trial changes one knob of the rule, which is the commonest
+        rule = own[~changed.any(axis=1)].iloc[0]
+        for trial, (name,) in zip(own[changed.any(axis=1)].to_dict("records"), (
+                [knob for knob in _KNOBS if row[knob]] for row in changed[changed.any(axis=1)].to_dict("records"))):
+            change = f"{_KNOBS[name]} x {trial[name] / rule[name]:g}"
+            found.append({"change": change, "epsilon": epsilon, "difference": trial["auroc"] - rule["auroc"]})
+    return pd.DataFrame(found)

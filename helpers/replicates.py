@@ -73,21 +73,28 @@ def replicate(predictions: dict[str, pd.DataFrame], table: pd.DataFrame, attribu
         for run in predictions:
             parts = [part for (of_run, _), part in decided.items() if of_run == run]
             sick = pd.concat([part["label"] for part in parts], axis=1).eq(1).any(axis=1).to_numpy()
-            called = pd.concat([part["decision"] for part in parts], axis=1).max(axis=1, skipna=False).to_numpy()
+            called = pd.concat([part["decision"] for part in parts], axis=1).max(axis=1).to_numpy()
             rows |= {(run, UNDERDIAGNOSIS, ANY, attribute, group): _missed(called, sick & inside, draws, images, min_patients)
                      for attribute, group, inside in members}
     return pd.DataFrame.from_dict(rows, orient="index").set_axis(pd.MultiIndex.from_tuples(rows, names=LEVELS))
 
 
 def _test_images(predictions: dict[str, pd.DataFrame], table: pd.DataFrame) -> pd.DataFrame:
-    """Return the table's rows of the predicted test images, the same for all runs."""
-    predicted = None
+    """Return the table's rows of the predicted test images, the same for all runs, as are findings and labels."""
+    predicted = known = None
     for run, rows in predictions.items():
-        ids = set(rows.loc[rows["split"] == "test", "image_id"])
+        test = rows[rows["split"] == "test"]
+        ids, labels = set(test["image_id"]), test.set_index(["image_id", "finding"])["label"].dropna()
         if predicted is not None and ids != predicted:
             checks.refuse("the same test images in every run", f"{len(ids ^ predicted)} that differ in {run}",
                           "Run notebooks 02 and 03 again on the present cohort.")
-        predicted = ids
+        if known is not None and set(known.index.unique("finding")) != set(labels.index.unique("finding")):
+            checks.refuse(f"the same findings in every run ({', '.join(sorted(known.index.unique('finding')))})",
+                          f"{', '.join(sorted(labels.index.unique('finding')))} in {run}", "Leave out what not all runs predict.")
+        if known is not None and (differ := known.ne(labels.reindex(known.index))).any() or known is not None and len(labels) != len(known):
+            example = checks.examples([*known.index[differ], *labels.index.difference(known.index)], 1)
+            checks.refuse("the same labels in every run", f"others in {run}, e.g. of {example}", "Labels are the truth, not the model's: use one table of them.")
+        predicted, known = ids, labels
     strangers = predicted - set(table["image_id"])
     if strangers or not predicted:
         checks.refuse("test images that have a row in the cohort's table",
@@ -101,7 +108,7 @@ def _members(images: pd.DataFrame, attributes: list[str]) -> Iterator[tuple[str,
     yield ALL, ALL, np.ones(len(images), dtype=bool)
     for attribute in attributes:
         column = images[f"group_{attribute}"]
-        known = ~column.str.contains(groups.UNKNOWN).to_numpy()
+        known = ~groups.is_unknown(column)
         for group in sorted(column.unique()):
             inside = (column == group).to_numpy()
             yield attribute, group, inside
@@ -112,13 +119,14 @@ def _members(images: pd.DataFrame, attributes: list[str]) -> Iterator[tuple[str,
 def _with_decisions(predicted: pd.DataFrame, images: pd.DataFrame, sensitivity: float | None) -> pd.DataFrame:
     """Return one finding's test predictions in the order of `images`, with decisions by the threshold of `valid`."""
     valid = predicted[(predicted["split"] == "valid") & predicted["label"].notna()]
-    test = predicted[predicted["split"] == "test"].set_index("image_id").loc[images.index]
+    test = predicted[predicted["split"] == "test"].set_index("image_id").reindex(images.index)  # rows of unknown labels may be left out
+    test["patient_id"] = images["patient_id"]
     if valid["label"].nunique() < 2:
         return test.assign(decision=np.nan)
     labels, scores = valid["label"].to_numpy(), valid["score"].to_numpy()
     value = (metrics.youden_threshold(labels, scores) if sensitivity is None
              else metrics.sensitivity_threshold(labels, scores, sensitivity))
-    return test.assign(decision=(test["score"] >= value).astype(float))
+    return test.assign(decision=(test["score"] >= value).astype(float).mask(test["score"].isna()))
 
 
 def _metrics_of(rows: pd.DataFrame, draws: resampling.Draws, min_patients: int, names: tuple[str, ...]) -> dict[str, np.ndarray]:
@@ -166,6 +174,11 @@ def group_sizes(table: pd.DataFrame, findings: list[str], attributes: list[str],
 def one_image_each(table: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Return a cohort's table with one random test image of each patient, for a sensitivity analysis."""
     is_test = table["split"] == "test"
-    order = runs.random_stream(seed, "one image each").permutation(len(table))
-    chosen = table.iloc[order].drop_duplicates("patient_id").index
+    order = runs.random_stream(seed, "one image each").permutation(is_test.sum())
+    chosen = table[is_test].iloc[order].drop_duplicates("patient_id").index
     return table[~is_test | table.index.isin(chosen)]
+
+
+def of_images(predictions: dict[str, pd.DataFrame], table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return the predictions of those images that are in a table, e.g. of `one_image_each`."""
+    return {run: rows[rows["image_id"].isin(table["image_id"])] for run, rows in predictions.items()}

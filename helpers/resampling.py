@@ -9,6 +9,7 @@ metrics need are weighted counts, summed up along the sorted scores.
 """
 
 import dataclasses
+from collections.abc import Iterator
 
 import numpy as np
 from scipy import sparse, special
@@ -18,6 +19,7 @@ from helpers import checks
 RANKED = ("auroc", "auprc")
 RATES = ("accuracy", "sensitivity", "specificity", "ppv", "selection_rate")
 PROBABILITIES = ("brier", "calibration_slope")
+_MOST_SLOPE = 20  # a calibration slope beyond it means labels that scores part without error
 _TOGETHER = 32  # resamples at a time: their running sums stay in the processor's cache
 
 
@@ -25,12 +27,12 @@ _TOGETHER = 32  # resamples at a time: their running sums stay in the processor'
 class Draws:
     """How often each image counts in each resample.
 
-    `patients` (n,) integer place of each image's patient; `weights` arrays (n_patients, at most 32), side by side one
+    `patients` (n,) integer place of each image's patient; `counts` uint8 arrays (n_patients, at most 32), side by side one
     column a resample, the first of them all ones (the plain estimate).
     """
 
     patients: np.ndarray
-    weights: tuple[np.ndarray, ...]
+    counts: tuple[np.ndarray, ...]
 
     @classmethod
     def of(cls, patients: np.ndarray, n_bootstrap: int, stream: np.random.Generator) -> "Draws":
@@ -44,14 +46,25 @@ class Draws:
             stream: source of the draws.
         """
         names, codes = np.unique(patients, return_inverse=True)
-        draws = stream.multinomial(len(names), np.full(len(names), 1 / len(names)), size=n_bootstrap).T
-        counts = np.hstack([np.ones((len(names), 1)), draws])
-        return cls(codes, tuple(np.ascontiguousarray(counts[:, k:k + _TOGETHER]) for k in range(0, 1 + n_bootstrap, _TOGETHER)))
+        even, counts = np.full(len(names), 1 / len(names)), [np.ones((len(names), 1), np.uint8)]
+        for first in range(0, n_bootstrap, _TOGETHER):
+            drawn = stream.multinomial(len(names), even, size=min(_TOGETHER, n_bootstrap - first))
+            counts.append(np.ascontiguousarray(drawn.T.astype(np.uint8)))  # nobody is drawn 256 times
+        return cls(codes, tuple(counts))
 
     @property
     def n(self) -> int:
         """Number of columns: 1 + resamples."""
-        return sum(part.shape[1] for part in self.weights)
+        return sum(part.shape[1] for part in self.counts)
+
+    @property
+    def n_patients(self) -> int:
+        """Number of patients, also of those without an image here."""
+        return len(self.counts[0])
+
+    def weights(self) -> Iterator[np.ndarray]:
+        """Yield (n_patients, at most 32) floats, how often each patient counts."""
+        yield from (part.astype(np.float64) for part in self.counts)
 
     def __getitem__(self, images: np.ndarray) -> "Draws":
         """Return the draws of some of the images, by mask or places; the resamples stay the same."""
@@ -59,10 +72,9 @@ class Draws:
 
     def sums(self, values: np.ndarray) -> np.ndarray:
         """Return (k, resamples) weighted sums over images of each row of values (k, n)."""
-        n_patients = self.weights[0].shape[0]
-        of_patients = np.stack([np.bincount(self.patients, row, n_patients) for row in values])
-        there = np.flatnonzero(np.bincount(self.patients, minlength=n_patients))  # a small group has few of all patients
-        return np.hstack([of_patients[:, there] @ part[there] for part in self.weights])
+        of_patients = np.stack([np.bincount(self.patients, row, self.n_patients) for row in values])
+        there = np.flatnonzero(np.bincount(self.patients, minlength=self.n_patients))  # a small group has few of all patients
+        return np.hstack([of_patients[:, there] @ part[there].astype(np.float64) for part in self.counts])
 
 
 def ranked(labels: np.ndarray, scores: np.ndarray, draws: Draws, names: tuple[str, ...] = RANKED) -> dict[str, np.ndarray]:
@@ -89,11 +101,11 @@ def ranked(labels: np.ndarray, scores: np.ndarray, draws: Draws, names: tuple[st
     tied = np.flatnonzero((above > 0) & (levels[np.maximum(above - 1, 0)] == scores[without])) if len(levels) else above[:0]
 
     def at(rows: np.ndarray, images: np.ndarray, n_rows: int) -> sparse.csr_array:
-        return sparse.csr_array((np.ones(len(rows)), (rows, draws.patients[images])), (n_rows, draws.weights[0].shape[0]))
+        return sparse.csr_array((np.ones(len(rows)), (rows, draws.patients[images])), (n_rows, draws.n_patients))
 
     positives, negatives = at(level, with_it, len(levels)), at(above, without, len(levels) + 1)
     ties = at(above[tied] - 1, without[tied], len(levels)) if len(tied) else None
-    for weights in draws.weights:
+    for weights in draws.weights():
         hits, below = positives @ weights, negatives @ weights  # (levels, resamples)
         np.cumsum(below, axis=0, out=below)  # below[k]: weight of images without the finding that score below level k
         n_with, n_without = hits.sum(axis=0), below[-1]
@@ -135,8 +147,8 @@ def probabilities(labels: np.ndarray, scores: np.ndarray, draws: Draws) -> dict[
 
     brier: mean squared difference of score and label (Brier 1950). calibration_slope: of the logistic regression of
     the label on the logit of the score, 1 where scores are as extreme as they should be, below 1 where they are too
-    extreme (Cox 1958). Resamples of the slope are one Newton step away from the estimate, not fitted anew: exact to
-    first order, and the standard error is that of the sandwich formula clustered by patient.
+    extreme (Cox 1958). Resamples of the slope are one Newton step away from the estimate, not fitted anew: right to first
+    order, which is for groups of some hundred images; the standard error is that of the sandwich formula clustered by patient.
 
     Args:
         labels: (n,) 1 or 0.
@@ -144,7 +156,8 @@ def probabilities(labels: np.ndarray, scores: np.ndarray, draws: Draws) -> dict[
         draws: of the same images.
 
     Returns:
-        (1 + resamples,) floats each; NaN where there is no image, or for the slope no spread of scores or a single class.
+        (1 + resamples,) floats each; NaN where there is no image, or for the slope no spread of scores, a single class, or
+        labels that scores part (almost) without error: no finite slope fits them.
     """
     checks.same_length(labels=labels, scores=scores, patients=draws.patients)
     logits = special.logit(np.clip(scores, 1e-6, 1 - 1e-6))
@@ -154,9 +167,11 @@ def probabilities(labels: np.ndarray, scores: np.ndarray, draws: Draws) -> dict[
     if len(set(labels)) == 2 and np.ptp(logits) > 1e-9:
         beta = _logistic_fit(line, labels)
         expected = special.expit(beta @ line)
-        u0, u1, i00, i01, i11 = draws.sums(np.stack([*(line * (labels - expected)), *(
-            line[[0, 0, 1]] * line[[0, 1, 1]] * expected * (1 - expected))]))
-        slope = beta[1] + _share(i00 * u1 - i01 * u0, i00 * i11 - i01**2)
+        u0, u1, i00, i01, i11, positive = draws.sums(np.stack([*(line * (labels - expected)), *(
+            line[[0, 0, 1]] * line[[0, 1, 1]] * expected * (1 - expected)), labels]))
+        if abs(beta[1]) < _MOST_SLOPE:
+            slope = beta[1] + _share(i00 * u1 - i01 * u0, i00 * i11 - i01**2)
+            slope[(positive == 0) | (positive == everybody)] = np.nan
     return {"brier": _share(squared, everybody), "calibration_slope": slope}
 
 

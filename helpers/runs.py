@@ -191,11 +191,11 @@ def check_predictions(predictions: pd.DataFrame, where: str) -> None:
 
 
 def runs_of(cohort: str) -> list[str]:
-    """Return the names of the finished runs of a cohort: zero-shot, baselines, then private runs by budget."""
+    """Return the names of the finished runs trained on a cohort: zero-shot, baselines, then private runs by budget."""
     found = []
     for path in (results_dir() / "runs").glob("*/record.json"):
         record = files.read_json(path, "")
-        if record["cohort"] == cohort:
+        if record["cohort"] == cohort and "trained_on" not in record:  # not models of other cohorts tried on this one
             found.append((ARMS.index(record["arm"]), record["epsilon_target"] or 0, record["run"]))
     return [run for *_, run in sorted(found)]
 

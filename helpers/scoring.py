@@ -94,6 +94,10 @@ def try_elsewhere(model: nn.Module, channels: int, run: str, evaluate_on: str) -
     if evaluate_on == "none":
         return pd.Series(dtype=float)
     record, other = runs.read_record(run), cohorts.read(manifests.name_of(evaluate_on))
+    name = runs.elsewhere_name(run, other.name)
+    if runs.is_whole(name) and all(runs.read_record(name).get(key) == value for key, value in (
+            ("fingerprint", record["fingerprint"]), ("data_hash", other.record["data_hash"]))):
+        return metrics.auroc_by_finding({"auroc": runs.read_predictions(name)}, split="test").set_index("finding")["auroc"]
     own = cohorts.read(record["cohort"])
     if own.images.shape[1:] != other.images.shape[1:]:
         checks.refuse(f"images of {other.name} of {own.images.shape[1:]} pixels, as those of {own.name}", other.images.shape[1:], "Set IMAGE_PX.")
@@ -108,7 +112,6 @@ def try_elsewhere(model: nn.Module, channels: int, run: str, evaluate_on: str) -
     predictions = pd.concat([images[["image_id", "patient_id", "split"]].assign(
         finding=finding, label=images[finding].astype(float), score=scores[:, columns].mean(1).astype(float))
         for finding, columns in places.items() if columns], ignore_index=True)
-    name = runs.elsewhere_name(run, other.name)
     runs.begin_run(name)
     runs.finish_run(record | {"run": name, "cohort": other.name, "trained_on": own.name, "data_hash": other.record["data_hash"]}, predictions)
     return metrics.auroc_by_finding({"auroc": predictions}, split="test").set_index("finding")["auroc"]

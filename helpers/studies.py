@@ -59,6 +59,8 @@ def data_sets(chosen: dict) -> list[str]:
     known = [*groups.ATTRIBUTES, *manifest.further_columns]
     for attribute in chosen["04"].get("ATTRIBUTES") or profiles.default_parameters(profiles.notebooks()["04"])["ATTRIBUTES"]:
         checks.one_of(f"each of the ATTRIBUTES of notebook 04, for {manifest.name},", attribute, known)
+    for attribute, *_ in chosen["04"].get("PLANNED") or []:
+        checks.one_of(f"each attribute in PLANNED of notebook 04, for {manifest.name},", attribute, known)
     return list(dict.fromkeys(sets))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from helpers import fairness
+from helpers import fairness, replicates
 
 WORSE, EQUIVALENT, NOT_RESOLVED = "worse by more than the margin", "equivalent", "not resolved"
 N_BOOTSTRAP = 10_000  # of planned comparisons: with 1,000 the smallest p is 0.002, too large for Holm's first step of 25
@@ -89,31 +89,50 @@ def planned_table(changes: pd.DataFrame, arms: pd.DataFrame, planned: list[list]
 
     Args:
         changes: replicates of gap_change of AUROC, mean over findings, see `N_BOOTSTRAP`.
-        arms: from `fairness.pooled_arms`; the default recipe and the patient as unit are compared where there are several.
+        arms: from `fairness.pooled_arms`; those of one recipe and unit are compared, see `fairness.one_way`.
         planned: [attribute, contrast, epsilon] each, e.g. ["sex", "female - male", 1.06].
         margin: as in `of_changes`.
 
     Returns:
-        attribute, group, epsilon, estimate, low, high, p, p_holm, verdict, smallest_visible.
+        attribute, group, epsilon, arm_label, estimate, low, high, p, p_holm, verdict, smallest_visible.
     """
-    private = arms.dropna(subset="epsilon").sort_values(["recipe", "unit"], key=lambda names: ~names.isin(["default", "patient"]))
-    run_of = {row.epsilon: row.run for row in private[::-1].itertuples()}
+    run_of = {row.epsilon: (row.run, row.arm_label) for row in fairness.one_way(arms).itertuples()}
     found = of_changes(changes, margin, len(planned)).set_index(["run", "attribute", "group"])
     draws = fairness.with_seeds(changes).drop(columns=0).set_axis(pd.MultiIndex.from_frame(
         changes.index.to_frame()[["run", "attribute", "group"]]))
     rows = []
     for attribute, group, epsilon in planned:
-        key = (run_of.get(float(epsilon)), attribute, group)
-        row = {"attribute": attribute, "group": group, "epsilon": float(epsilon)}
+        run, label = run_of.get(float(epsilon), (None, None))
+        key, row = (run, attribute, group), {"attribute": attribute, "group": group, "epsilon": float(epsilon), "arm_label": label}
         if key in found.index:
             rows.append(row | found.loc[key, ["estimate", "low", "high", "verdict", "smallest_visible"]].to_dict()
                         | {"p": bootstrap_p(draws.loc[key].to_numpy(float))})
         else:
-            reason = "budget not run" if key[0] is None else "no such contrast here"
+            reason = "budget not run" if run is None else "no such contrast here"
             rows.append(row | dict.fromkeys(("estimate", "low", "high", "smallest_visible", "p"), np.nan) | {"verdict": reason})
-    table = pd.DataFrame(rows, columns=["attribute", "group", "epsilon", "estimate", "low", "high", "p", "verdict", "smallest_visible"])
-    table.insert(7, "p_holm", holm(table["p"].to_numpy(float)))
+    table = pd.DataFrame(rows, columns=["attribute", "group", "epsilon", "arm_label", "estimate", "low", "high", "p", "verdict", "smallest_visible"])
+    table.insert(8, "p_holm", holm(table["p"].to_numpy(float)))
     return table
+
+
+def planned_changes(predictions: dict[str, pd.DataFrame], table: pd.DataFrame, runs_table: pd.DataFrame, baseline: str | None,
+                    planned: list[list], *, min_patients: int, age_edges: list[float], seed: int) -> pd.DataFrame:
+    """Return replicates of gap_change of AUROC, `N_BOOTSTRAP` of them, of the arms and attributes that comparisons need.
+
+    Args:
+        predictions, table, min_patients, age_edges, seed: see `replicates.replicate`.
+        runs_table: from `fairness.arm_table`.
+        baseline: the arm without privacy; None gives no rows.
+        planned: [attribute, contrast, epsilon] each.
+    """
+    way = fairness.one_way(runs_table)
+    needed = runs_table[(runs_table["pool"] == baseline) | runs_table["run"].isin(way.loc[way["epsilon"].isin([float(each[2]) for each in planned]), "run"])]
+    if baseline is None or not (needed["arm"] == "dp").any():
+        return pd.DataFrame(columns=[0, 1, *fairness.BETWEEN_SEEDS], dtype=float,
+                            index=pd.MultiIndex.from_tuples([], names=replicates.LEVELS))
+    found = replicates.replicate({run: predictions[run] for run in needed["run"]}, table, list(dict.fromkeys(each[0] for each in planned)),
+                                 n_bootstrap=N_BOOTSTRAP, min_patients=min_patients, names=("auroc",), age_edges=age_edges, seed=seed)
+    return fairness.changes(fairness.pool(fairness.macro(fairness.contrasts(found)), runs_table), baseline)
 
 
 def predicts(low: float) -> bool:

@@ -37,7 +37,7 @@ def said(prices, gains=(), planned=(), changes=(), summary=SUMMARY):
     interval = ["run", "estimate", "low", "high"]
     return answers.conclusions(
         summary, pd.DataFrame(prices, columns=interval), pd.DataFrame(gains, columns=interval),
-        pd.DataFrame(planned, columns=["group", "epsilon", "estimate", "low", "high", "p_holm", "verdict", "smallest_visible"]),
+        pd.DataFrame(planned, columns=["group", "epsilon", "estimate", "low", "high", "p_holm", "verdict", "smallest_visible"]).assign(arm_label="epsilon 2"),
         pd.DataFrame(changes, columns=["run", "label", "verdict"]))
 
 
@@ -58,9 +58,12 @@ def test_conclusions_say_when_a_run_has_another_recipe():
     assert "the price of privacy" not in price and "another recipe" in price
 
 
-def test_conclusions_of_scores_that_predict_nothing_begin_and_end_with_that():
-    sentence, = said([("dp", -0.38, -0.40, -0.36)], summary=SUMMARY.assign(low=[0.75, 0.86, 0.49]))
-    assert "No finding is predicted by epsilon 2" in sentence
+def test_conclusions_say_of_each_arm_that_predicts_nothing_and_go_on_with_the_others():
+    first, price, *_ = said([("dp", -0.38, -0.40, -0.36)], summary=SUMMARY.assign(low=[0.49, 0.86, 0.78]))
+    assert first.startswith("zero-shot: no finding is predicted") and "does not lie above 0.5" in first and price.startswith("epsilon 2 per patient")
+    below = said([], summary=SUMMARY.assign(low=0.3, high=0.4))
+    assert len(below) == 3 and all("lies below 0.5" in line for line in below)
+    assert "not estimable" in said([], summary=SUMMARY.assign(macro_auroc=np.nan, low=np.nan, high=np.nan))[0]
 
 
 def test_conclusions_of_one_run_say_what_is_missing():
@@ -70,14 +73,13 @@ def test_conclusions_of_one_run_say_what_is_missing():
 def test_permuted_test_labels_turn_the_first_verdict_into_nothing_is_predicted():
     table, predictions = study()
     assert "mean AUROC" in conclusions_of(table, predictions)[0]
-    rng = np.random.default_rng(5)
     for rows in predictions.values():
         is_test = rows["split"] == "test"
         for finding in ("a", "b"):  # one order for both arms
             here = is_test & (rows["finding"] == finding)
             rows.loc[here, "label"] = np.random.default_rng(finding == "a").permutation(rows.loc[here, "label"])
-    first, *rest = conclusions_of(table, predictions)
-    assert first.startswith("No finding is predicted by no privacy, epsilon 2") and not rest
+    found = conclusions_of(table, predictions)
+    assert [line.split(":")[:2] for line in found] == [["no privacy", " no finding is predicted"], ["epsilon 2", " no finding is predicted"]]
 
 
 def test_planted_gaps_are_found_and_equal_groups_are_not_called():
@@ -136,7 +138,7 @@ def test_standard_errors_of_bootstrap_and_closed_form_agree():
 
 
 def test_beside_published_draws_only_what_is_verified():
-    contrasts = pd.DataFrame({"arm": "dp", "recipe": "default", "attribute": ["sex", "age", "age"], "epsilon": 2.0, "estimate": [0.1, 0.2, 0.3],
+    contrasts = pd.DataFrame({"run": "dp", "arm": "dp", "recipe": "default", "attribute": ["sex", "age", "age"], "epsilon": 2.0, "estimate": [0.1, 0.2, 0.3],
                               "group": ["female - male", "[0, 30) - rest", ">= 80 - rest"], "label": ["female - male", "young", "old"]})
     curves, others = answers.beside_published(SUMMARY, contrasts, ["pdac", "uka_domain_transfer"])
     assert set(curves["study"]) == {"pdac", "uka_domain_transfer", "this study"}

@@ -29,7 +29,7 @@ def test_parity_against_epsilon_leaves_out_what_has_no_epsilon_and_other_recipes
     arms = pd.concat([arms_of(0.5, 1, 4, 16), arms_of(9).iloc[1:].assign(recipe="theirs")], ignore_index=True)
     values = {"base": 9.0, "e0.5": 1.0, "e1": 2.0, "e4": 4.0, "e16": 6.0, "e9": -50.0}
     index = pd.MultiIndex.from_tuples([(run, "accuracy", "macro", "sex", "female - male") for run in values], names=LEVELS)
-    table = pd.DataFrame(np.outer(list(values.values()), np.ones(30)), index=index).assign(**{fairness.BETWEEN_SEEDS: 0.0})
+    table = pd.DataFrame(np.outer(list(values.values()), np.ones(30)), index=index).assign(**dict.fromkeys(fairness.BETWEEN_SEEDS, 0.0))
     found = correlations.parity_against_epsilon(table, arms, "accuracy").set_index("against")
     assert found.loc["epsilon", "estimate"] == pytest.approx(np.corrcoef([0.5, 1, 4, 16], [1, 2, 4, 6])[0, 1])
     assert found.loc["log epsilon", "estimate"] == pytest.approx(1.0) and (found["n"] == 4).all()  # 1 to 6 is linear in the log
@@ -41,7 +41,7 @@ def study(rng, n_findings=8, noise=0.03, drop=0.05):
     halves = [{"base": truth + noise * rng.standard_normal(n_findings), "e1": truth - drop + noise * rng.standard_normal(n_findings)} for _ in "ab"]
     whole = {run: (halves[0][run] + halves[1][run]) / 2 for run in ("base", "e1")}
     return [pd.DataFrame(np.repeat(np.r_[each["base"], each["e1"]][:, None], 3, 1), index=pd.MultiIndex.from_product(
-        [["base", "e1"], [f"f{k}" for k in range(n_findings)]], names=["run", "finding"])).assign(**{fairness.BETWEEN_SEEDS: 0.0})
+        [["base", "e1"], [f"f{k}" for k in range(n_findings)]], names=["run", "finding"])).assign(**dict.fromkeys(fairness.BETWEEN_SEEDS, 0.0))
         for each in (whole, *halves)]
 
 
@@ -63,6 +63,14 @@ def test_drops_by_finding_are_private_minus_non_private():
     assert drops.loc["f0", "drop"] == pytest.approx(whole.loc[("e1", "f0"), 0] - whole.loc[("base", "f0"), 0])
     assert drops.loc["f0", "mean_auroc"] == pytest.approx((whole.loc[("e1", "f0"), 0] + whole.loc[("base", "f0"), 0]) / 2)
     assert drops.loc["f0", "n_positive"] == 70 and drops.loc["f0", "arm_label"] == "epsilon 1"
+    shuffled = whole.sort_index(level="finding", ascending=False)
+    for table in (whole, shuffled):  # the order in which findings come decides nothing
+        found = correlations.of_drops(table, halves, arms_of(1), "base", pd.Series(np.arange(8.0), index=[f"f{k}" for k in range(8)]))
+        assert found["estimate"].tolist() == pytest.approx(correlations.of_drops(
+            whole, halves, arms_of(1), "base", pd.Series(np.arange(8.0), index=[f"f{k}" for k in range(8)]))["estimate"].tolist())
+    rare = whole.copy()
+    rare.loc[("e1", "f3")] = np.nan
+    assert "f3" not in set(correlations.drops_by_finding(rare, arms_of(1), "base", pd.Series(dtype=float))["finding"])
     assert correlations.drops_by_finding(whole, arms_of(1), None, pd.Series(dtype=float)).empty
     assert correlations.of_drops(whole, halves, arms_of(1), None, pd.Series(dtype=float)).empty
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from helpers import checks, recipes, runs
+from helpers import checks, figures, recipes, runs
 
 sys.path.insert(0, str(runs.repository_root() / "benchmarks"))
 import draw
@@ -31,12 +31,12 @@ def test_ours_follows_the_rule_and_trials_change_one_knob_of_it():
         assert [settings.batch, settings.epochs, settings.learning_rate] == [
             rule[name] for name in ("EXPECTED_BATCH_SIZE", "EPOCHS", "LEARNING_RATE")]
     rows = [dataclasses.asdict(trial) | {"auroc": 0.8 + 0.001 * number} for number, trial in enumerate(ladder.trials())]
-    first = draw.sensitivity(rows).sort_values(["epsilon", "change"], ignore_index=True)
-    table = draw.sensitivity(rows[::-1]).sort_values(["epsilon", "change"], ignore_index=True)  # they finish in any order
+    first = recipes.sensitivity(rows).sort_values(["epsilon", "change"], ignore_index=True)
+    table = recipes.sensitivity(rows[::-1]).sort_values(["epsilon", "change"], ignore_index=True)  # they finish in any order
     pd.testing.assert_frame_equal(first, table)
     assert set(table["change"]) == {"learning rate x 0.5", "learning rate x 2", "expected batch x 0.5", "clip norm x 3"}
     assert len(table) == 4 * len(ladder.EPSILONS) and table["difference"].min() == pytest.approx(0.001)
-    ax = draw.plot_sensitivity(table)
+    ax = figures.plot_sensitivity(table)
     assert sum(len(line.get_xdata()) for line in ax.lines) == len(table) + 2
 
 

@@ -24,7 +24,7 @@ def save(folder, name, table):
 def test_two_files_are_a_study(files_of, tmp_path):
     table_path, path, table, predictions = files_of
     other = tmp_path / "private.parquet"
-    predictions.assign(split=np.where(predictions["image_id"] % 2, "valid", "test")).to_parquet(other)
+    predictions.assign(score=1 - predictions["score"]).to_parquet(other)
     images, record, records, found = answers.opened("", [], [{"path": path, "arm": "baseline"},
                                                              {"path": str(other), "arm": "dp", "epsilon": 8}], table_path)
     assert record == {"access": "outside", "findings": ["effusion"]} and list(found) == ["ours", "private"]
@@ -40,7 +40,10 @@ def test_two_files_are_a_study(files_of, tmp_path):
     (lambda table: table.assign(score=table["score"] * 3), r"scores in \[0, 1\] in .*ours.csv.*not logits"),
     (lambda table: pd.concat([table, table.iloc[:2]]), "one row for each image and finding in .*ours.csv; got 2 repeated"),
     (lambda table: table.assign(image_id=table["image_id"] + 50), "a row in .*table.csv for every image of .*ours.csv; got 50 without"),
-    (lambda table: table.assign(label=2), "labels 1, 0 or missing")])
+    (lambda table: table.assign(label=2), "labels 1, 0 or missing"),
+    (lambda table: table.assign(score="high"), "numbers in score of .*ours.csv; got 'high'"),
+    (lambda table: table.assign(split="validation"), "split valid or test in .*ours.csv; got 'validation'"),
+    (lambda table: table.assign(split=["valid", "test"] * 60), "each patient in one split of .*ours.csv; got 40 in several")])
 def test_predictions_not_in_order_are_refused_by_the_name_of_the_file(files_of, change, message):
     table_path, path, _, predictions = files_of
     change(predictions).to_csv(path, index=False)
@@ -62,10 +65,20 @@ def test_tables_not_in_order_are_refused_by_the_name_of_the_file(files_of, chang
 @pytest.mark.parametrize("entry, message", [
     ("ours.csv", "PREDICTIONS to be like"), ({"path": "x.csv"}, "PREDICTIONS to be like"), ({"path": "x.csv", "arm": "private"}, "arm to be one of"),
     ({"path": "x.csv", "arm": "dp"}, "epsilon for arm dp"), ({"path": "x.csv", "arm": "baseline", "epsilon": 2}, "epsilon for arm dp"),
-    ({"path": "absent.csv", "arm": "baseline"}, "a file at absent.csv")])
+    ({"path": "absent.csv", "arm": "baseline"}, "a file at absent.csv"), ({"path": "x.csv", "arm": "dp", "epsilon": 2, "unit": "Patients"}, "unit to be one of")])
 def test_entries_of_another_form_are_refused(files_of, entry, message):
     with pytest.raises(checks.InputError, match=message):
         outside.study([entry], files_of[0])
+
+
+def test_two_files_of_one_arm_are_not_taken_for_seeds(files_of, tmp_path):
+    table_path, path, _, predictions = files_of
+    again = save(tmp_path, "again.csv", predictions)
+    with pytest.raises(checks.InputError, match="differ in arm, epsilon, unit, recipe or seed"):
+        outside.study([{"path": path, "arm": "baseline"}, {"path": again, "arm": "baseline"}], table_path)
+    assert len(outside.study([{"path": path, "arm": "baseline"}, {"path": again, "arm": "baseline", "seed": 1}], table_path)[1]) == 2
+    with pytest.raises(checks.InputError, match="Set TABLE"):
+        outside.study([{"path": path, "arm": "baseline"}], "")
 
 
 def test_a_file_that_is_no_table_is_refused(files_of):

@@ -1,9 +1,10 @@
 """What README says can be done, can be done."""
 
+import json
 import re
 import textwrap
 
-from helpers import manifests, profiles, runs
+from helpers import answers, manifests, profiles, runs
 
 README = (runs.repository_root() / "README.md").read_text(encoding="utf-8")
 
@@ -27,3 +28,15 @@ def test_every_make_target_shown_exists():
     makefile = (runs.repository_root() / "Makefile").read_text(encoding="utf-8")
     for target in re.findall(r"`make ([a-z-]+)`|^    make ([a-z-]+)", README, re.MULTILINE):
         assert f"\n{''.join(target)}:" in makefile
+
+
+def test_files_of_another_system_are_read_as_shown(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    blocks = [textwrap.dedent(block) for block in re.findall(r"(?:^    image_id,.*\n(?:    .*\n)+)", README, re.MULTILINE)]
+    shown = json.loads(re.search(r"'(\{\"TABLE\".*\})'", README).group(1))
+    for name, block in (("images.csv", blocks[0]), ("ordinary.csv", blocks[1]), ("private.csv", blocks[1])):
+        (tmp_path / name).write_text(block, encoding="utf-8")
+    table, record, records, predictions = answers.opened("", [], shown["PREDICTIONS"], shown["TABLE"])
+    assert record["findings"] == ["effusion"] and [each["arm"] for each in records] == ["baseline", "dp"]
+    assert set(shown["ATTRIBUTES"]) <= {"sex", "age", *table.columns} and len(predictions["private"]) == 2
+    assert set(shown) <= set(profiles.default_parameters(profiles.notebooks()["04"]))

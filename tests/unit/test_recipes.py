@@ -23,3 +23,10 @@ def test_a_step_never_expects_more_units_than_there_are_and_about_one_in_16_of_m
 
 def test_batch_and_epochs_do_not_depend_on_the_budget():
     assert len({(r["EXPECTED_BATCH_SIZE"], r["EPOCHS"]) for r in (recipes.recipe_for(e, 8800) for e in EPSILONS)}) == 1
+
+
+def test_settle_keeps_what_is_given_and_says_what_the_rule_decided():
+    chosen, origin = recipes.settle(1.06, 8800, EXPECTED_BATCH_SIZE=None, EPOCHS=3, LEARNING_RATE=None)
+    rule = recipes.recipe_for(1.06, 8800)
+    assert chosen == rule | {"EPOCHS": 3} and list(chosen) == ["EXPECTED_BATCH_SIZE", "EPOCHS", "LEARNING_RATE"]
+    assert origin == {"EXPECTED_BATCH_SIZE": "by the rule", "EPOCHS": "by hand", "LEARNING_RATE": "by the rule"}

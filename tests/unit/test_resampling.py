@@ -14,13 +14,13 @@ LABELS = (RNG.random(300) < 0.3).astype(float)
 SCORES = np.clip(RNG.random(300) * 0.6 + 0.3 * LABELS, 0, 1).round(2)  # rounding makes ties
 DECISIONS = (SCORES > 0.5).astype(float)
 DRAWS = Draws.of(PATIENTS, 50, np.random.default_rng(7))
-WEIGHTS = np.hstack(DRAWS.weights)[DRAWS.patients]  # (images, 1 + resamples)
+WEIGHTS = np.hstack(DRAWS.counts).astype(float)[DRAWS.patients]  # (images, 1 + resamples)
 
 
 def test_draws_move_the_images_of_a_patient_together():
     patients = np.array(["a", "b", "a", "c", "b"])
     draws = Draws.of(patients, 400, np.random.default_rng(1))
-    weights = np.hstack(draws.weights)
+    weights = np.hstack(draws.counts).astype(float)
     assert (weights[:, 0] == 1).all() and weights.shape == (3, 401) == (3, draws.n)
     assert (draws.patients == [0, 1, 0, 2, 1]).all()
     assert (weights[:, 1:].sum(0) == 3).all()  # three patients drawn each time
@@ -29,14 +29,14 @@ def test_draws_move_the_images_of_a_patient_together():
 
 def test_draws_of_some_images_keep_the_resamples():
     part = DRAWS[LABELS == 1]
-    assert part.weights is DRAWS.weights and len(part.patients) == LABELS.sum()
+    assert part.counts is DRAWS.counts and len(part.patients) == LABELS.sum()
     assert part.sums(np.ones((1, int(LABELS.sum()))))[0] == pytest.approx(WEIGHTS[LABELS == 1].sum(0))
 
 
 def test_auroc_on_four_images_worked_by_hand():
     # pairs (with, without): 0.4>0.1, 0.4=0.4 (half), 0.9>0.1, 0.9>0.4 -> 3.5 of 4
     # the second column counts the image 0.4 (without) twice: pairs 0.4>0.1, 2 halves, 0.9>0.1, 2 x 0.9>0.4 -> 5 of 6
-    draws = Draws(np.arange(4), (np.array([[1.0, 1], [1, 1], [1, 2], [1, 1]]),))
+    draws = Draws(np.arange(4), (np.array([[1, 1], [1, 1], [1, 2], [1, 1]], np.uint8),))
     found = resampling.ranked(np.array([0, 1, 0, 1]), np.array([0.1, 0.4, 0.4, 0.9]), draws)
     assert found["auroc"] == pytest.approx([3.5 / 4, 5 / 6])
     # by falling score: 0.9 precision 1; at 0.4 two of three -> mean (1 + 2/3) / 2; with the weight two of four
@@ -50,7 +50,7 @@ def test_ranked_agrees_with_sklearn_under_weights_and_ties(name, score):
 
 
 def test_ranked_is_nan_in_resamples_without_a_class_and_only_there():
-    draws = Draws(np.arange(3), (np.array([[1.0, 0, 1], [1, 1, 0], [1, 2, 2]]),))
+    draws = Draws(np.arange(3), (np.array([[1, 0, 1], [1, 1, 0], [1, 2, 2]], np.uint8),))
     for values in resampling.ranked(np.array([1, 0, 0]), np.array([0.5, 0.1, 0.9]), draws).values():
         assert np.isnan(values).tolist() == [False, True, False]
     for label in (0, 1):
@@ -90,6 +90,15 @@ def test_calibration_slope_of_scores_too_extreme_is_below_one_and_undefined_with
     assert slopes[0] == pytest.approx(0.5, abs=4 * slopes[1:].std()) and slopes[1:].std() < 0.05
     for labels, scores in ((labels, np.full(4000, 0.3)), (np.zeros(4000), rng.random(4000))):
         assert np.isnan(resampling.probabilities(labels, scores, draws)["calibration_slope"]).all()
+
+
+def test_calibration_slope_is_undefined_where_scores_part_labels_without_error_and_in_resamples_of_one_class():
+    labels = np.repeat([0.0, 1.0], 10)
+    draws = Draws.of(np.arange(20), 50, np.random.default_rng(0))
+    assert np.isnan(resampling.probabilities(labels, np.linspace(0.1, 0.9, 20), draws)["calibration_slope"]).all()
+    alone = Draws(np.arange(4), (np.array([[1, 0, 1], [1, 2, 0], [1, 2, 2], [1, 0, 2]], np.uint8),))
+    slopes = resampling.probabilities(np.array([1.0, 0, 0, 1]), np.array([0.6, 0.7, 0.2, 0.4]), alone)["calibration_slope"]
+    assert np.isnan(slopes).tolist() == [False, True, False]
 
 
 def test_intervals_of_resampled_patients_are_wider_than_of_images():

@@ -14,7 +14,7 @@ def table_of(rows, n=4000):
     rng = np.random.default_rng(0)
     index = pd.MultiIndex.from_tuples([(run, "auroc", "macro", attribute, group) for run, attribute, group in rows], names=LEVELS)
     draws = [np.r_[estimate, estimate + error * rng.standard_normal(n)] for estimate, error in rows.values()]
-    return pd.DataFrame(draws, index=index).assign(**{fairness.BETWEEN_SEEDS: 0.0})
+    return pd.DataFrame(draws, index=index).assign(**dict.fromkeys(fairness.BETWEEN_SEEDS, 0.0))
 
 
 @pytest.mark.parametrize("limits_95, limits_90, expected", [
@@ -56,7 +56,7 @@ def test_holm_by_hand_and_missing_ones_count():
 
 
 def arms_of(*runs):
-    return pd.DataFrame([{"run": run, "arm": "dp", "epsilon": epsilon, "unit": unit, "recipe": recipe} for run, epsilon, unit, recipe in runs])
+    return pd.DataFrame([{"run": run, "arm": "dp", "epsilon": epsilon, "unit": unit, "recipe": recipe, "arm_label": f"epsilon {epsilon:g}"} for run, epsilon, unit, recipe in runs])
 
 
 def test_planned_table_keeps_every_hypothesis_in_its_order():
@@ -66,6 +66,9 @@ def test_planned_table_keeps_every_hypothesis_in_its_order():
     planned = [["age", ">= 80 - rest", 1], ["sex", "female - male", 1.0], ["sex", "female - male", 8.0], ["scanner", "B - A", 1.0]]
     found = verdicts.planned_table(changes, arms, planned, 0.02)
     assert found["verdict"].tolist() == ["equivalent", "worse by more than the margin, for the group", "budget not run", "no such contrast here"]
+    assert found["arm_label"].tolist()[:2] == ["epsilon 1"] * 2
+    only_images = arms_of(("other", 1.0, "image", "default"))
+    assert verdicts.planned_table(changes, only_images, planned, 0.02).loc[1, "estimate"] == 0.5  # the only way there is
     assert found.loc[1, "estimate"] == -0.08 and found.loc[1, "p_holm"] == pytest.approx(4 * found.loc[1, "p"])
     assert found["p"].isna().tolist() == [False, False, True, True]
     assert verdicts.planned_table(changes, arms, [], 0.02).empty
