@@ -2,7 +2,8 @@
 
 In: numbers of cohorts, patients, resamples. Out: `results/coverage.json` and `coverage.png`: how often intervals of mean
 AUROC, of a signed contrast and of a paired difference cover the truth, with patients and with images resampled, by how alike
-the images of a patient are; and how often contrasts and gap_changes are called between groups that are equal.
+the images of a patient are (contrast and gap_change are of groups that are equal: what is not covered is called); and the
+same for the AUROC of small groups, down to the fewest patients for which one is shown.
 
     python benchmarks/interval_coverage.py
 """
@@ -25,6 +26,7 @@ from helpers import figures, files, resampling, runs
 N_PATIENTS, IMAGES_A_PATIENT, N_FINDINGS, N_BOOTSTRAP = 300, 4, 2, 400
 CORRELATIONS = (0.0, 0.25, 0.5, 0.75)  # of two images of a patient, of labels and of scores
 AUROCS = {"no privacy": 0.88, "private": 0.80}  # of both groups
+SMALL = ((10, 10), (10, 40), (20, 60), (40, 120))  # patients with and without a finding
 QUANTITIES = ("mean AUROC", "contrast", "paired difference", "gap_change")
 
 
@@ -83,6 +85,19 @@ def coverage(correlation: float, unit: str, n_cohorts: int) -> list[dict]:
     return rows
 
 
+def small_group(n_with: int, n_without: int, auroc: float, n_cohorts: int) -> dict:
+    """Return how often the interval of one AUROC covers the truth, for so many patients with and without a finding."""
+    rng = np.random.default_rng([n_with, n_without, int(100 * auroc)])
+    patients = np.repeat(np.arange(n_with + n_without), IMAGES_A_PATIENT)
+    labels, covered = (patients < n_with).astype(float), []
+    for _ in range(n_cohorts):
+        noise = np.sqrt(0.5) * rng.standard_normal(n_with + n_without)[patients] + np.sqrt(0.5) * rng.standard_normal(len(patients))
+        values = resampling.ranked(labels, np.sqrt(2) * norm.ppf(auroc) * labels + noise, resampling.Draws.of(patients, N_BOOTSTRAP, rng), ("auroc",))
+        low, high = np.nanpercentile(values["auroc"][1:], [2.5, 97.5])
+        covered.append(low <= auroc <= high)
+    return {"patients_with": n_with, "patients_without": n_without, "auroc": auroc, "coverage": float(np.mean(covered))}
+
+
 def main() -> int:
     """Simulate, write and draw; 1 if an interval of resampled patients does not cover."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -90,14 +105,16 @@ def main() -> int:
     n_cohorts = parser.parse_args().cohorts
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         jobs = [pool.submit(coverage, correlation, unit, n_cohorts) for correlation in CORRELATIONS for unit in ("patient", "image")]
-        table = pd.DataFrame([row for job in jobs for row in job.result()])
+        small = [pool.submit(small_group, *sizes, auroc, n_cohorts) for sizes in SMALL for auroc in (0.8, 0.9)]
+        table, small = pd.DataFrame([row for job in jobs for row in job.result()]), pd.DataFrame([job.result() for job in small])
     results = Path(__file__).parent / "results"
     files.write_json(results / "coverage.json", {
         "n_cohorts": n_cohorts, "n_patients": N_PATIENTS, "images_a_patient": IMAGES_A_PATIENT, "n_bootstrap": N_BOOTSTRAP, "aurocs": AUROCS,
-        "rows": table.to_dict("records"), "versions": runs.versions()})
+        "rows": table.to_dict("records"), "small_groups": small.to_dict("records"), "versions": runs.versions()})
     with plt.style.context(figures.STYLE):
         figures.plot_coverage(table).figure.savefig(results / "coverage.png", dpi=150, bbox_inches="tight")
     print(table.pivot(index=["unit", "quantity"], columns="correlation", values="coverage").round(3))
+    print(small.pivot(index=["patients_with", "patients_without"], columns="auroc", values="coverage").round(3))
     return int(not table[table["unit"] == "patient"]["coverage"].between(0.935, 0.965).all())
 
 

@@ -21,12 +21,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from helpers import fairness, files, models, replicates, runs, scoring, synthetic, verdicts
+from helpers import fairness, files, manifests, models, replicates, runs, scoring, synthetic, verdicts
 
 TRUTH_SEED, COHORTS_SEED = 101, 102  # of the generator; 0 is the study's
 N_TRUTH_IMAGES, N_COHORTS, BLOCKS_A_COHORT, N_BOOTSTRAP = 100_000, 200, 9, 500
 CONTRASTS = {"sex": "female - male", "age": ">= 80 - rest", "scanner": "B - A", "admission": "weekend - weekday"}
 NULL = "admission"  # planted without effect
+COHORT = "synthetic_cxr_private"
 
 
 def draw(seed: int, first_block: int, n_blocks: int) -> tuple[np.ndarray, pd.DataFrame]:
@@ -42,32 +43,37 @@ def predict(seed: int, first_block: int, n_blocks: int, results: str) -> tuple[p
     os.environ["RESULTS_DIR"] = results
     torch.set_num_threads(1)
     images, table = draw(seed, first_block, n_blocks)
-    found = {}
+    found, meanings = {}, {finding: rule.meaning for finding, rule in manifests.read(COHORT).findings.items()}
     for run in arms_of(results)["run"]:
         known = runs.read_record(run)["parameters"]
         weights, names = models.load_weights(runs.run_dir(run) / "weights.safetensors")
         model = models.resnet9(len(names), known["channels"], known["width"], 0, known["head"])
         model.load_state_dict(weights)
         scores = scoring.predict(model, images, np.arange(len(images)), known["channels"])
-        found[run] = pd.concat([table[["image_id", "patient_id", "split"]].assign(finding=finding, label=table[finding], score=scores[:, column].astype(float))
-                                for column, finding in enumerate(synthetic.FINDINGS)], ignore_index=True)
+        places = {finding: models.alike(canonical, names)[0] for finding, canonical in meanings.items()}
+        found[run] = pd.concat([table[["image_id", "patient_id", "split"]].assign(finding=finding, label=table[finding], score=scores[:, place].astype(float))
+                                for finding, place in places.items()], ignore_index=True)
     return table, found
 
 
 def arms_of(results: str) -> pd.DataFrame:
     """Return the arms of the study, default recipe, first seed."""
     os.environ["RESULTS_DIR"] = results
-    table = fairness.pooled_arms(fairness.arm_table([runs.read_record(run) for run in runs.runs_of("synthetic_cxr_private")]))
+    table = fairness.pooled_arms(fairness.arm_table([runs.read_record(run) for run in runs.runs_of(COHORT)]))
     return table[table["recipe"] == "default"]
 
 
 def contrasts(table: pd.DataFrame, predictions: dict[str, pd.DataFrame], n_bootstrap: int, seed: int = 0) -> pd.DataFrame:
-    """Return replicates of `CONTRASTS`, mean over findings, index (run, attribute)."""
+    """Return replicates of `CONTRASTS`, and of their change against the baseline, index (run, attribute)."""
     found = fairness.macro(fairness.contrasts(replicates.replicate(
         predictions, table, list(CONTRASTS), n_bootstrap=n_bootstrap, names=("auroc",), seed=seed)))
     names = found.index.to_frame(index=False)
     keep = (names["group"] == names["attribute"].map(CONTRASTS)).to_numpy()
-    return found[keep].droplevel(["metric", "finding", "group"])
+    found = found[keep].droplevel(["metric", "finding", "group"])
+    baseline = next(run for run in predictions if "-baseline-" in run)
+    private = found[found.index.get_level_values("run").str.contains("-dp-")]
+    changes = private - found.xs(baseline, level="run").reindex(private.index.get_level_values("attribute")).to_numpy()
+    return pd.concat([found, changes.rename(index=lambda name: f"gap_change by {name}", level="attribute")])
 
 
 def one_cohort(number: int, results: str) -> pd.DataFrame:
@@ -100,13 +106,18 @@ def main() -> int:
     found["covers"] = ((found["low"] <= found["truth"]) & (found["truth"] <= found["high"])).astype(float)
     table = found.groupby(["run", "attribute"], sort=False)[["truth", "estimate", "smallest_visible", "found", "covers"]].mean().reset_index()
     table = table.merge(arms[["run", "arm_label"]], on="run")
-    visible = (table["truth"].abs() > table["smallest_visible"]) & (table["attribute"] != NULL)
-    most_false = 0.05 + 2 * np.sqrt(0.05 * 0.95 / options.cohorts)
-    is_met = (table.loc[visible, "found"] >= 0.8).all() and (table.loc[table["attribute"] == NULL, "found"] <= most_false).all()
+    error = np.sqrt(0.05 * 0.95 / options.cohorts)
+    is_null = table["attribute"].str.endswith(NULL)
+    visible = (table["truth"].abs() > table["smallest_visible"]) & ~is_null
+    goals = {"visible_ones_found": bool(visible.any() and (table.loc[visible, "found"] >= 0.8).all()), "n_visible": int(visible.sum()),
+             "nulls_not_called": bool((table.loc[is_null, "found"] <= 0.05 + 2 * error).all()),
+             "truth_covered": bool(table["covers"].mean() >= 0.95 - 2 * error), "mean_coverage": float(table["covers"].mean())}
+    is_met = goals["visible_ones_found"] and goals["nulls_not_called"] and goals["truth_covered"]
     files.write_json(Path(__file__).parent / "results" / "planted_truth.json", {
-        "n_cohorts": options.cohorts, "n_truth_images": N_TRUTH_IMAGES, "n_bootstrap": N_BOOTSTRAP, "is_met": bool(is_met),
+        "n_cohorts": options.cohorts, "n_truth_images": N_TRUTH_IMAGES, "n_bootstrap": N_BOOTSTRAP, "goals": goals,
         "rows": table.to_dict("records"), "versions": runs.versions(), "commit": runs.commit()})
     print(table.drop(columns="run").round(3).to_string())
+    print(goals)
     return int(not is_met)
 
 

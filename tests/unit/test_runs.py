@@ -41,6 +41,11 @@ def test_results_dir_is_moved_by_one_variable(tmp_path, monkeypatch):
     assert runs.results_dir() == runs.repository_root() / "results"
 
 
+def test_runs_of_a_cohort_leave_out_models_of_others_tried_on_it(results):
+    own, tried = finished(results), finished(results, run="c-from-d-baseline-seed0", trained_on="d")
+    assert runs.runs_of("c") == [own] and runs.is_whole(tried)
+
+
 def test_new_record_refuses_an_absent_key():
     with pytest.raises(checks.InputError, match="a run record with 'cohort'"):
         runs.new_record(**{key: None for key in runs.RECORD_KEYS if key != "cohort"})
