@@ -7,13 +7,17 @@
 """
 
 import argparse
+import base64
 import contextlib
+import io
 import json
 import os
 import sys
 import tempfile
 import threading
 from pathlib import Path
+
+from PIL import Image
 
 from helpers import files, profiles
 
@@ -122,8 +126,19 @@ def clean(notebook: dict) -> None:
         for output in cell.outputs:
             if output.output_type == "execute_result":
                 output.execution_count = number
+            if "image/png" in output.get("data", {}):
+                output.data["image/png"] = with_palette(output.data["image/png"])
     for cell in notebook.cells:
         cell.metadata = type(cell.metadata)({key: cell.metadata[key] for key in ("tags", "alt") if cell.metadata.get(key)})
+
+
+def with_palette(picture: str) -> str:
+    """Return a PNG, in base64, with a palette of 128 colours: of drawings a third of the size."""
+    stream = io.BytesIO()
+    opened = Image.open(io.BytesIO(base64.b64decode(picture)))
+    opened.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(stream, "PNG", optimize=True)
+    smaller = base64.b64encode(stream.getvalue()).decode()
+    return min(smaller, picture, key=len)
 
 
 def write_notebook(path: Path, notebook: dict) -> None:
