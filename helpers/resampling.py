@@ -20,14 +20,14 @@ RANKED = ("auroc", "auprc")
 RATES = ("accuracy", "sensitivity", "specificity", "ppv", "selection_rate")
 PROBABILITIES = ("brier", "calibration_slope")
 _MOST_SLOPE = 20  # a calibration slope beyond it means labels that scores part without error
-_TOGETHER = 32  # resamples at a time: their running sums stay in the processor's cache
+_TOGETHER = 300_000  # patients times resamples at a time: their running sums stay in the processor's cache
 
 
 @dataclasses.dataclass(frozen=True)
 class Draws:
     """How often each image counts in each resample.
 
-    `patients` (n,) integer place of each image's patient; `counts` uint8 arrays (n_patients, at most 32), side by side one
+    `patients` (n,) integer place of each image's patient; `counts` uint8 arrays (n_patients, some resamples), side by side one
     column a resample, the first of them all ones (the plain estimate).
     """
 
@@ -47,8 +47,9 @@ class Draws:
         """
         names, codes = np.unique(patients, return_inverse=True)
         even, counts = np.full(len(names), 1 / len(names)), [np.ones((len(names), 1), np.uint8)]
-        for first in range(0, n_bootstrap, _TOGETHER):
-            drawn = stream.multinomial(len(names), even, size=min(_TOGETHER, n_bootstrap - first))
+        together = max(32, _TOGETHER // len(names))
+        for first in range(0, n_bootstrap, together):
+            drawn = stream.multinomial(len(names), even, size=min(together, n_bootstrap - first))
             counts.append(np.ascontiguousarray(drawn.T.astype(np.uint8)))  # nobody is drawn 256 times
         return cls(codes, tuple(counts))
 
@@ -63,7 +64,7 @@ class Draws:
         return len(self.counts[0])
 
     def weights(self) -> Iterator[np.ndarray]:
-        """Yield (n_patients, at most 32) floats, how often each patient counts."""
+        """Yield (n_patients, some resamples) floats, how often each patient counts."""
         yield from (part.astype(np.float64) for part in self.counts)
 
     def __getitem__(self, images: np.ndarray) -> "Draws":

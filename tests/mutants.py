@@ -20,7 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 ALL_TESTS = ["test_units", "test_clipping", "test_layer_gradients", "test_network_checks", "test_privacy", "test_training", "test_selftest",
-             "test_accounting"]
+             "test_accounting", "test_group_gradients"]
 
 
 @dataclasses.dataclass
@@ -35,6 +35,12 @@ class Fault:
 
 
 FAULTS = [
+    Fault("gradients by group shown in private mode", "group_gradients", "if not arm.shows_diagnostics:", "if False:", ("test_group_gradients",)),
+    Fault("gradients by group left in the step's sum", "group_gradients",
+          "torch.cat([total.flatten() for total in arm.clipped.take()]).cpu()", "torch.cat([total.flatten() for total in arm.clipped._sums]).cpu()",
+          ("test_group_gradients",)),
+    Fault("the clip norm of the diagnosis kept for training", "group_gradients", "        arm.clipped.clip_norm = kept\n", "        pass\n",
+          ("test_group_gradients",)),
     Fault("gradients formed together with the strides exchanged", "layer_gradients",
           "conv.kernel_size[dimension], conv.stride[dimension])", "conv.kernel_size[dimension], conv.stride[1 - dimension])",
           ("test_layer_gradients",)),
