@@ -2,8 +2,8 @@
 
 In: the results folder of a study on the embedded cohort (`make demo`). Truth: each model's AUROC contrasts on 100,000 fresh
 images. Then 200 fresh cohorts of 900 patients, the same models. Out: `results/planted_truth.json`, a row a contrast and model:
-truth, smallest visible contrast, how often it was found (the 95 % interval leaves 0 out), how often the interval covers the
-truth. Exit code 1 where a visible one is found in less than 80 %, or one that is truly 0 called in more than 5 % + 2 errors.
+truth and its own standard error, smallest visible contrast, how often it was found (the 95 % interval leaves 0 out), how often
+the interval covers the truth; the same for the gap_change of each private model. Exit code 1 where a visible one is found in less than 80 %, one planted as 0 called in more than 5 % + 2 errors, or the truth covered, on average, in less than 95 % - 2 errors.
 
     python benchmarks/planted_truth.py --results results
 """
@@ -82,10 +82,15 @@ def one_cohort(number: int, results: str) -> pd.DataFrame:
     return fairness.summarise(values).assign(smallest_visible=verdicts.smallest_visible(values.drop(columns=0).std(axis=1).to_numpy()))
 
 
+def truth_parts() -> int:
+    """Return how many times `BLOCKS_A_COHORT` blocks hold the images for the truth, some 3.4 of a patient."""
+    return -(-N_TRUTH_IMAGES // (340 * BLOCKS_A_COHORT))
+
+
 def truth_of(results: str, pool: ProcessPoolExecutor) -> pd.Series:
     """Return the contrasts on 100,000 fresh images, index (run, attribute)."""
-    n_blocks = -(-N_TRUTH_IMAGES // (340 * BLOCKS_A_COHORT))  # some 3.4 images a patient
-    parts = list(pool.map(predict, [TRUTH_SEED] * n_blocks, [k * BLOCKS_A_COHORT for k in range(n_blocks)], [BLOCKS_A_COHORT] * n_blocks, [results] * n_blocks))
+    n = truth_parts()
+    parts = list(pool.map(predict, [TRUTH_SEED] * n, [k * BLOCKS_A_COHORT for k in range(n)], [BLOCKS_A_COHORT] * n, [results] * n))
     table = pd.concat([table for table, _ in parts], ignore_index=True)
     predictions = {run: pd.concat([part[run] for _, part in parts], ignore_index=True) for run in parts[0][1]}
     return contrasts(table, predictions, n_bootstrap=1)[0]
@@ -105,6 +110,8 @@ def main() -> int:
     found["found"] = ((found["low"] > 0) | (found["high"] < 0)).astype(float)
     found["covers"] = ((found["low"] <= found["truth"]) & (found["truth"] <= found["high"])).astype(float)
     table = found.groupby(["run", "attribute"], sort=False)[["truth", "estimate", "smallest_visible", "found", "covers"]].mean().reset_index()
+    n_truth_blocks = BLOCKS_A_COHORT * truth_parts()
+    table["truth_error"] = table["smallest_visible"] / verdicts.smallest_visible(1.0) * np.sqrt(BLOCKS_A_COHORT / n_truth_blocks)
     table = table.merge(arms[["run", "arm_label"]], on="run")
     error = np.sqrt(0.05 * 0.95 / options.cohorts)
     is_null = table["attribute"].str.endswith(NULL)
