@@ -55,7 +55,7 @@ def against_sklearn(sizes: dict[str, int]) -> tuple[float, float]:
     ours = replicates.replicate(predictions, table, ATTRIBUTES, n_bootstrap=N_LOOPED, names=("auroc",))
     rows, grouped = predictions["arm 0"], groups.add_groups(table, ATTRIBUTES)
     draws = resampling.Draws.of(table["patient_id"].to_numpy(), N_LOOPED, runs.random_stream(0, "bootstrap"))
-    weights = np.hstack(draws.weights)[draws.patients]
+    weights = np.hstack(draws.counts).astype(float)[draws.patients]
     differences, spent = [], []
     for (*_, attribute, group), values in ours.iterrows():
         column = grouped.get(f"group_{attribute}", pd.Series("all", index=grouped.index))
