@@ -147,12 +147,13 @@ def renew_readme(readme: str, table: pd.DataFrame) -> str:
 
 
 def keep_as_expected(results: Path, name: str) -> None:
-    """Keep summary, curve and gaps of a results folder as `expected/<name>*`, and renew README from the demo's."""
+    """Keep summary and curve of a results folder (of the demo also the gaps) as `expected/<name>*`, and renew README from the demo's."""
     folder = runs.repository_root() / "expected"
     source = checks.file_exists(results / "tables" / "04_summary.csv", "Run the study first.")
     files.write_table(folder / f"{name}.csv", pd.read_csv(source).drop(columns="seconds").round(6))
-    for figure, kept in (("04_privacy_utility", f"{name}.png"), ("04_gap_changes", f"{name}_gaps.png")):
-        shutil.copyfile(results / "figures" / f"{figure}.png", folder / kept)
+    shutil.copyfile(results / "figures" / "04_privacy_utility.png", folder / f"{name}.png")
+    if name == "demo":
+        shutil.copyfile(results / "figures" / "04_gap_changes.png", folder / "demo_gaps.png")
     readme = runs.repository_root() / "README.md"
     files.write_text(readme, renew_readme(readme.read_text(encoding="utf-8"), pd.read_csv(folder / "demo.csv")))
 
