@@ -203,7 +203,7 @@ def described_gaps(table: pd.DataFrame) -> pd.DataFrame:
             cells = values.pivot(index="finding", columns="group", values=0)
             cells = cells.dropna(axis=1, how="all").dropna()  # findings that are estimable in all groups that have any
             gaps[metric] = cells.max(axis=1) - cells.min(axis=1)
-            if metric == "auroc" and len(cells):
+            if metric == "auroc" and cells.size:
                 n_findings, worst = len(cells), cells.mean().idxmin()
         gap = pd.DataFrame(gaps).reindex(columns=of_metrics)
         rows.append({"run": run, "attribute": attribute, "auroc_gap": gap["auroc"].mean(), "n_findings": n_findings, "worst_group": worst,

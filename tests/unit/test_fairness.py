@@ -140,6 +140,11 @@ def test_described_gaps_keep_findings_where_a_group_has_only_sick_patients(table
     assert found.set_index("attribute").loc["age", "n_findings"] == 2 and found["auroc_gap"].notna().any()
 
 
+def test_described_gaps_where_nothing_is_estimable_are_missing(table):
+    found = fairness.described_gaps(replicate({"base": predictions_of(table, 1, 1.5)}, table, ["sex"], n_bootstrap=20, min_patients=10_000))
+    assert found["auroc_gap"].isna().all() and found["worst_group"].isna().all() and (found["n_findings"] == 0).all()
+
+
 def test_described_gaps_agree_with_fairlearn(table, replicates):
     gaps = fairness.described_gaps(replicates).set_index(["run", "attribute"])
     predictions = predictions_of(table, 1, 1.5).merge(table[["image_id", "sex"]])
