@@ -112,7 +112,7 @@ def main() -> int:
         "n_cohorts": n_cohorts, "n_patients": N_PATIENTS, "images_a_patient": IMAGES_A_PATIENT, "n_bootstrap": N_BOOTSTRAP, "aurocs": AUROCS,
         "rows": table.to_dict("records"), "small_groups": small.to_dict("records"), "versions": runs.versions()})
     with plt.style.context(figures.STYLE):
-        figures.plot_coverage(table).figure.savefig(results / "coverage.png", dpi=150, bbox_inches="tight")
+        figures.plot_coverage(table)[0].figure.savefig(results / "coverage.png", dpi=150, bbox_inches="tight")
     print(table.pivot(index=["unit", "quantity"], columns="correlation", values="coverage").round(3))
     print(small.pivot(index=["patients_with", "patients_without"], columns="auroc", values="coverage").round(3))
     return int(not table[table["unit"] == "patient"]["coverage"].between(0.935, 0.965).all())

@@ -91,10 +91,11 @@ def plot(table: pd.DataFrame) -> plt.Axes:
     """Draw gap_change against the share of the minority, a line a budget."""
     ax = plt.figure(figsize=(5.5, 3.4)).add_subplot()
     for number, (run_name, rows) in enumerate(table[table["what"] == "gap_change"].groupby("run", sort=False)):
-        ax.errorbar(rows["share"] * 1.03**number, rows["estimate"], yerr=[rows["estimate"] - rows["low"], rows["high"] - rows["estimate"]],
+        ax.errorbar(rows["share"] * 1.03 ** (2 * number - 1), rows["estimate"], yerr=[rows["estimate"] - rows["low"], rows["high"] - rows["estimate"]],
                     fmt="os"[number] + "-", capsize=3, label=f"epsilon {run_name}")
     ax.axhline(0, color="0.6", linestyle="--", zorder=0)
-    ax.set(xscale="log", xlabel="share of patients on scanner B", ylabel="gap_change, B - A (AUROC)\n(95 % patient bootstrap, one training run)")
+    ax.set(xscale="log", xlabel="share of training patients on scanner B (log scale)",
+           ylabel="change of B - A by privacy (AUROC)\n(95 %, patients; one training run)")
     ax.set_xticks(SHARES, [f"1/{1 / share:g}" for share in SHARES])
     ax.minorticks_off()
     ax.legend(fontsize=9)

@@ -149,7 +149,7 @@ def conclusions(summary: pd.DataFrame, prices: pd.DataFrame, gains: pd.DataFrame
         price = "the price of privacy" if row.recipe == "default" else "the difference to the run without privacy, which has another recipe"
         said.append(f"{name}: mean AUROC {row.macro_auroc:.3f} [{row.low:.3f}, {row.high:.3f}]; "
                     + fairness.in_words(*_interval(prices, row.run), price) + ".")
-        if len(gains):
+        if len(gains) and row.recipe == "default":  # another recipe may start from another head of the public model
             said.append("   " + fairness.in_words(*_interval(gains, row.run), "What private patients added to the public model") + ".")
         own = changes[changes["run"] == row.run]
         counts = own["verdict"].value_counts()

@@ -180,23 +180,26 @@ def plot_group_gradients(table: pd.DataFrame) -> np.ndarray:
     return axes
 
 
-def plot_coverage(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt.Axes:
-    """Draw how often intervals cover the truth against the likeness of a patient's images, by what was resampled.
+def plot_coverage(table: pd.DataFrame) -> np.ndarray:
+    """Draw how often intervals cover the truth against the likeness of a patient's images, a panel for each thing resampled.
 
     Args:
         table: from `benchmarks/interval_coverage.py`; columns correlation, unit ("patient" or "image"), quantity, coverage, standard_error.
-        ax: where to draw; a new figure when None.
+
+    Returns:
+        The two Axes.
     """
-    ax = ax or plt.figure(figsize=(6.5, 3.6)).add_subplot()
-    for color, (name, rows) in zip(("C0", "C1", "C2", "C3"), table.groupby("quantity", sort=False)):
-        for unit, style in (("patient", "o-"), ("image", "s--")):
-            own = rows[rows["unit"] == unit]
-            ax.errorbar(own["correlation"], own["coverage"], yerr=1.96 * own["standard_error"], fmt=style, color=color, markersize=4,
-                        capsize=2, label=f"{name}, {unit}s resampled")
-    ax.axhline(0.95, color="0.5", linewidth=0.8, zorder=0)
-    ax.set(xlabel="correlation of the images of a patient", ylabel="share of 95 % intervals that\ncover the truth (bars: 95 %)")
-    ax.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
-    return ax
+    axes = plt.figure(figsize=(8.5, 3.4)).subplots(1, 2, sharey=True)
+    for ax, unit in zip(axes, ("patient", "image")):
+        for number, (marker, (name, rows)) in enumerate(zip("osD^", table[table["unit"] == unit].groupby("quantity", sort=False))):
+            ax.errorbar(rows["correlation"] + 0.012 * (number - 1.5), rows["coverage"], yerr=1.96 * rows["standard_error"], fmt=marker + "-",
+                        markersize=4, capsize=2, label=name)
+        ax.axhline(0.95, color="black", linestyle="--", linewidth=1, zorder=0, label="claimed, 95 %")
+        ax.set(title=f"{unit}s resampled", xlabel="correlation of the images of a patient")
+    axes[0].set(ylabel="share of 95 % intervals that\ncover the truth (bars: 95 %)")
+    axes[0].legend(fontsize=8)
+    return axes
+
 
 
 def plot_sensitivity(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt.Axes:

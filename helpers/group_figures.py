@@ -232,12 +232,14 @@ def plot_published(curves: pd.DataFrame, contrasts: pd.DataFrame) -> np.ndarray:
             ax.plot(rows["epsilon"], rows[column], looks[study][1] + "-", color=looks[study][0], markersize=4, label=study.replace("_", " "))
     for (study, label), rows in contrasts[np.isfinite(contrasts["epsilon"])].sort_values("epsilon").groupby(["study", "label"], sort=False):
         color, marker = looks[study]
-        axes[2].plot(rows["epsilon"], rows["contrast"], marker, linestyle="-" if " - male" in label else "--", color=color, markersize=4,
+        by_sex = " - male" in label
+        axes[2].plot(rows["epsilon"], rows["contrast"], marker, linestyle="-" if by_sex else "--", color=color, markersize=5,
+                     markerfacecolor=color if by_sex else "white",
                      label=f"{study.replace('_', ' ')}: {label}")
     for ax, ylabel, reference in zip(axes, ("AUROC minus that without privacy", "(AUROC - 0.5) / (without privacy - 0.5)",
                                             "AUROC contrast"), (0, 1, 0)):
         ax.axhline(reference, color="0.7", linewidth=0.8, zorder=0)
-        ax.set(xscale="log", xlabel="epsilon (log scale)", ylabel=f"{ylabel}\n(no interval drawn: none is published)")
+        ax.set(xscale="log", xlabel="epsilon (log scale)", ylabel=f"{ylabel}\n(no interval drawn)")
         ax.set_xticks([0.3, 1, 3, 8], ["0.3", "1", "3", "8"])
         ax.minorticks_off()
     axes[0].legend(fontsize=8)

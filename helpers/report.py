@@ -153,7 +153,7 @@ def keep_as_expected(results: Path, name: str) -> None:
     files.write_table(folder / f"{name}.csv", pd.read_csv(source).drop(columns="seconds").round(6))
     shutil.copyfile(results / "figures" / "04_privacy_utility.png", folder / f"{name}.png")
     if name == "demo":
-        shutil.copyfile(results / "figures" / "04_gap_changes.png", folder / "demo_gaps.png")
+        shutil.copyfile(results / "figures" / "04_gap_changes_people.png", folder / "demo_gaps.png")
     readme = runs.repository_root() / "README.md"
     files.write_text(readme, renew_readme(readme.read_text(encoding="utf-8"), pd.read_csv(folder / "demo.csv")))
 

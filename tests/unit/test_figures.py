@@ -137,8 +137,9 @@ def test_plot_group_gradients_has_a_line_a_group_and_what_it_would_be_without_cl
     assert [len(ax.lines) for ax in axes] == [2, 2, 4] and axes[0].lines[1].get_ydata().tolist() == [3, 4]
 
 
-def test_plot_coverage_draws_patients_solid_and_images_dashed():
+def test_plot_coverage_has_a_panel_for_patients_and_one_for_images():
     table = pd.DataFrame({"correlation": [0, 0.5] * 2, "unit": ["patient"] * 2 + ["image"] * 2, "quantity": "contrast", "coverage": [0.95, 0.94, 0.95, 0.85],
                           "standard_error": 0.005})
-    ax = figures.plot_coverage(table)
-    assert [container[0].get_ydata().tolist() for container in ax.containers] == [[0.95, 0.94], [0.95, 0.85]]
+    axes = figures.plot_coverage(table)
+    assert [ax.containers[0][0].get_ydata().tolist() for ax in axes] == [[0.95, 0.94], [0.95, 0.85]]
+    assert [ax.get_title() for ax in axes] == ["patients resampled", "images resampled"]
