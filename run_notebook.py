@@ -19,7 +19,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from helpers import files, profiles
+from helpers import checks, files, profiles
 
 CELL_SECONDS = 7 * 24 * 3600  # a cell that trains may take days, but none may wait for ever
 # Measured: glibc would give large blocks back to the system after each training step, and take them again in the next;
@@ -33,7 +33,7 @@ OFFLINE_PAGE = """{%- extends 'lab/index.html.j2' -%}
 
 
 def main() -> int:
-    """Read the command line; return 0, or 1 with one line on standard error."""
+    """Read the command line; return 0, or with one line on standard error 1 (a cell failed) or 2 (a wrong parameter)."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("notebooks", nargs="+", type=Path)
     parser.add_argument("--to", type=Path, help="path without ending for the executed .ipynb and its .html; "
@@ -46,6 +46,12 @@ def main() -> int:
     for notebook in arguments.notebooks:
         if not arguments.to:
             print(notebook.stem, flush=True)
+        try:
+            for name in arguments.parameters:
+                checks.one_of(f"the parameter of {notebook.name}", name, sorted(profiles.default_parameters(notebook)))
+        except checks.InputError as error:
+            print(error, file=sys.stderr)
+            return 2
         complaint = run(notebook, arguments.to or notebook.with_suffix(""), arguments.parameters)
         if complaint:
             print(complaint, file=sys.stderr)

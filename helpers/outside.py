@@ -38,7 +38,11 @@ def study(predictions: list[dict], table: str) -> tuple[pd.DataFrame, list[dict]
                       "Remove the repeated rows.")
     images = images.assign(**{column: default for column, default in
                               (("sex", "unknown"), ("age_years", np.nan), ("n_comorbidities", pd.NA)) if column not in images})
+    if (odd := images["sex"].notna() & ~images["sex"].isin(["female", "male", "unknown", ""])).any():
+        checks.refuse(f"sex female, male or empty in {table}", checks.examples(sorted(set(images.loc[odd, "sex"].astype(str)))), "Rename the values.")
     images["sex"] = images["sex"].where(images["sex"].isin(["female", "male"]), "unknown")
+    for column in ("age_years", "n_comorbidities"):
+        images[column] = _numbers(images[column], column, table)
     if images["patient_id"].isna().any():
         checks.refuse(f"a patient_id in every row of {table}", f"{int(images['patient_id'].isna().sum())} without", "Fill them in.")
     patients = images.set_index("image_id")["patient_id"].astype(str)
@@ -51,16 +55,15 @@ def study(predictions: list[dict], table: str) -> tuple[pd.DataFrame, list[dict]
             checks.refuse(f"a row in {table} for every image of {entry['path']}", f"{len(strangers)} without, e.g. {checks.examples(strangers)}",
                           "Add them to the table, or leave their predictions out.")
         rows = rows.assign(split=rows["split"] if "split" in rows else "test", patient_id=rows["image_id"].map(patients))
-        if not rows["split"].isin(["train", "valid", "test"]).all():
+        if not rows["split"].isin(["valid", "test"]).all():
             checks.refuse(f"split valid or test in {entry['path']}", checks.examples(sorted(set(rows["split"].astype(str)))), "Rename them.")
         if (parts := rows.groupby("patient_id")["split"].nunique()).gt(1).any():
             checks.refuse(f"each patient in one split of {entry['path']}", f"{int(parts.gt(1).sum())} in several, e.g. {checks.examples(list(parts[parts > 1].index))}",
                           "Split patients, not images.")
         for column in ("score", "label"):
-            numbers = pd.to_numeric(rows[column], errors="coerce")
-            if (numbers.isna() & rows[column].notna()).any():
-                checks.refuse(f"numbers in {column} of {entry['path']}", checks.examples(rows.loc[numbers.isna() & rows[column].notna(), column].tolist()), "Correct the file.")
-            rows[column] = numbers
+            rows[column] = _numbers(rows[column], column, entry["path"])
+        if rows["score"].isna().any():
+            checks.refuse(f"a score in every row of {entry['path']}", f"{int(rows['score'].isna().sum())} without", "Fill them in, or leave the rows out everywhere.")
         runs.check_predictions(rows, entry["path"])
         found[record["run"]] = rows
         records.append(record)
@@ -82,6 +85,14 @@ def _read(path: str, columns: list[str]) -> pd.DataFrame:
         checks.refuse(f"{path} to be a CSV or Parquet table", " ".join(str(error).split())[:120], "Correct the file.")
     checks.has_columns(table, columns, str(path))
     return table.assign(image_id=table["image_id"].astype(str))
+
+
+def _numbers(column: pd.Series, name: str, path: str) -> pd.Series:
+    """Return a column as numbers, empty ones missing."""
+    numbers = pd.to_numeric(column, errors="coerce").astype(float)
+    if (odd := numbers.isna() & column.notna()).any():
+        checks.refuse(f"numbers in {name} of {path}", checks.examples(column[odd].tolist()), "Correct the file.")
+    return numbers
 
 
 def _record(entry: object) -> dict:

@@ -87,13 +87,14 @@ def _test_images(predictions: dict[str, pd.DataFrame], table: pd.DataFrame) -> p
         ids, labels = set(test["image_id"]), test.set_index(["image_id", "finding"])["label"].dropna()
         if predicted is not None and ids != predicted:
             checks.refuse("the same test images in every run", f"{len(ids ^ predicted)} that differ in {run}",
-                          "Run notebooks 02 and 03 again on the present cohort.")
+                          "Predict the same images with every model; runs of a study: notebooks 02 and 03 again on the present cohort.")
         if known is not None and set(known.index.unique("finding")) != set(labels.index.unique("finding")):
             checks.refuse(f"the same findings in every run ({', '.join(sorted(known.index.unique('finding')))})",
                           f"{', '.join(sorted(labels.index.unique('finding')))} in {run}", "Leave out what not all runs predict.")
         if known is not None and (differ := known.ne(labels.reindex(known.index))).any() or known is not None and len(labels) != len(known):
             example = checks.examples([*known.index[differ], *labels.index.difference(known.index)], 1)
-            checks.refuse("the same labels in every run", f"others in {run}, e.g. of {example}", "Labels are the truth, not the model's: use one table of them.")
+            checks.refuse("the same labels in every run", f"others, or rows left out, in {run} or the run before it, e.g. of {example}",
+                          "Labels are the truth, not the model's: use one table of them.")
         predicted, known = ids, labels
     strangers = predicted - set(table["image_id"])
     if strangers or not predicted:

@@ -233,7 +233,7 @@ def test_replicates_refuse_runs_with_other_findings_or_other_labels(table):
     whole = predictions_of(table, 1, 1.5)
     with pytest.raises(checks.InputError, match=r"same findings in every run \(edema, mass\); got mass in b"):
         replicate({"a": whole, "b": whole[whole["finding"] == "mass"]}, table, ["sex"])
-    with pytest.raises(checks.InputError, match="same labels in every run; got others in b"):
+    with pytest.raises(checks.InputError, match="same labels in every run; got others, or rows left out, in b"):
         replicate({"a": whole, "b": whole.assign(label=1 - whole["label"])}, table, ["sex"])
 
 

@@ -42,6 +42,8 @@ def test_two_files_are_a_study(files_of, tmp_path):
     (lambda table: table.assign(image_id=table["image_id"] + 50), "a row in .*table.csv for every image of .*ours.csv; got 50 without"),
     (lambda table: table.assign(label=2), "labels 1, 0 or missing"),
     (lambda table: table.assign(score="high"), "numbers in score of .*ours.csv; got 'high'"),
+    (lambda table: table.assign(score=[None] + [0.5] * 119), "a score in every row of .*ours.csv; got 1 without"),
+    (lambda table: table.assign(split="train"), "split valid or test in .*ours.csv; got 'train'"),
     (lambda table: table.assign(split="validation"), "split valid or test in .*ours.csv; got 'validation'"),
     (lambda table: table.assign(split=["valid", "test"] * 60), "each patient in one split of .*ours.csv; got 40 in several")])
 def test_predictions_not_in_order_are_refused_by_the_name_of_the_file(files_of, change, message):
@@ -54,7 +56,9 @@ def test_predictions_not_in_order_are_refused_by_the_name_of_the_file(files_of, 
 @pytest.mark.parametrize("change, message", [
     (lambda table: table.drop(columns="patient_id"), "columns 'patient_id' in .*table.csv"),
     (lambda table: pd.concat([table, table.iloc[:1]]), "one row an image in .*table.csv; got 1 repeated, e.g. '100'"),
-    (lambda table: table.assign(patient_id=[None] + list(range(119))), "a patient_id in every row")])
+    (lambda table: table.assign(patient_id=[None] + list(range(119))), "a patient_id in every row"),
+    (lambda table: table.assign(sex="F"), "sex female, male or empty in .*table.csv; got 'F'"),
+    (lambda table: table.assign(age_years="48Y"), "numbers in age_years of .*table.csv; got '48Y'")])
 def test_tables_not_in_order_are_refused_by_the_name_of_the_file(files_of, change, message):
     table_path, path, table, _ = files_of
     change(table).to_csv(table_path, index=False)

@@ -272,3 +272,10 @@ def test_big_file_is_hashed_again_when_it_changes(finished, monkeypatch):
     assert results.Results(folder.out).content_hash(step.inputs[0]) == before
     step.inputs[0].write_text("longer contents")
     assert folder.content_hash(step.inputs[0]) != before
+
+
+def test_a_single_notebook_refuses_a_misspelt_parameter(monkeypatch, capsys):
+    import run_notebook
+    monkeypatch.setattr("sys.argv", ["run_notebook.py", "notebooks/04_fairness_analysis.ipynb", "--parameters", '{"MARGN": 0.05}'])
+    monkeypatch.chdir(runs.repository_root())
+    assert run_notebook.main() == 2 and "Did you mean 'MARGIN'?" in capsys.readouterr().err
