@@ -36,9 +36,6 @@ class Fault:
 
 FAULTS = [
     Fault("gradients by group shown in private mode", "group_gradients", "if not arm.shows_diagnostics:", "if False:", ("test_group_gradients",)),
-    Fault("gradients by group left in the step's sum", "group_gradients",
-          "torch.cat([total.flatten() for total in arm.clipped.take()]).cpu()", "torch.cat([total.flatten() for total in arm.clipped._sums]).cpu()",
-          ("test_group_gradients",)),
     Fault("the clip norm of the diagnosis kept for training", "group_gradients", "        arm.clipped.clip_norm = kept\n", "        pass\n",
           ("test_group_gradients",)),
     Fault("gradients formed together with the strides exchanged", "layer_gradients",
