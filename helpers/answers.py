@@ -148,9 +148,9 @@ def conclusions(summary: pd.DataFrame, prices: pd.DataFrame, gains: pd.DataFrame
         name = row.arm_label if "per image" in row.arm_label else f"{row.arm_label} per {row.unit}"
         price = "the price of privacy" if row.recipe == "default" else "the difference to the run without privacy, which has another recipe"
         said.append(f"{name}: mean AUROC {row.macro_auroc:.3f} [{row.low:.3f}, {row.high:.3f}]; "
-                    + fairness.in_words(*_interval(prices, row.run), price) + ".")
+                    + verdicts.in_words(*_interval(prices, row.run), price) + ".")
         if len(gains) and row.recipe == "default":  # another recipe may start from another head of the public model
-            said.append("   " + fairness.in_words(*_interval(gains, row.run), "What private patients added to the public model") + ".")
+            said.append("   " + verdicts.in_words(*_interval(gains, row.run), "What private patients added to the public model") + ".")
         own = changes[changes["run"] == row.run]
         counts = own["verdict"].value_counts()
         said.append(f"   Of {len(own)} contrasts between groups: " + ", ".join(f"{n} {verdict}" for verdict, n in counts.items()) + ".")

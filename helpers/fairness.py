@@ -13,7 +13,6 @@ from scipy import stats
 from helpers import groups
 from helpers.replicates import ALL, REST
 
-CONFIDENCE_PERCENT = 95
 BETWEEN_SEEDS = ["seed_variance", "seed_doubt"]  # columns of pooled tables: v = s^2 / n over seeds, and v^2 / (n - 1)
 _SHOWN_ARM = {"zero_shot": "zero-shot", "baseline": "no privacy"}
 
@@ -139,7 +138,7 @@ def changes(table: pd.DataFrame, baseline: str | None) -> pd.DataFrame:
     return (others - reference).assign(**{name: others[name] + reference[name] for name in BETWEEN_SEEDS})
 
 
-def summarise(table: pd.DataFrame, percent: float = CONFIDENCE_PERCENT) -> pd.DataFrame:
+def summarise(table: pd.DataFrame, percent: float = 95) -> pd.DataFrame:
     """Return estimate and percentile interval of each row, as columns beside the index levels.
 
     Args:
@@ -166,12 +165,6 @@ def _quantiles(draws: pd.DataFrame, tail: float) -> pd.DataFrame:
     some = ~whole & draws.notna().any(axis=1)
     limits[some] = draws[some].quantile([tail, 1 - tail], axis=1).T.to_numpy()
     return limits
-
-
-def interval(values: pd.Series) -> tuple[float, float, float]:
-    """Return estimate, low and high of one row: column 0 and the 95 % percentiles of the replicates."""
-    row = summarise(values.to_frame().T.rename_axis("row"))
-    return tuple(row.loc[0, ["estimate", "low", "high"]])
 
 
 def seed_values(table: pd.DataFrame, arms: pd.DataFrame) -> pd.DataFrame:
@@ -255,13 +248,3 @@ def oldest(names: pd.Series) -> str | None:
     def low_edge(name: str) -> float:
         return float(name.split(" - ")[0].strip("[>=) ").split(",")[0])
     return max(names.unique(), key=low_edge, default=None)
-
-
-def in_words(estimate: float, low: float, high: float, what: str) -> str:
-    """Return one clause on a difference: its size, its interval, and whether the interval leaves 0 out."""
-    if np.isnan(estimate):
-        return f"{what} is not estimable"
-    if np.isnan(low):
-        return f"{what}, {estimate:+.3f}, has no interval"
-    resolved = "is resolved" if low > 0 or high < 0 else "is not resolved (the interval includes 0)"
-    return f"{what}, {estimate:+.3f} [{low:+.3f}, {high:+.3f}], {resolved}"

@@ -138,3 +138,13 @@ def planned_changes(predictions: dict[str, pd.DataFrame], table: pd.DataFrame, r
 def predicts(low: float) -> bool:
     """Return whether a mean AUROC's interval lies above 0.5, the value of scores that know nothing."""
     return bool(low > 0.5)
+
+
+def in_words(estimate: float, low: float, high: float, what: str) -> str:
+    """Return one clause on a difference: its size, its interval, and whether the interval leaves 0 out."""
+    if np.isnan(estimate):
+        return f"{what} is not estimable"
+    if np.isnan(low):
+        return f"{what}, {estimate:+.3f}, has no interval"
+    resolved = "is resolved" if low > 0 or high < 0 else "is not resolved (the interval includes 0)"
+    return f"{what}, {estimate:+.3f} [{low:+.3f}, {high:+.3f}], {resolved}"

@@ -317,9 +317,3 @@ def test_arm_table_says_which_runs_are_seeds_of_one_arm():
     assert fairness.pooled_arms(arms)["run"].tolist() == ["a", "c"]
     other = record_of("d", "dp", 1.0, 0) | {"recipe": "mine"}
     assert fairness.arm_table([record_of("a", "dp", 1.0, 0), other])["arm_label"].tolist() == ["epsilon 1", "epsilon 1, mine"]
-
-
-def test_in_words_says_whether_the_interval_leaves_zero_out():
-    assert "not resolved" in fairness.in_words(-0.02, -0.05, 0.01, "a gap")
-    assert "is resolved" in fairness.in_words(-0.02, -0.03, -0.01, "a gap")
-    assert "not estimable" in fairness.in_words(float("nan"), 0, 0, "a gap")

@@ -76,3 +76,9 @@ def test_planned_table_keeps_every_hypothesis_in_its_order():
 
 def test_only_scores_above_chance_predict():
     assert verdicts.predicts(0.51) and not verdicts.predicts(0.5) and not verdicts.predicts(float("nan"))
+
+
+def test_in_words_says_whether_the_interval_leaves_zero_out():
+    assert "not resolved" in verdicts.in_words(-0.02, -0.05, 0.01, "a gap")
+    assert "is resolved" in verdicts.in_words(-0.02, -0.03, -0.01, "a gap")
+    assert "not estimable" in verdicts.in_words(float("nan"), 0, 0, "a gap")
