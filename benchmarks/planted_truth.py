@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from helpers import fairness, files, manifests, models, replicates, runs, scoring, synthetic, verdicts
+from helpers import fairness, files, manifests, models, networks, replicates, runs, scoring, synthetic, verdicts
 
 TRUTH_SEED, COHORTS_SEED = 101, 102  # of the generator; 0 is the study's
 N_TRUTH_IMAGES, N_COHORTS, BLOCKS_A_COHORT, N_BOOTSTRAP = 100_000, 200, 9, 500
@@ -47,7 +47,7 @@ def predict(seed: int, first_block: int, n_blocks: int, results: str) -> tuple[p
     for run in arms_of(results)["run"]:
         known = runs.read_record(run)["parameters"]
         weights, names = models.load_weights(runs.run_dir(run) / "weights.safetensors")
-        model = models.resnet9(len(names), known["channels"], known["width"], 0, known["head"])
+        model = networks.resnet9(len(names), known["channels"], known["width"], 0, known["head"])
         model.load_state_dict(weights)
         scores = scoring.predict(model, images, np.arange(len(images)), known["channels"])
         places = {finding: models.alike(canonical, names)[0] for finding, canonical in meanings.items()}

@@ -14,7 +14,7 @@ from opacus.optimizers import DPOptimizer, DPOptimizerFastGradientClipping
 from opacus.utils.fast_gradient_clipping_utils import DPTensorFastGradientClipping
 from torch.nn import functional
 
-from helpers import arms, checks, clipping, models, privacy
+from helpers import arms, checks, clipping, networks, privacy
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -34,7 +34,7 @@ class Setting:
 
     def model(self) -> torch.nn.Module:
         """Return the network, on the device."""
-        return models.resnet9(N_FINDINGS, self.channels, self.width, seed=0).to(DEVICE)
+        return networks.resnet9(N_FINDINGS, self.channels, self.width, seed=0).to(DEVICE)
 
     def data(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return images (batch, channels, px, px) and labels (batch, findings), on the device."""

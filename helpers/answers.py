@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from helpers import checks, cohorts, fairness, groups, manifests, metrics, outside, published, replicates, runs
-from helpers import synthetic, verdicts
+from helpers import verdicts
 from helpers.replicates import ALL, REST
 
 
@@ -236,7 +236,7 @@ def planted_beside_found(cohort_record: dict, contrasts: pd.DataFrame) -> pd.Dat
     if cohort_record["access"] != "embedded":
         return pd.DataFrame(columns=["attribute", "group", "effect", "range", "arm_label", "found", "low", "high"])
     parts = []
-    for effect in synthetic.planted_truth().itertuples():
+    for effect in pd.DataFrame(cohort_record.get("planted_truth", [])).itertuples():
         is_age = effect.attribute == "age_years"
         attribute = "age" if is_age else effect.attribute
         group = ">= 80 - rest" if is_age else f"{effect.group} - {effect.comparison}"

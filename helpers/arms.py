@@ -96,7 +96,8 @@ class PrivateArm:
     def __init__(self, data: training_sets.TrainingSet, model: nn.Module, *, channels: int, epsilon: float, delta: float,
                  clip_norm: float, epochs: int, expected_batch_size: int, max_images_per_patient: int,
                  physical_batch_size: int, mode: str, seed: int, views_per_image: int = 1, precision: str = "float32",
-                 noise_multiplier: float | None = None, weighting: tuple[str, torch.Tensor | None] = ("none", None)) -> None:
+                 noise_multiplier: float | None = None, weighting: tuple[str, torch.Tensor | None] = ("none", None),
+                 allow_weak_delta: bool = False) -> None:
         """Calibrate the noise and hook the network.
 
         Args:
@@ -113,6 +114,7 @@ class PrivateArm:
             views_per_image: moved copies of each image in one step; the unit's gradient is the mean over all.
             precision: see `autocast`.
             noise_multiplier: in place of the calibrated one; private mode keeps the budget all the same.
+            allow_weak_delta: delta may be 1 / number of units or more; the ledger then says that the guarantee is not valid.
             weighting: where the weight of positive labels comes from ("none", "public", "private labels"), and the weight.
 
         Raises:
@@ -128,7 +130,7 @@ class PrivateArm:
         if unit == "image" and data.most_images > max_images_per_patient:
             checks.refuse(f"at most MAX_IMAGES_PER_PATIENT = {max_images_per_patient} training images of any patient",
                           data.most_images, "Make the training set with this limit, or raise it.")
-        self.warning = privacy.check_delta(delta, n_units, unit)
+        self.warning = privacy.check_delta(delta, n_units, unit, allow_weak_delta)
         self.data, self.model, self.channels, self.seed, self.precision = data, model, channels, seed, precision
         self.randomness, self.physical_batch_size = privacy.Randomness(mode, seed), physical_batch_size
         self.sample_rate = expected_batch_size / n_units

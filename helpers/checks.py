@@ -134,7 +134,7 @@ _PARAMETER_CHOICES = {
     "SCHEDULE": ("cosine", "constant"),
     "POS_WEIGHT": ("none", "public", "private"),
     "HEAD": ("sided", "pooled"),
-    "TRAINED": ("all", "norms_and_head", "head"),
+    "TRAINED": ("all", "last_block", "norms_and_head", "head"),
     "PRETRAIN_AUGMENTATION": ("strong", "shift"),
     "EQUALISE": ("as_manifest", "yes", "no"),
 }
@@ -159,8 +159,22 @@ def _age_edges(value: object) -> None:
                "The last band is open. Correct AGE_EDGES of notebook 04.")
 
 
+def _volume_shape(value: object) -> None:
+    """Accept depth, height and width in voxels, or none."""
+    is_sizes = isinstance(value, list) and len(value) in (0, 3) and all(type(size) is int and 8 <= size <= 512 for size in value)
+    if not is_sizes:
+        refuse("VOLUME_SHAPE to be [depth, height, width], 8 to 512 voxels each, or []", repr(value), "For example [32, 64, 64].")
+
+
+def _window(value: object) -> None:
+    """Accept both ends of a window in Hounsfield units, or none."""
+    is_ends = isinstance(value, list) and len(value) in (0, 2) and all(type(end) in (int, float) and abs(end) < 1e4 for end in value)
+    if not is_ends or value and not value[0] < value[1]:
+        refuse("WINDOW_HU to be [lower, upper] in Hounsfield units, or []", repr(value), "For example [-150, 250].")
+
+
 MOST_PLANNED = 12  # comparisons of notebook 04: more would leave none of them any power
-_PARAMETER_FORMS = {"PLANNED": _planned, "AGE_EDGES": _age_edges}
+_PARAMETER_FORMS = {"PLANNED": _planned, "AGE_EDGES": _age_edges, "VOLUME_SHAPE": _volume_shape, "WINDOW_HU": _window}
 
 
 def parameters(values: Mapping[str, object]) -> None:

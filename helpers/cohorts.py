@@ -22,7 +22,7 @@ import PIL
 from helpers import checks, duplicates, files, manifests, parts, rules, runs, schema, sources
 
 MADE_BY = "Run notebook 01 with this cohort first."
-_DECIDES_CONTENT = ("cohorts", "parts", "images", "duplicates", "sources", "rules", "schema")
+_DECIDES_CONTENT = ("cohorts", "parts", "images", "volumes", "duplicates", "sources", "rules", "schema")
 
 
 @dataclasses.dataclass(repr=False)
@@ -30,7 +30,7 @@ class Cohort:
     """Images and what is known of them.
 
     name: the manifest's name.
-    images: (n, height, width) uint8, memory-mapped, read only.
+    images: (n, height, width) or, of CT, (n, depth, height, width) uint8, memory-mapped, read only.
     table: n rows in the same order: image_id, patient_id, split, sex, age_years, n_comorbidities, each finding
         (1 present, 0 absent, NaN unknown), further columns.
     findings: names of the finding columns.
@@ -77,7 +77,7 @@ def read_table(name: str | Path) -> tuple[pd.DataFrame, dict]:
 
 
 def build(name: str | Path | schema.Manifest, data_root: str | Path | None = None, *, image_px: int = 0,
-          equalise: str = "as_manifest", n_patients: int = 0, n_test_patients: int = 0, generator_seed: int = 0,
+          equalise: str = "as_manifest", volume_shape: list[int] | tuple = (), window_hu: list[float] | tuple = (), n_patients: int = 0, n_test_patients: int = 0, generator_seed: int = 0,
           processes: int | None = None) -> Cohort:
     """Build a cohort, unless the same one is there and whole, and return it.
 
@@ -89,6 +89,8 @@ def build(name: str | Path | schema.Manifest, data_root: str | Path | None = Non
         data_root: folder of the real data; None for an embedded cohort.
         image_px: height and width; 0 = as in the manifest.
         equalise: "yes", "no" or "as_manifest": histogram equalisation.
+        volume_shape: depth, height, width of CT volumes in voxels; () = as in the manifest. The spacing stays.
+        window_hu: lower and upper end of their window in Hounsfield units; () = as in the manifest.
         n_patients: training patients; 0 = as in the manifest. Embedded cohorts only, as the next.
         n_test_patients: patients of `valid` and of `test`, each; a split that the manifest leaves empty stays so.
         generator_seed: added to the manifest's seed; without effect on real data.
@@ -101,7 +103,8 @@ def build(name: str | Path | schema.Manifest, data_root: str | Path | None = Non
         InputError: see the module; nothing of an earlier whole cohort is changed then.
     """
     manifest = name if isinstance(name, schema.Manifest) else manifests.read(name)
-    options = _options(manifest, image_px, equalise, n_patients, n_test_patients, generator_seed)
+    options = _size_options(manifest, image_px, equalise, volume_shape, window_hu) \
+        | _patient_options(manifest, n_patients, n_test_patients, generator_seed)
     if manifest.layout.kind == "synthetic":
         source, tasks = None, parts.generator_tasks(manifest, options, data_root)
     else:
@@ -120,13 +123,26 @@ def build(name: str | Path | schema.Manifest, data_root: str | Path | None = Non
     return read(manifest.name)
 
 
-def _options(manifest: schema.Manifest, image_px: int, equalise: str, n_patients: int, n_test_patients: int,
-             generator_seed: int) -> dict:
-    """Return what decides the images beside the manifest, checked."""
-    checks.parameters({"IMAGE_PX": image_px, "EQUALISE": equalise, "N_PATIENTS": n_patients,
-                       "N_TEST_PATIENTS": n_test_patients, "GENERATOR_SEED": generator_seed})
-    options = {"image_px": image_px or manifest.image.px, "aspect": manifest.image.aspect,
-               "equalise": manifest.image.equalise if equalise == "as_manifest" else equalise == "yes"}
+def _size_options(manifest: schema.Manifest, image_px: int, equalise: str, volume_shape: list[int] | tuple, window_hu: list[float] | tuple) -> dict:
+    """Return how an image or a volume is made, checked."""
+    checks.parameters({"IMAGE_PX": image_px, "EQUALISE": equalise, "VOLUME_SHAPE": list(volume_shape), "WINDOW_HU": list(window_hu)})
+    if rule := manifest.volume:
+        if image_px or equalise == "yes":
+            checks.refuse(f"VOLUME_SHAPE and WINDOW_HU for {manifest.name}, whose images are volumes", "IMAGE_PX or EQUALISE",
+                          "Leave IMAGE_PX at 0 and EQUALISE as in the manifest.")
+        return {"volume": rule.model_dump(mode="json") | ({"shape": list(volume_shape)} if volume_shape else {})
+                | ({"window_hu": list(window_hu)} if window_hu else {})}
+    if volume_shape or window_hu:
+        checks.refuse(f"no VOLUME_SHAPE and no WINDOW_HU for {manifest.name}, whose images are no volumes", [volume_shape, window_hu],
+                      "Leave them empty; IMAGE_PX sets the size of an image.")
+    return {"image_px": image_px or manifest.image.px, "aspect": manifest.image.aspect,
+            "equalise": manifest.image.equalise if equalise == "as_manifest" else equalise == "yes"}
+
+
+def _patient_options(manifest: schema.Manifest, n_patients: int, n_test_patients: int, generator_seed: int) -> dict:
+    """Return how many patients are drawn of an embedded cohort, checked."""
+    checks.parameters({"N_PATIENTS": n_patients, "N_TEST_PATIENTS": n_test_patients, "GENERATOR_SEED": generator_seed})
+    options = {}
     if manifest.layout.kind == "synthetic":
         wanted = {"train": n_patients, "valid": n_test_patients, "test": n_test_patients}
         options["patients"] = {split: count and (wanted[split] or count)
@@ -142,7 +158,7 @@ def _options(manifest: schema.Manifest, image_px: int, equalise: str, n_patients
 def _fingerprint(manifest: schema.Manifest, options: dict, source: sources.Source | None) -> str:
     """Return one hash of all that decides a cohort: rules, options, source rows with file sizes, code."""
     rows = "" if source is None else source.rows.to_csv() + source.excluded.to_csv()
-    modules = [*_DECIDES_CONTENT, *(["synthetic", "phantoms"] if source is None else [])]
+    modules = [*_DECIDES_CONTENT, *(["synthetic", "phantoms", "synthetic_ct", "ct_phantoms"] if source is None else [])]
     code = [files.file_hash(Path(__file__).with_name(f"{module}.py")) for module in modules]
     return files.fingerprint({"manifest": manifests.manifest_hash(manifest), "options": options, "rows": rows,
                               "code": code})
@@ -198,10 +214,11 @@ def _make_in_pool(tasks: list[parts.Task], folder: Path, processes: int, bar) ->
 def _assemble(folder: Path, part_folder: Path, manifest: schema.Manifest, options: dict, fingerprint: str,
               rows: pd.DataFrame, excluded: pd.DataFrame, notes: list[str]) -> None:
     """Write the cohort's files, the record last."""
-    findings, px = list(manifest.findings), options["image_px"]
+    findings = list(manifest.findings)
+    size = options["volume"]["shape"] if "volume" in options else [options["image_px"]] * 2
     (folder / "record.json").unlink(missing_ok=True)
     with files.atomic_path(folder / "images.npy") as path:
-        images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(len(rows), px, px))
+        images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(len(rows), *size))
         filled = 0
         for part, in_part in rows.groupby("part", sort=False):
             images[filled:filled + len(in_part)] = parts.images(part_folder, part)[in_part["at"].to_numpy()]
@@ -214,6 +231,7 @@ def _assemble(folder: Path, part_folder: Path, manifest: schema.Manifest, option
     files.write_json(folder / "record.json", {
         "cohort": manifest.name, "title": manifest.title, "access": manifest.access, "findings": findings,
         "canonical": meaning,
+        "planted_truth": parts.generator_of(manifest).planted_truth().to_dict("records") if manifest.access == "embedded" else [],
         "n_source_rows": len(rows) + len(excluded), "n_images": len(rows), "n_patients": table["patient_id"].nunique(),
         "exclusions": excluded["reason"].value_counts().to_dict(), "notes": notes,
         "parameters": options, "manifest_hash": manifests.manifest_hash(manifest), "fingerprint": fingerprint,

@@ -21,11 +21,15 @@ def arm_table(records: list[dict]) -> pd.DataFrame:
     """Return one row a run: run, arm, epsilon (NaN without privacy), unit, recipe, mode, seed, seconds, arm_label for
     figures, pool (the first run of the same arm), n_seeds (runs of it).
 
-    `mode` is "demo" where the noise follows from the seed, so that epsilon is no guarantee.
+    `mode` is "demo" where the noise follows from the seed, so that epsilon is no guarantee, and "no guarantee" where the
+    ledger of a private run says that it is not valid.
     """
+    def mode(ledger: dict) -> str | None:
+        return "no guarantee" if ledger.get("mode") == "private" and ledger["guarantee"] != "valid" else ledger.get("mode")
+
     rows = pd.DataFrame([{"run": record["run"], "arm": record["arm"], "epsilon": record["epsilon_target"],
                           "unit": record["unit"], "recipe": record.get("recipe", "default"),  # a user's own may have none
-                          "mode": (record.get("ledger") or {}).get("mode"), "seed": record["seed"],
+                          "mode": mode(record.get("ledger") or {}), "seed": record["seed"],
                           "seconds": record["seconds"]}
                          for record in records])
     rows["epsilon"] = rows["epsilon"].astype(float)

@@ -74,7 +74,7 @@ def _is_gram_cheaper(products: float, values: float, size: int, beside: float = 
 
 # ---- convolution
 
-def _convolution_objection(conv: nn.Conv2d) -> str:
+def _convolution_objection(conv: nn.Conv2d | nn.Conv3d) -> str:
     """Return what about a convolution has no rule."""
     if conv.padding_mode != "zeros" or isinstance(conv.padding, str):
         return f"padding={conv.padding!r} with padding_mode={conv.padding_mode!r}; give numbers and zeros"
@@ -83,8 +83,8 @@ def _convolution_objection(conv: nn.Conv2d) -> str:
 
 def _convolution_sum(conv: nn.Conv2d, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Return the weight gradient of some images together."""
-    return _convolution_backward(b, a, conv.weight.detach(), None, conv.stride, conv.padding, conv.dilation, False, [0, 0],
-                                 conv.groups, [False, True, False])[1]
+    return _convolution_backward(b, a, conv.weight.detach(), None, conv.stride, conv.padding, conv.dilation, False,
+                                 [0] * len(conv.stride), conv.groups, [False, True, False])[1]
 
 
 def _convolution_gradients(conv: nn.Conv2d, a: torch.Tensor, b: torch.Tensor, _: tuple, units: Units) -> tuple:
@@ -99,29 +99,32 @@ def _convolution_gradients(conv: nn.Conv2d, a: torch.Tensor, b: torch.Tensor, _:
             formed = units.one_by_one(lambda a, b: _convolution_sum(conv, a, b), a, b, conv.weight.shape)
         squares, gradients["weight"] = _squares(formed), formed
     if conv.bias is not None:
-        gradients["bias"] = units.add_up(b.sum((2, 3)))
+        gradients["bias"] = units.add_up(b.flatten(2).sum(2))
         squares = squares + _squares(gradients["bias"])
     return squares, gradients
 
 
 def _convolution_together(conv: nn.Conv2d, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Return (m, *weight) gradients for m units of n images, by one product of matrices: a and b as in `_convolution_gram`."""
-    padded = _padded(conv, a)
-    for dimension in (0, 1):
+    padded, n = _padded(conv, a), len(conv.stride)
+    for dimension in range(n):
         padded = padded.unfold(3 + dimension, conv.kernel_size[dimension], conv.stride[dimension])
-    seen = padded.permute(0, 2, 5, 6, 1, 3, 4)  # (m, inputs, kernel, kernel, n, places); a view, copied some units at a time
+    # (m, inputs, *kernel, n, *places); a view, copied some units at a time
+    seen = padded.permute(0, 2, *range(3 + n, 3 + 2 * n), 1, *range(3, 3 + n))
     at_once = max(1, _MOST_COPIED // seen[0].numel())
-    return torch.cat([torch.bmm(b_part.transpose(1, 2).flatten(2), seen_part.flatten(4).flatten(1, 3).transpose(1, 2))
+    return torch.cat([torch.bmm(b_part.transpose(1, 2).flatten(2), seen_part.flatten(2 + n).flatten(1, 1 + n).transpose(1, 2))
                       for b_part, seen_part in zip(b.split(at_once), seen.split(at_once))]).view(len(a), *conv.weight.shape)
 
 
 def _padded(conv: nn.Conv2d, a: torch.Tensor) -> torch.Tensor:
     """Return the input with the zeros around it that a convolution sees."""
-    return functional.pad(a, (conv.padding[1], conv.padding[1], conv.padding[0], conv.padding[0]))
+    return functional.pad(a, [padding for each in reversed(conv.padding) for padding in (each, each)])
 
 
 def _convolution_prefers_gram(conv: nn.Conv2d, a: torch.Tensor, b: torch.Tensor, units: Units) -> bool:
-    """Return whether the Gram way is the cheaper one, by the images of an average unit."""
+    """Return whether the Gram way, which there is for images, is the cheaper one, by the images of an average unit."""
+    if len(conv.stride) != 2 or not _is_plain(conv):
+        return False
     n_images = len(a) / len(units.sizes)
     places = n_images * b.shape[2:].numel()
     padded = [size + 2 * padding for size, padding in zip(a.shape[2:], conv.padding)]
@@ -131,12 +134,12 @@ def _convolution_prefers_gram(conv: nn.Conv2d, a: torch.Tensor, b: torch.Tensor,
     values = phases * (2 * pixels * conv.in_channels + 2 * pixels**2 + places**2) \
         + sum(conv.kernel_size) / 2 * (pixels + places) * places + 2 * places**2
     beside = 60 * places * conv.weight[0].numel() if _forms_together(conv, b, units) else 2.5e6  # copies, or a call
-    return _is_plain(conv) and _is_gram_cheaper(products, values, conv.weight.numel(), beside)
+    return _is_gram_cheaper(products, values, conv.weight.numel(), beside)
 
 
 def _is_plain(conv: nn.Conv2d) -> bool:
     """Return whether every output sees every input, at neighbouring pixels."""
-    return conv.groups == 1 and conv.dilation == (1, 1)
+    return conv.groups == 1 and set(conv.dilation) == {1}
 
 
 def _forms_together(conv: nn.Conv2d, b: torch.Tensor, units: Units) -> bool:
@@ -238,7 +241,7 @@ def _nothing(*_: object) -> tuple:
 
 # Types are matched exactly: a subclass may do anything.
 RULES: dict[type[nn.Module], LayerRule] = {
-    nn.Conv2d: LayerRule(_convolution_objection, _nothing, _convolution_gradients, _convolution_sum),
+    **dict.fromkeys((nn.Conv2d, nn.Conv3d), LayerRule(_convolution_objection, _nothing, _convolution_gradients, _convolution_sum)),
     nn.GroupNorm: LayerRule(lambda norm: "" if norm.affine else "affine=False, which torch treats apart",
                             _group_norm_statistics, _group_norm_gradients, None),
     nn.Linear: LayerRule(lambda linear: "", _nothing, _linear_gradients, _linear_sum),

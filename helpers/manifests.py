@@ -6,6 +6,7 @@ layout and of label rules; no data set's name occurs in it.
 """
 
 import os
+import re
 from pathlib import Path
 
 import yaml
@@ -99,7 +100,10 @@ def manifest_hash(manifest: Manifest) -> str:
 def expected_files(manifest: Manifest) -> list[str]:
     """Return the tables, lists and shards that must lie under the data root."""
     layout = manifest.layout
-    first = layout.shards if layout.kind == "parquet_images" else [layout.table]
+    if layout.kind == "folders":
+        first = [re.sub(r"\{[^{}]+\}", "*", layout.pattern), *filter(None, [layout.table])]
+    else:
+        first = layout.shards if layout.kind == "parquet_images" else [layout.table]
     return [*first, *manifest.split.lists.values()]
 
 
@@ -123,6 +127,8 @@ def locate(manifest: Manifest, data_root: str | Path | None) -> Path:
         for pattern in expected_files(manifest):
             # A literal path is a pattern without wildcards, but a name may hold [ or ].
             if not (inside(root, pattern).is_file() or any(root.glob(pattern))):
+                if manifest.volume and next(root.rglob("*.dcm"), None):
+                    checks.refuse(wanted, f"DICOM files in {root}", "Convert each series: dcm2niix -z y -o OUT FOLDER.")
                 checks.refuse(wanted, f"no {pattern} in {root}", do)
     except PermissionError as error:
         refuse_unreadable(error)

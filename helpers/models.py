@@ -1,13 +1,11 @@
-"""Networks that can be trained privately, their start from public weights, and their input.
+"""What goes into a network: its input, and weights, its own or public ones to start from.
 
-In: sizes, or weights in a safetensors file. Out: a torch module whose every parameter belongs to a Conv2d, GroupNorm or
-Linear and is used once in a forward pass, so that gradients of single patients can be bounded.
-Refuses: widths that GroupNorm cannot divide, weight files that do not fit.
+In: images; weights in a safetensors file. Out: standardised input; a network that starts from what public data know.
+Refuses: weight files that are absent, damaged or do not fit, or have seen the private patients.
 """
 
 import hashlib
 import json
-import math
 from pathlib import Path
 
 import numpy as np
@@ -15,106 +13,27 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
-from torch.nn import functional
 
-from helpers import checks, files, runs
-
-HEADS = {"pooled": 1, "sided": 2}  # cells to the side over which the last features are averaged
-PARTS = ("all", "norms_and_head", "head")  # of a network that may be trained; the rest is frozen
-
-
-class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut; nothing is changed in place, so that hooks see every value."""
-
-    def __init__(self, n_in: int, n_out: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(n_in, n_out, 3, stride, 1, bias=False)
-        self.norm1 = _group_norm(n_out)
-        self.conv2 = nn.Conv2d(n_out, n_out, 3, 1, 1, bias=False)
-        self.norm2 = _group_norm(n_out)
-        self.activation = nn.Mish()
-        self.shortcut = nn.Identity()
-        if stride != 1 or n_in != n_out:
-            self.shortcut = nn.Sequential(nn.Conv2d(n_in, n_out, 1, stride, bias=False), _group_norm(n_out))
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Map (batch, n_in, height, width) to (batch, n_out, height / stride, width / stride)."""
-        changed = self.activation(self.norm1(self.conv1(features)))
-        return self.activation(self.norm2(self.conv2(changed)) + self.shortcut(features))
-
-
-class ResNet9(nn.Module):
-    """The paper's chest-radiograph network: a residual network of four blocks with GroupNorm and Mish.
-
-    At width 64 with 3 channels and 8 findings it has the paper's 4,909,896 parameters. The paper's head is "pooled": it
-    sees the mean over the whole film. A "sided" head sees the means over its four quarters, so that an output can look
-    at one side.
-
-    Source: Tayebi Arasteh et al. (2024), Methods; He et al. (2016) for the blocks; Klause et al. (2022) for ResNet9.
-    """
-
-    def __init__(self, n_findings: int, channels: int, width: int, head: str) -> None:
-        super().__init__()
-        self.cells = HEADS[head]
-        self.stem = nn.Sequential(nn.Conv2d(channels, width, 7, 2, 3, bias=False), _group_norm(width), nn.Mish(),
-                                  nn.MaxPool2d(3, 2, 1))
-        widths = [width, width, 2 * width, 4 * width, 8 * width]
-        self.blocks = nn.Sequential(*[ResidualBlock(n_in, n_out, stride=1 if n == 0 else 2)
-                                      for n, (n_in, n_out) in enumerate(zip(widths, widths[1:]))])
-        self.head = nn.Linear(8 * width * self.cells**2, n_findings)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Map (batch, channels, height, width) to logits (batch, n_findings)."""
-        return self.head(functional.adaptive_avg_pool2d(self.blocks(self.stem(images)), self.cells).flatten(1))
-
-
-def _group_norm(channels: int) -> nn.GroupNorm:
-    """Return GroupNorm with the paper's 32 groups, or as many as half the channels allow."""
-    return nn.GroupNorm(math.gcd(32, channels // 2), channels)
-
-
-def resnet9(n_findings: int, channels: int = 1, width: int = 16, seed: int = 0, head: str = "pooled") -> ResNet9:
-    """Return a ResNet9 with random weights drawn from the study's stream "initial weights".
-
-    Args:
-        n_findings: number of outputs, >= 1.
-        channels: of the input, 1 or 3 (three equal ones, as in the paper).
-        width: channels after the stem, a multiple of 8; paper: 64.
-        seed: of the stream.
-        head: "pooled" (paper) or "sided".
-
-    Raises:
-        InputError: channels or width out of range, or an unknown head.
-    """
-    checks.one_of("CHANNELS", channels, (1, 3))
-    checks.one_of("HEAD", head, tuple(HEADS))
-    if width < 8 or width % 8:
-        checks.refuse("WIDTH to be a multiple of 8", repr(width), "Use 16 for the demo, 64 for the paper's network.")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(runs.random_stream(seed, "initial weights").integers(2**31)))
-        model = ResNet9(n_findings, channels, width, head)
-        for module in model.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-    return model
+from helpers import checks, files, networks
 
 
 def to_input(images: np.ndarray | torch.Tensor, channels: int = 1) -> torch.Tensor:
-    """Return a network's input, each image standardised by its own mean and standard deviation.
+    """Return a network's input, each image or volume standardised by its own mean and standard deviation.
 
     Guarantees: an image's input depends on that image alone, never on other patients.
 
     Args:
-        images: (batch, height, width) uint8.
+        images: (batch, height, width) or (batch, depth, height, width) uint8.
         channels: 1, or 3 equal ones.
 
     Returns:
-        (batch, channels, height, width) float32; a constant image becomes 0.
+        (batch, channels, *size) float32; a constant image becomes 0.
     """
     pixels = torch.as_tensor(images).to(torch.float32)
-    mean = pixels.mean((1, 2), keepdim=True)
-    spread = pixels.std((1, 2), keepdim=True).clamp(min=1.0)  # in grey levels
-    return ((pixels - mean) / spread)[:, None].expand(-1, channels, -1, -1).contiguous()
+    every = tuple(range(1, pixels.ndim))
+    mean = pixels.mean(every, keepdim=True)
+    spread = pixels.std(every, keepdim=True).clamp(min=1.0)  # in grey levels
+    return ((pixels - mean) / spread)[:, None].expand(-1, channels, *pixels.shape[1:]).contiguous()
 
 
 def weights_hash(model: nn.Module) -> str:
@@ -162,7 +81,7 @@ def load_weights(path: Path, not_from: str = "") -> tuple[dict[str, torch.Tensor
     return weights, json.loads(about.get("canonical", "[]"))
 
 
-def start_from(model: ResNet9, weights: dict[str, torch.Tensor], known: list[str], canonical: list[str]) -> list[str]:
+def start_from(model: networks.ResNet9, weights: dict[str, torch.Tensor], known: list[str], canonical: list[str]) -> list[str]:
     """Give a model public weights; each finding's output starts from the public one of the same canonical name.
 
     An output that the public data know without a side starts, in a sided head, from the public evidence on its side of
@@ -172,7 +91,7 @@ def start_from(model: ResNet9, weights: dict[str, torch.Tensor], known: list[str
 
     Args:
         model: changed in place; one output for each entry of `canonical`.
-        weights: state of a network of the same width and channels, with either head.
+        weights: state of a network of the same width and channels, with either head; for volumes also one of images.
         known: the canonical names of the outputs in `weights`, with ":right" or ":left" where they have a side.
         canonical: the same for each finding, in the order of the model's outputs.
 
@@ -185,7 +104,7 @@ def start_from(model: ResNet9, weights: dict[str, torch.Tensor], known: list[str
     head = {f"head.{part}": torch.zeros_like(value) for part, value in model.head.state_dict().items()}
     missing = []
     try:
-        n_features = model.head.in_features // model.cells**2
+        n_features = model.head.in_features // model.n_cells
         public = weights["head.weight"].to(head["head.weight"].device).unflatten(1, (n_features, -1))
         for output, name in enumerate(canonical):
             rows = alike(name, known)
@@ -194,8 +113,8 @@ def start_from(model: ResNet9, weights: dict[str, torch.Tensor], known: list[str
                 continue
             gains_side = ":" in name and known[rows[0]] != name
             head["head.bias"][output] = weights["head.bias"][rows].mean()
-            head["head.weight"][output] = _spread(public[rows].mean(0), model.cells**2, name if gains_side else "").flatten()
-        model.load_state_dict(weights | head)
+            head["head.weight"][output] = _spread(public[rows].mean(0), model.n_cells, name if gains_side else "").flatten()
+        model.load_state_dict(networks.in_planes(weights, model) | head)
     except (RuntimeError, KeyError, IndexError):
         checks.refuse("public weights that fit this network", "other names or shapes",
                       "Use the WIDTH and CHANNELS with which they were trained.")
@@ -225,16 +144,3 @@ def _spread(evidence: torch.Tensor, n_cells: int, side_of: str) -> torch.Tensor:
     if n_cells == 4 and side_of:
         share = torch.tensor([1.0, 0, 1, 0] if side_of.endswith(":right") else [0.0, 1, 0, 1], device=evidence.device) / 2
     return evidence.sum(1, keepdim=True) * share
-
-
-def train_only(model: nn.Module, part: str) -> None:
-    """Freeze all of a network but one of `PARTS`; what is frozen needs neither clipping nor noise.
-
-    Raises:
-        InputError: an unknown part.
-    """
-    checks.one_of("TRAINED", part, PARTS)
-    for name, module in model.named_modules():
-        is_trained = part == "all" or name == "head" or part == "norms_and_head" and isinstance(module, nn.GroupNorm)
-        for parameter in module.parameters(recurse=False):
-            parameter.requires_grad_(is_trained)

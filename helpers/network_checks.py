@@ -13,7 +13,7 @@ from helpers import checks, layer_gradients
 
 # Layers without parameters that treat each image by itself.
 HARMLESS = {nn.Identity, nn.Mish, nn.ReLU, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Tanh, nn.MaxPool2d, nn.AvgPool2d,
-            nn.Flatten, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d}
+            nn.Flatten, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.MaxPool3d, nn.AvgPool3d, nn.AdaptiveAvgPool3d}
 _DO = "Change the network, or train it without privacy."
 
 

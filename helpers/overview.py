@@ -6,7 +6,7 @@ In: a cohort's table. Out: tidy tables for notebook 01 and its figures. A missin
 import numpy as np
 import pandas as pd
 
-from helpers import groups, schema
+from helpers import groups, schema, volumes
 
 MIN_PATIENTS_TO_LEARN = 1000
 SHOWN_ACCESS = ("embedded", "open")  # whose single images and patients a notebook may show
@@ -121,6 +121,27 @@ def examples(table: pd.DataFrame, findings: list[str], most: int = 8) -> pd.Data
             chosen[n_present[fitting.index].idxmin()] = finding or "none of the findings"
     chosen = dict(list(chosen.items())[:most])
     return table.loc[list(chosen)].assign(shows=list(chosen.values()))
+
+
+def slices(images: np.ndarray, shown: pd.DataFrame, rule: dict) -> pd.DataFrame:
+    """Return the three planes of volumes, through the lesion where the table has one, for `volume_figures.plot_three_planes`.
+
+    Args:
+        images: the cohort's volumes.
+        shown: rows from `examples`.
+        rule: how the volumes were made: shape and spacing_mm, from the cohort's record.
+    """
+    rows, spacing = [], np.array(rule["spacing_mm"])
+    for at, row in shown.iterrows():
+        lesion = np.array((row.get("lesion") or "").split(), dtype=float)
+        middle = (np.array(rule["shape"]) - 1) / 2
+        place = np.rint(middle + lesion[:3] / spacing).astype(int) if len(lesion) else None
+        planes = volumes.three_planes(images[at], None if place is None else tuple(place))
+        for plane, (down, across) in zip(planes, ((1, 2), (0, 2), (0, 1))):
+            height, width = np.array(rule["shape"])[[down, across]] * spacing[[down, across]]
+            circle = [width / 2 + lesion[across], height / 2 + lesion[down], lesion[3]] if len(lesion) else [np.nan] * 3
+            rows.append([row["shows"].replace("_", " "), plane, planes[plane], width, height, *circle])
+    return pd.DataFrame(rows, columns=["caption", "plane", "pixels", "width_mm", "height_mm", "across", "down", "radius"])
 
 
 def _wilson_interval(labels: pd.Series, patient_id: pd.Series) -> tuple[float, float]:

@@ -17,17 +17,17 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from helpers import checks, files, images as decoding, manifests, schema, synthetic
+from helpers import checks, files, images as decoding, manifests, schema, synthetic, synthetic_ct, volumes
 
-IMAGES_PER_PART = 64
+IMAGES_PER_PART, VOLUMES_PER_PART = 64, 8
 
 
 @dataclasses.dataclass
 class Task:
     """What one part is made of.
 
-    number: of the part. options: image_px, aspect, equalise. block: arguments of `synthetic.draw_block`, for the
-    generator. root, rows: data root and source rows, for files; parquet shards with `image_column`.
+    number: of the part. options: image_px, aspect, equalise; or volume (see `schema.VolumeRule`). block: arguments of a
+    generator's `draw_block`. root, rows: data root and source rows, for files; parquet shards with `image_column`.
     """
     number: int
     options: dict
@@ -43,27 +43,34 @@ def generator_tasks(manifest: schema.Manifest, options: dict, data_root: object)
     Raises:
         InputError: a data root was given, or the manifest was written for another generator.
     """
-    layout = manifest.layout
+    layout, generator = manifest.layout, generator_of(manifest)
     if data_root:
         checks.refuse(f"no data root for {manifest.name}, which is drawn, not read", repr(str(data_root)),
                       "Leave it out.")
-    if layout.generator_version != synthetic.GENERATOR_VERSION:
-        checks.refuse(f"generator_version {synthetic.GENERATOR_VERSION} in the manifest {manifest.name}",
+    if layout.generator_version != generator.GENERATOR_VERSION:
+        checks.refuse(f"generator_version {generator.GENERATOR_VERSION} in the manifest {manifest.name}",
                       layout.generator_version, "Use the release of the package that this manifest belongs to.")
-    blocks = [dict(site=layout.site, split=split, index=index, seed=options["generator_seed"],
-                   image_px=options["image_px"], n_patients=min(synthetic.BLOCK_PATIENTS, count - start))
+    size = {name: options["volume"][name] for name in ("shape", "spacing_mm")} if "volume" in options else {"image_px": options["image_px"]}
+    blocks = [dict(site=layout.site, split=split, index=index, seed=options["generator_seed"], **size,
+                   n_patients=min(generator.BLOCK_PATIENTS, count - start))
               for split, count in options["patients"].items()
-              for index, start in enumerate(range(0, count, synthetic.BLOCK_PATIENTS))]
+              for index, start in enumerate(range(0, count, generator.BLOCK_PATIENTS))]
     return [Task(number, options, block=block) for number, block in enumerate(blocks)]
 
 
+def generator_of(manifest: schema.Manifest):
+    """Return the module that draws a manifest's site."""
+    return synthetic_ct if manifest.volume else synthetic
+
+
 def file_tasks(manifest: schema.Manifest, options: dict, root: Path, rows: pd.DataFrame) -> list[Task]:
-    """Return a task for each row group of a parquet shard, or for each `IMAGES_PER_PART` image files."""
-    rows = rows[["row", *rows.columns.intersection(["file", "sha256", "inverted", "group", "place"])]]
+    """Return a task for each row group of a parquet shard, or for some image files: `IMAGES_PER_PART`, `VOLUMES_PER_PART`."""
+    rows = rows[["row", *rows.columns.intersection(["file", "mask", "sha256", "inverted", "group", "place"])]]
     if manifest.layout.kind == "parquet_images":
         pieces = [piece for _, piece in rows.groupby(["file", "group"], sort=False)]
     else:
-        pieces = [rows.iloc[start:start + IMAGES_PER_PART] for start in range(0, len(rows), IMAGES_PER_PART)]
+        n = VOLUMES_PER_PART if manifest.volume else IMAGES_PER_PART
+        pieces = [rows.iloc[start:start + n] for start in range(0, len(rows), n)]
     column = getattr(manifest.layout, "image_column", None)
     return [Task(number, options, root=root, rows=piece, image_column=column) for number, piece in enumerate(pieces)]
 
@@ -85,7 +92,7 @@ def images(folder: Path, number: int) -> np.ndarray:
 
 def make(folder: Path, task: Task) -> None:
     """Make one part. Runs in a worker; must not depend on anything but its arguments."""
-    made, found = _draw(task) if task.block else _decode(task)
+    made, found = _draw(task) if task.block else _read_volumes(task) if "volume" in task.options else _decode(task)
     with files.atomic_path(folder / f"{task.number}.npy") as path, open(path, "wb") as stream:
         np.save(stream, made)
     files.write_table(folder / f"{task.number}.parquet", found.assign(part=task.number, at=range(len(found))))
@@ -101,6 +108,9 @@ def end_with_parent() -> None:
 
 def _draw(task: Task) -> tuple[np.ndarray, pd.DataFrame]:
     """Return a block's images and its table with the split."""
+    if volume := task.options.get("volume"):
+        made, table = synthetic_ct.draw_block(**task.block)
+        return volumes.window(made, volume["window_hu"]), table.assign(split=task.block["split"])
     made, table = synthetic.draw_block(**task.block)
     if task.options["equalise"]:
         made = np.stack([decoding.spread(image) for image in made])
@@ -121,6 +131,24 @@ def _decode(task: Task) -> tuple[np.ndarray, pd.DataFrame]:
             made[at] = decoding.decode(encoded, px, aspect, equalise, inverted=bool(row.get("inverted", False)))
         except decoding.UnusableImage as error:
             reason = str(error)
+        found.append({"row": row["row"], "sha256": sha256, "reason": reason})
+    return made, pd.DataFrame(found).astype({"reason": object})
+
+
+def _read_volumes(task: Task) -> tuple[np.ndarray, pd.DataFrame]:
+    """Return the volumes of a part's rows (black where unusable), and hash and reason of each; one is open at a time."""
+    rule, found = task.options["volume"], []
+    made = np.zeros((len(task.rows), *rule["shape"]), np.uint8)
+    for at, row in enumerate(task.rows.to_dict("records")):
+        path, reason, sha256 = Path(manifests.inside(task.root, row["file"])), None, ""
+        mask = Path(manifests.inside(task.root, row["mask"])) if row.get("mask") else None
+        try:
+            sha256 = files.file_hash(path)
+            made[at] = volumes.decode(path, rule["shape"], rule["spacing_mm"], rule["window_hu"], mask, tuple(rule["mask_labels"]))
+        except decoding.UnusableImage as error:
+            reason = str(error)
+        except OSError:
+            reason = "volume cannot be decoded"
         found.append({"row": row["row"], "sha256": sha256, "reason": reason})
     return made, pd.DataFrame(found).astype({"reason": object})
 

@@ -41,7 +41,7 @@ def draw_films(shapes: dict[str, np.ndarray], grain: np.random.Generator, image_
     return films
 
 
-def _step(t: np.ndarray) -> np.ndarray:
+def step(t: np.ndarray) -> np.ndarray:
     """Return a smooth step from 0 (t <= -3) to 1 (t >= 3), in place of a logistic function."""
     s = t * np.float32(1 / 6)
     s += 0.5
@@ -53,7 +53,7 @@ def _step(t: np.ndarray) -> np.ndarray:
     return s
 
 
-def _bump(squared_radius: np.ndarray) -> np.ndarray:
+def bump(squared_radius: np.ndarray) -> np.ndarray:
     """Return a smooth bump, 1 at 0 and 0 from 4 on, in place of exp(-squared_radius)."""
     t = squared_radius * -0.25
     t += 1
@@ -63,7 +63,7 @@ def _bump(squared_radius: np.ndarray) -> np.ndarray:
     return t
 
 
-def _wave(turns: np.ndarray) -> np.ndarray:
+def wave(turns: np.ndarray) -> np.ndarray:
     """Return a wave of period 1, 1 at 0 and -1 at one half, in place of a cosine."""
     t = turns - np.rint(turns)
     np.abs(t, out=t)
@@ -105,16 +105,16 @@ def _chest(p: SimpleNamespace, image_px: int) -> np.ndarray:
     chest = _body(y, midline_distance, x_squared, p)
     chest += _heart(x, y, p)
     breast = ((midline_distance - 0.42) / 0.26) ** 2 + ((y - 0.25) / 0.24) ** 2
-    chest += p.breast * _bump(breast * breast)
-    vessels = _wave(2 * (y - 0.02) / (midline_distance + 0.2) + p.phase)
-    hila = _bump((midline_distance * 5 - 1.35) ** 2 + (y / 0.33) ** 2)
+    chest += p.breast * bump(breast * breast)
+    vessels = wave(2 * (y - 0.02) / (midline_distance + 0.2) + p.phase)
+    hila = bump((midline_distance * 5 - 1.35) ** 2 + (y / 0.33) ** 2)
     chest += hila * (p.congestion + (0.02 + 0.3 * p.congestion) * vessels)
     width = round(_LUNG_COLUMNS * image_px)
     for side, columns in enumerate((slice(0, width), slice(image_px - width, None))):
         of_side = SimpleNamespace(**{name: v[:, side] if v.ndim == 4 else v for name, v in vars(p).items()})
         chest[:, :, columns] += _lung(x[:, :, columns], y, of_side, outwards=2 * side - 1)
-    wire = x_film - (p.line_x + p.line_slope * y + 0.1 * _wave(0.64 * y + p.phase))
-    chest += p.line * (y < p.line_end) * _bump((wire * 40) ** 2)
+    wire = x_film - (p.line_x + p.line_slope * y + 0.1 * wave(0.64 * y + p.phase))
+    chest += p.line * (y < p.line_end) * bump((wire * 40) ** 2)
     return chest
 
 
@@ -122,12 +122,12 @@ def _body(y: np.ndarray, midline_distance: np.ndarray, x_squared: np.ndarray, p:
     """Return the density of soft tissue, ribs, clavicles and spine."""
     shoulders = np.maximum(8 * (y + 1) - 3.6 * x_squared, 2.5 - 10 * midline_distance)
     trunk = 6 - 6 * (y / 1.35) ** 4 - (x_squared * (2.45 / p.body**2)) ** 2
-    ribs = _wave(p.rib_count * (y + 0.35 * x_squared - 0.1 * midline_distance) + p.phase)
+    ribs = wave(p.rib_count * (y + 0.35 * x_squared - 0.1 * midline_distance) + p.phase)
     bones = p.rib_contrast * ribs * (midline_distance > 0.12)
-    bones += 0.07 * _bump((y * 20 + 13.2 + 5 * midline_distance) ** 2)  # clavicles
-    bones += (0.12 + 0.03 * _wave(3.5 * y)) * _bump(x_squared / 0.09**2)  # spine
+    bones += 0.07 * bump((y * 20 + 13.2 + 5 * midline_distance) ** 2)  # clavicles
+    bones += (0.12 + 0.03 * wave(3.5 * y)) * bump(x_squared / 0.09**2)  # spine
     bones += p.density
-    return _step(np.minimum(trunk, shoulders)) * bones
+    return step(np.minimum(trunk, shoulders)) * bones
 
 
 def _heart(x: np.ndarray, y: np.ndarray, p: SimpleNamespace) -> np.ndarray:
@@ -135,9 +135,9 @@ def _heart(x: np.ndarray, y: np.ndarray, p: SimpleNamespace) -> np.ndarray:
     growth = p.heart - 0.27
     across = (x - (0.11 + 0.35 * growth + 0.22 * (y - 0.20))) / p.heart
     down = (y - 0.20) / (0.30 + 0.5 * growth)
-    heart = 0.28 * _step(7 - 7 * down * down - 7 * across * across)
-    heart += 0.12 * _bump(((x - 0.06) / 0.13) ** 2 + ((y + 0.25) / 0.35) ** 2)
-    heart += p.aorta * _bump(((x - 0.13) / 0.07) ** 2 + ((y + 0.40) / 0.09) ** 2)
+    heart = 0.28 * step(7 - 7 * down * down - 7 * across * across)
+    heart += 0.12 * bump(((x - 0.06) / 0.13) ** 2 + ((y + 0.25) / 0.35) ** 2)
+    heart += p.aorta * bump(((x - 0.13) / 0.07) ** 2 + ((y + 0.40) / 0.09) ** 2)
     return heart
 
 
@@ -149,18 +149,18 @@ def _lung(x: np.ndarray, y: np.ndarray, p: SimpleNamespace, outwards: int) -> np
     dome = p.lung_height * 0.72 - 0.10 - p.inspiration - p.volume_loss - (0.05 if outwards < 0 else 0)
     above = 0.10 * across_2 + (dome - y)
     inside = 5 - 2.5 * (down_2 + down_2 * down_2) - 2.5 * (across_2 + across_2 * across_2)
-    lung = _step(np.minimum(inside, 18 * above))
+    lung = step(np.minimum(inside, 18 * above))
     meniscus = p.effusion_height + (0.45 * outwards * p.effusion_height) * np.clip(across, -1, 1)
-    content = p.effusion * _step(14 * (meniscus - above)) - p.aeration
-    content += p.blunting * _step(1.12 - 14 * above)
-    opacity = _bump(((from_axis - p.infiltrate_x) / (p.infiltrate_radius * p.infiltrate_width)) ** 2
+    content = p.effusion * step(14 * (meniscus - above)) - p.aeration
+    content += p.blunting * step(1.12 - 14 * above)
+    opacity = bump(((from_axis - p.infiltrate_x) / (p.infiltrate_radius * p.infiltrate_width)) ** 2
                     + ((y - p.infiltrate_y) / p.infiltrate_radius) ** 2)
-    content += p.infiltrate * opacity * (1 + 0.35 * _wave(2.7 * x + (1.4 * y + p.phase)))
+    content += p.infiltrate * opacity * (1 + 0.35 * wave(2.7 * x + (1.4 * y + p.phase)))
     plate = (y - p.atelectasis_y - p.atelectasis_slope * from_axis) / p.atelectasis_width
-    content += p.atelectasis * _bump(plate * plate)
-    content += p.blob * _bump(((from_axis - p.blob_x) / p.blob_radius) ** 2 + ((y - p.blob_y) / p.blob_radius) ** 2)
+    content += p.atelectasis * bump(plate * plate)
+    content += p.blob * bump(((from_axis - p.blob_x) / p.blob_radius) ** 2 + ((y - p.blob_y) / p.blob_radius) ** 2)
     band = (y - p.band_y) * 33 - (p.band_slope * 33) * from_axis
-    content += p.band * _bump(band * band)
+    content += p.band * bump(band * band)
     return lung * content
 
 

@@ -45,15 +45,15 @@ _GENERATOR = {
 }
 
 
-def check_delta(delta: float, n_units: int, unit: str) -> str:
+def check_delta(delta: float, n_units: int, unit: str, allow_weak: bool = False) -> str:
     """Return a warning ("" for none) about delta for a number of units.
 
     Raises:
-        InputError: delta >= 1 / n_units: such a promise allows publishing one unit outright.
+        InputError: delta >= 1 / n_units, and that is not allowed: such a promise allows publishing one unit outright.
     """
-    if delta >= 1 / n_units:
+    if delta >= 1 / n_units and not allow_weak:
         checks.refuse(f"DELTA below 1 / {n_units:,} training {unit}s = {1 / n_units:.2g}", f"{delta:g}",
-                      f"Set DELTA to {1 / (10 * n_units):.1g} or less.")
+                      f"Set DELTA to {1 / (10 * n_units):.1g} or less; to repeat a study that did so, ALLOW_WEAK_DELTA labels the run.")
     if delta > 1 / (10 * n_units):
         return f"delta = {delta:g} is above 1 / (10 x {n_units:,} {unit}s) = {1 / (10 * n_units):.1g}: a weak promise."
     return ""
@@ -136,7 +136,7 @@ def ledger(*, unit: str, n_units: int, expected_batch_size: int, steps: int, ste
     checks.one_of("POS_WEIGHT", pos_weight, tuple(_CLASS_WEIGHTS))
     run = (noise_multiplier, expected_batch_size / n_units, steps_done)
     entries = {
-        "guarantee": _guarantee(mode, noise_multiplier, pos_weight),
+        "guarantee": _guarantee(mode, noise_multiplier, pos_weight, delta * n_units),
         "unit": unit, "adjacency": _ADJACENCY[unit],
         "sampler": f"Poisson over {unit}s", "n_units": n_units, "expected_batch_size": expected_batch_size,
         "sample_rate": run[1], "steps_planned": steps, "steps_done": steps_done, "noise_multiplier": noise_multiplier,
@@ -153,8 +153,10 @@ def ledger(*, unit: str, n_units: int, expected_batch_size: int, steps: int, ste
     return entries
 
 
-def _guarantee(mode: str, noise_multiplier: float, pos_weight: str) -> str:
+def _guarantee(mode: str, noise_multiplier: float, pos_weight: str, units_given_away: float) -> str:
     """Return "valid", or why there is no guarantee."""
+    if units_given_away >= 1:
+        return f"not valid (delta is {units_given_away:.2g} / number of units: publishing a unit whole would keep such a promise)"
     if pos_weight == "private labels":
         return "not valid (pos_weight from private labels)"
     if noise_multiplier < accounting.NO_NOISE:
@@ -178,6 +180,7 @@ def privacy_statement(entries: dict) -> str:
               f"{_percent(found['posterior'])} sure of an accused {unit}, having started at 50 %")
     if entries["guarantee"] != "valid":
         why = ("its class weights were computed from private labels" if "pos_weight" in entries["guarantee"] else
+               f"its delta would allow publishing one {unit} whole" if "delta" in entries["guarantee"] else
                "it had no noise" if "no noise" in entries["guarantee"] else "like every demo's, its noise can be recomputed")
         return (f"There is no privacy guarantee for this model: {why}. By the arithmetic alone, which promises nothing "
                 f"here, {attack}. Do not pass on a model trained like this on real {unit}s.")

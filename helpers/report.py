@@ -69,7 +69,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame([{
         "arm": row["arm"] + (f", {row['recipe']}" if row["recipe"] != "default" else ""),
         "epsilon": "" if pd.isna(row["epsilon"]) else f"{row['epsilon']:g} per {row['unit']}" + (
-            " (demo)" if row["mode"] == "demo" else ""),
+            f" ({row['mode']})" if row["mode"] in ("demo", "no guarantee") else ""),
         "mean AUROC": with_interval(row, "macro_auroc", "low", "high", ".3f"),
         "by sex": with_interval(row, "sex_contrast", "sex_low", "sex_high", "+.3f"),
         "by age": with_interval(row, "age_contrast", "age_low", "age_high", "+.3f"),

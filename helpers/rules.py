@@ -141,6 +141,12 @@ def _label_values(finding: str, rule: schema.Finding, text: pd.Series, where: st
     return values.map(meaning).astype(float)
 
 
+def renamed(rule: schema.Named, text: pd.Series) -> pd.Series:
+    """Return a further column with its values renamed; blank stays blank."""
+    other = text if rule.other is None else rule.other
+    return text.map(rule.values).where(text.isin(list(rule.values)), other).mask(text == "", "")
+
+
 def given_split(manifest: schema.Manifest, text: pd.DataFrame, image_id: pd.Series, where: str,
                 root: Path | None) -> pd.Series:
     """Return the split each row is given, missing where it has none."""

@@ -33,7 +33,7 @@ class _Strict(BaseModel):
 
 
 class SyntheticLayout(_Strict):
-    """Images drawn by the embedded generator; no files."""
+    """Images drawn by an embedded generator; no files. Sites of CT volumes begin with ct_."""
     kind: Literal["synthetic"]
     site: str
     generator_version: int
@@ -42,12 +42,13 @@ class SyntheticLayout(_Strict):
 
 
 class TableLayout(_Strict):
-    """One table, and one image file per row of it."""
+    """One table (CSV, or an Excel file *.xlsx), and one image file per row of it."""
     kind: Literal["table_and_images"]
     table: RelativePath
     encoding: str = "utf-8"
     separator: str = ","
     image_path: RelativePath  # a template: "{folder}/{filename}" takes both from the table's columns
+    anywhere: bool = False  # `image_path` is a file's name, to be found in whatever folder below the data root
     checksums: RelativePath | None = None  # a CSV with columns path and sha256
 
 
@@ -56,6 +57,13 @@ class ParquetLayout(_Strict):
     kind: Literal["parquet_images"]
     shards: list[RelativePath] = Field(min_length=1)  # patterns; each must match a file
     image_column: str
+
+
+class FolderLayout(_Strict):
+    """A folder a split, in it a folder a class, in it the image files; "{split}/{class}/{name}.nii" names the columns."""
+    kind: Literal["folders"]
+    pattern: RelativePath
+    table: RelativePath | None = None  # a CSV with a column `name`, the file's name without its ending, and further ones
 
 
 class Age(_Strict):
@@ -146,6 +154,30 @@ class ImageRule(_Strict):
     inverted: Inverted | None = None
 
 
+class VolumeRule(_Strict):
+    """How a CT volume becomes voxels of 8 bit: see `volumes.decode`. Depth from head to feet, height from front to back, width from right to left."""
+    shape: tuple[int, int, int]  # depth, height, width in voxels
+    spacing_mm: tuple[float, float, float]  # along the same
+    window_hu: tuple[float, float] = (-150, 250)  # Hounsfield units that become black and white
+    mask: RelativePath | None = None  # a template, as image_path: labels of the organ on which the grid is centred
+    mask_labels: list[int] = []  # of the whole organ, lesion included
+
+    @model_validator(mode="after")
+    def _in_range(self) -> "VolumeRule":
+        if not all(8 <= size <= 512 for size in self.shape) or not all(0.1 <= mm <= 20 for mm in self.spacing_mm):
+            raise ValueError("needs 8 to 512 voxels of 0.1 to 20 mm along each side")
+        if not self.window_hu[0] < self.window_hu[1]:
+            raise ValueError("`window_hu` needs its lower end first")
+        return self
+
+
+class Named(_Strict):
+    """A further column whose values are renamed; those without an entry become `other`, or stay."""
+    column: str
+    values: dict[str, str]
+    other: str | None = None
+
+
 class Manifest(_Strict):
     """What is known of a data set; every field is explained in the shipped examples."""
     name: Name
@@ -155,17 +187,18 @@ class Manifest(_Strict):
     licence: str
     citation: str
     how_to_get: str
-    layout: Annotated[SyntheticLayout | TableLayout | ParquetLayout, Field(discriminator="kind")]
+    layout: Annotated[SyntheticLayout | TableLayout | ParquetLayout | FolderLayout, Field(discriminator="kind")]
     image_id: str  # a template, as image_path
     patient_id: str
     sex: Sex | None = None
     age: Age | None = None
     n_comorbidities: str | None = None
-    further_columns: dict[Name, str] = {}  # name in the cohort's table -> source column
+    further_columns: dict[Name, str | Named] = {}  # name in the cohort's table -> source column
     keep: dict[str, list[str]] = {}  # rows whose column has one of these values
     findings: dict[Name, Finding] = Field(min_length=1)
     split: SplitRule
     image: ImageRule = ImageRule()
+    volume: VolumeRule | None = None  # of CT, in place of `image`
     min_share_present: Share = 0.95  # of the rows kept; fewer files than that are refused
     sizes: dict[Literal["rows", "images", "patients"], int] = {}  # as published; shown beside what was found
     checksums: dict[RelativePath, str] = {}  # sha256 of files; a difference is noted
@@ -179,6 +212,11 @@ class Manifest(_Strict):
         return self
 
     @property
+    def further_sources(self) -> dict[str, str]:
+        """The source column of each further column."""
+        return {name: each if isinstance(each, str) else each.column for name, each in self.further_columns.items()}
+
+    @property
     def source_columns(self) -> list[str]:
         """All columns the rules read from the source table, in order, each once."""
         templates = [self.image_id, getattr(self.layout, "image_path", "")]
@@ -186,7 +224,7 @@ class Manifest(_Strict):
                   self.split.column, self.image.inverted and self.image.inverted.column]
         rules = [column for rule in self.findings.values() for column in rule.columns]
         named = [*(c for t in templates for c in template_columns(t)), *filter(None, single), *rules,
-                 *self.further_columns.values(), *self.keep]
+                 *self.further_sources.values(), *self.keep]
         return list(dict.fromkeys(named))
 
 

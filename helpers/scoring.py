@@ -17,7 +17,7 @@ def predict(model: nn.Module, images: np.ndarray, rows: np.ndarray, channels: in
 
     Args:
         model: maps (batch, channels, height, width) to logits.
-        images: (n, height, width) uint8, may be memory-mapped.
+        images: (n, height, width) or (n, depth, height, width) uint8, may be memory-mapped.
         rows: (m,) rows of `images`, in the order wanted.
         channels: of the model's input.
         batch_size: images at a time.
@@ -29,6 +29,7 @@ def predict(model: nn.Module, images: np.ndarray, rows: np.ndarray, channels: in
         return np.zeros((0, model.head.out_features), dtype=np.float32)
     model.eval()
     place = next(model.parameters()).device
+    batch_size = max(1, batch_size // (8 if images.ndim == 4 else 1))  # volumes are larger
     parts = [torch.sigmoid(model(models.to_input(torch.from_numpy(images[rows[i:i + batch_size]]).to(place), channels)))
              for i in range(0, len(rows), batch_size)]
     return torch.cat(parts).cpu().numpy()

@@ -62,11 +62,11 @@ class _Probe:
     """
 
     def __init__(self, arm: arms.PrivateArm, cohort: cohorts.Cohort) -> None:
-        size_px, n_findings = cohort.images.shape[-2:], len(cohort.findings)
+        size, n_findings = cohort.images.shape[1:], len(cohort.findings)
         rng = np.random.default_rng()
         self.arm, self.clipped, self.device = arm, arm.clipped, next(arm.model.parameters()).device
         n = sum(SIZES)
-        images = torch.from_numpy(rng.integers(0, 256, (n, *size_px), dtype=np.uint8))
+        images = torch.from_numpy(rng.integers(0, 256, (n, *size), dtype=np.uint8))
         self.images = models.to_input(images, arm.channels).to(self.device)
         self.labels = torch.from_numpy(rng.integers(0, 2, (n, n_findings)).astype(np.float32)).to(self.device)
         self.index = torch.repeat_interleave(torch.arange(len(SIZES)), torch.tensor(SIZES)).to(self.device)

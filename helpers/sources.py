@@ -7,15 +7,17 @@ One reader for each *kind* of layout.
 
 import dataclasses
 import os
+import re
 import stat
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from helpers import checks, files, manifests, rules, schema
+from helpers import checks, files, manifests, rules, schema, volumes
 
 EXCLUDED_COLUMNS = ["row", "image_id", "patient_id", "reason"]
 
@@ -44,6 +46,8 @@ def read(manifest: schema.Manifest, root: Path) -> Source:
     try:
         if manifest.layout.kind == "parquet_images":
             raw, places = _read_shards(manifest, root)
+        elif manifest.layout.kind == "folders":
+            raw, places = _read_folders(manifest, root)
         else:
             raw, places = _read_csv(manifest, root)
         source = to_cohort_form(manifest, raw, places, manifests.expected_files(manifest)[0], root)
@@ -85,7 +89,7 @@ def to_cohort_form(manifest: schema.Manifest, raw: pd.DataFrame, places: pd.Data
     for finding, rule in manifest.findings.items():
         kept[finding] = rules.labels_of(finding, rule, text, where)
     for name, column in manifest.further_columns.items():
-        kept[name] = text[column]
+        kept[name] = text[column] if isinstance(column, str) else rules.renamed(column, text[column.column])
     if manifest.image.inverted:
         kept["inverted"] = text[manifest.image.inverted.column].isin(manifest.image.inverted.values)
     return Source(kept.join(places), excluded, notes)
@@ -98,6 +102,11 @@ def _read_csv(manifest: schema.Manifest, root: Path) -> tuple[pd.DataFrame, pd.D
     checks.has_columns(raw, manifest.source_columns, layout.table)
     text = raw[manifest.source_columns].apply(rules.as_text)
     places = pd.DataFrame({"file": rules.fill_template(layout.image_path, text)})
+    if layout.anywhere:
+        found = {path.name: path.relative_to(root).as_posix() for path in sorted(root.rglob("*")) if path.is_file()}
+        places["file"] = places["file"].map(lambda name: found.get(name, name))
+    if manifest.volume and manifest.volume.mask:
+        places["mask"] = rules.fill_template(manifest.volume.mask, text)
     if layout.checksums:
         known = _read_text_table(manifest, root, layout.checksums, "utf-8", ",")
         checks.has_columns(known, ["path", "sha256"], layout.checksums)
@@ -106,12 +115,28 @@ def _read_csv(manifest: schema.Manifest, root: Path) -> tuple[pd.DataFrame, pd.D
 
 
 def _read_text_table(manifest: schema.Manifest, root: Path, name: str, encoding: str, separator: str) -> pd.DataFrame:
-    """Return a CSV file with every cell as text."""
+    """Return a CSV file, or the first sheet of an Excel file, with every cell as text."""
     try:
+        if name.endswith(".xlsx"):
+            return pd.read_excel(manifests.inside(root, name), dtype=str, keep_default_na=False)
         return pd.read_csv(manifests.inside(root, name), dtype=str, keep_default_na=False, encoding=encoding, sep=separator)
-    except (UnicodeDecodeError, LookupError, pd.errors.ParserError, pd.errors.EmptyDataError, EOFError) as error:
+    except (UnicodeDecodeError, LookupError, pd.errors.ParserError, pd.errors.EmptyDataError, EOFError, ValueError, BadZipFile) as error:
         checks.refuse(f"{name} to be a table in {encoding}, separated by {separator!r}", str(error),
                       f"Download it again, or correct `layout` in the manifest {manifest.name}.")
+
+
+def _read_folders(manifest: schema.Manifest, root: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return what the folders' and files' names say of each image, with the columns of the table if there is one, and its `file`."""
+    layout = manifest.layout
+    form = re.compile("".join(f"(?P<{part[1:-1]}>[^/]+?)" if part.startswith("{") else re.escape(part)
+                              for part in re.split(r"(\{[^{}]+\})", layout.pattern)))
+    paths = sorted(path.relative_to(root).as_posix() for path in root.glob(re.sub(r"\{[^{}]+\}", "*", layout.pattern)))
+    raw = pd.DataFrame([form.fullmatch(path).groupdict() for path in paths])
+    if layout.table:
+        known = _read_text_table(manifest, root, layout.table, "utf-8", ",")
+        checks.has_columns(known, ["name"], layout.table)
+        raw = raw.merge(known.drop_duplicates("name"), on="name", how="left")
+    return raw, pd.DataFrame({"file": paths})
 
 
 def _read_shards(manifest: schema.Manifest, root: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -142,7 +167,9 @@ def _present_only(manifest: schema.Manifest, root: Path, source: Source) -> Sour
                       f"{(~is_absent).sum():,}; absent are {checks.examples(rows.loc[is_absent, 'file'].tolist())}",
                       "Complete the download, or lower `min_share_present` in the manifest. How to get it: "
                       + " ".join(manifest.how_to_get.split()))
-    absent = rows[is_absent].assign(reason="image file absent")[EXCLUDED_COLUMNS]
+    is_folder = rows["file"].map(lambda file: bool(file) and manifests.inside(root, file).is_dir())
+    reason = is_folder.map({False: "image file absent", True: f"a folder, not an image file (DICOM? {volumes.TO_NIFTI})"})
+    absent = rows.assign(reason=reason)[is_absent][EXCLUDED_COLUMNS]
     return Source(rows[~is_absent], pd.concat([source.excluded, absent]), source.notes)
 
 

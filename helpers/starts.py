@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from helpers import arms, checks, cohorts, manifests, models, runs, training, training_sets
+from helpers import arms, checks, cohorts, manifests, models, networks, runs, training, training_sets
 
 PUBLIC_SEED = 0  # the public model is the same for every seed of the study
 
@@ -28,7 +28,8 @@ def pretraining_session(run: str, public: cohorts.Cohort | None, *, channels: in
     if public is None or training.is_done(run, fingerprint):
         return None
     has_sides = any(":" in name for name in public.canonical.values())
-    model = models.resnet9(len(public.findings), channels, width, PUBLIC_SEED, head if has_sides else "pooled").to(training.device())
+    model = networks.resnet9(len(public.findings), channels, width, PUBLIC_SEED, head if has_sides else "pooled",
+                             public.images.ndim - 1).to(training.device())
     data = training_sets.TrainingSet.of(public, "image")
     arm = arms.BaselineArm(data, model, channels=channels, batch_size=batch_size, seed=PUBLIC_SEED, precision=precision,
                            augmentation=augmentation)
@@ -43,12 +44,12 @@ def starting_model(cohort: cohorts.Cohort, weights: dict[str, torch.Tensor] | No
         cohort: whose findings are the outputs.
         weights: public weights, or None for random ones from the seed.
         known: canonical names of the outputs in `weights`.
-        channels, width, seed, head: see `models.resnet9`.
-        trained: the part that is not frozen, see `models.train_only`.
+        channels, width, seed, head: see `networks.resnet9`.
+        trained: the part that is not frozen, see `networks.train_only`.
     """
     canonical = [cohort.canonical[finding] for finding in cohort.findings]
-    model = models.resnet9(len(canonical), channels, width, seed, head).to(training.device())
-    models.train_only(model, trained)
+    model = networks.resnet9(len(canonical), channels, width, seed, head, cohort.images.ndim - 1).to(training.device())
+    networks.train_only(model, trained)
     return model, models.start_from(model, weights, known, canonical) if weights else sorted(set(canonical))
 
 

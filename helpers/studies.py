@@ -59,6 +59,9 @@ def data_sets(chosen: dict) -> list[str]:
     known = [*groups.ATTRIBUTES, *manifest.further_columns]
     for attribute in chosen["04"].get("ATTRIBUTES") or profiles.default_parameters(profiles.notebooks()["04"])["ATTRIBUTES"]:
         checks.one_of(f"each of the ATTRIBUTES of notebook 04, for {manifest.name},", attribute, known)
+    shortcuts = chosen["04"].get("SHORTCUTS", profiles.default_parameters(profiles.notebooks()["04"])["SHORTCUTS"])
+    for column in shortcuts:
+        checks.one_of(f"each of the SHORTCUTS of notebook 04, for {manifest.name},", column, list(manifest.further_columns))
     for attribute, *_ in chosen["04"].get("PLANNED") or []:
         checks.one_of(f"each attribute in PLANNED of notebook 04, for {manifest.name},", attribute, known)
     return list(dict.fromkeys(sets))

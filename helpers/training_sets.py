@@ -16,40 +16,53 @@ from helpers import checks, cohorts, models, runs
 
 
 def shift(images: np.ndarray, moves: np.ndarray) -> np.ndarray:
-    """Return each image moved, its edge repeated. No flips: sides matter.
+    """Return each image or volume moved, its edge repeated. No flips: sides matter.
 
     Args:
-        images: (batch, height, width).
-        moves: (batch, 2) integers, pixels down and to the right.
+        images: (batch, *size), e.g. (batch, height, width).
+        moves: (batch, dimensions) integers, pixels towards the end of each dimension (down and to the right).
     """
-    batch, height, width = images.shape
-    rows = np.clip(np.arange(height) - moves[:, :1], 0, height - 1)
-    columns = np.clip(np.arange(width) - moves[:, 1:], 0, width - 1)
-    return images[np.arange(batch)[:, None, None], rows[:, :, None], columns[:, None, :]]
+    n = images.ndim
+    places = [np.arange(len(images)).reshape(-1, *[1] * (n - 1))]
+    for axis, length in enumerate(images.shape[1:]):
+        moved = np.clip(np.arange(length) - moves[:, axis, None], 0, length - 1)
+        places.append(moved.reshape(len(images), *[-1 if other == axis else 1 for other in range(n - 1)]))
+    return images[tuple(places)]
 
 
 def vary(images: torch.Tensor, stream: np.random.Generator) -> torch.Tensor:
-    """Return images as other machines and positions might have shown them: scale, tilt, place, tone, sharpness.
+    """Return images or volumes as other machines and positions might have shown them: scale, tilt, place, tone, sharpness.
 
     Wider than what sites do to their films, so that features learnt in one hospital hold in another. No flips.
 
     Args:
-        images: (batch, channels, height, width), each standardised.
-        stream: gives six numbers an image.
+        images: (batch, channels, *size), each standardised.
+        stream: gives six numbers an image, seven a volume.
 
     Returns:
         The same shape, each image standardised again.
     """
-    draws = torch.from_numpy(stream.standard_normal((6, len(images), 1, 1, 1), dtype=np.float32)).to(images.device)
-    size, tilt, down, right, tone, sharp = draws
-    low, high = images.amin((2, 3), keepdim=True), images.amax((2, 3), keepdim=True)
+    every, is_volume = tuple(range(2, images.ndim)), images.ndim == 5
+    draws = torch.from_numpy(stream.standard_normal((6 + is_volume, len(images)), dtype=np.float32)).to(images.device)
+    tone, sharp = (value.view(-1, *[1] * (images.ndim - 1)) for value in draws[4:6])
+    low, high = images.amin(every, keepdim=True), images.amax(every, keepdim=True)
     shown = ((images - low) / (high - low).clamp(min=1e-6)) ** torch.exp(0.35 * tone)
-    shown = shown + (0.45 + 0.45 * sharp) * (shown - functional.avg_pool2d(functional.pad(shown, (3,) * 4, mode="replicate"), 7, 1))
-    size, tilt, down, right = (value[:, 0, 0, 0] for value in (torch.exp(0.08 + 0.12 * size), 0.1 * tilt, 0.08 * down, 0.08 * right))
-    turn = torch.stack([size * tilt.cos(), -size * tilt.sin(), right, size * tilt.sin(), size * tilt.cos(), down], 1)
-    grid = functional.affine_grid(turn.view(-1, 2, 3), list(images.shape), align_corners=False)
+    mean = functional.avg_pool3d if is_volume else functional.avg_pool2d
+    shown = shown + (0.45 + 0.45 * sharp) * (shown - mean(functional.pad(shown, (3,) * 2 * len(every), mode="replicate"), 7, 1))
+    grid = functional.affine_grid(_turn(draws, len(every)), list(images.shape), align_corners=False)
     shown = functional.grid_sample(shown, grid, padding_mode="border", align_corners=False)
-    return (shown - shown.mean((1, 2, 3), keepdim=True)) / shown.std((1, 2, 3), keepdim=True).clamp(min=1e-6)
+    every = tuple(range(1, images.ndim))
+    return (shown - shown.mean(every, keepdim=True)) / shown.std(every, keepdim=True).clamp(min=1e-6)
+
+
+def _turn(draws: torch.Tensor, dimensions: int) -> torch.Tensor:
+    """Return (batch, dimensions, dimensions + 1) maps that scale, tilt (a volume about its long axis) and move."""
+    size, tilt, down, right = torch.exp(0.08 + 0.12 * draws[0]), 0.1 * draws[1], 0.08 * draws[2], 0.08 * draws[3]
+    across, along = (size * tilt.cos(), -size * tilt.sin()), (size * tilt.sin(), size * tilt.cos())
+    if dimensions == 2:
+        return torch.stack([*across, right, *along, down], 1).view(-1, 2, 3)
+    none = torch.zeros_like(size)
+    return torch.stack([*across, none, right, *along, none, down, none, none, size, 0.08 * draws[6]], 1).view(-1, 3, 4)
 
 
 @dataclasses.dataclass
@@ -57,7 +70,7 @@ class TrainingSet:
     """The training images of a cohort.
 
     Attributes:
-        images: (n, height, width) uint8, memory-mapped, all images of the cohort.
+        images: (n, height, width) or (n, depth, height, width) uint8, memory-mapped, all images of the cohort.
         rows: (n_train,) rows of `images` in the training split.
         labels: (n_train, n_findings) float32, NaN unknown.
         units: list over units of the positions (in `rows`) of its images.
@@ -104,13 +117,13 @@ class TrainingSet:
         return cls(cohort.images, rows, labels, units, np.asarray(names), unit, most_images)
 
     def moves(self, n_images: int, stream: np.random.Generator) -> np.ndarray:
-        """Return (n_images, 2) random moves for `shift`, up to a sixteenth of the image."""
-        most_px = max(1, self.images.shape[-1] // 16)
-        return stream.integers(-most_px, most_px + 1, size=(n_images, 2))
+        """Return (n_images, dimensions) random moves for `shift`, up to a sixteenth of the image."""
+        most_px = np.maximum(1, np.array(self.images.shape[1:]) // 16)
+        return stream.integers(-most_px, most_px + 1, size=(n_images, len(most_px)))
 
     def batch(self, positions: np.ndarray, moves: np.ndarray, channels: int,
               device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return input (batch, channels, height, width), moved by `shift`, and labels of images, on the device."""
+        """Return input (batch, channels, *size), moved by `shift`, and labels of images, on the device."""
         images = shift(self.images[self.rows[positions]], moves)
         labels = self.labels[torch.from_numpy(positions)]
         return models.to_input(torch.from_numpy(images).to(device), channels), labels.to(device)

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from torch.nn import functional
 
-from helpers import arms, models, scoring, synthetic, training, training_sets
+from helpers import arms, models, networks, scoring, synthetic, training, training_sets
 
 pytestmark = pytest.mark.slow
 FINDINGS = list(synthetic.FINDINGS)
@@ -93,14 +93,14 @@ def public_start() -> dict[str, torch.Tensor]:
     """Return weights trained on 2,900 public patients without sides, their outputs repeated for both sides."""
     films = Films("public", "train", 29)
     unsided = np.stack([films.labels[:, np.array(UNSIDED_OF) == i].max(1) for i in range(len(UNSIDED))], axis=1)
-    model = baseline(models.resnet9(len(UNSIDED)), films.training_set(unsided), epochs=8, rate=3e-3)
+    model = baseline(networks.resnet9(len(UNSIDED)), films.training_set(unsided), epochs=8, rate=3e-3)
     return {name: value[UNSIDED_OF] if name.startswith("head.") else value
             for name, value in model.state_dict().items()}
 
 
 def start(weights: dict[str, torch.Tensor]) -> torch.nn.Module:
     """Return a network for the eight findings with the public weights."""
-    model = models.resnet9(len(FINDINGS))
+    model = networks.resnet9(len(FINDINGS))
     model.load_state_dict(weights)
     return model
 
@@ -159,7 +159,7 @@ def test_sex_and_age_can_be_read_in_part(train_films, test_films):
         older = table["age_years"].to_numpy()[:, None] >= np.array([50, 60, 70, 80, 90])
         return np.column_stack([table["sex"] == "female", older]).astype(np.float32)
 
-    model = baseline(models.resnet9(6), train_films.training_set(people(train_films.table), 2900), epochs=4, rate=3e-3)
+    model = baseline(networks.resnet9(6), train_films.training_set(people(train_films.table), 2900), epochs=4, rate=3e-3)
     predicted = scores(model, test_films)
     assert 0.75 <= roc_auc_score(test_films.table["sex"] == "female", predicted[:, 0]) <= 0.90
     assert 0.4 <= np.corrcoef(predicted[:, 1:].mean(1), test_films.table["age_years"])[0, 1] <= 0.7

@@ -7,7 +7,7 @@ import torch
 from opacus import GradSampleModule
 from torch import nn
 
-from helpers import arms, checks, clipping, models
+from helpers import arms, checks, clipping, networks
 
 CLIP_NORM = 0.37
 UNIT_INDEX = torch.tensor([0, 0, 0, 1, 2, 2, 3, 3, 3, 3, 3])  # units of 3, 1, 2 and 5 images
@@ -15,7 +15,7 @@ UNIT_INDEX = torch.tensor([0, 0, 0, 1, 2, 2, 3, 3, 3, 3, 3])  # units of 3, 1, 2
 
 @pytest.fixture
 def network():
-    return models.resnet9(n_findings=3, channels=1, width=16, seed=3)
+    return networks.resnet9(n_findings=3, channels=1, width=16, seed=3)
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def as_one(parts):
 @pytest.mark.parametrize("width", [16, 64])
 @pytest.mark.parametrize("clip_norm", [0.37, 1e6])
 def test_clipped_sum_equals_one_unit_at_a_time(batch, clip_norm, width):
-    network = models.resnet9(3, 1, width, seed=3)
+    network = networks.resnet9(3, 1, width, seed=3)
     expected, expected_norms = one_unit_at_a_time(network, *batch, clip_norm)
     sums, norms = clipped_sum(network, *batch, clip_norm)
     torch.testing.assert_close(norms, expected_norms, rtol=1e-5, atol=0)
@@ -68,7 +68,7 @@ def test_clipped_sum_equals_one_unit_at_a_time(batch, clip_norm, width):
 
 def test_clipped_sum_equals_opacus_hooks_at_image_level(network, batch):
     images, labels = batch
-    hooked = GradSampleModule(models.resnet9(3, 1, 16, seed=3), loss_reduction="sum")
+    hooked = GradSampleModule(networks.resnet9(3, 1, 16, seed=3), loss_reduction="sum")
     with pytest.warns(UserWarning, match="Full backward hook"):
         arms.image_losses(hooked(images), labels).sum().backward()
     each = torch.cat([p.grad_sample.flatten(1) for p in hooked.parameters()], dim=1).double()
@@ -110,7 +110,7 @@ def test_a_unit_without_gradient_adds_nothing(network, batch):
     sums, norms = clipped_sum(network, images, unknown)
     assert norms[2] == 0 and all(torch.isfinite(s).all() for s in sums)
     weights = torch.tensor([1.0, 1.0, 0.0, 1.0])[UNIT_INDEX]
-    clipped = clipping.ClippedSum(models.resnet9(3, 1, 16, seed=3), CLIP_NORM)
+    clipped = clipping.ClippedSum(networks.resnet9(3, 1, 16, seed=3), CLIP_NORM)
     clipped.add(arms.image_losses(clipped.logits(images), labels) * weights, UNIT_INDEX, 4)
     torch.testing.assert_close(as_one(clipped.take()), as_one(sums), rtol=1e-6, atol=1e-9)
 
@@ -124,7 +124,7 @@ def test_frozen_layers_are_left_out_and_cost_no_record(network, batch):
     assert {record.name.split(".")[0] for record in clipped._records} == {"blocks", "head"}
     assert not any(record.name.startswith("blocks.0") for record in clipped._records)
     clipped.add(arms.image_losses(logits, labels), UNIT_INDEX, 4)
-    whole = clipped_sum(models.resnet9(3, 1, 16, seed=3), images, labels, 1e6)[0]
+    whole = clipped_sum(networks.resnet9(3, 1, 16, seed=3), images, labels, 1e6)[0]
     found = clipped.take()
     assert len(found) < len(whole)
     torch.testing.assert_close(as_one(found), as_one(whole[-len(found):]), rtol=1e-5, atol=1e-7)
@@ -137,7 +137,7 @@ def test_clipped_sum_moves_by_at_most_clip_norm_when_a_unit_leaves(network, batc
     with_all, norms = clipped_sum(network, images, labels)
     assert (norms > CLIP_NORM).all()
     stay = UNIT_INDEX != 3
-    without, _ = clipped_sum(models.resnet9(3, 1, 16, seed=3), images[stay], labels[stay], unit_index=UNIT_INDEX[stay])
+    without, _ = clipped_sum(networks.resnet9(3, 1, 16, seed=3), images[stay], labels[stay], unit_index=UNIT_INDEX[stay])
     moved = torch.sqrt(sum((a - b).square().sum() for a, b in zip(with_all, without)))
     assert 0.99 * CLIP_NORM < float(moved) <= CLIP_NORM * (1 + 1e-4)
 
@@ -149,7 +149,7 @@ def test_a_broken_image_removes_its_unit_and_leaves_the_others_bit_for_bit(netwo
     broken[5, 0, 20, 20] = value  # the second of two images of unit 2
     silent[UNIT_INDEX == 2] = float("nan")  # the same batch, in which that unit's loss is 0
     sums, norms = clipped_sum(network, broken, labels)
-    expected, expected_norms = clipped_sum(models.resnet9(3, 1, 16, seed=3), images, silent)
+    expected, expected_norms = clipped_sum(networks.resnet9(3, 1, 16, seed=3), images, silent)
     assert not torch.isfinite(norms[2]) and torch.equal(norms[[0, 1, 3]], expected_norms[[0, 1, 3]])
     for got, wanted in zip(sums, expected):
         assert torch.equal(got, wanted)
@@ -217,7 +217,7 @@ def test_a_layer_the_loss_does_not_depend_on_is_refused(network, batch):
 def test_a_unit_whose_images_nearly_cancel_keeps_the_bound(width, likeness):
     # Two almost equal images with opposite labels: the sum of products loses what little is left of the gradient.
     torch.manual_seed(6)
-    network = models.resnet9(3, 1, width, seed=3)
+    network = networks.resnet9(3, 1, width, seed=3)
     nn.init.zeros_(network.head.weight)
     nn.init.zeros_(network.head.bias)
     image = torch.randn(1, 1, 64, 64)

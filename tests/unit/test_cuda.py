@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import arms, clipping, models, training_sets
+from helpers import arms, clipping, networks, training_sets
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 SIZES = [1, 2, 3, 1, 4, 2, 3]
@@ -13,7 +13,7 @@ CLIP_NORM = 0.7
 
 def one_unit_at_a_time(model, images, labels, unit_index):
     """(units, parameters) gradients in float64 on the CPU."""
-    exact = models.resnet9(8, images.shape[1], 16, head="sided").double()
+    exact = networks.resnet9(8, images.shape[1], 16, head="sided").double()
     exact.load_state_dict({name: value.double().cpu() for name, value in model.state_dict().items()})
     rows = []
     for unit in range(int(unit_index[-1]) + 1):
@@ -29,7 +29,7 @@ def batch(request):
     torch.manual_seed(1)
     unit_index = torch.repeat_interleave(torch.arange(len(SIZES)), torch.tensor(SIZES)).cuda()
     images = torch.randn(sum(SIZES), request.param, 48, 48).cuda()
-    return models.resnet9(8, request.param, 16, head="sided").cuda(), images, torch.rand(sum(SIZES), 8).round().cuda(), unit_index
+    return networks.resnet9(8, request.param, 16, head="sided").cuda(), images, torch.rand(sum(SIZES), 8).round().cuda(), unit_index
 
 
 @pytest.mark.parametrize("tf32", [False, True], ids="allow_tf32={}".format)
@@ -68,7 +68,7 @@ def test_a_single_unit_is_never_above_the_clip_norm(batch, precision, tf32):
 
 def test_a_private_step_and_strong_variation_run_on_the_gpu(small_cohort):
     data = training_sets.TrainingSet.of(small_cohort, "patient")
-    model = models.resnet9(2).cuda()
+    model = networks.resnet9(2).cuda()
     arm = arms.PrivateArm(data, model, channels=1, epsilon=3, delta=1e-5, clip_norm=CLIP_NORM, epochs=1, expected_batch_size=8,
                           max_images_per_patient=2, physical_batch_size=16, mode="private", seed=0)
     arm.set_gradients(0)

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import arms, checks, group_gradients, models, training_sets
+from helpers import arms, checks, group_gradients, networks, training_sets
 
 
 def arm_of(cohort, mode="demo"):
     data = training_sets.TrainingSet.of(cohort, "patient")
-    model = models.resnet9(2, channels=1, width=8, seed=0)
+    model = networks.resnet9(2, channels=1, width=8, seed=0)
     return arms.PrivateArm(data, model, channels=1, epsilon=8, delta=1e-3, clip_norm=0.5, epochs=1, expected_batch_size=10,
                            max_images_per_patient=4, physical_batch_size=64, mode=mode, seed=0)
 

@@ -7,12 +7,12 @@ from torch import nn
 from torch.nn import functional
 from torchvision.models.resnet import BasicBlock, ResNet
 
-from helpers import checks, models, synthetic
+from helpers import checks, models, networks, synthetic
 
 
 def test_resnet9_has_the_parameters_of_the_paper():
     # Published: 4,909,896 with 3 input channels and 8 findings.
-    network = models.resnet9(n_findings=8, channels=3, width=64)
+    network = networks.resnet9(n_findings=8, channels=3, width=64)
     assert sum(p.numel() for p in network.parameters()) == 4_909_896
 
 
@@ -24,7 +24,7 @@ def test_resnet9_computes_what_torchvisions_resnet_with_group_norm_and_mish_comp
     for module in published.modules():
         if isinstance(getattr(module, "relu", None), nn.ReLU):
             module.relu = nn.Mish()
-    ours = models.resnet9(n_findings=8, channels=3, width=64).eval()
+    ours = networks.resnet9(n_findings=8, channels=3, width=64).eval()
     ours_state, theirs = ours.state_dict(), published.state_dict()
     assert [v.shape for v in ours_state.values()] == [v.shape for v in theirs.values()]
     ours.load_state_dict(dict(zip(ours_state, theirs.values())))
@@ -34,13 +34,13 @@ def test_resnet9_computes_what_torchvisions_resnet_with_group_norm_and_mish_comp
 
 def test_resnet9_repeats_for_a_seed_and_differs_between_seeds():
     state = torch.get_rng_state()
-    first, again, other = (models.resnet9(2, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (networks.resnet9(2, seed=seed) for seed in (1, 1, 2))
     assert models.weights_hash(first) == models.weights_hash(again) != models.weights_hash(other)
     assert torch.equal(state, torch.get_rng_state())  # nobody else's random numbers are touched
 
 
 def test_resnet9_gives_one_logit_a_finding_and_each_image_its_own():
-    network = models.resnet9(n_findings=5, width=8).eval()
+    network = networks.resnet9(n_findings=5, width=8).eval()
     images = torch.randn(4, 1, 48, 48)
     assert network(images).shape == (4, 5)
     torch.testing.assert_close(network(images)[2:3], network(images[2:3]), rtol=1e-4, atol=1e-5)
@@ -49,7 +49,7 @@ def test_resnet9_gives_one_logit_a_finding_and_each_image_its_own():
 @pytest.mark.parametrize("sizes", [dict(width=12), dict(width=0), dict(channels=2)])
 def test_resnet9_refuses_sizes_it_cannot_have(sizes):
     with pytest.raises(checks.InputError, match="WIDTH|CHANNELS"):
-        models.resnet9(3, **sizes)
+        networks.resnet9(3, **sizes)
 
 
 def test_to_input_of_an_image_depends_on_that_image_alone():
@@ -62,7 +62,7 @@ def test_to_input_of_an_image_depends_on_that_image_alone():
 
 
 def test_start_from_gives_right_and_left_the_public_output_and_unknown_findings_zero():
-    public, private = models.resnet9(2, seed=1), models.resnet9(3, seed=2)
+    public, private = networks.resnet9(2, seed=1), networks.resnet9(3, seed=2)
     absent = models.start_from(private, public.state_dict(), ["oedema", "effusion"], ["effusion", "effusion", "fracture"])
     logits, public_logits = (network.eval()(torch.ones(1, 1, 48, 48)) for network in (private, public))
     assert absent == ["fracture"]
@@ -79,7 +79,7 @@ SIDED = ["effusion:right", "effusion:left", "oedema"]
 
 
 def test_a_sided_head_starts_from_the_public_evidence_on_its_half_of_the_film():
-    public, private = models.resnet9(2, seed=1), models.resnet9(3, seed=2, head="sided")
+    public, private = networks.resnet9(2, seed=1), networks.resnet9(3, seed=2, head="sided")
     assert models.start_from(private, public.state_dict(), ["oedema", "effusion"], SIDED) == []
     features = torch.randn(5, 128, 6, 6)
     logits = of_features(private, features)
@@ -98,7 +98,7 @@ def test_the_right_side_of_the_head_looks_where_a_right_effusion_is_drawn():
 
 
 def test_a_sided_start_taken_back_to_a_pooled_head_is_the_public_model():
-    public, sided, pooled = models.resnet9(2, seed=1), models.resnet9(3, head="sided"), models.resnet9(3)
+    public, sided, pooled = networks.resnet9(2, seed=1), networks.resnet9(3, head="sided"), networks.resnet9(3)
     models.start_from(sided, public.state_dict(), ["oedema", "effusion"], SIDED)
     models.start_from(pooled, sided.state_dict(), SIDED, SIDED)
     features = torch.randn(4, 128, 2, 2)
@@ -106,13 +106,13 @@ def test_a_sided_start_taken_back_to_a_pooled_head_is_the_public_model():
 
 
 def test_a_public_model_that_knows_the_sides_is_taken_as_it_is():
-    public, private = models.resnet9(3, seed=1, head="sided"), models.resnet9(3, head="sided")
+    public, private = networks.resnet9(3, seed=1, head="sided"), networks.resnet9(3, head="sided")
     assert models.start_from(private, public.state_dict(), SIDED, SIDED[::-1]) == []
     torch.testing.assert_close(private.head.weight, public.head.weight.flip(0))
 
 
 def test_a_finding_without_side_starts_from_both_public_sides():
-    public, private = models.resnet9(3, seed=1, head="sided"), models.resnet9(1)
+    public, private = networks.resnet9(3, seed=1, head="sided"), networks.resnet9(1)
     assert models.start_from(private, public.state_dict(), SIDED, ["effusion"]) == []
     features = torch.randn(4, 128, 2, 2)
     torch.testing.assert_close(of_features(private, features)[:, 0],
@@ -121,21 +121,21 @@ def test_a_finding_without_side_starts_from_both_public_sides():
 
 
 def test_only_the_chosen_part_is_trained():
-    network = models.resnet9(2)
+    network = networks.resnet9(2)
     for part, expected in (("head", 2), ("norms_and_head", 2 + 2 * 12), ("all", len(list(network.parameters())))):
-        models.train_only(network, part)
+        networks.train_only(network, part)
         assert sum(p.requires_grad for p in network.parameters()) == expected
     with pytest.raises(checks.InputError, match="TRAINED"):
-        models.train_only(network, "feet")
+        networks.train_only(network, "feet")
 
 
 def test_start_from_refuses_weights_of_another_width():
     with pytest.raises(checks.InputError, match="WIDTH"):
-        models.start_from(models.resnet9(1, width=16), models.resnet9(1, width=8).state_dict(), ["a"], ["a"])
+        models.start_from(networks.resnet9(1, width=16), networks.resnet9(1, width=8).state_dict(), ["a"], ["a"])
 
 
 def test_weights_come_back_from_a_file_and_a_broken_file_is_refused(tmp_path):
-    network = models.resnet9(2)
+    network = networks.resnet9(2)
     models.save_weights(network, tmp_path / "w.safetensors", ["a", "b"])
     weights, canonical = models.load_weights(tmp_path / "w.safetensors")
     assert canonical == ["a", "b"] and all(torch.equal(weights[k], v) for k, v in network.state_dict().items())

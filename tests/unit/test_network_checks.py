@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations
 
-from helpers import checks, clipping, models, network_checks
+from helpers import checks, clipping, network_checks, networks
 
 IMAGES = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(2))
 
@@ -69,7 +69,7 @@ def test_networks_that_cannot_be_bounded_are_refused_by_name(network, message):
 
 
 def test_the_shipped_network_is_accepted_with_all_its_parameters():
-    network = models.resnet9(8)
+    network = networks.resnet9(8)
     layers = network_checks.trainable_layers(network)
     assert sum(p.numel() for layer in layers.values() for p in layer.parameters()) == sum(p.numel() for p in network.parameters())
 

@@ -22,6 +22,7 @@ def test_check_delta_refuses_one_over_n_and_warns_above_a_tenth_of_it():
         privacy.check_delta(1e-3, 1000, "patient")
     assert "weak promise" in privacy.check_delta(5e-4, 1000, "patient")
     assert privacy.check_delta(1e-5, 1000, "patient") == ""
+    assert "weak promise" in privacy.check_delta(1e-3, 1000, "patient", allow_weak=True)
 
 
 def test_draw_units_is_poisson():
@@ -130,7 +131,8 @@ def test_ledger_holds_what_was_spent_and_is_json():
 @pytest.mark.parametrize("settings, guarantee", [
     ({}, "valid"), (dict(pos_weight="public"), "valid"), (dict(mode="demo"), "none: demo mode, "),
     (dict(noise_multiplier=0), "none: no noise"), (dict(noise_multiplier=1e-3), "none: no noise"),
-    (dict(mode="demo", pos_weight="private labels"), "not valid (pos_weight from private labels)")])
+    (dict(mode="demo", pos_weight="private labels"), "not valid (pos_weight from private labels)"),
+    (dict(delta=1 / 2000), "not valid (delta is 1 / number of units"), (dict(delta=0.99 / 2000), "valid")])
 def test_ledger_says_when_there_is_no_guarantee(settings, guarantee):
     entries = privacy.ledger(**RUN | settings)
     assert entries["guarantee"].startswith(guarantee)
@@ -193,7 +195,7 @@ def test_privacy_statement_calls_a_weak_promise_weak(noise_multiplier, found_per
 
 @pytest.mark.parametrize("settings, why", [
     (dict(mode="demo"), "its noise can be recomputed"), (dict(noise_multiplier=0), "no noise"),
-    (dict(mode="demo", pos_weight="private labels"), "private labels")])
+    (dict(mode="demo", pos_weight="private labels"), "private labels"), (dict(delta=1e-3), "publishing one patient whole")])
 def test_privacy_statement_says_when_there_is_no_guarantee(settings, why):
     text = statement(**settings)
     assert text.startswith("There is no privacy guarantee") and why in text.split(". ")[0] and "This is a " not in text

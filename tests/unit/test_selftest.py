@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import arms, checks, models, privacy, selftest, training_sets
+from helpers import arms, checks, models, networks, privacy, selftest, training_sets
 
 
 def arm_of(cohort, **changes):
     settings = dict(channels=1, epsilon=5.0, delta=1e-4, clip_norm=0.7, epochs=3, expected_batch_size=10,
                     max_images_per_patient=2, physical_batch_size=7, mode="private", seed=4) | changes
-    return arms.PrivateArm(training_sets.TrainingSet.of(cohort, "patient"), models.resnet9(2, width=8, seed=1), **settings)
+    return arms.PrivateArm(training_sets.TrainingSet.of(cohort, "patient"), networks.resnet9(2, width=8, seed=1), **settings)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import accounting, arms, checks, files, metrics, models, runs, scoring, starts, training, training_sets
+from helpers import accounting, arms, checks, files, metrics, models, networks, runs, scoring, starts, training, training_sets
 
 
 def private_arm(cohort, model, **changes):
@@ -19,8 +19,8 @@ def private_arm(cohort, model, **changes):
 
 
 def session_of(cohort, kind, averaging=0.0, trained="all", **changes):
-    model = models.resnet9(2, width=8, seed=1)
-    models.train_only(model, trained)
+    model = networks.resnet9(2, width=8, seed=1)
+    networks.train_only(model, trained)
     if kind == "baseline":
         arm = arms.BaselineArm(training_sets.TrainingSet.of(cohort, "image"), model, channels=1, batch_size=16, seed=4)
     else:
@@ -76,7 +76,7 @@ def test_a_patient_who_leaves_moves_the_sum_by_at_most_the_clip_norm(small_cohor
 
 
 def test_private_step_is_clipped_sum_plus_noise_over_the_expected_number(small_cohort, results):
-    model = models.resnet9(2, width=8, seed=1)
+    model = networks.resnet9(2, width=8, seed=1)
     arm = private_arm(small_cohort, model, physical_batch_size=5)
     arm.set_gradients(step=2)
     in_pieces = [p.grad.clone() for p in model.parameters()]
@@ -106,7 +106,7 @@ def test_views_of_an_image_are_averaged_like_images(small_cohort, results, monke
     monkeypatch.setattr(training_sets.TrainingSet, "moves", lambda self, n, stream: np.zeros((n, 2), int))
     found = []
     for views in (1, 3):
-        arm = private_arm(small_cohort, models.resnet9(2, width=8, seed=1), views_per_image=views, noise_multiplier=0.0,
+        arm = private_arm(small_cohort, networks.resnet9(2, width=8, seed=1), views_per_image=views, noise_multiplier=0.0,
                           physical_batch_size=50, clip_norm=0.05)
         arm.set_gradients(step=1)
         found.append([p.grad for p in arm.model.parameters()])
@@ -116,7 +116,7 @@ def test_views_of_an_image_are_averaged_like_images(small_cohort, results, monke
 
 
 def test_views_of_one_image_move_differently(small_cohort, results):
-    arm = private_arm(small_cohort, models.resnet9(2, width=8, seed=1), views_per_image=40)
+    arm = private_arm(small_cohort, networks.resnet9(2, width=8, seed=1), views_per_image=40)
     seen = []
     batch = arm.data.batch
     arm.data.batch = lambda positions, moves, *rest: seen.append((positions, moves)) or batch(positions, moves, *rest)
@@ -155,7 +155,7 @@ def test_pos_weight_is_negatives_over_positives_and_public_where_asked(small_coh
 
 
 def test_an_interrupted_step_leaves_nothing_to_the_next(small_cohort, results, monkeypatch):
-    arm = private_arm(small_cohort, models.resnet9(2, width=8, seed=1), noise_multiplier=0.0)
+    arm = private_arm(small_cohort, networks.resnet9(2, width=8, seed=1), noise_multiplier=0.0)
     arm.set_gradients(step=1)
     clean = [p.grad.clone() for p in arm.model.parameters()]
     add, calls = arm.clipped.add, []
@@ -174,7 +174,7 @@ def test_an_interrupted_step_leaves_nothing_to_the_next(small_cohort, results, m
 
 
 def test_no_gradient_but_the_noisy_mean_reaches_the_optimizer(small_cohort, results):
-    model = models.resnet9(2, width=8, seed=1)
+    model = networks.resnet9(2, width=8, seed=1)
     model.stem.requires_grad_(False)
     arm = private_arm(small_cohort, model)
     for parameter in model.parameters():
@@ -199,7 +199,7 @@ def test_a_step_is_counted_before_it_is_applied(small_cohort, results, monkeypat
 
 
 def test_the_session_has_the_epochs_of_the_noise(small_cohort, results):
-    arm = private_arm(small_cohort, models.resnet9(2, width=8), epochs=1)
+    arm = private_arm(small_cohort, networks.resnet9(2, width=8), epochs=1)
     with pytest.raises(checks.InputError, match="EPOCHS for which the noise was calibrated"):
         training.Session("small-long", arm.model, arm, epochs=3, learning_rate=1e-3, fingerprint="same")
 
@@ -208,7 +208,7 @@ def test_images_of_a_patient_beyond_the_cap_are_refused_at_image_level(small_coh
     data = training_sets.TrainingSet.of(small_cohort, "image")
     assert data.most_images == 4 and data.unit == "image"
     with pytest.raises(checks.InputError, match="MAX_IMAGES_PER_PATIENT = 3 training images of any patient; got 4"):
-        arms.PrivateArm(data, models.resnet9(2, width=8), channels=1, epsilon=5.0, delta=1e-4, clip_norm=1.0, epochs=1,
+        arms.PrivateArm(data, networks.resnet9(2, width=8), channels=1, epsilon=5.0, delta=1e-4, clip_norm=1.0, epochs=1,
                         expected_batch_size=10, max_images_per_patient=3, physical_batch_size=9, mode="demo", seed=0)
 
 
@@ -222,13 +222,13 @@ def test_an_image_that_leaves_changes_at_most_one_other_of_its_patient(small_coh
 
 
 def test_private_labels_in_the_loss_void_the_guarantee(small_cohort):
-    arm = private_arm(small_cohort, models.resnet9(2, width=8), mode="private", weighting=("private labels", torch.ones(2)))
+    arm = private_arm(small_cohort, networks.resnet9(2, width=8), mode="private", weighting=("private labels", torch.ones(2)))
     assert arm.ledger(3)["guarantee"] == "not valid (pos_weight from private labels)"
 
 
 def test_the_sampling_rate_is_of_units_and_the_accountant_knows_it(small_cohort, results):
     for unit, n_units in (("patient", 40), ("image", len(training_sets.TrainingSet.of(small_cohort, "image", 2).rows))):
-        arm = private_arm(small_cohort, models.resnet9(2, width=8), unit=unit)
+        arm = private_arm(small_cohort, networks.resnet9(2, width=8), unit=unit)
         assert arm.sample_rate == 10 / n_units == arm.ledger(2)["sample_rate"]
         spent = accounting.epsilon_spent(arm.promise["noise_multiplier"], 10 / n_units, arm.steps, 1e-4)
         assert arm.epsilon_spent(arm.steps) == spent and 0.99 * 5 <= spent <= 5
@@ -296,7 +296,7 @@ def test_baseline_learns_what_can_be_seen_and_the_loss_is_a_mean_per_image(small
     # Plain enough to be learnt on every machine: floats add up in another order there, and training carries that on.
     small_cohort.images[:] = small_cohort.images // 8
     small_cohort.images[small_cohort.table["bright"] == 1, :, :8] += 150
-    model = models.resnet9(2, width=8, seed=2)
+    model = networks.resnet9(2, width=8, seed=2)
     arm = arms.BaselineArm(training_sets.TrainingSet.of(small_cohort, "image"), model, channels=1, batch_size=16, seed=4)
     session = training.Session("small-learns", model, arm, epochs=40, learning_rate=3e-3, fingerprint="same")
     losses = [training.train_one_epoch(session) for _ in training.epochs_left(session)]
@@ -319,7 +319,7 @@ def test_the_finished_model_is_the_running_mean_of_its_weights(small_cohort, res
 
     seen, last = weights_after_each_step(0.0)
     assert torch.equal(seen[-1], last)
-    expected = models.resnet9(2, width=8, seed=1).stem[0].weight.detach()
+    expected = networks.resnet9(2, width=8, seed=1).stem[0].weight.detach()
     for step, weight in enumerate(seen, 1):
         decay = min(0.5, step / (step + 9))
         expected = decay * expected + (1 - decay) * weight
@@ -348,7 +348,7 @@ def test_strong_variation_is_used_where_asked(small_cohort, monkeypatch):
     used = []
     monkeypatch.setattr(training_sets, "vary", lambda images, stream: used.append(len(images)) or images)
     for augmentation, expected in (("shift", []), ("strong", [16])):
-        arm = arms.BaselineArm(training_sets.TrainingSet.of(small_cohort, "image"), models.resnet9(2, width=8), channels=1,
+        arm = arms.BaselineArm(training_sets.TrainingSet.of(small_cohort, "image"), networks.resnet9(2, width=8), channels=1,
                                batch_size=16, seed=0, augmentation=augmentation)
         arm.set_gradients(0)
         assert used == expected
@@ -360,7 +360,7 @@ def test_learning_rate_warms_up_and_ends_low():
 
 
 def test_finish_writes_a_whole_run_and_a_flipped_byte_is_noticed(small_cohort, results):
-    model = models.resnet9(2, width=8, seed=1)
+    model = networks.resnet9(2, width=8, seed=1)
     scoring.finish(model, small_cohort, 1, run="small-baseline-seed0", arm="baseline", seed=0, parameters={},
                     seconds=1.0, fingerprint="same")
     run = "small-baseline-seed0"
@@ -375,7 +375,7 @@ def test_finish_writes_a_whole_run_and_a_flipped_byte_is_noticed(small_cohort, r
 
 def test_a_finished_private_run_is_taken_up_and_not_trained_again(small_cohort, results):
     def begin():
-        model = models.resnet9(2, width=8, seed=1)
+        model = networks.resnet9(2, width=8, seed=1)
         arm = private_arm(small_cohort, model, mode="private")
         return training.Session("small-dp-eps5-seed4", model, arm, epochs=3, learning_rate=3e-3, fingerprint="same")
 
@@ -391,14 +391,14 @@ def test_a_finished_private_run_is_taken_up_and_not_trained_again(small_cohort, 
 
 
 def test_weights_trained_on_the_private_patients_are_refused_as_a_start(small_cohort, results):
-    scoring.finish(models.resnet9(2, width=8), small_cohort, 1, run="small-baseline-seed0", arm="baseline", seed=0,
+    scoring.finish(networks.resnet9(2, width=8), small_cohort, 1, run="small-baseline-seed0", arm="baseline", seed=0,
                    parameters={}, seconds=1.0, fingerprint="same")
     with pytest.raises(checks.InputError, match="has not seen small"):
         starts.weights_to_start_from(str(runs.run_dir("small-baseline-seed0") / "weights.safetensors"), "small")
 
 
 def test_the_public_model_of_another_pretraining_is_refused(small_cohort, results):
-    scoring.finish(models.resnet9(2, width=8), small_cohort, 1, run="small-zero_shot", arm="zero_shot", seed=0,
+    scoring.finish(networks.resnet9(2, width=8), small_cohort, 1, run="small-zero_shot", arm="zero_shot", seed=0,
                    parameters={"PRETRAIN": "other"}, seconds=1.0, fingerprint="same")
     assert starts.weights_to_start_from("other", "small")[1] == ["bright", "dull"]
     with pytest.raises(checks.InputError, match="notebook 02 again"):
@@ -413,7 +413,7 @@ def test_the_public_model_of_another_pretraining_is_refused(small_cohort, result
                                               ({"noise_multiplier": -1.0}, "NOISE_MULTIPLIER")])
 def test_private_arm_refuses_what_promises_nothing(small_cohort, changes, message):
     with pytest.raises(checks.InputError, match=message):
-        private_arm(small_cohort, models.resnet9(2, width=8), **changes)
+        private_arm(small_cohort, networks.resnet9(2, width=8), **changes)
 
 
 def test_training_set_refuses_a_cohort_without_training_images(small_cohort):

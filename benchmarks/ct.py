@@ -1,0 +1,192 @@
+"""Pancreatic cancer on CT: what helps at small budgets, and what each budget reaches, on the embedded cohort.
+
+In: the trials and arms below. Out: `results/ct_ladder.json`, a row a run with three seeds, and intervals over patients and seeds as
+in `ladder.py`. With `--tune`: trials on another cohort of the generator, one seed, into `results/ct_trials.json`: which part of the
+network is trained, how many views, how large the batch, how many epochs, from which start. Test patients of the ladder are never
+seen in trials. Rows are kept by their settings: the same command goes on.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # a core a run
+os.environ.setdefault("TQDM_DISABLE", "1")
+
+import numpy as np
+import torch
+
+import ladder
+from helpers import arms, checks, cohorts, files, metrics, models, recipes, runs, scoring, starts, synthetic_ct, training, training_sets
+
+RESULTS = Path(__file__).resolve().parent / "results"
+PRIVATE, PUBLIC, RADIOGRAPHS = "synthetic_ct_private", "synthetic_ct_public", "synthetic_cxr_public"
+N_PATIENTS, DELTA, EPSILONS, SEEDS = 1000, 5e-5, (0.29, 1.06, 8.0), (0, 1, 2)
+TUNING_SEED = 1  # of the generator
+STARTS = {  # of public training: as profiles/demo_ct.yaml, and as the radiograph study's public model
+    "public": dict(epochs=12, learning_rate=3e-3, batch_size=32, augmentation="shift"),
+    "radiographs": dict(epochs=10, learning_rate=2e-3, batch_size=64, augmentation="strong"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How one run is trained; epsilon None: ordinary steps, or none where the arm is "zero-shot"."""
+
+    arm: str
+    epsilon: float | None = None
+    seed: int = 0
+    start: str = "public"
+    trained: str = "all"
+    views: int = 1
+    batch: int = 32
+    epochs: int = 8
+    learning_rate: float = 2e-3
+    clip_norm: float = 1.0
+    averaging: float = 0.99
+
+
+def ours(epsilon: float, arm: str = "ours, patient", **changed: object) -> Settings:
+    """Return our recipe by its rule."""
+    rule = recipes.recipe_for(epsilon, N_PATIENTS)
+    return Settings(arm, epsilon, **(dict(batch=rule["EXPECTED_BATCH_SIZE"], epochs=rule["EPOCHS"],
+                                          learning_rate=rule["LEARNING_RATE"], averaging=0.97) | changed))
+
+
+def trials() -> list[Settings]:
+    """Return the trials, those at 1.06 first: the rule, and one thing changed in it at a time."""
+    found = []
+    for epsilon in (1.06, 0.29, 8.0):
+        rule = ours(epsilon)
+        changes = [{}, dict(learning_rate=rule.learning_rate / 2), dict(learning_rate=rule.learning_rate * 2), dict(epochs=16),
+                   dict(trained="last_block"), dict(trained="norms_and_head"), dict(trained="head"), dict(batch=256)]
+        if epsilon == 1.06:
+            changes += [dict(views=4), dict(epochs=32), dict(batch=N_PATIENTS, epochs=40), dict(batch=N_PATIENTS, epochs=40, trained="head"),
+                        dict(batch=N_PATIENTS, epochs=40, trained="head", learning_rate=rule.learning_rate * 4), dict(clip_norm=0.3),
+                        dict(clip_norm=3.0), dict(start="radiographs"), dict(start="none")]
+        found += [dataclasses.replace(rule, **change) for change in changes]
+    return [Settings("zero-shot"), Settings("no privacy"), Settings("no privacy", epochs=16), Settings("no privacy", start="none", epochs=16),
+            Settings("no privacy", start="radiographs", epochs=16), *found]
+
+
+def arms_of_ladder() -> list[Settings]:
+    """Return all runs of the ladder."""
+    lines = [Settings("zero-shot"), Settings("no privacy"), *(ours(epsilon) for epsilon in EPSILONS)]
+    return [dataclasses.replace(line, seed=seed) for seed in SEEDS for line in lines if not (seed and line.arm == "zero-shot")]
+
+
+def start_path(name: str) -> Path:
+    """Return the file of a public model."""
+    data = cohorts.read(PUBLIC if name == "public" else RADIOGRAPHS).record["data_hash"]
+    return runs.results_dir() / f"start-{name}-{files.fingerprint(STARTS[name] | {'data': data}, ['starts'])[:12]}.safetensors"
+
+
+def make_start(name: str) -> None:
+    """Train a public model, if it is not there."""
+    torch.set_num_threads(1)
+    public, path = cohorts.read(PUBLIC if name == "public" else RADIOGRAPHS), start_path(name)
+    if not path.exists():
+        session = starts.pretraining_session(f"start-{name}", public, channels=1, width=16, fingerprint=path.stem, head="pooled", **STARTS[name])
+        for _ in training.epochs_left(session):
+            training.train_one_epoch(session)
+        models.save_weights(session.model, path, [public.canonical[finding] for finding in public.findings])
+
+
+def run(settings: Settings) -> tuple[dict, np.ndarray]:
+    """Train and predict `test`; return the row of the results, and (1 + replicates,) AUROCs, the estimate first."""
+    torch.set_num_threads(1)
+    private = cohorts.read(PRIVATE)
+    weights, known = (None, []) if settings.start == "none" else models.load_weights(start_path(settings.start))
+    model, _ = starts.starting_model(private, weights, known, channels=1, width=16, seed=settings.seed, head="pooled", trained=settings.trained)
+    kept = {} if settings.arm == "zero-shot" else train(settings, model, private)
+    predictions = scoring.predictions_of(model, private, 1, ("test",))
+    auroc = metrics.auroc_by_finding({"auroc": predictions}, split="test")["auroc"].mean()
+    return dataclasses.asdict(settings) | kept | {"auroc": float(auroc)}, ladder.replicates_of(predictions)
+
+
+def train(settings: Settings, model: torch.nn.Module, private: cohorts.Cohort) -> dict:
+    """Train a model; return what is to be kept of it."""
+    data = training_sets.TrainingSet.of(private, "patient")
+    if settings.epsilon is None:
+        arm = arms.BaselineArm(data, model, channels=1, batch_size=settings.batch, seed=settings.seed)
+    else:
+        arm = arms.PrivateArm(data, model, channels=1, epsilon=settings.epsilon, delta=DELTA, mode="demo", clip_norm=settings.clip_norm,
+                              epochs=settings.epochs, expected_batch_size=settings.batch, max_images_per_patient=data.most_images,
+                              physical_batch_size=32, seed=settings.seed, views_per_image=settings.views)
+    name = files.fingerprint(dataclasses.asdict(settings))[:12]
+    session = training.Session(f"ct-{name}", model, arm, epochs=settings.epochs, learning_rate=settings.learning_rate, averaging=settings.averaging,
+                               fingerprint=files.fingerprint({"settings": name, "data": private.record["data_hash"]}, ["starts"]))
+    for _ in training.epochs_left(session):
+        training.train_one_epoch(session)
+    session.checkpoint.unlink(missing_ok=True)
+    kept = {"steps": session.steps, "train_seconds": round(session.seconds, 1)}
+    return kept | ({"noise_multiplier": arm.promise["noise_multiplier"]} if settings.epsilon is not None else {})
+
+
+def settings_of(row: dict) -> Settings:
+    """Return the settings of a row of the results."""
+    return Settings(**{field.name: row[field.name] for field in dataclasses.fields(Settings)})
+
+
+def levels(values: dict[Settings, np.ndarray]) -> list[dict]:
+    """Return what `ladder.levels` does, and for each arm the chance-corrected share of the AUROC without privacy."""
+    by_arm: dict[tuple, list] = {}
+    for settings, replicates in values.items():
+        by_arm.setdefault(("ceiling" if settings.arm == "no privacy" else settings.arm, settings.epsilon), []).append(replicates)
+    by_arm = {key: np.array(seeds) for key, seeds in by_arm.items()}
+    found, ceiling = ladder.levels(by_arm), by_arm["ceiling", None].mean(0)
+    for entry in found:
+        mean = by_arm[entry["arm"], entry["epsilon"]].mean(0)
+        entry["chance_corrected"] = ladder.interval((mean - 0.5) / (ceiling - 0.5), 0.0)  # over patients only
+    return found
+
+
+def main() -> None:
+    """Run what is missing in the results."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tune", action="store_true", help="the trials, on the tuning cohort")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs side by side, a core each")
+    parser.add_argument("--minutes", type=float, default=60.0, help="no run is begun later; the same command goes on")
+    parser.add_argument("--scratch", type=Path, required=True, help="folder for cohorts and public models")
+    options = parser.parse_args()
+    until = time.monotonic() + 60 * options.minutes
+    os.environ["RESULTS_DIR"] = str((options.scratch / ("ct_tuning" if options.tune else "ct_ladder")).resolve())
+    out = Path(os.environ.get("OUT", RESULTS)) / ("ct_trials.json" if options.tune else "ct_ladder.json")
+    for name, seed in ((PRIVATE, TUNING_SEED if options.tune else 0), (PUBLIC, 0), (RADIOGRAPHS, 0)):
+        cohorts.build(name, generator_seed=seed)
+    wanted = trials() if options.tune else arms_of_ladder()
+    rows = {settings_of(row): row for row in (json.loads(out.read_text())["rows"] if out.exists() else [])}
+    values: dict[Settings, np.ndarray] = {}
+    with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
+        list(pool.map(make_start, {settings.start for settings in wanted} - {"none"}))
+        waiting = {pool.submit(run, settings): settings for settings in wanted if not (options.tune and settings in rows)}
+        for done in as_completed(waiting):
+            row, values[waiting[done]] = done.result()
+            rows[waiting[done]] = row | {"hardware": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"}
+            write(out, [rows[settings] for settings in wanted if settings in rows], [])
+            print({name: row[name] for name in row if name in ("arm", "epsilon", "seed", "auroc", "train_seconds", "trained", "views", "batch", "epochs",
+                                                               "learning_rate", "start", "clip_norm")}, flush=True)
+            if time.monotonic() > until:
+                pool.shutdown(cancel_futures=True)
+    if not options.tune:
+        write(out, [rows[settings] for settings in wanted], levels({settings: values[settings] for settings in wanted}))
+
+
+def write(out: Path, rows: list[dict], found: list[dict]) -> None:
+    """Write the results so far."""
+    about = {"hardware": runs.hardware(), "versions": runs.versions(), "generator_version": synthetic_ct.GENERATOR_VERSION, "n_patients": N_PATIENTS,
+             "delta": DELTA}
+    files.write_json(out, about | ({"levels": found} if found else {}) | {"rows": rows})
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except checks.InputError as error:
+        sys.exit(str(error))

@@ -1,0 +1,46 @@
+"""What a scanner alone says of a finding, beside the model, and the model within a scanner."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from helpers import checks, shortcuts
+
+
+def study(score):
+    """A cohort whose cases come from scanner X by three to one; predictions with a score from (label, is X, stream)."""
+    rng = np.random.default_rng(3)
+    n = 4000
+    label = (rng.random(n) < 0.5).astype(float)
+    is_x = rng.random(n) < np.where(label == 1, 0.75, 0.25)
+    table = pd.DataFrame({"image_id": [f"i{k}" for k in range(n)], "split": np.where(np.arange(n) % 2, "train", "test"),
+                          "scanner": np.where(is_x, "X", "Y"), "source": "one", "tumour": label})
+    test = table[table["split"] == "test"]
+    scores = score(test["tumour"].to_numpy(), (test["scanner"] == "X").to_numpy(float), rng.standard_normal(len(test)))
+    return {"run": test[["image_id", "split"]].assign(finding="tumour", label=test["tumour"], score=scores)}, table
+
+
+def test_a_model_that_reads_the_scanner_is_no_better_than_it_within_it():
+    found = shortcuts.beside_model(*study(lambda label, is_x, noise: is_x + 1e-3 * noise), ["scanner", "source"]).set_index("column")
+    assert abs(found.loc["scanner", "alone"] - 0.75) < 0.03 and abs(found.loc["scanner", "model"] - 0.75) < 0.03
+    assert abs(found.loc["scanner", "within"] - 0.5) < 0.04
+    assert found.loc["source", "alone"] == 0.5 and found.loc["source", "within"] == found.loc["source", "model"]
+
+
+def test_a_model_that_reads_the_image_keeps_its_auroc_within():
+    found = shortcuts.beside_model(*study(lambda label, is_x, noise: label + noise), ["scanner"]).iloc[0]
+    assert abs(found["within"] - found["model"]) < 0.02 and found["model"] > 0.7
+
+
+def test_a_scanner_with_one_class_only_says_nothing_within():
+    predictions, table = study(lambda label, is_x, noise: label + noise)
+    table["scanner"] = np.where(table["tumour"] == 1, "X", "Y")
+    found = shortcuts.beside_model(predictions, table, ["scanner"]).iloc[0]
+    assert found["alone"] == 1 and np.isnan(found["within"])
+
+
+def test_an_absent_column_is_refused_and_none_is_an_empty_table():
+    predictions, table = study(lambda label, is_x, noise: noise)
+    with pytest.raises(checks.InputError, match="SHORTCUTS"):
+        shortcuts.beside_model(predictions, table, ["vendor"])
+    assert shortcuts.beside_model(predictions, table, []).empty

@@ -1,0 +1,128 @@
+"""NIfTI volumes of any orientation end on one grid; what cannot be read is refused with a reason that can be counted."""
+
+import numpy as np
+import nibabel
+import pytest
+from nibabel.affines import from_matvec
+from nibabel.orientations import axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
+
+from helpers import images, volumes
+
+GRID = dict(shape=(12, 20, 24), spacing_mm=(4.0, 3.0, 2.0), window_hu=(-150, 250))
+
+
+def body(spacing=(2.0, 3.0, 4.0), shape=(24, 20, 12)):
+    """A volume in the scanner's axes (right to left reversed: RAS), with a mark high, in front and on the right."""
+    x, y, z = np.meshgrid(*((np.arange(n) - (n - 1) / 2) * mm for n, mm in zip(shape, spacing)), indexing="ij")
+    voxels = np.where((x / 22)**2 + (y / 28)**2 < 1, 40.0, -1000.0)
+    voxels[(abs(x - 10) < 5) & (abs(y - 12) < 6) & (abs(z - 12) < 6)] = 240  # RAS: +x is the patient's right here
+    affine = np.diag([*spacing, 1.0])
+    affine[:3, 3] = -(np.array(shape) - 1) / 2 * spacing
+    return voxels.astype(np.int16), affine
+
+
+def write(path, voxels, affine, **header):
+    image = nibabel.Nifti1Image(voxels, affine)
+    for name, value in header.items():
+        image.header[name] = value
+    nibabel.save(image, path)
+    return path
+
+
+@pytest.fixture
+def expected(tmp_path):
+    return volumes.decode(write(tmp_path / "plain.nii.gz", *body()), **GRID)
+
+
+def test_the_grid_runs_from_head_to_feet_front_to_back_right_to_left(expected):
+    assert expected.shape == (12, 20, 24) and expected.dtype == np.uint8
+    bright = np.argwhere(expected > 240).mean(0) - (np.array(expected.shape) - 1) / 2
+    np.testing.assert_allclose(bright * GRID["spacing_mm"], [-12, -12, -10], atol=2.1)
+
+
+@pytest.mark.parametrize("codes", ["LPS", "LAS", "PIR", "SRA", "IPL"])
+def test_flipped_and_permuted_files_give_the_same(codes, tmp_path, expected):
+    voxels, affine = body()
+    turn = ornt_transform(io_orientation(affine), axcodes2ornt(codes))
+    turned = nibabel.Nifti1Image(voxels, affine).as_reoriented(turn)
+    assert np.allclose(turned.affine, affine @ inv_ornt_aff(turn, voxels.shape))
+    found = volumes.decode(write(tmp_path / "turned.nii", np.asarray(turned.dataobj), turned.affine), **GRID)
+    assert (found == expected).all()
+
+
+def test_an_oblique_file_is_set_upright(tmp_path, expected):
+    voxels, affine = body(shape=(60, 60, 40), spacing=(1.0, 1.2, 1.5))
+    voxels_before = volumes.decode(write(tmp_path / "straight.nii.gz", voxels, affine), **GRID)
+    angle = np.deg2rad(25)
+    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+    oblique = from_matvec(turn @ affine[:3, :3], turn @ affine[:3, 3])
+    from nibabel.processing import resample_from_to
+    as_scanned = resample_from_to(nibabel.Nifti1Image(voxels, affine), (voxels.shape, oblique), order=1, cval=-1000)
+    found = volumes.decode(write(tmp_path / "oblique.nii.gz", np.asarray(as_scanned.dataobj).astype(np.int16), oblique), **GRID)
+    as_if_straight = volumes.decode(write(tmp_path / "ignored.nii.gz", np.asarray(as_scanned.dataobj).astype(np.int16), affine), **GRID)
+    right, wrong = (np.corrcoef(made.ravel(), voxels_before.ravel())[0, 1] for made in (found, as_if_straight))
+    assert right > 0.95 > wrong + 0.05
+
+
+def test_finer_voxels_are_averaged_not_skipped(tmp_path):
+    rng = np.random.default_rng(0)
+    voxels = rng.normal(50, 80, (96, 80, 48)).astype(np.int16)
+    voxels[0, 0, 0] = -1000
+    affine = np.diag([0.5, 0.75, 1.0, 1.0])
+    found = volumes.decode(write(tmp_path / "fine.nii.gz", voxels, affine), (8, 16, 20), (4.0, 3.0, 2.0), (-150, 250))
+    assert found.std() < 255 / 400 * 80 / 5  # 64 voxels each: an eighth of their spread, against all of it
+
+
+def test_slope_and_intercept_are_kept_and_the_size_is_cropped_or_padded(tmp_path):
+    voxels, affine = body()
+    image = nibabel.Nifti1Image((voxels + 1024).astype(np.uint16), affine)
+    image.header.set_slope_inter(1, -1024)
+    image.to_filename(tmp_path / "scaled.nii")
+    raw = nibabel.Nifti1Image.from_filename(tmp_path / "scaled.nii")
+    assert float(raw.dataobj.inter) == -1024 or np.asarray(raw.dataobj).min() == 24  # nibabel rewrites the header as it saves
+    padded = volumes.decode(write(tmp_path / "plain.nii.gz", voxels, affine), (20, 40, 40), (4.0, 3.0, 2.0), (-150, 250))
+    assert not padded[:3].any() and not padded[:, :8].any() and padded[10, 20, 20] > 0
+
+
+def test_the_grid_is_centred_on_a_mask_of_the_whole_organ(tmp_path):
+    voxels, affine = body()
+    path, labels = write(tmp_path / "plain.nii.gz", voxels, affine), np.zeros(voxels.shape, np.uint8)
+    labels[14:19, 12:15, 7:11] = 4
+    labels[16, 13, 8] = 1
+    mask = write(tmp_path / "mask.nii.gz", labels, affine)
+    found = volumes.decode(path, (8, 8, 8), (4.0, 3.0, 2.0), (-150, 250), mask, (1, 4))
+    assert found[3:5, 3:5, 3:5].mean() > 150  # the bright mark
+    assert (found == volumes.decode(path, (8, 8, 8), (4.0, 3.0, 2.0), (-150, 250), mask, (4,))).all()  # a lesion moves nothing
+    for wrong, words in ((tmp_path / "none.nii.gz", "absent"), (write(tmp_path / "empty.nii.gz", labels * 0, affine), "empty")):
+        with pytest.raises(images.UnusableImage, match=words):
+            volumes.decode(path, (8, 8, 8), (4.0, 3.0, 2.0), (-150, 250), wrong, (1, 4))
+
+
+def test_what_cannot_be_read_is_refused_with_its_reason(tmp_path):
+    voxels, affine = body()
+    path = write(tmp_path / "plain.nii.gz", voxels, affine)
+    truncated = tmp_path / "truncated.nii.gz"
+    truncated.write_bytes(path.read_bytes()[:-60])
+    not_nifti = tmp_path / "text.nii"
+    not_nifti.write_text("no volume")
+    dicom = tmp_path / "dicom.nii"
+    dicom.write_bytes(b"\0" * 128 + b"DICM" + b"\0" * 100)
+    with_nan = voxels.astype(np.float32)
+    with_nan[3, 3, 3] = np.nan
+    no_spacing = write(tmp_path / "flat.nii", voxels, affine)
+    content = bytearray(no_spacing.read_bytes())
+    content[80:92] = np.zeros(3, np.float32).tobytes()  # pixdim[1] to [3] of the header
+    no_spacing.write_bytes(bytes(content))
+    for file, words in (
+            (truncated, "cannot be decoded"), (not_nifti, "cannot be decoded"), (tmp_path / "absent.nii", "cannot be decoded"), (dicom, "dcm2niix"),
+            (write(tmp_path / "four.nii", np.stack([voxels, voxels], 3), affine), "4 dimensions"),
+            (write(tmp_path / "nan.nii", with_nan, affine), "not numbers"), (no_spacing, "spacing of 0"),
+            (write(tmp_path / "units.nii", np.clip(voxels, 0, None), affine), "not in Hounsfield units"),
+            (write(tmp_path / "bright.nii", voxels * 0 - 1000, affine), "one grey value")):
+        with pytest.raises(images.UnusableImage, match=words):
+            volumes.decode(file, **GRID)
+
+
+def test_a_series_of_one_volume_is_a_volume(tmp_path, expected):
+    voxels, affine = body()
+    assert (volumes.decode(write(tmp_path / "one.nii", voxels[..., None], affine), **GRID) == expected).all()
