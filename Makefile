@@ -9,13 +9,16 @@ NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=900
 # What a step computes must not depend on what else is set for matplotlib or Jupyter.
 CLEAN_ENV := env -u MPLBACKEND -u JUPYTER_PATH JUPYTER_PREFER_ENV_PATH=1 GOMP_SPINCOUNT=3000
 
-.PHONY: help demo test test-all unit nbval end-to-end mutants benchmark ladder ladder-trials lab notebooks expected clean
+.PHONY: help demo demo-ct test test-all unit nbval end-to-end mutants benchmark ladder ladder-trials ladder-ct lab notebooks expected clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 -- \2/p' Makefile
 
 demo: $(VENV)/.installed  ## run the study on the embedded cohort, into results/
 	@$(PY) run_all.py --profile demo --out results
+
+demo-ct: $(VENV)/.installed  ## run the second study, pancreatic cancer on CT, into results_ct/
+	@$(PY) run_all.py --profile demo_ct --out results_ct
 
 test: unit nbval end-to-end  ## run all tests but the slow ones
 
@@ -46,16 +49,23 @@ ladder: $(VENV)/.installed  ## train all ways at all budgets with three seeds, i
 ladder-trials: $(VENV)/.installed  ## the trials on the tuning cohort from which the ladder takes its settings (hours; the same command goes on)
 	@$(CLEAN_ENV) $(PY) benchmarks/ladder.py --tune --scratch results_ladder
 
+ladder-ct: $(VENV)/.installed  ## the same of CT: trials, then all budgets with three seeds (an hour; the same command goes on)
+	@$(CLEAN_ENV) $(PY) benchmarks/ct.py --tune --scratch results_ladder
+	@$(CLEAN_ENV) $(PY) benchmarks/ct.py --scratch results_ladder
+	@$(PY) benchmarks/private_step.py --figure
+
 lab: $(VENV)/.installed  ## open the notebooks in JupyterLab
 	$(CLEAN_ENV) $(PY) -m jupyterlab notebooks
 
 notebooks: $(VENV)/.installed  ## execute the notebooks with their defaults and store their outputs in them
 	rm -rf results_notebooks && RESULTS_DIR=$(CURDIR)/results_notebooks $(PY) run_notebook.py $(sort $(wildcard notebooks/*.ipynb))
 
-expected: $(VENV)/.installed  ## renew the expected numbers of demo and smoke, and README's table
+expected: $(VENV)/.installed  ## renew the expected numbers of demo, demo_ct and smoke, and README's tables
 	$(PY) run_all.py --profile demo --out results
 	$(PY) run_all.py --profile smoke --out results_smoke
 	$(PY) -m helpers.report results demo
+	$(PY) run_all.py --profile demo_ct --out results_ct
+	$(PY) -m helpers.report results_ct demo_ct
 	$(PY) -m helpers.report results_smoke smoke
 
 clean:  ## remove the environment and caches; results stay, they may have taken days

@@ -6,14 +6,9 @@ network is trained, how many views, how large the batch, how many epochs, from w
 seen in trials. Rows are kept by their settings: the same command goes on.
 """
 
-import argparse
 import dataclasses
-import json
 import os
 import sys
-import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # a core a run
@@ -129,60 +124,30 @@ def train(settings: Settings, model: torch.nn.Module, private: cohorts.Cohort) -
     return kept | ({"noise_multiplier": arm.promise["noise_multiplier"]} if settings.epsilon is not None else {})
 
 
-def settings_of(row: dict) -> Settings:
-    """Return the settings of a row of the results."""
-    return Settings(**{field.name: row[field.name] for field in dataclasses.fields(Settings)})
-
-
-def levels(values: dict[Settings, np.ndarray]) -> list[dict]:
-    """Return what `ladder.levels` does, and for each arm the chance-corrected share of the AUROC without privacy."""
-    by_arm: dict[tuple, list] = {}
-    for settings, replicates in values.items():
-        by_arm.setdefault(("ceiling" if settings.arm == "no privacy" else settings.arm, settings.epsilon), []).append(replicates)
-    by_arm = {key: np.array(seeds) for key, seeds in by_arm.items()}
+def levels(by_arm: dict[tuple[str, float | None], np.ndarray]) -> list[dict]:
+    """Return what `ladder.levels` does, and the chance-corrected share of the AUROC without privacy: (a - 0.5) / (c - 0.5)."""
+    by_arm = {("ceiling" if arm == "no privacy" else arm, epsilon): values for (arm, epsilon), values in by_arm.items()}
     found, ceiling = ladder.levels(by_arm), by_arm["ceiling", None].mean(0)
+    several = [seeds[:, 0].var(ddof=1) for seeds in by_arm.values() if len(seeds) > 1]
+    between = float(np.mean(several)) if several else 0.0
     for entry in found:
-        mean = by_arm[entry["arm"], entry["epsilon"]].mean(0)
-        entry["chance_corrected"] = ladder.interval((mean - 0.5) / (ceiling - 0.5), 0.0)  # over patients only
+        seeds = by_arm[entry["arm"], entry["epsilon"]]
+        share = (seeds.mean(0) - 0.5) / (ceiling - 0.5)
+        variance = (between / len(seeds) + share[0]**2 * between / len(by_arm["ceiling", None])) / (ceiling[0] - 0.5)**2
+        entry["chance_corrected"] = ladder.interval(share, variance)
     return found
 
 
 def main() -> None:
     """Run what is missing in the results."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tune", action="store_true", help="the trials, on the tuning cohort")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs side by side, a core each")
-    parser.add_argument("--minutes", type=float, default=60.0, help="no run is begun later; the same command goes on")
-    parser.add_argument("--scratch", type=Path, required=True, help="folder for cohorts and public models")
-    options = parser.parse_args()
-    until = time.monotonic() + 60 * options.minutes
+    options = ladder.read_options(__doc__)
     os.environ["RESULTS_DIR"] = str((options.scratch / ("ct_tuning" if options.tune else "ct_ladder")).resolve())
-    out = Path(os.environ.get("OUT", RESULTS)) / ("ct_trials.json" if options.tune else "ct_ladder.json")
     for name, seed in ((PRIVATE, TUNING_SEED if options.tune else 0), (PUBLIC, 0), (RADIOGRAPHS, 0)):
         cohorts.build(name, generator_seed=seed)
-    wanted = trials() if options.tune else arms_of_ladder()
-    rows = {settings_of(row): row for row in (json.loads(out.read_text())["rows"] if out.exists() else [])}
-    values: dict[Settings, np.ndarray] = {}
-    with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
-        list(pool.map(make_start, {settings.start for settings in wanted} - {"none"}))
-        waiting = {pool.submit(run, settings): settings for settings in wanted if not (options.tune and settings in rows)}
-        for done in as_completed(waiting):
-            row, values[waiting[done]] = done.result()
-            rows[waiting[done]] = row | {"hardware": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"}
-            write(out, [rows[settings] for settings in wanted if settings in rows], [])
-            print({name: row[name] for name in row if name in ("arm", "epsilon", "seed", "auroc", "train_seconds", "trained", "views", "batch", "epochs",
-                                                               "learning_rate", "start", "clip_norm")}, flush=True)
-            if time.monotonic() > until:
-                pool.shutdown(cancel_futures=True)
-    if not options.tune:
-        write(out, [rows[settings] for settings in wanted], levels({settings: values[settings] for settings in wanted}))
-
-
-def write(out: Path, rows: list[dict], found: list[dict]) -> None:
-    """Write the results so far."""
-    about = {"hardware": runs.hardware(), "versions": runs.versions(), "generator_version": synthetic_ct.GENERATOR_VERSION, "n_patients": N_PATIENTS,
-             "delta": DELTA}
-    files.write_json(out, about | ({"levels": found} if found else {}) | {"rows": rows})
+    about = {"hardware": runs.hardware(), "versions": runs.versions(), "generator_version": synthetic_ct.GENERATOR_VERSION,
+             "n_patients": N_PATIENTS, "delta": DELTA}
+    ladder.collect(trials() if options.tune else arms_of_ladder(), RESULTS / ("ct_trials.json" if options.tune else "ct_ladder.json"), options,
+                   about=about, run=run, make_start=make_start, levels=levels)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from multiprocessing import get_context
 from pathlib import Path
@@ -247,10 +247,10 @@ def interval(values: np.ndarray, variance: float) -> list[float]:
 
 # ---- many runs
 
-def in_turn(wanted: list[Settings], jobs: int, until: float) -> Iterator[tuple[dict, np.ndarray]]:
+def in_turn(wanted: list, jobs: int, until: float, run: Callable, make_start: Callable) -> Iterator[tuple[dict, np.ndarray]]:
     """Yield what `run` returns as runs finish, a process a job; none is begun after `until`."""
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        list(pool.map(make_start, {settings.start for settings in wanted}))
+        list(pool.map(make_start, {settings.start for settings in wanted} - {"none"}))
         waiting, running = list(reversed(wanted)), set()
         while running or waiting and time.monotonic() < until:
             while waiting and len(running) < jobs and time.monotonic() < until:
@@ -259,59 +259,73 @@ def in_turn(wanted: list[Settings], jobs: int, until: float) -> Iterator[tuple[d
             yield from (each.result() for each in done)
 
 
-def main() -> None:
-    """Run what is missing in the results."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tune", action="store_true", help="the trials, on the tuning cohort")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs side by side, a core each")
-    parser.add_argument("--minutes", type=float, default=90.0, help="no run is begun later (default 90); the same command goes on")
-    parser.add_argument("--scratch", type=Path, required=True, help="folder for cohorts and public models")
-    options = parser.parse_args()
-    until = time.monotonic() + 60 * options.minutes
-    os.environ["RESULTS_DIR"] = str((options.scratch / ("tuning" if options.tune else "ladder")).resolve())
-    out = RESULTS / ("ladder_trials.json" if options.tune else "ladder.json")
-    wanted = trials() if options.tune else ladder()
-    cohorts.build(PRIVATE, n_patients=N_PATIENTS, generator_seed=TUNING_SEED if options.tune else 0)
-    cohorts.build(PUBLIC)
-    with_sides = {"name": f"{PUBLIC}_sided", "findings": manifests.read(PRIVATE).findings}
-    cohorts.build(manifests.read(PUBLIC).model_copy(update=with_sides))
-    rows = {settings_of(row): row for row in (json.loads(out.read_text())["rows"] if out.exists() else [])}
-    kept = RESULTS / "ladder_replicates.npz"
+def collect(wanted: list, out: Path, options: argparse.Namespace, *, about: dict, run: Callable, make_start: Callable,
+            levels: Callable[[dict], list[dict]]) -> None:
+    """Run what the results lack, and write rows, replicates and levels as runs finish; the same command goes on.
+
+    Args:
+        wanted: settings, dataclasses with arm, epsilon and start; those that say most first.
+        out: the results; replicates lie beside it, but for trials.
+        options: tune, jobs, minutes.
+        about: what else the results say.
+        run, make_start: of one setting and of one start, see `run` and `make_start` here.
+        levels: {(arm, epsilon): (seeds, 1 + replicates)} -> what the results say of arms.
+    """
+    until, kept = time.monotonic() + 60 * options.minutes, out.with_name(f"{out.stem}_replicates.npz")
+    kind = type(wanted[0])
+    rows = {settings_of(row, kind): row for row in (json.loads(out.read_text())["rows"] if out.exists() else [])}
     values = dict(np.load(kept)) if kept.exists() and not options.tune else {}
     missing = [settings for settings in wanted if settings not in rows or not (options.tune or key_of(settings) in values)]
-    for row, replicates in in_turn(missing, options.jobs, until):
-        rows[settings_of(row)] = row | {"date": datetime.date.today().isoformat(), "commit": runs.commit()}
-        values[key_of(settings_of(row))] = replicates.astype("float32")
+    for row, replicates in in_turn(missing, options.jobs, until, run, make_start):
+        device = {"device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"}
+        settings = settings_of(row, kind)
+        rows[settings] = row | device | {"date": datetime.date.today().isoformat(), "commit": runs.commit()}
+        values[key_of(settings)] = replicates.astype("float32")
         done = [settings for settings in wanted if settings in rows]  # of other settings nothing is kept
         if not options.tune:
             with files.atomic_path(kept) as part, open(part, "wb") as stream:
                 np.savez(stream, **{key: values[key] for key in map(key_of, done)})
-        write(out, [rows[settings] for settings in done], [])
-        print({name: row[name] for name in ("arm", "epsilon", "seed", "learning_rate", "batch", "epochs", "auroc", "train_seconds")
-               if name in row}, flush=True)
+        files.write_json(out, about | {"levels": [], "rows": [rows[settings] for settings in done]})
+        print({name: row[name] for name in row if name not in ("by_finding", "noise_multiplier", "steps")}, flush=True)
     if not options.tune:
-        by_arm = {}
+        by_arm: dict[tuple, list] = {}
         for settings in filter(rows.get, wanted):
             by_arm.setdefault((settings.arm, settings.epsilon), []).append(values[key_of(settings)].astype(float))
-        write(out, [rows[settings] for settings in filter(rows.get, wanted)],
-              levels({key: np.array(seeds) for key, seeds in by_arm.items()}))
+        found = levels({key: np.array(seeds) for key, seeds in by_arm.items()})
+        files.write_json(out, about | {"levels": found, "rows": [rows[settings] for settings in filter(rows.get, wanted)]})
 
 
-def key_of(settings: Settings) -> str:
+def read_options(docstring: str) -> argparse.Namespace:
+    """Return the command line's options."""
+    parser = argparse.ArgumentParser(description=docstring.splitlines()[0])
+    parser.add_argument("--tune", action="store_true", help="the trials, on the tuning cohort")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs side by side, a core each")
+    parser.add_argument("--minutes", type=float, default=90.0, help="no run is begun later (default 90); the same command goes on")
+    parser.add_argument("--scratch", type=Path, required=True, help="folder for cohorts and public models")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run what is missing in the results."""
+    options = read_options(__doc__)
+    os.environ["RESULTS_DIR"] = str((options.scratch / ("tuning" if options.tune else "ladder")).resolve())
+    cohorts.build(PRIVATE, n_patients=N_PATIENTS, generator_seed=TUNING_SEED if options.tune else 0)
+    cohorts.build(PUBLIC)
+    with_sides = {"name": f"{PUBLIC}_sided", "findings": manifests.read(PRIVATE).findings}
+    cohorts.build(manifests.read(PUBLIC).model_copy(update=with_sides))
+    about = {"hardware": runs.hardware(), "versions": runs.versions(), "generator_version": synthetic.GENERATOR_VERSION, "n_patients": N_PATIENTS}
+    collect(trials() if options.tune else ladder(), RESULTS / ("ladder_trials.json" if options.tune else "ladder.json"), options, about=about, run=run,
+            make_start=make_start, levels=levels)
+
+
+def key_of(settings: object) -> str:
     """Return the name of a run's replicates."""
     return files.fingerprint(dataclasses.asdict(settings))[:12]
 
 
-def settings_of(row: dict) -> Settings:
+def settings_of(row: dict, kind: type = Settings) -> object:
     """Return the settings of a row of the results."""
-    return Settings(**{field.name: row[field.name] for field in dataclasses.fields(Settings)})
-
-
-def write(out: Path, rows: list[dict], found: list[dict]) -> None:
-    """Write the results so far."""
-    about = {"hardware": runs.hardware(), "versions": runs.versions(), "generator_version": synthetic.GENERATOR_VERSION,
-             "n_patients": N_PATIENTS}
-    files.write_json(out, about | {"levels": found, "rows": rows})
+    return kind(**{field.name: row[field.name] for field in dataclasses.fields(kind)})
 
 
 if __name__ == "__main__":

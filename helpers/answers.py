@@ -218,8 +218,8 @@ def beside_published(summary: pd.DataFrame, contrasts: pd.DataFrame, names: list
     own = fairness.one_way(summary)
     ours = pd.DataFrame({"study": "this study", "epsilon": own["epsilon"], "auroc": own["macro_auroc"],
                          "difference": own["macro_auroc"] - without, "chance_corrected_ratio": (own["macro_auroc"] - 0.5) / (without - 0.5)})
-    mine = contrasts[contrasts["run"].isin(own["run"]) & contrasts["attribute"].isin(["sex", "age"])]
-    last = fairness.oldest(mine.loc[mine["attribute"] == "age", "group"])
+    mine = contrasts[contrasts["run"].isin(own["run"]) & contrasts["attribute"].isin(["sex", fairness.age_attribute(contrasts)])]
+    last = fairness.oldest(mine.loc[mine["attribute"] != "sex", "group"])
     mine = mine[mine["group"].isin(["female - male", last])]
     mine = pd.DataFrame({"study": "this study", "epsilon": mine["epsilon"], "label": mine["label"], "contrast": mine["estimate"]})
     return (pd.concat([part for part in (curves, ours) if len(part)], ignore_index=True),
@@ -233,10 +233,10 @@ def planted_beside_found(cohort_record: dict, contrasts: pd.DataFrame) -> pd.Dat
         cohort_record: of the cohort.
         contrasts: summarised AUROC contrasts, mean over findings.
     """
-    if cohort_record["access"] != "embedded":
+    if not cohort_record.get("planted_truth"):
         return pd.DataFrame(columns=["attribute", "group", "effect", "range", "arm_label", "found", "low", "high"])
     parts = []
-    for effect in pd.DataFrame(cohort_record.get("planted_truth", [])).itertuples():
+    for effect in pd.DataFrame(cohort_record["planted_truth"]).itertuples():
         is_age = effect.attribute == "age_years"
         attribute = "age" if is_age else effect.attribute
         group = ">= 80 - rest" if is_age else f"{effect.group} - {effect.comparison}"

@@ -58,7 +58,8 @@ class BaselineArm:
     shows_diagnostics = True
 
     def __init__(self, data: training_sets.TrainingSet, model: nn.Module, *, channels: int, batch_size: int, seed: int,
-                 precision: str = "float32", augmentation: str = "shift") -> None:
+                 precision: str = "float32", augmentation: str = "shift", physical_batch_size: int = 256) -> None:
+        self.physical_batch_size = physical_batch_size
         self.data, self.model, self.channels, self.seed, self.precision = data, model, channels, seed, precision
         self.augmentation = checks.one_of("AUGMENTATION", augmentation, ("shift", "strong"))
         self.batch_size = min(batch_size, len(data.rows))
@@ -74,14 +75,17 @@ class BaselineArm:
         """Set the gradients of the mean loss; return the sum of losses and the number of images."""
         positions, device = self.draw(step), next(self.model.parameters()).device
         stream = runs.random_stream(self.seed, "augmentation", step)
-        images, labels = self.data.batch(positions, self.data.moves(len(positions), stream), self.channels, device)
-        if self.augmentation == "strong":
-            images = training_sets.vary(images, stream)
-        with autocast(device, self.precision):
-            losses = image_losses(self.model(images), labels)
+        moves, loss_sum = self.data.moves(len(positions), stream), 0.0
         self.model.zero_grad()
-        losses.mean().backward()
-        return float(losses.detach().sum()), len(losses)
+        for piece in units.pieces([1] * len(positions), self.physical_batch_size):
+            images, labels = self.data.batch(positions[piece], moves[piece], self.channels, device)
+            if self.augmentation == "strong":
+                images = training_sets.vary(images, stream)
+            with autocast(device, self.precision):
+                losses = image_losses(self.model(images), labels)
+            (losses.sum() / len(positions)).backward()
+            loss_sum += float(losses.detach().sum())
+        return loss_sum, len(positions)
 
 
 class PrivateArm:

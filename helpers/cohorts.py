@@ -77,7 +77,8 @@ def read_table(name: str | Path) -> tuple[pd.DataFrame, dict]:
 
 
 def build(name: str | Path | schema.Manifest, data_root: str | Path | None = None, *, image_px: int = 0,
-          equalise: str = "as_manifest", volume_shape: list[int] | tuple = (), window_hu: list[float] | tuple = (), n_patients: int = 0, n_test_patients: int = 0, generator_seed: int = 0,
+          equalise: str = "as_manifest", volume_shape: list[int] | tuple = (), window_hu: list[float] | tuple = (),
+          n_patients: int = 0, n_test_patients: int = 0, generator_seed: int = 0,
           processes: int | None = None) -> Cohort:
     """Build a cohort, unless the same one is there and whole, and return it.
 
@@ -123,7 +124,8 @@ def build(name: str | Path | schema.Manifest, data_root: str | Path | None = Non
     return read(manifest.name)
 
 
-def _size_options(manifest: schema.Manifest, image_px: int, equalise: str, volume_shape: list[int] | tuple, window_hu: list[float] | tuple) -> dict:
+def _size_options(manifest: schema.Manifest, image_px: int, equalise: str, volume_shape: list[int] | tuple,
+                  window_hu: list[float] | tuple) -> dict:
     """Return how an image or a volume is made, checked."""
     checks.parameters({"IMAGE_PX": image_px, "EQUALISE": equalise, "VOLUME_SHAPE": list(volume_shape), "WINDOW_HU": list(window_hu)})
     if rule := manifest.volume:

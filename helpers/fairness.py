@@ -226,7 +226,7 @@ def summary(arms: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     found = summarise(pool(macro(contrasts(aurocs)), arms))
     for attribute in ("sex", "age"):
         named = {"estimate": f"{attribute}_contrast", "low": f"{attribute}_low", "high": f"{attribute}_high"}
-        here = _of(found, attribute)  # a band that is not estimable stays the oldest
+        here = _of(found, age_attribute(found) if attribute == "age" else attribute)  # a band that is not estimable stays the oldest
         last = here[here["group"] == oldest(here["group"])] if attribute == "age" else here
         rows = rows.merge(last.rename(columns=named)[["run", *named.values()]], on="run", how="left")
     return rows
@@ -245,6 +245,11 @@ def one_way(arms: pd.DataFrame) -> pd.DataFrame:
 def _of(table: pd.DataFrame, attribute: str) -> pd.DataFrame:
     """Return the rows of one attribute."""
     return table[table["attribute"] == attribute]
+
+
+def age_attribute(table: pd.DataFrame) -> str:
+    """Return the attribute by which a table of contrasts has ages: "age", or "age quartile" where there are no other bands."""
+    return "age quartile" if (table["attribute"] == "age quartile").any() and not (table["attribute"] == "age").any() else "age"
 
 
 def oldest(names: pd.Series) -> str | None:

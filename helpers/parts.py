@@ -140,10 +140,12 @@ def _read_volumes(task: Task) -> tuple[np.ndarray, pd.DataFrame]:
     rule, found = task.options["volume"], []
     made = np.zeros((len(task.rows), *rule["shape"]), np.uint8)
     for at, row in enumerate(task.rows.to_dict("records")):
-        path, reason, sha256 = Path(manifests.inside(task.root, row["file"])), None, ""
-        mask = Path(manifests.inside(task.root, row["mask"])) if row.get("mask") else None
+        path, reason, sha256 = manifests.inside(task.root, row["file"]), None, ""
+        mask = None if not rule["mask"] else manifests.inside(task.root, row["mask"]) if row["mask"] else Path("")
         try:
             sha256 = files.file_hash(path)
+            if isinstance(known := row.get("sha256"), str) and known.strip().lower() != sha256:
+                raise decoding.UnusableImage("image file differs from its checksum")
             made[at] = volumes.decode(path, rule["shape"], rule["spacing_mm"], rule["window_hu"], mask, tuple(rule["mask_labels"]))
         except decoding.UnusableImage as error:
             reason = str(error)

@@ -24,7 +24,7 @@ from helpers import accounting, checks, runs
 NOT_COVERED = {
     "pretraining data": "public; the promise is about the private training patients only",
     "validation and test patients": "their images enter scores and tables, never a gradient",
-    "cohort table and exclusions": "counts and data hashes are shown as they are",
+    "cohort table and exclusions": "counts, shares of positive labels and data hashes are shown as they are",
     "number of units and expected batch": "treated as public; the batch may follow from the number of units",
     "choice of parameters": "made by people; trials on private data are not accounted for",
     "thresholds": "fitted on validation patients",
@@ -136,7 +136,7 @@ def ledger(*, unit: str, n_units: int, expected_batch_size: int, steps: int, ste
     checks.one_of("POS_WEIGHT", pos_weight, tuple(_CLASS_WEIGHTS))
     run = (noise_multiplier, expected_batch_size / n_units, steps_done)
     entries = {
-        "guarantee": _guarantee(mode, noise_multiplier, pos_weight, delta * n_units),
+        "guarantee": _guarantee(mode, noise_multiplier, pos_weight, delta, n_units),
         "unit": unit, "adjacency": _ADJACENCY[unit],
         "sampler": f"Poisson over {unit}s", "n_units": n_units, "expected_batch_size": expected_batch_size,
         "sample_rate": run[1], "steps_planned": steps, "steps_done": steps_done, "noise_multiplier": noise_multiplier,
@@ -153,10 +153,10 @@ def ledger(*, unit: str, n_units: int, expected_batch_size: int, steps: int, ste
     return entries
 
 
-def _guarantee(mode: str, noise_multiplier: float, pos_weight: str, units_given_away: float) -> str:
+def _guarantee(mode: str, noise_multiplier: float, pos_weight: str, delta: float, n_units: int) -> str:
     """Return "valid", or why there is no guarantee."""
-    if units_given_away >= 1:
-        return f"not valid (delta is {units_given_away:.2g} / number of units: publishing a unit whole would keep such a promise)"
+    if delta >= 1 / n_units:
+        return f"not valid (delta is {delta * n_units:.2g} / number of units: publishing a unit whole would keep such a promise)"
     if pos_weight == "private labels":
         return "not valid (pos_weight from private labels)"
     if noise_multiplier < accounting.NO_NOISE:

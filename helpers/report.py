@@ -4,7 +4,7 @@ In: the summary table of notebook 04, a figure, links. Out: text and HTML. Refus
 `SUMMARY_COLUMNS`.
 
 `python -m helpers.report RESULTS NAME` keeps a results folder's summary and curve as `expected/NAME.*`, and renews the
-table in README from `expected/demo.csv`, so that no number there is typed.
+table in README of a study shown there, so that no number there is typed.
 """
 
 import base64
@@ -20,6 +20,7 @@ from helpers import checks, files, runs
 
 SUMMARY_COLUMNS = ["run", "arm", "epsilon", "unit", "recipe", "mode", "macro_auroc", "low", "high", "sex_contrast", "sex_low", "sex_high",
                    "age_contrast", "age_low", "age_high"]
+SHOWN_IN_README = ("demo", "demo_ct")
 # Which artefact answers which item of CLAIM (Mongan, Moy and Kahn 2020) and TRIPOD+AI (Collins et al. 2024); {01} to {04}: pages.
 CHECKLIST = [
     ("CLAIM 7, TRIPOD+AI 5", "Sources of data, licence", "{01}"),
@@ -133,13 +134,13 @@ def markdown(table: pd.DataFrame) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def renew_readme(readme: str, table: pd.DataFrame) -> str:
-    """Return README's text with the table between its two `demo table` marks renewed.
+def renew_readme(readme: str, table: pd.DataFrame, name: str = "demo") -> str:
+    """Return README's text with the table between its two `<name> table` marks renewed.
 
     Raises:
         InputError: a mark is absent.
     """
-    begin, end = "<!-- demo table -->", "<!-- /demo table -->"
+    begin, end = f"<!-- {name} table -->", f"<!-- /{name} table -->"
     if begin not in readme or end not in readme:
         checks.refuse(f"the marks {begin} and {end} in README.md", "one of them absent", "Put them around the table.")
     before, rest = readme.split(begin, 1)
@@ -147,15 +148,16 @@ def renew_readme(readme: str, table: pd.DataFrame) -> str:
 
 
 def keep_as_expected(results: Path, name: str) -> None:
-    """Keep summary and curve of a results folder (of the demo also the gaps) as `expected/<name>*`, and renew README from the demo's."""
+    """Keep summary and curve of a results folder (of the demo also the gaps) as `expected/<name>*`; renew README's table of it."""
     folder = runs.repository_root() / "expected"
     source = checks.file_exists(results / "tables" / "04_summary.csv", "Run the study first.")
     files.write_table(folder / f"{name}.csv", pd.read_csv(source).drop(columns="seconds").round(6))
     shutil.copyfile(results / "figures" / "04_privacy_utility.png", folder / f"{name}.png")
     if name == "demo":
         shutil.copyfile(results / "figures" / "04_gap_changes_people.png", folder / "demo_gaps.png")
-    readme = runs.repository_root() / "README.md"
-    files.write_text(readme, renew_readme(readme.read_text(encoding="utf-8"), pd.read_csv(folder / "demo.csv")))
+    if name in SHOWN_IN_README:
+        readme = runs.repository_root() / "README.md"
+        files.write_text(readme, renew_readme(readme.read_text(encoding="utf-8"), pd.read_csv(folder / f"{name}.csv"), name))
 
 
 if __name__ == "__main__":

@@ -63,7 +63,14 @@ class FolderLayout(_Strict):
     """A folder a split, in it a folder a class, in it the image files; "{split}/{class}/{name}.nii" names the columns."""
     kind: Literal["folders"]
     pattern: RelativePath
-    table: RelativePath | None = None  # a CSV with a column `name`, the file's name without its ending, and further ones
+    table: RelativePath | None = None  # a CSV with a column `name`, as in the pattern, and further ones
+
+    @model_validator(mode="after")
+    def _names_are_columns(self) -> "FolderLayout":
+        names = template_columns(self.pattern)
+        if not all(name.isidentifier() for name in names) or len(set(names)) < len(names) or self.table and "name" not in names:
+            raise ValueError("`pattern` needs names of letters, digits and _, each once, {name} among them where there is a `table`")
+        return self
 
 
 class Age(_Strict):
@@ -155,7 +162,7 @@ class ImageRule(_Strict):
 
 
 class VolumeRule(_Strict):
-    """How a CT volume becomes voxels of 8 bit: see `volumes.decode`. Depth from head to feet, height from front to back, width from right to left."""
+    """How a CT volume becomes voxels of 8 bit: see `volumes.decode`."""
     shape: tuple[int, int, int]  # depth, height, width in voxels
     spacing_mm: tuple[float, float, float]  # along the same
     window_hu: tuple[float, float] = (-150, 250)  # Hounsfield units that become black and white
@@ -168,6 +175,8 @@ class VolumeRule(_Strict):
             raise ValueError("needs 8 to 512 voxels of 0.1 to 20 mm along each side")
         if not self.window_hu[0] < self.window_hu[1]:
             raise ValueError("`window_hu` needs its lower end first")
+        if bool(self.mask) != bool(self.mask_labels):
+            raise ValueError("`mask` and `mask_labels` belong together")
         return self
 
 
@@ -207,6 +216,8 @@ class Manifest(_Strict):
     def _names_are_free(self) -> "Manifest":
         names = [*COHORT_COLUMNS, *self.findings, *self.further_columns]
         twice = sorted({name for name in names if names.count(name) > 1})
+        if self.volume and self.layout.kind == "parquet_images":
+            raise ValueError("volumes are read from files, not from parquet shards")
         if twice:
             raise ValueError(f"names used twice in the cohort's table: {', '.join(twice)}")
         return self
@@ -219,7 +230,7 @@ class Manifest(_Strict):
     @property
     def source_columns(self) -> list[str]:
         """All columns the rules read from the source table, in order, each once."""
-        templates = [self.image_id, getattr(self.layout, "image_path", "")]
+        templates = [self.image_id, getattr(self.layout, "image_path", ""), self.volume and self.volume.mask or ""]
         single = [self.patient_id, self.sex and self.sex.column, self.age and self.age.column, self.n_comorbidities,
                   self.split.column, self.image.inverted and self.image.inverted.column]
         rules = [column for rule in self.findings.values() for column in rule.columns]

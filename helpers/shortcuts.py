@@ -20,8 +20,9 @@ def beside_model(predictions: dict[str, pd.DataFrame], table: pd.DataFrame, colu
         columns: of the table, e.g. ["scanner", "source"].
 
     Returns:
-        run, column, n_values; alone: of the share of training images with the finding at each value, as the only score; model: of
-        the run; within: of the run, by pairs of images that have the same value (NaN where no value has both classes).
+        run, column, n_values (blank is none); alone: of the share of training images with the finding at each value, as the only
+        score (NaN without labelled training images); model: of the run; within: of the run, by pairs of images with the same
+        value, blank ones left out (NaN where no value has both classes). Estimates, without intervals.
 
     Raises:
         InputError: a column is absent.
@@ -34,13 +35,17 @@ def beside_model(predictions: dict[str, pd.DataFrame], table: pd.DataFrame, colu
             value_of = table.set_index("image_id")[column].fillna("").astype(str)
             found = [_of_finding(part, part["image_id"].map(value_of), _shares(table, column, finding))
                      for finding, part in test.groupby("finding", sort=False) if part["label"].nunique() == 2]
-            means = pd.DataFrame(found, columns=["alone", "model", "within"]).mean()
-            rows.append({"run": run, "column": column, "n_values": value_of.nunique(), **means})
+            each = pd.DataFrame(found, columns=["alone", "model", "within"])
+            if each["within"].notna().any():  # means over the same findings
+                each = each[each["within"].notna()]
+            rows.append({"run": run, "column": column, "n_values": value_of[value_of != ""].nunique(), **each.mean()})
     return pd.DataFrame(rows, columns=["run", "column", "n_values", "alone", "model", "within"])
 
 
 def _shares(table: pd.DataFrame, column: str, finding: str) -> pd.Series:
     """Return the share of training images with a finding at each value, drawn towards that of all as by two images more."""
+    if finding not in table:
+        return pd.Series(dtype=float)
     train = table[(table["split"] == "train") & table[finding].notna()]
     groups = train[finding].groupby(train[column].fillna("").astype(str))
     return (groups.sum() + 2 * train[finding].mean()) / (groups.size() + 2)
@@ -48,12 +53,12 @@ def _shares(table: pd.DataFrame, column: str, finding: str) -> pd.Series:
 
 def _of_finding(part: pd.DataFrame, values: pd.Series, shares: pd.Series) -> tuple[float, float, float]:
     """Return the three AUROCs of one finding."""
-    alone = values.map(shares).fillna(shares.mean())
+    alone = roc_auc_score(part["label"], values.map(shares).fillna(shares.mean())) if len(shares) else np.nan
     weights, within = [], []
-    for _, rows in part.groupby(values.to_numpy()):
+    for value, rows in part.groupby(values.to_numpy()):
         n_positive = int((rows["label"] == 1).sum())
-        if 0 < n_positive < len(rows):
+        if value and 0 < n_positive < len(rows):
             weights.append(n_positive * (len(rows) - n_positive))
             within.append(roc_auc_score(rows["label"], rows["score"]))
-    return (roc_auc_score(part["label"], alone), roc_auc_score(part["label"], part["score"]),
+    return (alone, roc_auc_score(part["label"], part["score"]),
             float(np.average(within, weights=weights)) if weights else np.nan)

@@ -90,6 +90,8 @@ def to_cohort_form(manifest: schema.Manifest, raw: pd.DataFrame, places: pd.Data
         kept[finding] = rules.labels_of(finding, rule, text, where)
     for name, column in manifest.further_columns.items():
         kept[name] = text[column] if isinstance(column, str) else rules.renamed(column, text[column.column])
+    if manifest.volume and manifest.volume.mask:
+        kept["mask"] = rules.fill_template(manifest.volume.mask, text)
     if manifest.image.inverted:
         kept["inverted"] = text[manifest.image.inverted.column].isin(manifest.image.inverted.values)
     return Source(kept.join(places), excluded, notes)
@@ -105,8 +107,6 @@ def _read_csv(manifest: schema.Manifest, root: Path) -> tuple[pd.DataFrame, pd.D
     if layout.anywhere:
         found = {path.name: path.relative_to(root).as_posix() for path in sorted(root.rglob("*")) if path.is_file()}
         places["file"] = places["file"].map(lambda name: found.get(name, name))
-    if manifest.volume and manifest.volume.mask:
-        places["mask"] = rules.fill_template(manifest.volume.mask, text)
     if layout.checksums:
         known = _read_text_table(manifest, root, layout.checksums, "utf-8", ",")
         checks.has_columns(known, ["path", "sha256"], layout.checksums)
@@ -120,7 +120,7 @@ def _read_text_table(manifest: schema.Manifest, root: Path, name: str, encoding:
         if name.endswith(".xlsx"):
             return pd.read_excel(manifests.inside(root, name), dtype=str, keep_default_na=False)
         return pd.read_csv(manifests.inside(root, name), dtype=str, keep_default_na=False, encoding=encoding, sep=separator)
-    except (UnicodeDecodeError, LookupError, pd.errors.ParserError, pd.errors.EmptyDataError, EOFError, ValueError, BadZipFile) as error:
+    except (UnicodeDecodeError, LookupError, pd.errors.ParserError, pd.errors.EmptyDataError, EOFError, ValueError, BadZipFile, ImportError) as error:
         checks.refuse(f"{name} to be a table in {encoding}, separated by {separator!r}", str(error),
                       f"Download it again, or correct `layout` in the manifest {manifest.name}.")
 
@@ -135,7 +135,10 @@ def _read_folders(manifest: schema.Manifest, root: Path) -> tuple[pd.DataFrame, 
     if layout.table:
         known = _read_text_table(manifest, root, layout.table, "utf-8", ",")
         checks.has_columns(known, ["name"], layout.table)
-        raw = raw.merge(known.drop_duplicates("name"), on="name", how="left")
+        known = known.assign(name=known["name"].str.strip()).drop(columns=[c for c in raw if c in known and c != "name"]).drop_duplicates()
+        if len(twice := known.loc[known["name"].duplicated(), "name"].tolist()):
+            checks.refuse(f"one row a name in {layout.table}", f"{len(twice)} names with rows that differ, e.g. {checks.examples(twice)}", "Correct the table.")
+        raw = raw.merge(known, on="name", how="left")
     return raw, pd.DataFrame({"file": paths})
 
 
@@ -167,10 +170,16 @@ def _present_only(manifest: schema.Manifest, root: Path, source: Source) -> Sour
                       f"{(~is_absent).sum():,}; absent are {checks.examples(rows.loc[is_absent, 'file'].tolist())}",
                       "Complete the download, or lower `min_share_present` in the manifest. How to get it: "
                       + " ".join(manifest.how_to_get.split()))
-    is_folder = rows["file"].map(lambda file: bool(file) and manifests.inside(root, file).is_dir())
+    absent = rows[is_absent]
+    is_folder = absent["file"].map(lambda file: bool(file) and manifests.inside(root, file).is_dir())
     reason = is_folder.map({False: "image file absent", True: f"a folder, not an image file (DICOM? {volumes.TO_NIFTI})"})
-    absent = rows.assign(reason=reason)[is_absent][EXCLUDED_COLUMNS]
-    return Source(rows[~is_absent], pd.concat([source.excluded, absent]), source.notes)
+    excluded = pd.concat([source.excluded, absent.assign(reason=reason)[EXCLUDED_COLUMNS]])
+    if is_absent.all():
+        checks.refuse(f"at least one usable row in {manifests.expected_files(manifest)[0]}",
+                      f"none: {checks.examples(excluded['reason'].value_counts().index.tolist())}", "Correct the table or the manifest.")
+    if "mask" in rows:  # a mask that comes or changes makes another cohort
+        rows = rows.assign(mask_bytes=[_size(manifests.inside(root, mask)) if mask else -1 for mask in rows["mask"]])
+    return Source(rows[~is_absent], excluded, source.notes)
 
 
 def _size(path: Path) -> int:

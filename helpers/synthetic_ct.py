@@ -86,7 +86,13 @@ def draw_block(site: str, split: str, index: int, seed: int, shape: tuple[int, i
 
 
 def planted_truth() -> pd.DataFrame:
-    """Return the effects planted in the private cohort; columns as of `synthetic.planted_truth`, ranges for 325 test patients."""
+    """Return the effects by sex and admission planted in the private cohort, with ranges for 325 test patients.
+
+    Those of age (lesions of lower contrast from OLD_AGE_YEARS on) and scanner B are too small to be seen in so few patients.
+
+    Returns:
+        Columns as of `synthetic.planted_truth`.
+    """
     return pd.DataFrame([
         ("sex", "female", "male", "harder", FEMALE_SIZE, 0.45, "all", -0.13, 0.00, -0.20, 0.01),
         ("admission", "weekend", "weekday", "null", 1.0, 2 / 7, "all", -0.07, 0.07, -0.12, 0.12),
@@ -111,13 +117,15 @@ def _draw_patients(rng: np.random.Generator, site: str, split: str, index: int) 
 def _draw_shapes(rng: np.random.Generator, table: pd.DataFrame, site: dict) -> dict[str, np.ndarray]:
     """Return what `ct_phantoms.draw_volume` draws each volume from: here the planted effects act."""
     n, age = len(table), (table["age_years"].to_numpy() - 65) / 12
-    is_female, is_b, has_it = ((table[column] == value).to_numpy() for column, value in (("sex", "female"), ("scanner", "B"), ("pancreatic_cancer", 1)))
+    is_female, is_b, has_it = ((table[column] == value).to_numpy()
+                               for column, value in (("sex", "female"), ("scanner", "B"), ("pancreatic_cancer", 1)))
     shapes = {name: np.maximum(mean + sd * rng.standard_normal(n) + female * is_female + per_age * age, least)
               for name, (mean, sd, female, per_age, least) in _ANATOMY.items()}
     shapes |= {name: site[name] + 9 * rng.standard_normal(n) for name in ("liver_hu", "pancreas_hu")}
     shapes["aorta_hu"] = site["aorta_hu"] + 25 * rng.standard_normal(n)
     radius = 15.0 * np.exp(0.30 * rng.standard_normal(n)) * np.where(is_female, FEMALE_SIZE, 1.0)
-    contrast = (62 + 15 * rng.standard_normal(n)).clip(15) * site["contrast"] * np.where(table["age_years"] >= OLD_AGE_YEARS, OLD_CONTRAST, 1.0)
+    contrast = (62 + 15 * rng.standard_normal(n)).clip(15) * site["contrast"]
+    contrast = contrast * np.where(table["age_years"] >= OLD_AGE_YEARS, OLD_CONTRAST, 1.0)
     lesion_t, dilated, mild = 0.75 * rng.random(n), rng.random(n) < 0.75, rng.random(n) < 0.10
     shapes |= dict(
         lesion=np.where(has_it, radius.clip(5, 28), 0.0), lesion_t=lesion_t,

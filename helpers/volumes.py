@@ -14,7 +14,7 @@ from helpers import checks
 from helpers.images import UnusableImage
 
 AIR_HU = -1000.0
-MAX_VOXELS = 2**30
+MAX_VOXELS = 2**29  # at most some 6 GB in memory
 TO_NIFTI = "convert its folder: dcm2niix -z y -o OUT FOLDER"
 
 
@@ -22,7 +22,7 @@ def decode(path: Path, shape: tuple[int, int, int], spacing_mm: tuple[float, flo
            mask: Path | None = None, mask_labels: tuple[int, ...] = ()) -> np.ndarray:
     """Return a volume of 8 bit on a grid of its own: resampled to a spacing, cropped or padded with air to a shape.
 
-    Where the grid is coarser, neighbouring voxels are averaged first; then the volume is interpolated linearly by its affine.
+    Where the grid is at least twice as coarse, neighbouring voxels are averaged first; then the volume is interpolated linearly by its affine.
 
     Args:
         path: of the NIfTI file.
@@ -46,9 +46,9 @@ def decode(path: Path, shape: tuple[int, int, int], spacing_mm: tuple[float, flo
         raise UnusableImage("volume with voxels that are not numbers")
     if min(float(end) * slope + intercept for end in (voxels.min(), voxels.max())) > -200:
         raise UnusableImage("volume without a value below -200: not in Hounsfield units")
-    voxels, affine = _averaged(voxels, affine, spacing_mm)
     from nibabel import processing
     middle = affine @ [*(np.array(voxels.shape) - 1) / 2, 1] if mask is None else _middle_of(mask, mask_labels)
+    voxels, affine = _averaged(voxels, affine, spacing_mm)
     to = np.zeros((4, 4))
     to[:3, :3] = -np.diag(spacing_mm)[::-1]  # depth runs down, height to the back, width to the left: against z, y, x of the scanner
     to[:, 3] = middle - to @ [*(np.array(shape) - 1) / 2, 0]
@@ -98,6 +98,8 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[float, float]]:
             as_stored = type(image.header).from_fileobj(stream, check=False)  # a check would make 1 of 0
         if not np.isfinite(affine).all() or min(as_stored.get_zooms()[:3]) <= 0 or abs(np.linalg.det(affine[:3, :3])) < 1e-6:
             raise UnusableImage("volume with a spacing of 0")
+        if image.get_data_dtype().kind not in "iuf":
+            raise UnusableImage("volume of colours or pairs, not of numbers")
         scale = (image.dataobj.slope, image.dataobj.inter)
         return np.asanyarray(image.dataobj.get_unscaled()).reshape(shape), affine, scale
     except UnusableImage:
@@ -107,7 +109,10 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[float, float]]:
 
 
 def _averaged(voxels: np.ndarray, affine: np.ndarray, spacing_mm: tuple[float, float, float]) -> tuple[np.ndarray, np.ndarray]:
-    """Return float32 means of blocks of voxels, where the spacing wanted is a multiple of theirs, and the blocks' affine."""
+    """Return float32 means of blocks of voxels, where the spacing wanted is a multiple of theirs, and the blocks' affine.
+
+    The outermost blocks are repeated once on each side: up to its border, not to the middle of its last block, a volume is no air.
+    """
     own = np.linalg.norm(affine[:3, :3], axis=0)
     axis_of = _nibabel().io_orientation(affine)[:, 0]  # of each stored axis: 0 for right-left, 1 front-back, 2 head-feet
     wanted = np.array(spacing_mm)[[2 - int(axis) for axis in axis_of]]
@@ -117,8 +122,8 @@ def _averaged(voxels: np.ndarray, affine: np.ndarray, spacing_mm: tuple[float, f
         blocks = cut.reshape(*cut.shape[:axis], cut.shape[axis] // factor, factor, *cut.shape[axis + 1:])
         cut = blocks.mean(axis=axis + 1, dtype=np.float32) if factor > 1 else cut
     larger = affine @ np.diag([*factors, 1.0])
-    larger[:3, 3] = (affine @ [*(np.array(factors) - 1) / 2, 1])[:3]
-    return cut.astype(np.float32, copy=False), larger
+    larger[:3, 3] = (affine @ [*(np.array(factors) - 1) / 2 - factors, 1])[:3]
+    return np.pad(cut.astype(np.float32, copy=False), 1, mode="edge"), larger
 
 
 def _middle_of(mask: Path, labels: tuple[int, ...]) -> np.ndarray:

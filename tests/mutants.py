@@ -97,7 +97,7 @@ FAULTS = [
           '        gradients["bias"] = units.add_up(b.flatten(2).sum(2))', ("test_layer_gradients",)),
     Fault("the planes of a volume's kernels exchanged in the unit's gradient", "layer_gradients",
           "1, *range(3, 3 + n))", "1, *reversed(range(3, 3 + n)))", ("test_layer_gradients",)),
-    Fault("a weak delta called valid", "privacy", "if units_given_away >= 1:", "if units_given_away >= 1e9:", ("test_privacy",)),
+    Fault("a weak delta called valid", "privacy", "if delta >= 1 / n_units:\n        return", "if delta >= 1:\n        return", ("test_privacy",)),
     Fault("a linear layer's bias left out of the norm", "layer_gradients",
           '        gradients["bias"] = units.add_up(b.sum(1))\n        squares = squares + _squares(gradients["bias"])',
           '        gradients["bias"] = units.add_up(b.sum(1))', ("test_layer_gradients",)),

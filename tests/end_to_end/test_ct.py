@@ -153,6 +153,13 @@ def test_bad_folders_and_tables_are_refused_in_words(tmp_path):
         people.assign(**{column: wrong}).to_csv(root / "people.csv", index=False)
         with pytest.raises(checks.InputError, match=words):
             cohorts.build("pdac_tum", root, processes=1)
+    twice = pd.concat([people, people.iloc[:1].assign(patient="another")])
+    twice.to_csv(root / "people.csv", index=False)
+    with pytest.raises(checks.InputError, match="one row a name in people.csv; got 1 names"):
+        cohorts.build("pdac_tum", root, processes=1)
+    people.assign(name=people["name"] + ".nii").to_csv(root / "people.csv", index=False)
+    with pytest.raises(checks.InputError, match="at least one usable"):
+        cohorts.build("pdac_tum", root, processes=1)
     people.iloc[1:].to_csv(root / "people.csv", index=False)  # a volume whose patient is not known
     cohort = cohorts.build("pdac_tum", root, volume_shape=[8, 16, 16], processes=1)
     assert cohort.record["exclusions"] == {"no patient_id": 1} and len(cohort.table) == 43

@@ -137,9 +137,9 @@ def test_fairness_decides_the_analysis_only():
 # ---- refusals
 
 @pytest.mark.parametrize("words, message", [
-    (["--profile", "demoo"], "one of chestxray14, covid_chestxray, demo, paper_recipe, smoke, taix_ray; got 'demoo'"),
+    (["--profile", "demoo"], "one of chestxray14, covid_chestxray, demo, demo_ct, panorama, paper_recipe, pdac_paper, smoke, taix_ray; got 'demoo'"),
     (["--set", "EPSILO=1"], "Did you mean 'EPSILON'"),
-    (["--set", "03.EPOCH=1"], "parameter of 03_dp_training to be one of AVERAGING"),
+    (["--set", "03.EPOCH=1"], "parameter of 03_dp_training to be one of ALLOW_WEAK_DELTA, AVERAGING"),
     (["--set", "EPSILON=0"], "EPSILON to be a number in (0, 1000]; got 0"),
     (["--set", "EPOCHS=1.5"], "EPOCHS of type int"),
     (["--set", "02.SEED=1"], "SEED for all notebooks"),

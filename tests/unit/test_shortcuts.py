@@ -39,6 +39,20 @@ def test_a_scanner_with_one_class_only_says_nothing_within():
     assert found["alone"] == 1 and np.isnan(found["within"])
 
 
+def test_without_labels_or_training_images_alone_is_not_there():
+    predictions, table = study(lambda label, is_x, noise: label + noise)
+    for poorer in (table.drop(columns="tumour"), table[table["split"] == "test"]):
+        found = shortcuts.beside_model(predictions, poorer, ["scanner"]).iloc[0]
+        assert np.isnan(found["alone"]) and found["within"] > 0.7
+
+
+def test_an_unknown_scanner_is_no_scanner():
+    predictions, table = study(lambda label, is_x, noise: is_x + 1e-3 * noise)
+    table["scanner"] = table["scanner"].where(np.random.default_rng(1).random(len(table)) < 0.5, "")
+    found = shortcuts.beside_model(predictions, table, ["scanner"]).iloc[0]
+    assert found["n_values"] == 2 and abs(found["within"] - 0.5) < 0.06
+
+
 def test_an_absent_column_is_refused_and_none_is_an_empty_table():
     predictions, table = study(lambda label, is_x, noise: noise)
     with pytest.raises(checks.InputError, match="SHORTCUTS"):

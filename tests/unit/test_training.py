@@ -115,6 +115,18 @@ def test_views_of_an_image_are_averaged_like_images(small_cohort, results, monke
         torch.testing.assert_close(one, three, rtol=1e-4, atol=1e-6)
 
 
+def test_an_ordinary_step_in_pieces_is_the_step(small_cohort):
+    gradients = []
+    for size in (256, 7):
+        model = networks.resnet9(2, width=8, seed=1)
+        arm = arms.BaselineArm(training_sets.TrainingSet.of(small_cohort, "image"), model, channels=1, batch_size=30, seed=0, physical_batch_size=size)
+        loss, n = arm.set_gradients(0)
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
+        assert n == 30 and loss > 0
+    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-5)
+
+
+
 def test_views_of_one_image_move_differently(small_cohort, results):
     arm = private_arm(small_cohort, networks.resnet9(2, width=8, seed=1), views_per_image=40)
     seen = []

@@ -1,0 +1,81 @@
+"""Memory while a CT cohort is built from NIfTI files: does it stay the same however many there are, and below 2 GB?
+
+In: numbers of volumes. Out: `results/ct_memory.json`: for each the seconds and the highest memory of all processes together, as
+counted (resident, without what the file system can take back) every tenth of a second; and of one volume of a clinical size.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("TQDM_DISABLE", "1")
+
+import nibabel
+import numpy as np
+import psutil
+
+from helpers import cohorts, files, manifests, runs
+
+RESULTS = Path(__file__).resolve().parent / "results"
+SHAPE = [64, 128, 128]  # of the cohort's volumes
+
+
+def write_files(root: Path, n: int, shape: tuple[int, int, int]) -> None:
+    """Write n volumes of noise around air in the layout of the manifest pdac_tum, no two alike, and the table of people."""
+    voxels = np.random.default_rng(0).normal(40, 60, shape).astype(np.int16)
+    voxels[:4] = -1000
+    image, lines = nibabel.Nifti1Image(voxels, np.diag([380 / shape[0], 380 / shape[1], 250 / shape[2], 1])), ["name,patient,sex,age"]
+    for number in range(n):
+        folder = root / ("train", "val", "test")[number % 3] / ("PDAC", "control")[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        image.header["descrip"] = f"volume {number}"
+        nibabel.save(image, folder / f"v{number}.nii")
+        lines.append(f"v{number},p{number},{'MF'[number % 2]},60")
+    (root / "people.csv").write_text("\n".join(lines), encoding="utf-8")
+
+
+def measure(n: int, shape: tuple[int, int, int]) -> dict:
+    """Build a cohort of n such volumes in a process of its own and return what it took."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_files(Path(folder) / "data", n, shape)
+        started = time.monotonic()
+        command = [sys.executable, __file__, "--build", str(Path(folder) / "data")]
+        process = subprocess.Popen(command, env=os.environ | {"RESULTS_DIR": str(Path(folder) / "results")})
+        most, most_counted = 0, 0
+        while process.poll() is None:
+            used = [_memory(each) for each in [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]]
+            most, most_counted = max(most, sum(own for own, _ in used)), max(most_counted, sum(counted for _, counted in used))
+            time.sleep(0.1)
+        return {"volumes": n, "file_shape": list(shape), "cohort_shape": SHAPE, "processes": os.cpu_count(), "seconds": time.monotonic() - started,
+                "gigabytes": most / 1e9, "gigabytes_with_mapped_files": most_counted / 1e9, "exit_status": process.returncode}
+
+
+def _memory(process: psutil.Process) -> tuple[int, int]:
+    """Return a process's own resident bytes, and those with files mapped into it."""
+    try:
+        found = process.memory_info()
+        return found.rss - found.shared, found.rss
+    except psutil.Error:
+        return 0, 0
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--build", type=Path, help="build the cohort of a folder (what is measured)")
+    options = parser.parse_args()
+    if options.build:
+        cohorts.build(manifests.read("pdac_tum"), options.build, volume_shape=SHAPE)
+        return
+    rows = [measure(500, (96, 96, 64)), measure(2000, (96, 96, 64)), measure(6, (512, 512, 300))]
+    files.write_json(RESULTS / "ct_memory.json", {"hardware": runs.hardware(), "versions": runs.versions(), "rows": rows})
+    print(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()
