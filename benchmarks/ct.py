@@ -59,12 +59,12 @@ def trials() -> list[Settings]:
     found = []
     for epsilon in (1.06, 0.29, 8.0):
         rule = ours(epsilon)
-        changes = [{}, dict(learning_rate=rule.learning_rate / 2), dict(learning_rate=rule.learning_rate * 2), dict(epochs=16),
-                   dict(trained="last_block"), dict(trained="norms_and_head"), dict(trained="head"), dict(batch=256)]
+        changes = [{}, dict(learning_rate=rule.learning_rate * 2), dict(trained="last_block")]
         if epsilon == 1.06:
-            changes += [dict(views=4), dict(epochs=32), dict(batch=N_PATIENTS, epochs=40), dict(batch=N_PATIENTS, epochs=40, trained="head"),
-                        dict(batch=N_PATIENTS, epochs=40, trained="head", learning_rate=rule.learning_rate * 4), dict(clip_norm=0.3),
-                        dict(clip_norm=3.0), dict(start="radiographs"), dict(start="none")]
+            changes += [dict(learning_rate=rule.learning_rate / 2), dict(epochs=16), dict(trained="norms_and_head"), dict(trained="head"),
+                        dict(batch=256), dict(views=2), dict(batch=N_PATIENTS, epochs=20),
+                        dict(batch=N_PATIENTS, epochs=40, trained="head", learning_rate=rule.learning_rate * 4), dict(start="radiographs"),
+                        dict(start="none")]
         found += [dataclasses.replace(rule, **change) for change in changes]
     return [Settings("zero-shot"), Settings("no privacy"), Settings("no privacy", epochs=16), Settings("no privacy", start="none", epochs=16),
             Settings("no privacy", start="radiographs", epochs=16), *found]

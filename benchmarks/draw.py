@@ -80,10 +80,12 @@ ARM_LOOKS = {"ours, patient": ("#0072B2", "D-"), "ours, image": ("#00436B", "o-"
              "paper, tuned": ("#D55E00", "v--"), "paper, our start": ("#CC79A7", "s--")}
 
 
-def plot_ladder(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt.Axes:
+def plot_ladder(table: pd.DataFrame, n_patients: int = 900, delta: float = 1e-5, ax: plt.Axes | None = None) -> plt.Axes:
     """Draw mean AUROC of each arm against its budget, between the public model and the best without privacy.
 
     Args:
+        n_patients: of the test split.
+        delta: of all arms.
         table: columns arm, epsilon (missing without one), estimate, low, high; seeds: list of each seed's value (a dot).
         ax: where to draw; a new figure when None.
     """
@@ -98,12 +100,12 @@ def plot_ladder(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt.Axes:
             continue
         places = rows["epsilon"] * 1.035 ** (number - 2)
         ax.errorbar(places, rows["estimate"], yerr=[rows["estimate"] - rows["low"], rows["high"] - rows["estimate"]], fmt=style,
-                    color=color, capsize=3, label=arm)
+                    color=color, capsize=3, label=arm if arm.startswith("ours") else f"{arm}, image")
         for place, seeds in zip(places, rows["seeds"]):
             ax.plot([place] * len(seeds), seeds, ".", color="black", markersize=3, zorder=3)
     budgets = sorted(table["epsilon"].dropna().unique())
-    ax.set(xscale="log", xlabel="epsilon (log scale; delta 1e-5; for the unit in the name)",
-           ylabel="mean AUROC, 900 test patients\n(95 % interval over patients and seeds; dots: seeds; axis cut)")
+    ax.set(xscale="log", xlabel=f"epsilon (log scale; delta {delta:g}; for the unit in the name)\n95 % intervals over patients and seeds; dots: seeds",
+           ylabel=f"mean AUROC, {n_patients} test patients (axis cut)")
     ax.set_xticks(budgets, [f"{budget:g}" for budget in budgets])
     ax.minorticks_off()
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
@@ -111,7 +113,7 @@ def plot_ladder(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt.Axes:
 
 
 def main(folder: Path) -> None:
-    """Draw private_step, growth, ladder and sensitivity (of ladder_trials) from the JSON files, where there are such."""
+    """Draw private_step, growth, both ladders and sensitivity (of ladder_trials) from the JSON files, where there are such."""
     plt.switch_backend("Agg")
     with plt.style.context(figures.STYLE):
         if (folder / "private_step.json").exists():
@@ -128,11 +130,12 @@ def main(folder: Path) -> None:
             axes[-1].legend(handles=axes[0].get_legend_handles_labels()[0] + ends, loc="upper left", bbox_to_anchor=(1, 1),
                             fontsize=9)
             figure.savefig(folder / "growth.png", dpi=150)
-        if (folder / "ladder.json").exists() and (found := files.read_json(folder / "ladder.json", "")["levels"]):
-            table = pd.DataFrame(found)
-            table[["estimate", "low", "high"]] = table["auroc"].tolist()
-            shown = table["arm"].isin([*ARM_LOOKS, "ceiling", "zero-shot"])
-            plot_ladder(table[shown]).figure.savefig(folder / "ladder.png", dpi=150)
+        for name, about in (("ladder", {}), ("ct_ladder", {"n_patients": 325, "delta": 5e-5})):
+            if (folder / f"{name}.json").exists() and (found := files.read_json(folder / f"{name}.json", "")["levels"]):
+                table = pd.DataFrame(found)
+                table[["estimate", "low", "high"]] = table["auroc"].tolist()
+                shown = table["arm"].isin([*ARM_LOOKS, "ceiling", "zero-shot"])
+                plot_ladder(table[shown], **about).figure.savefig(folder / f"{name}.png", dpi=150)
         if (folder / "ladder_trials.json").exists():
             table = recipes.sensitivity(files.read_json(folder / "ladder_trials.json", "")["rows"])
             if len(table):

@@ -65,3 +65,23 @@ def sensitivity(rows: list[dict]) -> pd.DataFrame:
             change = f"{_KNOBS[name]} x {trial[name] / rule[name]:g}"
             found.append({"change": change, "epsilon": epsilon, "difference": trial["auroc"] - rule["auroc"]})
     return pd.DataFrame(found)
+
+
+def ladder_table(stored: dict) -> pd.DataFrame:
+    """Return what each way of training reached, and what it took.
+
+    Args:
+        stored: `benchmarks/results/ladder.json`, or `ct_ladder.json`.
+
+    Returns:
+        arm, epsilon (NaN without one), auroc, share (of the distance from the public model to the best without privacy; both as
+        text, with 95 % intervals over patients and seeds), n_seeds, seconds (of training, median over seeds; NaN for none).
+    """
+    seconds = pd.DataFrame(stored["rows"]).groupby(["arm", "epsilon"], dropna=False)["train_seconds"].median()
+    seconds = {("ceiling" if arm == "no privacy" else arm, None if pd.isna(epsilon) else epsilon): value for (arm, epsilon), value in seconds.items()}
+
+    def text(values: list[float] | None) -> str:
+        return "" if values is None else f"{values[0]:.3f} [{values[1]:.3f}, {values[2]:.3f}]"
+
+    return pd.DataFrame([{"arm": level["arm"], "epsilon": level["epsilon"], "auroc": text(level["auroc"]), "share": text(level.get("share")),
+                          "n_seeds": len(level["seeds"]), "seconds": seconds.get((level["arm"], level["epsilon"]))} for level in stored["levels"]])
