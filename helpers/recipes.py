@@ -81,7 +81,9 @@ def ladder_table(stored: dict) -> pd.DataFrame:
     seconds = {("ceiling" if arm == "no privacy" else arm, None if pd.isna(epsilon) else epsilon): value for (arm, epsilon), value in seconds.items()}
 
     def text(values: list[float] | None) -> str:
-        return "" if values is None else f"{values[0]:.3f} [{values[1]:.3f}, {values[2]:.3f}]"
+        if values is None or values[2] - values[1] > 1:  # both ends of the distance are too near to each other
+            return "" if values is None else "not resolved"
+        return f"{values[0]:.3f} [{values[1]:.3f}, {values[2]:.3f}]"
 
     return pd.DataFrame([{"arm": level["arm"], "epsilon": level["epsilon"], "auroc": text(level["auroc"]), "share": text(level.get("share")),
                           "n_seeds": len(level["seeds"]), "seconds": seconds.get((level["arm"], level["epsilon"]))} for level in stored["levels"]])

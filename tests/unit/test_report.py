@@ -42,13 +42,14 @@ def test_checklist_links_to_what_is_there_and_says_what_is_not():
 
 def test_readme_shows_the_expected_demo():
     readme = (runs.repository_root() / "README.md").read_text(encoding="utf-8")
-    assert report.renew_readme(readme, pd.read_csv(EXPECTED / "demo.csv")) == readme, "run `make expected`"
+    for name in report.SHOWN_IN_README:
+        assert report.renew_readme(readme, pd.read_csv(EXPECTED / f"{name}.csv"), name) == readme, "run `make expected`"
     with pytest.raises(checks.InputError, match="demo table"):
         report.renew_readme("no marks here", one_run())
 
 
-@pytest.mark.parametrize("name", ["demo", "smoke"])
-def test_expected_numbers_are_those_of_this_profile(name):
+@pytest.mark.parametrize("name, cohort", [("demo", "synthetic_cxr_private"), ("smoke", "synthetic_cxr_private"), ("demo_ct", "synthetic_ct_private")])
+def test_expected_numbers_are_those_of_this_profile(name, cohort):
     table = pd.read_csv(EXPECTED / f"{name}.csv")
-    assert table["run"].tolist()[:2] == ["synthetic_cxr_private-zero_shot", "synthetic_cxr_private-baseline-seed0"]
+    assert table["run"].tolist()[:2] == [f"{cohort}-zero_shot", f"{cohort}-baseline-seed0"]
     assert table["macro_auroc"].between(table["low"], table["high"]).all()
