@@ -26,7 +26,10 @@ SHAPE = [64, 128, 128]  # of the cohort's volumes
 
 
 def write_files(root: Path, n: int, shape: tuple[int, int, int]) -> None:
-    """Write n volumes of noise around air in the layout of the manifest pdac_tum, no two alike, and the table of people."""
+    """Write n volumes of noise around air in the layout of the manifest pdac_tum, no two alike, and the table of people.
+
+    A large one is compressed, as clinical files are, and stands there n times.
+    """
     voxels = np.random.default_rng(0).normal(40, 60, shape).astype(np.int16)
     voxels[:4] = -1000
     image, lines = nibabel.Nifti1Image(voxels, np.diag([380 / shape[0], 380 / shape[1], 250 / shape[2], 1])), ["name,patient,sex,age"]
@@ -34,7 +37,12 @@ def write_files(root: Path, n: int, shape: tuple[int, int, int]) -> None:
         folder = root / ("train", "val", "test")[number % 3] / ("PDAC", "control")[number % 2]
         folder.mkdir(parents=True, exist_ok=True)
         image.header["descrip"] = f"volume {number}"
-        nibabel.save(image, folder / f"v{number}.nii")
+        if np.prod(shape) < 1e7:
+            nibabel.save(image, folder / f"v{number}.nii")
+        elif number == 0:
+            nibabel.save(image, root / "one.nii.gz")
+        if np.prod(shape) >= 1e7:
+            os.link(root / "one.nii.gz", folder / f"v{number}.nii.gz")
         lines.append(f"v{number},p{number},{'MF'[number % 2]},60")
     (root / "people.csv").write_text("\n".join(lines), encoding="utf-8")
 
@@ -70,9 +78,12 @@ def main() -> None:
     parser.add_argument("--build", type=Path, help="build the cohort of a folder (what is measured)")
     options = parser.parse_args()
     if options.build:
-        cohorts.build(manifests.read("pdac_tum"), options.build, volume_shape=SHAPE)
+        manifest = manifests.read("pdac_tum")
+        ending = ".nii.gz" if next(options.build.rglob("v0.*")).name.endswith("gz") else ".nii"
+        layout = manifest.layout.model_copy(update={"pattern": manifest.layout.pattern.replace(".nii", ending)})
+        cohorts.build(manifest.model_copy(update={"layout": layout}), options.build, volume_shape=SHAPE)
         return
-    rows = [measure(500, (96, 96, 64)), measure(2000, (96, 96, 64)), measure(6, (512, 512, 300))]
+    rows = [measure(500, (96, 96, 64)), measure(2000, (96, 96, 64)), measure(16, (512, 512, 300))]
     files.write_json(RESULTS / "ct_memory.json", {"hardware": runs.hardware(), "versions": runs.versions(), "rows": rows})
     print(json.dumps(rows, indent=1))
 

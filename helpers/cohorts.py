@@ -128,15 +128,10 @@ def _size_options(manifest: schema.Manifest, image_px: int, equalise: str, volum
                   window_hu: list[float] | tuple) -> dict:
     """Return how an image or a volume is made, checked."""
     checks.parameters({"IMAGE_PX": image_px, "EQUALISE": equalise, "VOLUME_SHAPE": list(volume_shape), "WINDOW_HU": list(window_hu)})
+    manifests.size_fits(manifest, image_px, equalise, volume_shape, window_hu)
     if rule := manifest.volume:
-        if image_px or equalise == "yes":
-            checks.refuse(f"VOLUME_SHAPE and WINDOW_HU for {manifest.name}, whose images are volumes", "IMAGE_PX or EQUALISE",
-                          "Leave IMAGE_PX at 0 and EQUALISE as in the manifest.")
         return {"volume": rule.model_dump(mode="json") | ({"shape": list(volume_shape)} if volume_shape else {})
                 | ({"window_hu": list(window_hu)} if window_hu else {})}
-    if volume_shape or window_hu:
-        checks.refuse(f"no VOLUME_SHAPE and no WINDOW_HU for {manifest.name}, whose images are no volumes", [volume_shape, window_hu],
-                      "Leave them empty; IMAGE_PX sets the size of an image.")
     return {"image_px": image_px or manifest.image.px, "aspect": manifest.image.aspect,
             "equalise": manifest.image.equalise if equalise == "as_manifest" else equalise == "yes"}
 
@@ -219,13 +214,10 @@ def _assemble(folder: Path, part_folder: Path, manifest: schema.Manifest, option
     findings = list(manifest.findings)
     size = options["volume"]["shape"] if "volume" in options else [options["image_px"]] * 2
     (folder / "record.json").unlink(missing_ok=True)
-    with files.atomic_path(folder / "images.npy") as path:
-        images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(len(rows), *size))
-        filled = 0
+    with files.atomic_path(folder / "images.npy") as path, open(path, "wb") as stream:  # a part after the other: no more is held
+        np.lib.format.write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": (len(rows), *size)})
         for part, in_part in rows.groupby("part", sort=False):
-            images[filled:filled + len(in_part)] = parts.images(part_folder, part)[in_part["at"].to_numpy()]
-            filled += len(in_part)
-        images.flush()
+            stream.write(parts.images(part_folder, part)[in_part["at"].to_numpy()].tobytes())
     table = rows[[*schema.COHORT_COLUMNS, *findings, *manifest.further_columns]].reset_index(drop=True)
     files.write_table(folder / "table.parquet", table)
     files.write_table(folder / "exclusions.csv", excluded)

@@ -92,6 +92,20 @@ def wanted(cohort: str, pretrain: str, data_roots: dict[str, str], evaluate_on: 
     return manifests
 
 
+def size_fits(manifest: Manifest, image_px: int = 0, equalise: str = "as_manifest", volume_shape: object = (), window_hu: object = ()) -> None:
+    """Accept IMAGE_PX and EQUALISE for images, VOLUME_SHAPE and WINDOW_HU for volumes.
+
+    Raises:
+        InputError: those of the other kind are set.
+    """
+    if manifest.volume and (image_px or equalise == "yes"):
+        checks.refuse(f"VOLUME_SHAPE and WINDOW_HU for {manifest.name}, whose images are volumes", "IMAGE_PX or EQUALISE",
+                      "Leave IMAGE_PX at 0 and EQUALISE as in the manifest.")
+    if not manifest.volume and (volume_shape or window_hu):
+        checks.refuse(f"no VOLUME_SHAPE and no WINDOW_HU for {manifest.name}, whose images are no volumes", [volume_shape, window_hu],
+                      "Leave them empty; IMAGE_PX sets the size of an image.")
+
+
 def manifest_hash(manifest: Manifest) -> str:
     """Return the SHA-256 of a manifest's content (not of comments or layout of the file)."""
     return files.fingerprint(manifest.model_dump(mode="json"))

@@ -204,5 +204,6 @@ def _typed(name: str, value: Any, default: Any) -> Any:
         except ValueError:
             pass  # refused below
     if default is not None and type(value) is not type(default):
-        checks.refuse(f"{name} of type {type(default).__name__}, like {default!r}", repr(value), "Correct the value.")
+        checks.refuse(f"{name} of type {type(default).__name__}, like {default!r}", repr(value),
+                      'Write texts in it in quotes: ["sex", "age"].' if isinstance(default, list) else "Correct the value.")
     return value

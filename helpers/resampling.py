@@ -176,17 +176,25 @@ def probabilities(labels: np.ndarray, scores: np.ndarray, draws: Draws) -> dict[
     return {"brier": _share(squared, everybody), "calibration_slope": slope}
 
 
-def _logistic_fit(line: np.ndarray, labels: np.ndarray, steps: int = 25) -> np.ndarray:
-    """Return intercept and slope by Newton's method; a vanishing ridge keeps separable labels finite."""
-    beta = np.array([0.0, 1.0])
+def _logistic_fit(line: np.ndarray, labels: np.ndarray, steps: int = 50) -> np.ndarray:
+    """Return intercept and slope by Newton's method, NaN where it does not converge; a vanishing ridge keeps separable labels finite.
+
+    A step is halved until the likelihood grows: on scores that are far too extreme a whole one can lead away for good.
+    """
+    def likelihood(beta: np.ndarray) -> float:
+        return labels @ (beta @ line) - np.logaddexp(0, beta @ line).sum()
+
+    beta = np.zeros(2)
     for _ in range(steps):
         expected = special.expit(beta @ line)
         information = (line * (expected * (1 - expected))) @ line.T + 1e-6 * np.eye(2)
         move = np.linalg.solve(information, line @ (labels - expected))
-        beta = beta + np.clip(move, -2, 2)
-        if np.abs(move).max() < 1e-10:
-            break
-    return beta
+        if np.abs(move).max() < 1e-8:
+            return beta
+        while likelihood(beta + move) < likelihood(beta) and np.abs(move).max() > 1e-9:
+            move = move / 2
+        beta = beta + move
+    return np.full(2, np.nan)
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

@@ -54,6 +54,8 @@ def data_sets(chosen: dict) -> list[str]:
     sets += [elsewhere] if (elsewhere := chosen["01"]["EVALUATE_ON"]) != "none" else []
     manifests.wanted(cohort, pretrain, {}, elsewhere)
     manifest = manifests.read(cohort)
+    manifests.size_fits(manifest, **{name.lower(): chosen["01"][name] for name in ("IMAGE_PX", "EQUALISE", "VOLUME_SHAPE", "WINDOW_HU")
+                                     if name in chosen["01"]})
     mode = chosen["03"].get("MODE") or profiles.default_parameters(profiles.notebooks()["03"])["MODE"]
     checks.mode_fits(mode, manifest.access)
     known = [*groups.ATTRIBUTES, *manifest.further_columns]

@@ -41,6 +41,6 @@ def plot_window(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt.Axes:
     ax.plot([low - 300, low, high, high + 400], [greys.iloc[0], *greys, greys.iloc[1]], color="black")
     for number, (name, ends) in enumerate(_TISSUES.items()):
         ax.axvspan(*ends, color="0.85" if number % 2 else "0.92", linewidth=0)
-        ax.text(np.mean(ends), 128, name, rotation=90, ha="center", va="center", fontsize=8)
+        ax.text(np.mean(ends), 265, name, rotation=30, ha="left", va="bottom", fontsize=8)
     ax.set(xlabel="Hounsfield units", ylabel="grey value", xlim=(low - 300, high + 400), yticks=[0, 128, 255])
     return ax

@@ -92,6 +92,19 @@ def test_calibration_slope_of_scores_too_extreme_is_below_one_and_undefined_with
         assert np.isnan(resampling.probabilities(labels, scores, draws)["calibration_slope"]).all()
 
 
+@pytest.mark.parametrize("extreme", [0.2, 1, 3, 6, 12])
+def test_calibration_slope_is_found_however_extreme_the_scores(extreme):
+    rng = np.random.default_rng(4)
+    truth = 1.5 * rng.standard_normal(400)
+    labels = (rng.random(400) < 1 / (1 + np.exp(-truth))).astype(float)
+    logits = extreme * (truth + 2.0) + 0.5 * extreme * rng.standard_normal(400)
+    draws = resampling.Draws.of(np.arange(400), 20, np.random.default_rng(0))
+    slope = resampling.probabilities(labels, 1 / (1 + np.exp(-np.clip(logits, -12, 12))), draws)["calibration_slope"][0]
+    clipped = np.clip(logits, -12, 12)[:, None]
+    expected = LogisticRegression(C=1e9, tol=1e-10, max_iter=1000).fit(clipped / extreme, labels).coef_[0, 0] / extreme
+    assert slope == pytest.approx(expected, rel=0.02)
+
+
 def test_calibration_slope_is_undefined_where_scores_part_labels_without_error_and_in_resamples_of_one_class():
     labels = np.repeat([0.0, 1.0], 10)
     draws = Draws.of(np.arange(20), 50, np.random.default_rng(0))
