@@ -47,11 +47,11 @@ class Settings:
     averaging: float = 0.99
 
 
-def ours(epsilon: float, arm: str = "ours, patient", **changed: object) -> Settings:
+def ours(epsilon: float) -> Settings:
     """Return our recipe by its rule."""
     rule = recipes.recipe_for(epsilon, N_PATIENTS)
-    return Settings(arm, epsilon, **(dict(batch=rule["EXPECTED_BATCH_SIZE"], epochs=rule["EPOCHS"],
-                                          learning_rate=rule["LEARNING_RATE"], averaging=0.97) | changed))
+    return Settings("ours, patient", epsilon, batch=rule["EXPECTED_BATCH_SIZE"], epochs=rule["EPOCHS"],
+                    learning_rate=rule["LEARNING_RATE"], averaging=0.97)
 
 
 def trials() -> list[Settings]:
@@ -66,13 +66,13 @@ def trials() -> list[Settings]:
                         dict(batch=N_PATIENTS, epochs=40, trained="head", learning_rate=rule.learning_rate * 4), dict(start="radiographs"),
                         dict(start="none")]
         found += [dataclasses.replace(rule, **change) for change in changes]
-    return [Settings("zero-shot"), Settings("no privacy"), Settings("no privacy", epochs=16), Settings("no privacy", start="none", epochs=16),
-            Settings("no privacy", start="radiographs", epochs=16), *found]
+    return [Settings("zero-shot"), Settings("ceiling"), Settings("ceiling", epochs=16), Settings("ceiling", start="none", epochs=16),
+            Settings("ceiling", start="radiographs", epochs=16), *found]
 
 
 def arms_of_ladder() -> list[Settings]:
     """Return all runs of the ladder."""
-    lines = [Settings("zero-shot"), Settings("no privacy"), *(ours(epsilon) for epsilon in EPSILONS)]
+    lines = [Settings("zero-shot"), Settings("ceiling"), *(ours(epsilon) for epsilon in EPSILONS)]
     return [dataclasses.replace(line, seed=seed) for seed in SEEDS for line in lines if not (seed and line.arm == "zero-shot")]
 
 
@@ -124,20 +124,6 @@ def train(settings: Settings, model: torch.nn.Module, private: cohorts.Cohort) -
     return kept | ({"noise_multiplier": arm.promise["noise_multiplier"]} if settings.epsilon is not None else {})
 
 
-def levels(by_arm: dict[tuple[str, float | None], np.ndarray]) -> list[dict]:
-    """Return what `ladder.levels` does, and the chance-corrected share of the AUROC without privacy: (a - 0.5) / (c - 0.5)."""
-    by_arm = {("ceiling" if arm == "no privacy" else arm, epsilon): values for (arm, epsilon), values in by_arm.items()}
-    found, ceiling = ladder.levels(by_arm), by_arm["ceiling", None].mean(0)
-    several = [seeds[:, 0].var(ddof=1) for seeds in by_arm.values() if len(seeds) > 1]
-    between = float(np.mean(several)) if several else 0.0
-    for entry in found:
-        seeds = by_arm[entry["arm"], entry["epsilon"]]
-        share = (seeds.mean(0) - 0.5) / (ceiling - 0.5)
-        variance = (between / len(seeds) + share[0]**2 * between / len(by_arm["ceiling", None])) / (ceiling[0] - 0.5)**2
-        entry["chance_corrected"] = ladder.interval(share, variance)
-    return found
-
-
 def main() -> None:
     """Run what is missing in the results."""
     options = ladder.read_options(__doc__)
@@ -147,7 +133,7 @@ def main() -> None:
     about = {"hardware": runs.hardware(), "versions": runs.versions(), "generator_version": synthetic_ct.GENERATOR_VERSION,
              "n_patients": N_PATIENTS, "delta": DELTA}
     ladder.collect(trials() if options.tune else arms_of_ladder(), RESULTS / ("ct_trials.json" if options.tune else "ct_ladder.json"), options,
-                   about=about, run=run, make_start=make_start, levels=levels)
+                   about=about, run=run, make_start=make_start)
 
 
 if __name__ == "__main__":

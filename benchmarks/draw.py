@@ -90,7 +90,7 @@ def plot_ladder(table: pd.DataFrame, n_patients: int = 900, delta: float = 1e-5,
         ax: where to draw; a new figure when None.
     """
     ax = ax or plt.figure(figsize=(7.5, 4.2)).add_subplot()
-    for arm, style, label in (("ceiling", "-", "no privacy, its own best recipe"), ("zero-shot", "--", "public model, untouched")):
+    for arm, style, label in (("ceiling", "-", "no privacy"), ("zero-shot", "--", "public model, untouched")):
         for row in table[table["arm"] == arm].itertuples():
             ax.axhline(row.estimate, color="black" if arm == "ceiling" else "0.5", linestyle=style, label=label)
             ax.axhspan(row.low, row.high, color="0.5", alpha=0.12, linewidth=0)

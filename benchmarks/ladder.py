@@ -214,7 +214,8 @@ def levels(by_arm: dict[tuple[str, float | None], np.ndarray]) -> list[dict]:
 
     Returns:
         A dict each: arm, epsilon, seeds (each one's value); auroc, minus_zero_shot, minus_ceiling, minus the other arms at
-        the same budget, and share, (arm - zero-shot) / (ceiling - zero-shot): estimate, low, high.
+        the same budget; share, (arm - zero-shot) / (ceiling - zero-shot), and chance_corrected, (arm - 0.5) / (ceiling - 0.5):
+        estimate, low, high.
     """
     several = [seeds[:, 0].var(ddof=1) for seeds in by_arm.values() if len(seeds) > 1]
     between = float(np.mean(several)) if several else 0.0
@@ -235,6 +236,8 @@ def levels(by_arm: dict[tuple[str, float | None], np.ndarray]) -> list[dict]:
         if arm != "ceiling":
             share, distance = (mean - zero) / (ceiling - zero), (ceiling - zero)[0]
             entry["share"] = interval(share, (variance + share[0]**2 * ceiling_variance) / distance**2)
+            kept, whole = (mean - 0.5) / (ceiling - 0.5), (ceiling - 0.5)[0]
+            entry["chance_corrected"] = interval(kept, (variance + kept[0]**2 * ceiling_variance) / whole**2)
         found.append(entry)
     return found
 
@@ -259,8 +262,7 @@ def in_turn(wanted: list, jobs: int, until: float, run: Callable, make_start: Ca
             yield from (each.result() for each in done)
 
 
-def collect(wanted: list, out: Path, options: argparse.Namespace, *, about: dict, run: Callable, make_start: Callable,
-            levels: Callable[[dict], list[dict]]) -> None:
+def collect(wanted: list, out: Path, options: argparse.Namespace, *, about: dict, run: Callable, make_start: Callable) -> None:
     """Run what the results lack, and write rows, replicates and levels as runs finish; the same command goes on.
 
     Args:
@@ -269,7 +271,6 @@ def collect(wanted: list, out: Path, options: argparse.Namespace, *, about: dict
         options: tune, jobs, minutes.
         about: what else the results say.
         run, make_start: of one setting and of one start, see `run` and `make_start` here.
-        levels: {(arm, epsilon): (seeds, 1 + replicates)} -> what the results say of arms.
     """
     until, kept = time.monotonic() + 60 * options.minutes, out.with_name(f"{out.stem}_replicates.npz")
     kind = type(wanted[0])
@@ -314,8 +315,8 @@ def main() -> None:
     with_sides = {"name": f"{PUBLIC}_sided", "findings": manifests.read(PRIVATE).findings}
     cohorts.build(manifests.read(PUBLIC).model_copy(update=with_sides))
     about = {"hardware": runs.hardware(), "versions": runs.versions(), "generator_version": synthetic.GENERATOR_VERSION, "n_patients": N_PATIENTS}
-    collect(trials() if options.tune else ladder(), RESULTS / ("ladder_trials.json" if options.tune else "ladder.json"), options, about=about, run=run,
-            make_start=make_start, levels=levels)
+    collect(trials() if options.tune else ladder(), RESULTS / ("ladder_trials.json" if options.tune else "ladder.json"), options,
+            about=about, run=run, make_start=make_start)
 
 
 def key_of(settings: object) -> str:

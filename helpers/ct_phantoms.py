@@ -112,18 +112,18 @@ def _stomach(volume: np.ndarray, z: np.ndarray, y: np.ndarray, x: np.ndarray, p:
 
 def _pancreas(volume: np.ndarray, z: np.ndarray, y: np.ndarray, x: np.ndarray, p: SimpleNamespace) -> None:
     """Draw the pancreas with its duct, a lesion and a cyst."""
-    gland, duct = np.zeros_like(volume), np.zeros_like(volume)
     window = [slice(*np.searchsorted(line.ravel(), [low, high])) for line, low, high in  # where it can be: a part of the volume
               zip((z, y, x), (p.pancreas_z - 75, p.pancreas_y - 70, p.pancreas_x - 95), (p.pancreas_z + 75, p.pancreas_y + 65, p.pancreas_x + 125))]
     z, y, x = z[window[0]], y[:, window[1]], x[:, :, window[2]]
-    gland, duct, part = gland[tuple(window)], duct[tuple(window)], volume[tuple(window)]
+    part = volume[tuple(window)]
+    gland, duct = np.zeros_like(part), np.zeros_like(part)
     for t in _PLACES:
         radius = p.pancreas * (1.35 - 0.75 * t + 0.5 * t * t)
         centre = pancreas_axis(p, t)
         np.maximum(gland, _ball(z, y, x, centre, (1.25 * radius, radius, 1.3 * radius), 4.0), out=gland)
         if p.duct and t >= p.duct_from:
             np.maximum(duct, _ball(z, y, x, centre, (p.duct, p.duct, 9.0), 4.0), out=duct)
-    _fill(part, gland, p.pancreas_hu + 0.5 * (p.bowel_hu * 0.25) * wave(x / 17 + y / 23 + p.phase))
+    _fill(part, gland, p.pancreas_hu + 0.125 * p.bowel_hu * wave(x / 17 + y / 23 + p.phase))
     _fill(part, np.minimum(duct, gland), FLUID)
     if p.cyst:
         _fill(part, _ball(z, y, x, pancreas_axis(p, p.cyst_t), (p.cyst,) * 3, 3.0), FLUID)

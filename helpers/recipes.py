@@ -78,7 +78,7 @@ def ladder_table(stored: dict) -> pd.DataFrame:
         text, with 95 % intervals over patients and seeds), n_seeds, seconds (of training, median over seeds; NaN for none).
     """
     seconds = pd.DataFrame(stored["rows"]).groupby(["arm", "epsilon"], dropna=False)["train_seconds"].median()
-    seconds = {("ceiling" if arm == "no privacy" else arm, None if pd.isna(epsilon) else epsilon): value for (arm, epsilon), value in seconds.items()}
+    seconds = {(arm, None if pd.isna(epsilon) else epsilon): value for (arm, epsilon), value in seconds.items()}
 
     def text(values: list[float] | None) -> str:
         if values is None or values[2] - values[1] > 1:  # both ends of the distance are too near to each other

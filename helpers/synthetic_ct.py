@@ -88,8 +88,8 @@ def draw_block(site: str, split: str, index: int, seed: int, shape: tuple[int, i
 def planted_truth() -> pd.DataFrame:
     """Return the effects by sex and admission planted in the private cohort, with ranges for 325 test patients.
 
-    On 3,500 fresh patients the demo's models had AUROC contrasts of -0.025 (no privacy) and -0.015 (epsilon 1.06) by sex: less than
-    325 patients can show, as are those of age (lesions of lower contrast from OLD_AGE_YEARS on) and scanner B.
+    The ranges hold what chance adds in so few patients; those of age (lesions of lower contrast from OLD_AGE_YEARS on) and of
+    scanner B are left out.
 
     Returns:
         Columns as of `synthetic.planted_truth`.

@@ -14,7 +14,7 @@ from helpers import checks
 from helpers.images import UnusableImage
 
 AIR_HU = -1000.0
-MAX_VOXELS = 2**29  # at most some 6 GB in memory
+MAX_VOXELS = 2**29
 TO_NIFTI = "convert its folder: dcm2niix -z y -o OUT FOLDER"
 
 
@@ -52,7 +52,8 @@ def decode(path: Path, shape: tuple[int, int, int], spacing_mm: tuple[float, flo
     to = np.zeros((4, 4))
     to[:3, :3] = -np.diag(spacing_mm)[::-1]  # depth runs down, height to the back, width to the left: against z, y, x of the scanner
     to[:, 3] = middle - to @ [*(np.array(shape) - 1) / 2, 0]
-    grid = processing.resample_from_to(nibabel.Nifti1Image(voxels * np.float32(slope) + np.float32(intercept), affine), (shape, to), order=1, cval=AIR_HU)
+    hounsfield = nibabel.Nifti1Image(voxels * np.float32(slope) + np.float32(intercept), affine)
+    grid = processing.resample_from_to(hounsfield, (shape, to), order=1, cval=AIR_HU)
     made = window(np.asarray(grid.dataobj, np.float32), window_hu)
     if made.min() == made.max():
         raise UnusableImage("volume of one grey value in the window")

@@ -42,7 +42,7 @@ def test_ours_follows_the_rule_and_trials_change_one_knob_of_it():
 
 def test_the_ladders_table_names_what_each_run_took():
     stored = {"rows": [{"arm": arm, "epsilon": epsilon, "train_seconds": seconds} for arm, epsilon, seconds in
-                       (("no privacy", None, 5.0), ("ours", 1.06, 7.0), ("ours", 1.06, 9.0), ("zero-shot", None, None))],
+                       (("ceiling", None, 5.0), ("ours", 1.06, 7.0), ("ours", 1.06, 9.0), ("zero-shot", None, None))],
               "levels": [{"arm": "ceiling", "epsilon": None, "seeds": [0.9], "auroc": [0.9, 0.8, 1.0]},
                          {"arm": "ours", "epsilon": 1.06, "seeds": [0.7, 0.8], "auroc": [0.75, 0.7, 0.8], "share": [0.5, 0.4, 0.6]},
                          {"arm": "ours", "epsilon": 8.0, "seeds": [0.7], "auroc": [0.75, 0.7, 0.8], "share": [0.5, -9.0, 9.0]}]}

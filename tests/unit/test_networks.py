@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from helpers import arms, checks, clipping, models, networks, units
+from helpers import arms, checks, clipping, models, networks
 
 
 def volume_network(head="pooled"):
@@ -83,4 +83,3 @@ def test_units_are_volumes_not_slices():
     clipped = clipping.ClippedSum(volume_network(), 1.0)
     losses = arms.image_losses(clipped.logits(torch.randn(2, 1, 24, 16, 16)), torch.ones(2, 2))
     assert losses.shape == (2,) and clipped.add(losses, torch.arange(2), 2).shape == (2,)
-    assert units.Units(torch.arange(2), [1, 1]).sizes == [1, 1]

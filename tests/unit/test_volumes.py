@@ -73,15 +73,23 @@ def test_finer_voxels_are_averaged_not_skipped(tmp_path):
     assert found.std() < 255 / 400 * 80 / 5  # 64 voxels each: an eighth of their spread, against all of it
 
 
-def test_slope_and_intercept_are_kept_and_the_size_is_cropped_or_padded(tmp_path):
+def test_slope_and_intercept_are_kept(tmp_path, expected):
     voxels, affine = body()
-    image = nibabel.Nifti1Image((voxels + 1024).astype(np.uint16), affine)
-    image.header.set_slope_inter(1, -1024)
+    image = nibabel.Nifti1Image(voxels.astype(float), affine)
+    image.set_data_dtype(np.uint8)  # nibabel then stores slope and intercept
     image.to_filename(tmp_path / "scaled.nii")
-    raw = nibabel.Nifti1Image.from_filename(tmp_path / "scaled.nii")
-    assert float(raw.dataobj.inter) == -1024 or np.asarray(raw.dataobj).min() == 24  # nibabel rewrites the header as it saves
-    padded = volumes.decode(write(tmp_path / "plain.nii.gz", voxels, affine), (20, 40, 40), (4.0, 3.0, 2.0), (-150, 250))
+    stored = nibabel.load(tmp_path / "scaled.nii").dataobj
+    assert abs(stored.slope) > 1 and stored.inter != 0
+    found = volumes.decode(tmp_path / "scaled.nii", **GRID)
+    assert np.abs(found.astype(float) - expected).max() < 5  # of 255: a step of the stored values is about 5 Hounsfield units
+
+
+def test_the_size_is_cropped_or_padded_with_air(tmp_path):
+    path = write(tmp_path / "plain.nii.gz", *body())
+    padded = volumes.decode(path, (20, 40, 40), GRID["spacing_mm"], GRID["window_hu"])
+    cropped = volumes.decode(path, (6, 10, 12), GRID["spacing_mm"], GRID["window_hu"])
     assert not padded[:3].any() and not padded[:, :8].any() and padded[10, 20, 20] > 0
+    assert (padded[7:13, 15:25, 14:26] == cropped).all()
 
 
 def test_the_grid_is_centred_on_a_mask_of_the_whole_organ(tmp_path):
