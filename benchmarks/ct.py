@@ -55,17 +55,19 @@ def ours(epsilon: float) -> Settings:
 
 
 def trials() -> list[Settings]:
-    """Return the trials, those at 1.06 first: the rule, and one thing changed in it at a time."""
+    """Return the trials, those at 1.06 first: each part of the network by the rule, and one thing changed in two of them at a time."""
     found = []
     for epsilon in (1.06, 0.29, 8.0):
-        rule = ours(epsilon)
-        changes = [{}, dict(learning_rate=rule.learning_rate * 2), dict(trained="last_block")]
-        if epsilon == 1.06:
-            changes += [dict(learning_rate=rule.learning_rate / 2), dict(epochs=16), dict(trained="norms_and_head"), dict(trained="head"),
-                        dict(batch=256), dict(views=2), dict(batch=N_PATIENTS, epochs=20),
-                        dict(batch=N_PATIENTS, epochs=40, trained="head", learning_rate=rule.learning_rate * 4), dict(start="radiographs"),
-                        dict(start="none")]
-        found += [dataclasses.replace(rule, **change) for change in changes]
+        rule = dataclasses.replace(ours(epsilon), trained="all")
+        norms, twice = dataclasses.replace(rule, trained="norms_and_head"), rule.learning_rate * 2
+        found += [rule, norms, dataclasses.replace(norms, learning_rate=twice), dataclasses.replace(rule, trained="head")]
+        if epsilon != 1.06:
+            continue
+        full = dict(batch=N_PATIENTS, epochs=20, learning_rate=twice)
+        found += [dataclasses.replace(rule, **change) for change in (
+            dict(trained="last_block"), dict(learning_rate=twice), dict(batch=256), dict(views=2), full, dict(start="radiographs"), dict(start="none"))]
+        found += [dataclasses.replace(norms, **change) for change in (
+            dict(learning_rate=rule.learning_rate / 2), dict(learning_rate=2 * twice), dict(batch=256), dict(views=2), full, dict(epochs=16))]
     return [Settings("zero-shot"), Settings("ceiling"), Settings("ceiling", epochs=16), Settings("ceiling", start="none", epochs=16),
             Settings("ceiling", start="radiographs", epochs=16), *found]
 

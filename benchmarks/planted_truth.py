@@ -1,14 +1,17 @@
 """Does the analysis find what was planted, and only that? Trained models among many fresh test cohorts of the generator.
 
-In: the results folder of a study on the embedded cohort (`make demo`). Truth: each model's AUROC contrasts on 100,000 fresh
-images. Then 200 fresh cohorts of 900 patients, the same models. Out: `results/planted_truth.json`, a row a contrast and model:
+In: the results folder of a study on an embedded cohort (`make demo`; `make demo-ct` with `--ct`). Truth: each model's AUROC contrasts
+on 100,000 fresh images (10,000 volumes). Then 200 fresh cohorts of 900 patients (40 of 325), the same models. Out:
+`results/planted_truth.json` (`ct_planted_truth.json`), a row a contrast and model:
 truth and its own standard error, smallest visible contrast, how often it was found (the 95 % interval leaves 0 out), how often
 the interval covers the truth; the same for the gap_change of each private model. Exit code 1 where a visible one is found in less than 80 %, one planted as 0 called in more than 5 % + 2 errors, or the truth covered, on average, in less than 95 % - 2 errors.
 
     python benchmarks/planted_truth.py --results results
+    python benchmarks/planted_truth.py --results results_ct --ct
 """
 
 import argparse
+import dataclasses
 import os
 import sys
 from concurrent.futures import ProcessPoolExecutor
@@ -21,33 +24,53 @@ import numpy as np
 import pandas as pd
 import torch
 
-from helpers import fairness, files, manifests, models, networks, replicates, runs, scoring, synthetic, verdicts
+from helpers import fairness, files, manifests, models, networks, replicates, runs, scoring, synthetic, synthetic_ct, verdicts, volumes
 
 TRUTH_SEED, COHORTS_SEED = 101, 102  # of the generator; 0 is the study's
-N_TRUTH_IMAGES, N_COHORTS, BLOCKS_A_COHORT, N_BOOTSTRAP = 100_000, 200, 9, 500
+N_BOOTSTRAP = 500
 CONTRASTS = {"sex": "female - male", "age": ">= 80 - rest", "scanner": "B - A", "admission": "weekend - weekday"}
 NULL = "admission"  # planted without effect
-COHORT = "synthetic_cxr_private"
 
 
-def draw(seed: int, first_block: int, n_blocks: int) -> tuple[np.ndarray, pd.DataFrame]:
-    """Return images and table of some fresh blocks of test patients, with labels of 1 or 0."""
-    blocks = [synthetic.draw_block("private", "test", first_block + k, seed) for k in range(n_blocks)]
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """Which models are tried, and among how many fresh patients.
+
+    truth_parts: how many times `blocks` are drawn for the truth. blocks: of the generator, to a cohort.
+    """
+
+    cohort: str
+    truth_parts: int
+    n_cohorts: int
+    blocks: int
+    results: str
+
+
+RADIOGRAPHS = Study("synthetic_cxr_private", -(-100_000 // (340 * 9)), 200, 9, "planted_truth.json")  # a block has some 340 images
+VOLUMES = Study("synthetic_ct_private", -(-10_000 // (25 * 13)), 40, 13, "ct_planted_truth.json")
+
+
+def draw(study: Study, seed: int, number: int) -> tuple[np.ndarray, pd.DataFrame]:
+    """Return images and table of a fresh cohort of test patients, with labels of 1 or 0."""
+    manifest = manifests.read(study.cohort)
+    generator, size = (synthetic_ct, {name: getattr(manifest.volume, name) for name in ("shape", "spacing_mm")}) if manifest.volume else (synthetic, {})
+    blocks = [generator.draw_block(manifest.layout.site, "test", number * study.blocks + k, seed, **size) for k in range(study.blocks)]
     table = pd.concat([table for _, table in blocks], ignore_index=True).assign(split="test")
-    labels = (table[list(synthetic.FINDINGS)] >= 1).astype(float)
-    return np.concatenate([images for images, _ in blocks]), table.assign(**labels)
+    labels = (table[list(generator.FINDINGS)] >= 1).astype(float)
+    images = np.concatenate([images for images, _ in blocks])
+    return volumes.window(images, manifest.volume.window_hu) if manifest.volume else images, table.assign(**labels)
 
 
-def predict(seed: int, first_block: int, n_blocks: int, results: str) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
-    """Return the table of fresh patients and the predictions of every model of the study."""
+def predict(study: Study, seed: int, number: int, results: str) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
+    """Return the table of a fresh cohort and the predictions of every model of the study."""
     os.environ["RESULTS_DIR"] = results
     torch.set_num_threads(1)
-    images, table = draw(seed, first_block, n_blocks)
-    found, meanings = {}, {finding: rule.meaning for finding, rule in manifests.read(COHORT).findings.items()}
-    for run in arms_of(results)["run"]:
+    images, table = draw(study, seed, number)
+    found, meanings = {}, {finding: rule.meaning for finding, rule in manifests.read(study.cohort).findings.items()}
+    for run in arms_of(study, results)["run"]:
         known = runs.read_record(run)["parameters"]
         weights, names = models.load_weights(runs.run_dir(run) / "weights.safetensors")
-        model = networks.resnet9(len(names), known["channels"], known["width"], 0, known["head"])
+        model = networks.resnet9(len(names), known["channels"], known["width"], 0, known["head"], images.ndim - 1)
         model.load_state_dict(weights)
         scores = scoring.predict(model, images, np.arange(len(images)), known["channels"])
         places = {finding: models.alike(canonical, names)[0] for finding, canonical in meanings.items()}
@@ -56,10 +79,10 @@ def predict(seed: int, first_block: int, n_blocks: int, results: str) -> tuple[p
     return table, found
 
 
-def arms_of(results: str) -> pd.DataFrame:
+def arms_of(study: Study, results: str) -> pd.DataFrame:
     """Return the arms of the study, default recipe, first seed."""
     os.environ["RESULTS_DIR"] = results
-    table = fairness.pooled_arms(fairness.arm_table([runs.read_record(run) for run in runs.runs_of(COHORT)]))
+    table = fairness.pooled_arms(fairness.arm_table([runs.read_record(run) for run in runs.runs_of(study.cohort)]))
     return table[table["recipe"] == "default"]
 
 
@@ -76,52 +99,48 @@ def contrasts(table: pd.DataFrame, predictions: dict[str, pd.DataFrame], n_boots
     return pd.concat([found, changes.rename(index=lambda name: f"gap_change by {name}", level="attribute")])
 
 
-def one_cohort(number: int, results: str) -> pd.DataFrame:
+def one_cohort(study: Study, number: int, results: str) -> pd.DataFrame:
     """Return interval and smallest visible contrast of every contrast in one fresh cohort."""
-    values = contrasts(*predict(COHORTS_SEED, number * BLOCKS_A_COHORT, BLOCKS_A_COHORT, results), N_BOOTSTRAP, number)
+    values = contrasts(*predict(study, COHORTS_SEED, number, results), N_BOOTSTRAP, number)
     return fairness.summarise(values).assign(smallest_visible=verdicts.smallest_visible(values.drop(columns=0).std(axis=1).to_numpy()))
 
 
-def truth_parts() -> int:
-    """Return how many times `BLOCKS_A_COHORT` blocks hold the images for the truth, some 3.4 of a patient."""
-    return -(-N_TRUTH_IMAGES // (340 * BLOCKS_A_COHORT))
-
-
-def truth_of(results: str, pool: ProcessPoolExecutor) -> pd.Series:
-    """Return the contrasts on 100,000 fresh images, index (run, attribute)."""
-    n = truth_parts()
-    parts = list(pool.map(predict, [TRUTH_SEED] * n, [k * BLOCKS_A_COHORT for k in range(n)], [BLOCKS_A_COHORT] * n, [results] * n))
+def truth_of(study: Study, results: str, pool: ProcessPoolExecutor) -> tuple[pd.Series, int]:
+    """Return the contrasts on many fresh images, index (run, attribute), and how many images."""
+    n = study.truth_parts
+    parts = list(pool.map(predict, [study] * n, [TRUTH_SEED] * n, range(n), [results] * n))
     table = pd.concat([table for table, _ in parts], ignore_index=True)
     predictions = {run: pd.concat([part[run] for _, part in parts], ignore_index=True) for run in parts[0][1]}
-    return contrasts(table, predictions, n_bootstrap=1)[0]
+    return contrasts(table, predictions, n_bootstrap=1)[0], len(table)
 
 
 def main() -> int:
     """Simulate, write, and say whether the goals are met."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--results", type=Path, default=runs.repository_root() / "results", help="folder of the finished study")
-    parser.add_argument("--cohorts", type=int, default=N_COHORTS)
+    parser.add_argument("--ct", action="store_true", help="the study of CT volumes")
+    parser.add_argument("--cohorts", type=int, default=None)
     options = parser.parse_args()
-    results, arms = str(options.results.resolve()), arms_of(str(options.results.resolve()))
+    study, results = VOLUMES if options.ct else RADIOGRAPHS, str(options.results.resolve())
+    n_cohorts, arms = options.cohorts or study.n_cohorts, arms_of(study, results)
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
-        truth = truth_of(results, pool)
-        found = pd.concat(pool.map(one_cohort, range(options.cohorts), [results] * options.cohorts), ignore_index=True)
+        truth, n_truth_images = truth_of(study, results, pool)
+        found = pd.concat(pool.map(one_cohort, [study] * n_cohorts, range(n_cohorts), [results] * n_cohorts), ignore_index=True)
     found["truth"] = [truth[key] for key in zip(found["run"], found["attribute"])]
     found["found"] = ((found["low"] > 0) | (found["high"] < 0)).astype(float)
     found["covers"] = ((found["low"] <= found["truth"]) & (found["truth"] <= found["high"])).astype(float)
     table = found.groupby(["run", "attribute"], sort=False)[["truth", "estimate", "smallest_visible", "found", "covers"]].mean().reset_index()
-    n_truth_blocks = BLOCKS_A_COHORT * truth_parts()
-    table["truth_error"] = table["smallest_visible"] / verdicts.smallest_visible(1.0) * np.sqrt(BLOCKS_A_COHORT / n_truth_blocks)
+    table["truth_error"] = table["smallest_visible"] / verdicts.smallest_visible(1.0) / np.sqrt(study.truth_parts)
     table = table.merge(arms[["run", "arm_label"]], on="run")
-    error = np.sqrt(0.05 * 0.95 / options.cohorts)
+    error = np.sqrt(0.05 * 0.95 / n_cohorts)
     is_null = table["attribute"].str.endswith(NULL)
     visible = (table["truth"].abs() > table["smallest_visible"]) & ~is_null
     goals = {"visible_ones_found": bool(visible.any() and (table.loc[visible, "found"] >= 0.8).all()), "n_visible": int(visible.sum()),
              "nulls_not_called": bool((table.loc[is_null, "found"] <= 0.05 + 2 * error).all()),
              "truth_covered": bool(table["covers"].mean() >= 0.95 - 2 * error), "mean_coverage": float(table["covers"].mean())}
     is_met = goals["visible_ones_found"] and goals["nulls_not_called"] and goals["truth_covered"]
-    files.write_json(Path(__file__).parent / "results" / "planted_truth.json", {
-        "n_cohorts": options.cohorts, "n_truth_images": N_TRUTH_IMAGES, "n_bootstrap": N_BOOTSTRAP, "goals": goals,
+    files.write_json(Path(__file__).parent / "results" / study.results, {
+        "n_cohorts": n_cohorts, "n_truth_images": n_truth_images, "n_bootstrap": N_BOOTSTRAP, "goals": goals,
         "rows": table.to_dict("records"), "versions": runs.versions(), "commit": runs.commit()})
     print(table.drop(columns="run").round(3).to_string())
     print(goals)

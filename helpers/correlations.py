@@ -10,7 +10,7 @@ import pandas as pd
 from helpers import fairness, runs
 from helpers.replicates import ALL
 
-FEW = 10  # pairs below which r is large by chance
+FEWEST, FEW = 3, 10  # pairs below which r is not computed; is large by chance
 
 
 def parity_against_epsilon(contrast_table: pd.DataFrame, arms: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -123,7 +123,7 @@ def pearson(first: pd.DataFrame, second: pd.DataFrame | np.ndarray) -> pd.Series
     x = first.to_numpy(float)
     y = np.broadcast_to(np.reshape(np.asarray(second, float), (len(x), -1)), x.shape)
     use = ~np.isnan(x[:, 0]) & ~np.isnan(y[:, 0])
-    if use.sum() < 3:
+    if use.sum() < FEWEST:
         return pd.Series({"estimate": np.nan, "low": np.nan, "high": np.nan, "n": int(use.sum())})
     x, y = x[use] - x[use].mean(0), y[use] - y[use].mean(0)
     scale = np.sqrt((x**2).sum(0) * (y**2).sum(0))

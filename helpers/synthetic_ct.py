@@ -12,7 +12,7 @@ import pandas as pd
 
 from helpers import checks, ct_phantoms
 
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 BLOCK_PATIENTS = 25
 SITES = ("ct_public", "ct_private")
 SPLITS = ("train", "valid", "test")
@@ -124,8 +124,8 @@ def _draw_shapes(rng: np.random.Generator, table: pd.DataFrame, site: dict) -> d
               for name, (mean, sd, female, per_age, least) in _ANATOMY.items()}
     shapes |= {name: site[name] + 9 * rng.standard_normal(n) for name in ("liver_hu", "pancreas_hu")}
     shapes["aorta_hu"] = site["aorta_hu"] + 25 * rng.standard_normal(n)
-    radius = 15.0 * np.exp(0.30 * rng.standard_normal(n)) * np.where(is_female, FEMALE_SIZE, 1.0)
-    contrast = (62 + 15 * rng.standard_normal(n)).clip(15) * site["contrast"]
+    radius = 16.0 * np.exp(0.30 * rng.standard_normal(n)) * np.where(is_female, FEMALE_SIZE, 1.0)
+    contrast = (82 + 18 * rng.standard_normal(n)).clip(20) * site["contrast"]
     contrast = contrast * np.where(table["age_years"] >= OLD_AGE_YEARS, OLD_CONTRAST, 1.0)
     lesion_t, dilated, mild = 0.75 * rng.random(n), rng.random(n) < 0.75, rng.random(n) < 0.10
     shapes |= dict(
