@@ -1,6 +1,7 @@
 """Identical images: which patients they make one, and which images they leave out.
 
-In: a data set's rows and the hash of each image file. Out: the rows kept, all rows left out with reasons, notes.
+In: a data set's rows and the hash of each image file (of a volume: of the voxels made of it). Out: the rows kept, all rows
+left out with reasons, notes.
 Refuses: two kept images with one id, and a cohort without an image.
 
 | identical images | split by hash | given split |
@@ -62,7 +63,7 @@ def settle(manifest: schema.Manifest, source: sources.Source,
 
 
 def _one_patient(rows: pd.DataFrame) -> tuple[pd.Series, list[str]]:
-    """Return patient ids in which patients that share an image file are one, named by the smallest id."""
+    """Return patient ids in which patients that share an image are one, named by the smallest id."""
     named = {patient: patient for patient in rows["patient_id"]}
 
     def find(patient: str) -> str:

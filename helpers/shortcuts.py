@@ -6,23 +6,24 @@ A model is no better than a shortcut where its AUROC among images of one scanner
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import roc_auc_score
 
-from helpers import checks
+from helpers import checks, resampling, runs
 
 
-def beside_model(predictions: dict[str, pd.DataFrame], table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+def beside_model(predictions: dict[str, pd.DataFrame], table: pd.DataFrame, columns: list[str], *, n_bootstrap: int,
+                 seed: int = 0) -> pd.DataFrame:
     """Return AUROCs on `test`, means over the findings that have both classes there.
 
     Args:
         predictions: run -> its predictions.
         table: the cohort's table.
         columns: of the table, e.g. ["scanner", "source"].
+        n_bootstrap, seed: resamples of patients, see `replicates.replicate`.
 
     Returns:
         run, column, n_values (blank is none); alone: of the share of training images with the finding at each value, as the only
         score (NaN without labelled training images); model: of the run; within: of the run, by pairs of images with the same
-        value, blank ones left out (NaN where no value has both classes). Estimates, without intervals.
+        value, blank ones left out (NaN where no value has both classes); lost: model minus within, and its 95 % interval, low and high.
 
     Raises:
         InputError: a column is absent.
@@ -31,15 +32,17 @@ def beside_model(predictions: dict[str, pd.DataFrame], table: pd.DataFrame, colu
     rows = []
     for run, predicted in predictions.items():
         test = predicted[(predicted["split"] == "test") & predicted["label"].notna()]
+        draws = resampling.Draws.of(test["patient_id"].to_numpy(), n_bootstrap, runs.random_stream(seed, "bootstrap"))
         for column in columns:
             value_of = table.set_index("image_id")[column].fillna("").astype(str)
-            found = [_of_finding(part, part["image_id"].map(value_of), _shares(table, column, finding))
+            values = test["image_id"].map(value_of)
+            found = [_of_finding(part, values[part.index], _shares(table, column, finding), draws[np.flatnonzero(test["finding"] == finding)])
                      for finding, part in test.groupby("finding", sort=False) if part["label"].nunique() == 2]
-            each = pd.DataFrame(found, columns=["alone", "model", "within"])
-            if each["within"].notna().any():  # means over the same findings
-                each = each[each["within"].notna()]
-            rows.append({"run": run, "column": column, "n_values": value_of[value_of != ""].nunique(), **each.mean()})
-    return pd.DataFrame(rows, columns=["run", "column", "n_values", "alone", "model", "within"])
+            alone, model, within = _mean(np.array(found).reshape(-1, 3, 1 + n_bootstrap))
+            low, high = np.nanpercentile((model - within)[1:], [2.5, 97.5]) if np.isfinite(within[1:]).any() else (np.nan, np.nan)
+            rows.append({"run": run, "column": column, "n_values": value_of[value_of != ""].nunique(), "alone": alone[0],
+                         "model": model[0], "within": within[0], "lost": model[0] - within[0], "low": low, "high": high})
+    return pd.DataFrame(rows, columns=["run", "column", "n_values", "alone", "model", "within", "lost", "low", "high"])
 
 
 def _shares(table: pd.DataFrame, column: str, finding: str) -> pd.Series:
@@ -51,14 +54,26 @@ def _shares(table: pd.DataFrame, column: str, finding: str) -> pd.Series:
     return (groups.sum() + 2 * train[finding].mean()) / (groups.size() + 2)
 
 
-def _of_finding(part: pd.DataFrame, values: pd.Series, shares: pd.Series) -> tuple[float, float, float]:
-    """Return the three AUROCs of one finding."""
-    alone = roc_auc_score(part["label"], values.map(shares).fillna(shares.mean())) if len(shares) else np.nan
-    weights, within = [], []
-    for value, rows in part.groupby(values.to_numpy()):
-        n_positive = int((rows["label"] == 1).sum())
-        if value and 0 < n_positive < len(rows):
-            weights.append(n_positive * (len(rows) - n_positive))
-            within.append(roc_auc_score(rows["label"], rows["score"]))
-    return (alone, roc_auc_score(part["label"], part["score"]),
-            float(np.average(within, weights=weights)) if weights else np.nan)
+def _of_finding(part: pd.DataFrame, values: pd.Series, shares: pd.Series, draws: resampling.Draws) -> np.ndarray:
+    """Return the three AUROCs of one finding, (3, 1 + resamples)."""
+    labels, scores = part["label"].to_numpy(), part["score"].to_numpy()
+
+    def auroc(of: np.ndarray, images: np.ndarray) -> np.ndarray:
+        return resampling.ranked(labels[images], of[images], draws[images], ("auroc",))["auroc"]
+
+    everyone = np.arange(len(part))
+    wins, pairs = np.zeros(draws.n), np.zeros(draws.n)
+    for value, images in pd.Series(everyone).groupby(values.to_numpy()).indices.items():
+        if value:
+            n_positive, n = draws[images].sums(np.stack([labels[images], np.ones(len(images))]))
+            wins += np.nan_to_num(auroc(scores, images)) * n_positive * (n - n_positive)
+            pairs += n_positive * (n - n_positive)
+    alone = auroc(values.map(shares).fillna(shares.mean()).to_numpy(), everyone) if len(shares) else np.full(draws.n, np.nan)
+    return np.stack([alone, auroc(scores, everyone), np.divide(wins, pairs, out=np.full(draws.n, np.nan), where=pairs > 0)])
+
+
+def _mean(found: np.ndarray) -> np.ndarray:
+    """Return means over findings of (findings, 3, 1 + resamples); over the same findings for all three, where there are any."""
+    has_within = ~np.isnan(found[:, 2, 0])
+    chosen = found[has_within] if has_within.any() else found
+    return chosen.mean(axis=0) if len(chosen) else np.full(found.shape[1:], np.nan)

@@ -87,12 +87,12 @@ def test_scanner_and_source_alone_tell_cases_from_controls_in_the_real_table():
     """Philips scanners hold 76 % PDAC: the AUROC of the scanner alone is about 0.7 by the real table."""
     everybody = pd.read_excel(TABLE)
     n = len(everybody)
-    table = pd.DataFrame({"image_id": everybody["PANORAMA_study_id"], "split": np.where(np.arange(n) % 2, "train", "test"),
-                          "scanner": everybody["scanner"], "pancreatic_cancer": (everybody["label"] == "PDAC").astype(float)})
+    table = pd.DataFrame({"image_id": everybody["PANORAMA_study_id"], "patient_id": everybody["PANORAMA_patient_id"].astype(str),
+                          "split": np.where(np.arange(n) % 2, "train", "test"), "scanner": everybody["scanner"], "pancreatic_cancer": (everybody["label"] == "PDAC").astype(float)})
     test = table[table["split"] == "test"]
-    chance = test[["image_id", "split"]].assign(finding="pancreatic_cancer", label=test["pancreatic_cancer"],
+    chance = test[["image_id", "patient_id", "split"]].assign(finding="pancreatic_cancer", label=test["pancreatic_cancer"],
                                                 score=np.random.default_rng(0).random(len(test)))
-    found = shortcuts.beside_model({"run": chance}, table, ["scanner"]).iloc[0]
+    found = shortcuts.beside_model({"run": chance}, table, ["scanner"], n_bootstrap=2).iloc[0]
     assert 0.66 < found["alone"] < 0.76 and abs(found["within"] - 0.5) < 0.05
 
 
@@ -113,10 +113,10 @@ def test_the_profile_runs_on_volumes_in_the_documented_layout(panorama, tmp_path
 
 def write_folders(root: Path) -> None:
     """Write a cohort in the layout of the paper's: a folder a split, in it a folder a class, and a table of people."""
-    rng, people = np.random.default_rng(2), []
+    rng, people, scans = np.random.default_rng(2), [], drawn(44, [bool(k % 2) for k in range(44)])
     for split, n in (("train", 24), ("val", 8), ("test", 12)):
-        has_it = [bool(k % 2) for k in range(n)]
-        for number, (each, volume) in enumerate(zip(has_it, drawn(n, has_it))):
+        for number in range(n):
+            each, volume = bool(number % 2), scans.pop(0)
             name = f"{split}_{number:03d}"
             write_volume(root / split / ("PDAC" if each else "control") / f"{name}.nii", volume, number)
             people.append([name, f"patient {name}", "MF"[int(rng.integers(2))], int(rng.integers(40, 85))])
@@ -167,6 +167,17 @@ def test_bad_folders_and_tables_are_refused_in_words(tmp_path):
     (root / "val" / "PDAC" / "val_001.nii").rename(root / "val" / "other" / "val_001.nii")
     with pytest.raises(checks.InputError, match="column 'class' of .* to hold PDAC or control; got 'other'"):
         cohorts.build("pdac_tum", root, processes=1)
+
+
+def test_one_scan_in_two_files_that_are_typed_differently_is_one_scan(tmp_path):
+    root = tmp_path / "pdac"
+    write_folders(root)
+    scan = nibabel.load(root / "train" / "PDAC" / "train_001.nii")
+    again = nibabel.Nifti1Image(np.asarray(scan.dataobj, np.float32), scan.affine)
+    nibabel.save(again, root / "test" / "PDAC" / "test_001.nii")
+    cohort = cohorts.build("pdac_tum", root, volume_shape=[8, 32, 32], processes=1)
+    assert cohort.record["exclusions"] == {"identical image in an earlier split": 1}
+    assert "test_001" not in set(cohort.table["image_id"]) and "train_001" in set(cohort.table["image_id"])
 
 
 @needs_table

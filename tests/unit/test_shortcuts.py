@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from helpers import checks, shortcuts
 
@@ -13,48 +14,62 @@ def study(score):
     n = 4000
     label = (rng.random(n) < 0.5).astype(float)
     is_x = rng.random(n) < np.where(label == 1, 0.75, 0.25)
-    table = pd.DataFrame({"image_id": [f"i{k}" for k in range(n)], "split": np.where(np.arange(n) % 2, "train", "test"),
+    table = pd.DataFrame({"image_id": [f"i{k}" for k in range(n)], "patient_id": [f"p{k}" for k in range(n)], "split": np.where(np.arange(n) % 2, "train", "test"),
                           "scanner": np.where(is_x, "X", "Y"), "source": "one", "tumour": label})
     test = table[table["split"] == "test"]
     scores = score(test["tumour"].to_numpy(), (test["scanner"] == "X").to_numpy(float), rng.standard_normal(len(test)))
-    return {"run": test[["image_id", "split"]].assign(finding="tumour", label=test["tumour"], score=scores)}, table
+    return {"run": test[["image_id", "patient_id", "split"]].assign(finding="tumour", label=test["tumour"], score=scores)}, table
 
 
 def test_a_model_that_reads_the_scanner_is_no_better_than_it_within_it():
-    found = shortcuts.beside_model(*study(lambda label, is_x, noise: is_x + 1e-3 * noise), ["scanner", "source"]).set_index("column")
+    found = shortcuts.beside_model(*study(lambda label, is_x, noise: is_x + 1e-3 * noise), ["scanner", "source"], n_bootstrap=100).set_index("column")
     assert abs(found.loc["scanner", "alone"] - 0.75) < 0.03 and abs(found.loc["scanner", "model"] - 0.75) < 0.03
-    assert abs(found.loc["scanner", "within"] - 0.5) < 0.04
+    assert abs(found.loc["scanner", "within"] - 0.5) < 0.04 and found.loc["scanner", "low"] > 0.15
     assert found.loc["source", "alone"] == 0.5 and found.loc["source", "within"] == found.loc["source", "model"]
 
 
 def test_a_model_that_reads_the_image_keeps_its_auroc_within():
-    found = shortcuts.beside_model(*study(lambda label, is_x, noise: label + noise), ["scanner"]).iloc[0]
-    assert abs(found["within"] - found["model"]) < 0.02 and found["model"] > 0.7
+    found = shortcuts.beside_model(*study(lambda label, is_x, noise: label + noise), ["scanner"], n_bootstrap=100).iloc[0]
+    assert abs(found["within"] - found["model"]) < 0.02 and found["model"] > 0.7 and found["low"] < found["lost"] < found["high"] < 0.03
+
+
+def test_the_interval_of_what_is_lost_is_that_of_a_loop_over_resamples_of_patients():
+    predictions, table = study(lambda label, is_x, noise: label + is_x + noise)
+    found = shortcuts.beside_model(predictions, table, ["scanner"], n_bootstrap=400).iloc[0]
+    test = predictions["run"].merge(table[["image_id", "scanner"]], on="image_id")
+    rng, lost = np.random.default_rng(1), []
+    for _ in range(200):
+        drawn = test.iloc[rng.integers(len(test), size=len(test))]
+        parts = [part for _, part in drawn.groupby("scanner")]
+        pairs = [(part["label"] == 1).sum() * (part["label"] == 0).sum() for part in parts]
+        lost.append(roc_auc_score(drawn["label"], drawn["score"])
+                    - np.average([roc_auc_score(part["label"], part["score"]) for part in parts], weights=pairs))
+    assert np.allclose(np.percentile(lost, [2.5, 97.5]), [found["low"], found["high"]], atol=0.005) and found["low"] > 0
 
 
 def test_a_scanner_with_one_class_only_says_nothing_within():
     predictions, table = study(lambda label, is_x, noise: label + noise)
     table["scanner"] = np.where(table["tumour"] == 1, "X", "Y")
-    found = shortcuts.beside_model(predictions, table, ["scanner"]).iloc[0]
+    found = shortcuts.beside_model(predictions, table, ["scanner"], n_bootstrap=100).iloc[0]
     assert found["alone"] == 1 and np.isnan(found["within"])
 
 
 def test_without_labels_or_training_images_alone_is_not_there():
     predictions, table = study(lambda label, is_x, noise: label + noise)
     for poorer in (table.drop(columns="tumour"), table[table["split"] == "test"]):
-        found = shortcuts.beside_model(predictions, poorer, ["scanner"]).iloc[0]
+        found = shortcuts.beside_model(predictions, poorer, ["scanner"], n_bootstrap=100).iloc[0]
         assert np.isnan(found["alone"]) and found["within"] > 0.7
 
 
 def test_an_unknown_scanner_is_no_scanner():
     predictions, table = study(lambda label, is_x, noise: is_x + 1e-3 * noise)
     table["scanner"] = table["scanner"].where(np.random.default_rng(1).random(len(table)) < 0.5, "")
-    found = shortcuts.beside_model(predictions, table, ["scanner"]).iloc[0]
+    found = shortcuts.beside_model(predictions, table, ["scanner"], n_bootstrap=100).iloc[0]
     assert found["n_values"] == 2 and abs(found["within"] - 0.5) < 0.06
 
 
 def test_an_absent_column_is_refused_and_none_is_an_empty_table():
     predictions, table = study(lambda label, is_x, noise: noise)
     with pytest.raises(checks.InputError, match="SHORTCUTS"):
-        shortcuts.beside_model(predictions, table, ["vendor"])
-    assert shortcuts.beside_model(predictions, table, []).empty
+        shortcuts.beside_model(predictions, table, ["vendor"], n_bootstrap=1)
+    assert shortcuts.beside_model(predictions, table, [], n_bootstrap=1).empty
