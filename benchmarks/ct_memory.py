@@ -26,17 +26,18 @@ SHAPE = [64, 128, 128]  # of the cohort's volumes
 
 
 def write_files(root: Path, n: int, shape: tuple[int, int, int]) -> None:
-    """Write n volumes of noise around air in the layout of the manifest pdac_tum, no two alike, and the table of people.
+    """Write n volumes of noise around air in the layout of the manifest pdac_tum, and the table of people.
 
-    A large one is compressed, as clinical files are, and stands there n times.
+    No two are alike; but large ones are compressed, as clinical files are, and there is one, n times: all are read, one is kept.
     """
-    voxels = np.random.default_rng(0).normal(40, 60, shape).astype(np.int16)
-    voxels[:4] = -1000
-    image, lines = nibabel.Nifti1Image(voxels, np.diag([380 / shape[0], 380 / shape[1], 250 / shape[2], 1])), ["name,patient,sex,age"]
+    noise, lines = np.random.default_rng(0).normal(40, 60, shape).astype(np.int16), ["name,patient,sex,age"]
+    noise[:4] = -1000
     for number in range(n):
         folder = root / ("train", "val", "test")[number % 3] / ("PDAC", "control")[number % 2]
         folder.mkdir(parents=True, exist_ok=True)
-        image.header["descrip"] = f"volume {number}"
+        voxels = noise.copy()
+        voxels[4:] = np.roll(noise[4:], number)
+        image = nibabel.Nifti1Image(voxels, np.diag([380 / shape[0], 380 / shape[1], 250 / shape[2], 1]))
         if np.prod(shape) < 1e7:
             nibabel.save(image, folder / f"v{number}.nii")
         elif number == 0:

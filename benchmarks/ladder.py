@@ -274,7 +274,10 @@ def collect(wanted: list, out: Path, options: argparse.Namespace, *, about: dict
     """
     until, kept = time.monotonic() + 60 * options.minutes, out.with_name(f"{out.stem}_replicates.npz")
     kind = type(wanted[0])
-    rows = {settings_of(row, kind): row for row in (json.loads(out.read_text())["rows"] if out.exists() else [])}
+    stored = json.loads(out.read_text()) if out.exists() else {"rows": []}
+    if any(stored.get(name) != about.get(name) for name in ("generator_version", "n_patients", "delta")):
+        stored = {"rows": []}  # of another cohort or promise
+    rows = {settings_of(row, kind): row for row in stored["rows"]}
     values = dict(np.load(kept)) if kept.exists() and not options.tune else {}
     missing = [settings for settings in wanted if settings not in rows or not (options.tune or key_of(settings) in values)]
     for row, replicates in in_turn(missing, options.jobs, until, run, make_start):

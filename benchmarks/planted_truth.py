@@ -3,8 +3,10 @@
 In: the results folder of a study on an embedded cohort (`make demo`; `make demo-ct` with `--ct`). Truth: each model's AUROC contrasts
 on 100,000 fresh images (10,000 volumes). Then 200 fresh cohorts of 900 patients (40 of 325), the same models. Out:
 `results/planted_truth.json` (`ct_planted_truth.json`), a row a contrast and model:
-truth and its own standard error, smallest visible contrast, how often it was found (the 95 % interval leaves 0 out), how often
-the interval covers the truth; the same for the gap_change of each private model. Exit code 1 where a visible one is found in less than 80 %, one planted as 0 called in more than 5 % + 2 errors, or the truth covered, on average, in less than 95 % - 2 errors.
+truth and its own standard error, in how many cohorts it is estimable, and among those the smallest visible contrast, how often it was
+found (the 95 % interval leaves 0 out), how often the interval covers the truth; the same for the gap_change of each private model.
+Exit code 1 where a visible one is found in less than 80 % - 2 errors (nothing may be visible), one planted as 0 called in more than
+5 % + 2 errors, or the truth covered, on average, in less than 95 % - 2 errors.
 
     python benchmarks/planted_truth.py --results results
     python benchmarks/planted_truth.py --results results_ct --ct
@@ -127,15 +129,17 @@ def main() -> int:
         truth, n_truth_images = truth_of(study, results, pool)
         found = pd.concat(pool.map(one_cohort, [study] * n_cohorts, range(n_cohorts), [results] * n_cohorts), ignore_index=True)
     found["truth"] = [truth[key] for key in zip(found["run"], found["attribute"])]
-    found["found"] = ((found["low"] > 0) | (found["high"] < 0)).astype(float)
-    found["covers"] = ((found["low"] <= found["truth"]) & (found["truth"] <= found["high"])).astype(float)
-    table = found.groupby(["run", "attribute"], sort=False)[["truth", "estimate", "smallest_visible", "found", "covers"]].mean().reset_index()
+    is_estimable = found["low"].notna()
+    found["found"] = ((found["low"] > 0) | (found["high"] < 0)).astype(float).where(is_estimable)
+    found["covers"] = ((found["low"] <= found["truth"]) & (found["truth"] <= found["high"])).astype(float).where(is_estimable)
+    of_rows = found.groupby(["run", "attribute"], sort=False)
+    table = of_rows[["truth", "estimate", "smallest_visible", "found", "covers"]].mean().assign(n_estimable=of_rows["low"].count()).reset_index()
     table["truth_error"] = table["smallest_visible"] / verdicts.smallest_visible(1.0) / np.sqrt(study.truth_parts)
     table = table.merge(arms[["run", "arm_label"]], on="run")
-    error = np.sqrt(0.05 * 0.95 / n_cohorts)
+    error, error_of_power = np.sqrt(0.05 * 0.95 / n_cohorts), np.sqrt(0.8 * 0.2 / n_cohorts)
     is_null = table["attribute"].str.endswith(NULL)
     visible = (table["truth"].abs() > table["smallest_visible"]) & ~is_null
-    goals = {"visible_ones_found": bool(visible.any() and (table.loc[visible, "found"] >= 0.8).all()), "n_visible": int(visible.sum()),
+    goals = {"visible_ones_found": bool((table.loc[visible, "found"] >= 0.8 - 2 * error_of_power).all()), "n_visible": int(visible.sum()),
              "nulls_not_called": bool((table.loc[is_null, "found"] <= 0.05 + 2 * error).all()),
              "truth_covered": bool(table["covers"].mean() >= 0.95 - 2 * error), "mean_coverage": float(table["covers"].mean())}
     is_met = goals["visible_ones_found"] and goals["nulls_not_called"] and goals["truth_covered"]

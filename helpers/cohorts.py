@@ -8,6 +8,7 @@ it was; no step holds more than a part in memory.
 """
 
 import dataclasses
+import importlib.metadata
 import os
 import shutil
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -17,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import PIL
 
 from helpers import checks, duplicates, files, manifests, parts, rules, runs, schema, sources
 
@@ -221,6 +221,7 @@ def _assemble(folder: Path, part_folder: Path, manifest: schema.Manifest, option
     table = rows[[*schema.COHORT_COLUMNS, *findings, *manifest.further_columns]].reset_index(drop=True)
     files.write_table(folder / "table.parquet", table)
     files.write_table(folder / "exclusions.csv", excluded)
+    decoders = [] if manifest.access == "embedded" else ["nibabel", "scipy"] if manifest.volume else ["pillow"]
     hashes, meaning = _hashes(folder), {finding: rule.meaning for finding, rule in manifest.findings.items()}
     files.write_json(folder / "record.json", {
         "cohort": manifest.name, "title": manifest.title, "access": manifest.access, "findings": findings,
@@ -230,4 +231,4 @@ def _assemble(folder: Path, part_folder: Path, manifest: schema.Manifest, option
         "exclusions": excluded["reason"].value_counts().to_dict(), "notes": notes,
         "parameters": options, "manifest_hash": manifests.manifest_hash(manifest), "fingerprint": fingerprint,
         "data_hash": files.fingerprint({name: hashes[name] for name in ("images.npy", "table.parquet")} | {"canonical": meaning}),
-        "files": hashes, "versions": {"pillow": PIL.__version__, "numpy": np.__version__, "pandas": pd.__version__}})
+        "files": hashes, "versions": {name: importlib.metadata.version(name) for name in ("numpy", "pandas", *decoders)}})

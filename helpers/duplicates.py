@@ -1,16 +1,17 @@
 """Identical images: which patients they make one, and which images they leave out.
 
-In: a data set's rows and the hash of each image file (of a volume: of the voxels made of it). Out: the rows kept, all rows
+In: a data set's rows and the hash of each image file (of a volume: of its scan). Out: the rows kept, all rows
 left out with reasons, notes.
 Refuses: two kept images with one id, and a cohort without an image.
 
 | identical images | split by hash | given split |
 |---|---|---|
 | of one patient | all but the first are left out | the same |
-| of two patients, same split | the two are one patient, then as above | both stay and are listed |
+| of two patients, same split | the two are one patient, then as above | the same |
 | of two patients, two splits | the two are one patient, then as above | the later of train, valid, test goes |
 
-Nothing is left out of a training split because of *another* patient's data, so that the promise to a patient holds.
+A person under two names is one unit of privacy. Nothing is left out of a training split because of *another* patient's data, so that
+the promise to a patient holds.
 """
 
 import numpy as np
@@ -41,15 +42,15 @@ def settle(manifest: schema.Manifest, source: sources.Source,
         rows = rows.drop(columns="sha256", errors="ignore").merge(facts, on="row", validate="one_to_one")
         excluded.append(rows[rows["reason"].notna()])
         rows = rows[rows["reason"].isna()]
-    if not manifest.split.is_given:
-        merged, merges = _one_patient(rows)
+    if "sha256" in facts:
+        merged, merges = _one_patient(rows, ["sha256", "split"] if manifest.split.is_given else ["sha256"])
         rows, notes = rows.assign(patient_id=merged), notes + merges
+    if not manifest.split.is_given:
         rows = rows.assign(split=rows["patient_id"].map(lambda patient: rules.hash_split(patient, manifest.split)))
     if "sha256" in facts:
         reason = _duplicate_reasons(rows)
         excluded.append(rows.assign(reason=reason)[reason.notna()])
         rows = rows[reason.isna()]
-        notes += _shared_images(rows)
     twice = rows.loc[rows["image_id"].duplicated(), "image_id"].tolist()
     if twice:
         checks.refuse(f"one image an image_id in {manifest.name}",
@@ -62,8 +63,8 @@ def settle(manifest: schema.Manifest, source: sources.Source,
     return rows.sort_values("row"), left_out, notes
 
 
-def _one_patient(rows: pd.DataFrame) -> tuple[pd.Series, list[str]]:
-    """Return patient ids in which patients that share an image are one, named by the smallest id."""
+def _one_patient(rows: pd.DataFrame, alike: list[str]) -> tuple[pd.Series, list[str]]:
+    """Return patient ids in which patients with an image of the same values in the columns `alike` are one, named by the smallest id."""
     named = {patient: patient for patient in rows["patient_id"]}
 
     def find(patient: str) -> str:
@@ -71,7 +72,7 @@ def _one_patient(rows: pd.DataFrame) -> tuple[pd.Series, list[str]]:
             patient = named[patient]
         return patient
 
-    for _, patients in rows.groupby("sha256")["patient_id"]:
+    for _, patients in rows.groupby(alike)["patient_id"]:
         first = find(patients.iloc[0])
         for patient in patients.unique():
             one, other = sorted((find(first), find(patient)))
@@ -90,12 +91,3 @@ def _duplicate_reasons(rows: pd.DataFrame) -> pd.Series:
     reason = np.where(within, "identical image of the same patient",
                       np.where(rank > earliest, "identical image in an earlier split", None))
     return pd.Series(reason, index=rows.index, dtype=object)
-
-
-def _shared_images(rows: pd.DataFrame) -> list[str]:
-    """Return a sentence that lists identical images kept of several patients."""
-    shared = rows[rows.duplicated("sha256", keep=False)]
-    if shared.empty:
-        return []
-    return [f"{len(shared)} images of {shared['patient_id'].nunique()} patients are identical to another patient's in "
-            f"the same split and were kept: {checks.examples(shared['image_id'].tolist(), 10)}."]

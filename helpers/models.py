@@ -86,7 +86,7 @@ def start_from(model: networks.ResNet9, weights: dict[str, torch.Tensor], known:
 
     An output that the public data know without a side starts, in a sided head, from the public evidence on its side of
     the film: the mean over that half instead of the whole. The patient's right is the viewer's left, cells 0 and 2 of
-    the four. One without a side that the public data know by side starts from the mean of both. A finding that the
+    the four (0, 2, 4 and 6 of a volume's eight). One without a side that the public data know by side starts from the mean of both. A finding that the
     public data do not know starts at zero: logit 0, score 0.5.
 
     Args:
@@ -135,12 +135,12 @@ def _spread(evidence: torch.Tensor, n_cells: int, side_of: str) -> torch.Tensor:
 
     Args:
         evidence: the public output's weights.
-        n_cells: 1 or 4, of the new head.
+        n_cells: 1, 4 or (volumes) 8, of the new head.
         side_of: name of an output with a side that the public one does not have; "" for none.
     """
     if evidence.shape[1] == n_cells and not side_of:
         return evidence
     share = torch.full((n_cells,), 1 / n_cells, device=evidence.device)
-    if n_cells == 4 and side_of:
-        share = torch.tensor([1.0, 0, 1, 0] if side_of.endswith(":right") else [0.0, 1, 0, 1], device=evidence.device) / 2
+    if n_cells > 1 and side_of:  # cells go from the patient's right to the left fastest
+        share = torch.tensor([1.0, 0] if side_of.endswith(":right") else [0, 1.0], device=evidence.device).repeat(n_cells // 2) * 2 / n_cells
     return evidence.sum(1, keepdim=True) * share

@@ -138,7 +138,7 @@ def _decode(task: Task) -> tuple[np.ndarray, pd.DataFrame]:
 def _read_volumes(task: Task) -> tuple[np.ndarray, pd.DataFrame]:
     """Return the volumes of a part's rows (black where unusable), and hash and reason of each; one is open at a time.
 
-    The hash is of the voxels made: one scan may come in two files that are packed or typed differently.
+    The hash is of the scan, not of the file: one scan may come in several files that are packed or typed differently.
     """
     rule, found = task.options["volume"], []
     made = np.zeros((len(task.rows), *rule["shape"]), np.uint8)
@@ -148,8 +148,7 @@ def _read_volumes(task: Task) -> tuple[np.ndarray, pd.DataFrame]:
         try:
             if isinstance(known := row.get("sha256"), str) and known.strip().lower() != files.file_hash(path):
                 raise decoding.UnusableImage("image file differs from its checksum")
-            made[at] = volumes.decode(path, rule["shape"], rule["spacing_mm"], rule["window_hu"], mask, tuple(rule["mask_labels"]))
-            sha256 = hashlib.sha256(made[at]).hexdigest()
+            made[at], sha256 = volumes.decode(path, rule["shape"], rule["spacing_mm"], rule["window_hu"], mask, tuple(rule["mask_labels"]))
         except decoding.UnusableImage as error:
             reason = str(error)
         except OSError:

@@ -8,7 +8,6 @@ Default places hang on the repository's root; the environment variable `RESULTS_
 
 import hashlib
 import importlib.metadata
-import importlib.util
 import os
 import platform
 import subprocess
@@ -26,7 +25,6 @@ RECORD_KEYS = ("run", "cohort", "arm", "epsilon_target", "epsilon_spent", "delta
                "parameters", "seconds", "versions", "ledger", "data_hash")
 ARMS = ("zero_shot", "baseline", "dp")
 _VERSIONED = ("torch", "torchvision", "opacus", "dp-accounting", "numpy", "pandas", "scikit-learn")
-_OPTIONAL = ("nibabel",)
 
 
 # ---- places
@@ -98,8 +96,7 @@ def new_record(**fields: object) -> dict:
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that decide numbers."""
-    there = {name for name in _OPTIONAL if importlib.util.find_spec(name)}
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in (*_VERSIONED, *sorted(there))}
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in _VERSIONED}
 
 
 def commit() -> str | None:

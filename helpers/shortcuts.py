@@ -11,19 +11,20 @@ from helpers import checks, resampling, runs
 
 
 def beside_model(predictions: dict[str, pd.DataFrame], table: pd.DataFrame, columns: list[str], *, n_bootstrap: int,
-                 seed: int = 0) -> pd.DataFrame:
-    """Return AUROCs on `test`, means over the findings that have both classes there.
+                 min_patients: int, seed: int = 0) -> pd.DataFrame:
+    """Return AUROCs among the images of `test` that have a value, means over the findings that have both classes there.
 
     Args:
         predictions: run -> its predictions.
         table: the cohort's table.
         columns: of the table, e.g. ["scanner", "source"].
         n_bootstrap, seed: resamples of patients, see `replicates.replicate`.
+        min_patients: with a finding, and without it, at the values that have both classes, for `within` to be estimable.
 
     Returns:
-        run, column, n_values (blank is none); alone: of the share of training images with the finding at each value, as the only
-        score (NaN without labelled training images); model: of the run; within: of the run, by pairs of images with the same
-        value, blank ones left out (NaN where no value has both classes); lost: model minus within, and its 95 % interval, low and high.
+        run, column, n_values, n_patients (a blank value is none); alone: of the share of training images with the finding at each
+        value, as the only score (NaN without labelled training images); model: of the run; within: of the run, by pairs of images
+        with the same value (NaN: not estimable); lost: model minus within, and its 95 % interval, low and high.
 
     Raises:
         InputError: a column is absent.
@@ -31,30 +32,36 @@ def beside_model(predictions: dict[str, pd.DataFrame], table: pd.DataFrame, colu
     checks.has_columns(table, columns, "the cohort's table, for SHORTCUTS")
     rows = []
     for run, predicted in predictions.items():
-        test = predicted[(predicted["split"] == "test") & predicted["label"].notna()]
-        draws = resampling.Draws.of(test["patient_id"].to_numpy(), n_bootstrap, runs.random_stream(seed, "bootstrap"))
+        of_test = predicted[(predicted["split"] == "test") & predicted["label"].notna()]
         for column in columns:
-            value_of = table.set_index("image_id")[column].fillna("").astype(str)
-            values = test["image_id"].map(value_of)
-            found = [_of_finding(part, values[part.index], _shares(table, column, finding), draws[np.flatnonzero(test["finding"] == finding)])
+            values = of_test["image_id"].map(table.set_index("image_id")[column].fillna("").astype(str))
+            test = of_test.assign(value=values)[values != ""]
+            draws = resampling.Draws.of(test["patient_id"].to_numpy(), n_bootstrap, runs.random_stream(seed, "bootstrap"))
+            found = [_of_finding(part, _shares(table, column, finding), draws[np.flatnonzero(test["finding"] == finding)], min_patients)
                      for finding, part in test.groupby("finding", sort=False) if part["label"].nunique() == 2]
             alone, model, within = _mean(np.array(found).reshape(-1, 3, 1 + n_bootstrap))
             low, high = np.nanpercentile((model - within)[1:], [2.5, 97.5]) if np.isfinite(within[1:]).any() else (np.nan, np.nan)
-            rows.append({"run": run, "column": column, "n_values": value_of[value_of != ""].nunique(), "alone": alone[0],
+            rows.append({"run": run, "column": column, "n_values": test["value"].nunique(),
+                         "n_patients": test["patient_id"].nunique(), "alone": alone[0],
                          "model": model[0], "within": within[0], "lost": model[0] - within[0], "low": low, "high": high})
-    return pd.DataFrame(rows, columns=["run", "column", "n_values", "alone", "model", "within", "lost", "low", "high"])
+    return pd.DataFrame(rows, columns=["run", "column", "n_values", "n_patients", "alone", "model", "within", "lost", "low", "high"])
 
 
 def _shares(table: pd.DataFrame, column: str, finding: str) -> pd.Series:
-    """Return the share of training images with a finding at each value, drawn towards that of all as by two images more."""
+    """Return the share of training images with a finding at each value, drawn towards that of all as by two images more.
+
+    Values that are not in training have the share of all.
+    """
     if finding not in table:
         return pd.Series(dtype=float)
     train = table[(table["split"] == "train") & table[finding].notna()]
-    groups = train[finding].groupby(train[column].fillna("").astype(str))
-    return (groups.sum() + 2 * train[finding].mean()) / (groups.size() + 2)
+    values = table[column].fillna("").astype(str)
+    groups = train[finding].groupby(values[train.index])
+    there = (groups.sum() + 2 * train[finding].mean()) / (groups.size() + 2)
+    return there.reindex(values.unique(), fill_value=train[finding].mean()) if len(train) else there
 
 
-def _of_finding(part: pd.DataFrame, values: pd.Series, shares: pd.Series, draws: resampling.Draws) -> np.ndarray:
+def _of_finding(part: pd.DataFrame, shares: pd.Series, draws: resampling.Draws, min_patients: int) -> np.ndarray:
     """Return the three AUROCs of one finding, (3, 1 + resamples)."""
     labels, scores = part["label"].to_numpy(), part["score"].to_numpy()
 
@@ -63,12 +70,14 @@ def _of_finding(part: pd.DataFrame, values: pd.Series, shares: pd.Series, draws:
 
     everyone = np.arange(len(part))
     wins, pairs = np.zeros(draws.n), np.zeros(draws.n)
-    for value, images in pd.Series(everyone).groupby(values.to_numpy()).indices.items():
-        if value:
-            n_positive, n = draws[images].sums(np.stack([labels[images], np.ones(len(images))]))
-            wins += np.nan_to_num(auroc(scores, images)) * n_positive * (n - n_positive)
-            pairs += n_positive * (n - n_positive)
-    alone = auroc(values.map(shares).fillna(shares.mean()).to_numpy(), everyone) if len(shares) else np.full(draws.n, np.nan)
+    for images in pd.Series(everyone).groupby(part["value"].to_numpy()).indices.values():
+        n_positive, n = draws[images].sums(np.stack([labels[images], np.ones(len(images))]))
+        wins += np.nan_to_num(auroc(scores, images)) * n_positive * (n - n_positive)
+        pairs += n_positive * (n - n_positive)
+    both = part[part.groupby("value")["label"].transform("nunique") == 2].groupby("label")["patient_id"].nunique()
+    if len(both) < 2 or both.min() < min_patients:
+        pairs[:] = 0
+    alone = auroc(part["value"].map(shares).to_numpy(float), everyone) if len(shares) else np.full(draws.n, np.nan)
     return np.stack([alone, auroc(scores, everyone), np.divide(wins, pairs, out=np.full(draws.n, np.nan), where=pairs > 0)])
 
 

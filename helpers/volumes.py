@@ -6,6 +6,7 @@ not numbers, spacings of 0, values that are not Hounsfield units, DICOM, by `Unu
 Everything done to a volume is a function of that volume alone (and of the mask of its organ, if it is centred on one).
 """
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ TO_NIFTI = "convert its folder: dcm2niix -z y -o OUT FOLDER"
 
 
 def decode(path: Path, shape: tuple[int, int, int], spacing_mm: tuple[float, float, float], window_hu: tuple[float, float],
-           mask: Path | None = None, mask_labels: tuple[int, ...] = ()) -> np.ndarray:
+           mask: Path | None = None, mask_labels: tuple[int, ...] = ()) -> tuple[np.ndarray, str]:
     """Return a volume of 8 bit on a grid of its own: resampled to a spacing, cropped or padded with air to a shape.
 
     Where the grid is at least twice as coarse, neighbouring voxels are averaged first; then the volume is interpolated linearly by its affine.
@@ -34,7 +35,8 @@ def decode(path: Path, shape: tuple[int, int, int], spacing_mm: tuple[float, flo
         mask_labels: see above.
 
     Returns:
-        (depth, height, width) uint8.
+        (depth, height, width) uint8, and the SHA-256 of the scan: of its Hounsfield units in one axis order, as integers. It is the
+        same however a file is packed, typed, scaled or turned, and whatever its grid here is.
 
     Raises:
         UnusableImage: see the module.
@@ -47,6 +49,7 @@ def decode(path: Path, shape: tuple[int, int, int], spacing_mm: tuple[float, flo
     if min(float(end) * slope + intercept for end in (voxels.min(), voxels.max())) > -200:
         raise UnusableImage("volume without a value below -200: not in Hounsfield units")
     from nibabel import processing
+    sha256 = _hash_of(voxels, affine, slope, intercept)
     middle = affine @ [*(np.array(voxels.shape) - 1) / 2, 1] if mask is None else _middle_of(mask, mask_labels)
     voxels, affine = _averaged(voxels, affine, spacing_mm)
     to = np.zeros((4, 4))
@@ -57,7 +60,7 @@ def decode(path: Path, shape: tuple[int, int, int], spacing_mm: tuple[float, flo
     made = window(np.asarray(grid.dataobj, np.float32), window_hu)
     if made.min() == made.max():
         raise UnusableImage("volume of one grey value in the window")
-    return made
+    return made, sha256
 
 
 def window(hounsfield: np.ndarray, window_hu: tuple[float, float]) -> np.ndarray:
@@ -97,6 +100,8 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[float, float]]:
             raise UnusableImage("volume too large or without depth")
         with nibabel.openers.ImageOpener(path) as stream:
             as_stored = type(image.header).from_fileobj(stream, check=False)  # a check would make 1 of 0
+        if not any(int(image.header[code]) for code in ("qform_code", "sform_code")):  # nibabel would make one up
+            raise UnusableImage("volume whose header does not say where right, front and head are")
         if not np.isfinite(affine).all() or min(as_stored.get_zooms()[:3]) <= 0 or abs(np.linalg.det(affine[:3, :3])) < 1e-6:
             raise UnusableImage("volume with a spacing of 0")
         if image.get_data_dtype().kind not in "iuf":
@@ -107,6 +112,17 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[float, float]]:
         raise
     except Exception:  # a damaged file can raise almost anything
         raise UnusableImage("volume cannot be decoded") from None
+
+
+def _hash_of(voxels: np.ndarray, affine: np.ndarray, slope: float, intercept: float) -> str:
+    """Return the hash of a scan, see `decode`; a slice at a time, so that no second volume is held."""
+    orientations = _nibabel().orientations
+    turned = orientations.apply_orientation(voxels, orientations.io_orientation(affine))
+    digest = hashlib.sha256(repr(turned.shape).encode())
+    for place in range(turned.shape[2]):
+        hounsfield = turned[:, :, place].astype(np.float64) * slope + intercept
+        digest.update(np.rint(np.clip(hounsfield, -32768, 32767)).astype("<i2").tobytes())
+    return digest.hexdigest()
 
 
 def _averaged(voxels: np.ndarray, affine: np.ndarray, spacing_mm: tuple[float, float, float]) -> tuple[np.ndarray, np.ndarray]:

@@ -266,13 +266,13 @@ def test_identical_images_with_a_given_split():
     given = dict(column="part", values={"train": "train"})
     rows, excluded, notes = settle([
         ("a", "1", "x", "train"), ("b", "1", "x", "train"),  # one patient: the second goes
-        ("c", "2", "x", "train"),  # another patient of train: both stay, and are listed
+        ("c", "2", "x", "train"), ("g", "2", "y", "train"),  # another patient of train: the two are one
         ("d", "3", "x", "test"), ("e", "4", "w", "valid"), ("f", "5", "w", "test")], **given)  # the later split goes
-    assert rows["image_id"].tolist() == ["a", "c", "e"] and rows["patient_id"].tolist() == ["1", "2", "4"]
+    assert rows["image_id"].tolist() == ["a", "g", "e"] and rows["patient_id"].tolist() == ["1", "1", "4"]
     assert excluded[["image_id", "reason"]].values.tolist() == [
-        ["b", "identical image of the same patient"], ["d", "identical image in an earlier split"],
+        ["b", "identical image of the same patient"], ["c", "identical image of the same patient"], ["d", "identical image in an earlier split"],
         ["f", "identical image in an earlier split"]]
-    assert len(notes) == 1 and "'a', 'c'" in notes[0]
+    assert notes == ["Patients 1, 2 have an identical image and count as one patient, 1."]
 
 
 def test_repeated_image_ids_are_refused():

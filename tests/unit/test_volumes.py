@@ -29,9 +29,14 @@ def write(path, voxels, affine, **header):
     return path
 
 
+def decode(*args, **named):
+    """The grid alone."""
+    return volumes.decode(*args, **named)[0]
+
+
 @pytest.fixture
 def expected(tmp_path):
-    return volumes.decode(write(tmp_path / "plain.nii.gz", *body()), **GRID)
+    return decode(write(tmp_path / "plain.nii.gz", *body()), **GRID)
 
 
 def test_the_grid_runs_from_head_to_feet_front_to_back_right_to_left(expected):
@@ -46,20 +51,20 @@ def test_flipped_and_permuted_files_give_the_same(codes, tmp_path, expected):
     turn = ornt_transform(io_orientation(affine), axcodes2ornt(codes))
     turned = nibabel.Nifti1Image(voxels, affine).as_reoriented(turn)
     assert np.allclose(turned.affine, affine @ inv_ornt_aff(turn, voxels.shape))
-    found = volumes.decode(write(tmp_path / "turned.nii", np.asarray(turned.dataobj), turned.affine), **GRID)
+    found = decode(write(tmp_path / "turned.nii", np.asarray(turned.dataobj), turned.affine), **GRID)
     assert (found == expected).all()
 
 
 def test_an_oblique_file_is_set_upright(tmp_path, expected):
     voxels, affine = body(shape=(60, 60, 40), spacing=(1.0, 1.2, 1.5))
-    voxels_before = volumes.decode(write(tmp_path / "straight.nii.gz", voxels, affine), **GRID)
+    voxels_before = decode(write(tmp_path / "straight.nii.gz", voxels, affine), **GRID)
     angle = np.deg2rad(25)
     turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
     oblique = from_matvec(turn @ affine[:3, :3], turn @ affine[:3, 3])
     from nibabel.processing import resample_from_to
     as_scanned = resample_from_to(nibabel.Nifti1Image(voxels, affine), (voxels.shape, oblique), order=1, cval=-1000)
-    found = volumes.decode(write(tmp_path / "oblique.nii.gz", np.asarray(as_scanned.dataobj).astype(np.int16), oblique), **GRID)
-    as_if_straight = volumes.decode(write(tmp_path / "ignored.nii.gz", np.asarray(as_scanned.dataobj).astype(np.int16), affine), **GRID)
+    found = decode(write(tmp_path / "oblique.nii.gz", np.asarray(as_scanned.dataobj).astype(np.int16), oblique), **GRID)
+    as_if_straight = decode(write(tmp_path / "ignored.nii.gz", np.asarray(as_scanned.dataobj).astype(np.int16), affine), **GRID)
     right, wrong = (np.corrcoef(made.ravel(), voxels_before.ravel())[0, 1] for made in (found, as_if_straight))
     assert right > 0.95 > wrong + 0.05
 
@@ -69,7 +74,7 @@ def test_finer_voxels_are_averaged_not_skipped(tmp_path):
     voxels = rng.normal(50, 80, (96, 80, 48)).astype(np.int16)
     voxels[0, 0, 0] = -1000
     affine = np.diag([0.5, 0.75, 1.0, 1.0])
-    found = volumes.decode(write(tmp_path / "fine.nii.gz", voxels, affine), (8, 16, 20), (4.0, 3.0, 2.0), (-150, 250))
+    found = decode(write(tmp_path / "fine.nii.gz", voxels, affine), (8, 16, 20), (4.0, 3.0, 2.0), (-150, 250))
     assert found.std() < 255 / 400 * 80 / 5  # 64 voxels each: an eighth of their spread, against all of it
 
 
@@ -80,14 +85,14 @@ def test_slope_and_intercept_are_kept(tmp_path, expected):
     image.to_filename(tmp_path / "scaled.nii")
     stored = nibabel.load(tmp_path / "scaled.nii").dataobj
     assert abs(stored.slope) > 1 and stored.inter != 0
-    found = volumes.decode(tmp_path / "scaled.nii", **GRID)
+    found = decode(tmp_path / "scaled.nii", **GRID)
     assert np.abs(found.astype(float) - expected).max() < 5  # of 255: a step of the stored values is about 5 Hounsfield units
 
 
 def test_the_size_is_cropped_or_padded_with_air(tmp_path):
     path = write(tmp_path / "plain.nii.gz", *body())
-    padded = volumes.decode(path, (20, 40, 40), GRID["spacing_mm"], GRID["window_hu"])
-    cropped = volumes.decode(path, (6, 10, 12), GRID["spacing_mm"], GRID["window_hu"])
+    padded = decode(path, (20, 40, 40), GRID["spacing_mm"], GRID["window_hu"])
+    cropped = decode(path, (6, 10, 12), GRID["spacing_mm"], GRID["window_hu"])
     assert not padded[:3].any() and not padded[:, :8].any() and padded[10, 20, 20] > 0
     assert (padded[7:13, 15:25, 14:26] == cropped).all()
 
@@ -98,12 +103,12 @@ def test_the_grid_is_centred_on_a_mask_of_the_whole_organ(tmp_path):
     labels[14:19, 12:15, 7:11] = 4
     labels[16, 13, 8] = 1
     mask = write(tmp_path / "mask.nii.gz", labels, affine)
-    found = volumes.decode(path, (8, 8, 8), (4.0, 3.0, 2.0), (-150, 250), mask, (1, 4))
+    found = decode(path, (8, 8, 8), (4.0, 3.0, 2.0), (-150, 250), mask, (1, 4))
     assert found[3:5, 3:5, 3:5].mean() > 150  # the bright mark
-    assert (found == volumes.decode(path, (8, 8, 8), (4.0, 3.0, 2.0), (-150, 250), mask, (4,))).all()  # a lesion moves nothing
+    assert (found == decode(path, (8, 8, 8), (4.0, 3.0, 2.0), (-150, 250), mask, (4,))).all()  # a lesion moves nothing
     for wrong, words in ((tmp_path / "none.nii.gz", "absent"), (write(tmp_path / "empty.nii.gz", labels * 0, affine), "empty")):
         with pytest.raises(images.UnusableImage, match=words):
-            volumes.decode(path, (8, 8, 8), (4.0, 3.0, 2.0), (-150, 250), wrong, (1, 4))
+            decode(path, (8, 8, 8), (4.0, 3.0, 2.0), (-150, 250), wrong, (1, 4))
 
 
 def test_the_middle_is_that_of_the_whole_file_also_where_blocks_do_not_fit(tmp_path):
@@ -111,10 +116,28 @@ def test_the_middle_is_that_of_the_whole_file_also_where_blocks_do_not_fit(tmp_p
     voxels, affine = body(shape=(49, 41, 25), spacing=(1.0, 1.5, 2.0))
     turn = ornt_transform(io_orientation(affine), axcodes2ornt("LPI"))
     turned = nibabel.Nifti1Image(voxels, affine).as_reoriented(turn)
-    one, other = (volumes.decode(write(tmp_path / f"{name}.nii", np.asarray(image.dataobj), image.affine), **GRID).astype(float)
+    one, other = (decode(write(tmp_path / f"{name}.nii", np.asarray(image.dataobj), image.affine), **GRID).astype(float)
                   for name, image in (("ras", nibabel.Nifti1Image(voxels, affine)), ("lpi", turned)))
     places = [np.array([(axis * made).sum() / made.sum() for axis in np.indices(made.shape)]) for made in (one, other)]
     assert np.abs(places[0] - places[1]).max() < 0.35  # in voxels of 2 to 4 mm: the window cuts the edges of blocks
+
+
+def test_a_scan_has_one_hash_however_its_file_is_packed_typed_scaled_or_turned(tmp_path):
+    voxels, affine = body(shape=(25, 21, 13))
+    turned = nibabel.Nifti1Image(voxels, affine).as_reoriented(ornt_transform(io_orientation(affine), axcodes2ornt("PSR")))
+    scaled = nibabel.Nifti1Image(((voxels + 1024) * 2).astype(np.uint16), affine)
+    scaled.header.set_slope_inter(0.5, -1024)
+    (tmp_path / "scaled.nii").write_bytes(scaled.to_bytes())
+    tilted = affine.copy()
+    tilted[0, 1] = 1e-6
+    mask = write(tmp_path / "mask.nii", (voxels > 200).astype(np.uint8), affine)
+    of = {volumes.decode(path, **GRID, **more)[1] for path, more in (
+        (write(tmp_path / "plain.nii", voxels, affine), {}), (write(tmp_path / "packed.nii.gz", voxels.astype(np.float32), affine), {}),
+        (tmp_path / "scaled.nii", {}), (write(tmp_path / "turned.nii", np.asarray(turned.dataobj), turned.affine), {}),
+        (write(tmp_path / "tilted.nii", voxels, tilted), {}), (tmp_path / "plain.nii", dict(mask=mask, mask_labels=(1,))))}
+    voxels[5, 5, 5] += 1
+    assert len(of) == 1 and volumes.decode(write(tmp_path / "other.nii", voxels, affine), **GRID)[1] not in of
+    assert (decode(tmp_path / "scaled.nii", **GRID) == decode(tmp_path / "plain.nii", **GRID)).all()
 
 
 def test_what_cannot_be_read_is_refused_with_its_reason(tmp_path):
@@ -132,17 +155,22 @@ def test_what_cannot_be_read_is_refused_with_its_reason(tmp_path):
     content = bytearray(no_spacing.read_bytes())
     content[80:92] = np.zeros(3, np.float32).tobytes()  # pixdim[1] to [3] of the header
     no_spacing.write_bytes(bytes(content))
+    lost = write(tmp_path / "lost.nii", voxels, affine)
+    content = bytearray(lost.read_bytes())
+    content[252:256] = bytes(4)  # qform_code and sform_code
+    lost.write_bytes(bytes(content))
     for file, words in (
             (truncated, "cannot be decoded"), (not_nifti, "cannot be decoded"), (tmp_path / "absent.nii", "cannot be decoded"), (dicom, "dcm2niix"),
             (write(tmp_path / "four.nii", np.stack([voxels, voxels], 3), affine), "4 dimensions"),
             (write(tmp_path / "colours.nii", np.zeros((4, 4, 4), [("R", "u1"), ("G", "u1"), ("B", "u1")]), affine), "colours"),
+            (lost, "does not say where right, front and head are"),
             (write(tmp_path / "nan.nii", with_nan, affine), "not numbers"), (no_spacing, "spacing of 0"),
             (write(tmp_path / "units.nii", np.clip(voxels, 0, None), affine), "not in Hounsfield units"),
             (write(tmp_path / "bright.nii", voxels * 0 - 1000, affine), "one grey value")):
         with pytest.raises(images.UnusableImage, match=words):
-            volumes.decode(file, **GRID)
+            decode(file, **GRID)
 
 
 def test_a_series_of_one_volume_is_a_volume(tmp_path, expected):
     voxels, affine = body()
-    assert (volumes.decode(write(tmp_path / "one.nii", voxels[..., None], affine), **GRID) == expected).all()
+    assert (decode(write(tmp_path / "one.nii", voxels[..., None], affine), **GRID) == expected).all()
