@@ -72,16 +72,18 @@ def test_start_from_gives_right_and_left_the_public_output_and_unknown_findings_
 
 def of_features(network, features):
     """Logits from the last features, as in the forward pass."""
-    return network.head(functional.adaptive_avg_pool2d(features, network.cells).flatten(1))
+    mean = functional.adaptive_avg_pool2d if network.dimensions == 2 else functional.adaptive_avg_pool3d
+    return network.head(mean(features, network.cells).flatten(1))
 
 
 SIDED = ["effusion:right", "effusion:left", "oedema"]
 
 
-def test_a_sided_head_starts_from_the_public_evidence_on_its_half_of_the_film():
-    public, private = networks.resnet9(2, seed=1), networks.resnet9(3, seed=2, head="sided")
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_a_sided_head_starts_from_the_public_evidence_on_its_half_of_the_body(dimensions):
+    public, private = networks.resnet9(2, seed=1, dimensions=dimensions), networks.resnet9(3, seed=2, head="sided", dimensions=dimensions)
     assert models.start_from(private, public.state_dict(), ["oedema", "effusion"], SIDED) == []
-    features = torch.randn(5, 128, 6, 6)
+    features = torch.randn(5, 128, *[6] * dimensions)
     logits = of_features(private, features)
     for output, half in enumerate((features[..., :3], features[..., 3:])):  # the patient's right is the viewer's left
         torch.testing.assert_close(logits[:, output], of_features(public, half)[:, 1])

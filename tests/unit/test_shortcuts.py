@@ -43,13 +43,13 @@ def test_the_interval_of_what_is_lost_is_that_of_a_loop_over_resamples_of_patien
     found = shortcuts.beside_model(predictions, table, ["scanner"], n_bootstrap=2000, min_patients=10).iloc[0]
     test = predictions["run"].merge(table[["image_id", "scanner"]], on="image_id")
     rng, lost, of_patients = np.random.default_rng(1), [], test.groupby("patient_id").indices
-    for _ in range(600):
+    for _ in range(300):
         drawn = test.iloc[np.concatenate([of_patients[patient] for patient in rng.choice(list(of_patients), len(of_patients))])]
         parts = [part for _, part in drawn.groupby("scanner")]
         pairs = [(part["label"] == 1).sum() * (part["label"] == 0).sum() for part in parts]
         lost.append(roc_auc_score(drawn["label"], drawn["score"])
                     - np.average([roc_auc_score(part["label"], part["score"]) for part in parts], weights=pairs))
-    assert np.allclose(np.percentile(lost, [2.5, 97.5]), [found["low"], found["high"]], atol=0.004) and found["low"] > 0
+    assert np.allclose(np.percentile(lost, [2.5, 97.5]), [found["low"], found["high"]], atol=0.006) and found["low"] > 0
 
 
 def test_a_scanner_with_one_class_only_says_nothing_within():
