@@ -55,20 +55,22 @@ def ours(epsilon: float) -> Settings:
 
 
 def trials() -> list[Settings]:
-    """Return the trials, those at 1.06 first: each part of the network by the rule, and one thing changed in two of them at a
-    time (full batches have their own epochs and rate)."""
+    """Return the trials, those at 1.06 first: the rule, and the rule with larger batches, with one thing changed at a time.
+
+    Full batches have their own epochs and rate.
+    """
     found = []
     for epsilon in (1.06, 0.29, 8.0):
         rule = ours(epsilon)
-        norms, twice = dataclasses.replace(rule, trained="norms_and_head"), rule.learning_rate * 2
-        found += [rule, norms, dataclasses.replace(norms, learning_rate=twice), dataclasses.replace(rule, trained="head")]
+        larger, twice = dataclasses.replace(rule, batch=256), rule.learning_rate * 2
+        found += [rule, larger, dataclasses.replace(larger, learning_rate=twice), dataclasses.replace(rule, trained="norms_and_head")]
         if epsilon != 1.06:
             continue
-        full = dict(batch=N_PATIENTS, epochs=20, learning_rate=twice)
         found += [dataclasses.replace(rule, **change) for change in (
-            dict(trained="last_block"), dict(learning_rate=twice), dict(batch=256), dict(views=2), full, dict(start="radiographs"), dict(start="none"))]
-        found += [dataclasses.replace(norms, **change) for change in (
-            dict(learning_rate=rule.learning_rate / 2), dict(learning_rate=2 * twice), dict(batch=256), dict(views=2), full, dict(epochs=16))]
+            dict(trained="last_block"), dict(trained="head"), dict(learning_rate=twice), dict(views=2),
+            dict(batch=N_PATIENTS, epochs=20, learning_rate=twice), dict(start="radiographs"), dict(start="none"))]
+        found += [dataclasses.replace(larger, **change) for change in (
+            dict(trained="norms_and_head"), dict(views=2), dict(epochs=16), dict(batch=512))]
     return [Settings("zero-shot"), Settings("ceiling"), Settings("ceiling", epochs=16), Settings("ceiling", start="none", epochs=16),
             Settings("ceiling", start="radiographs", epochs=16), *found]
 
