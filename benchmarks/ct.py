@@ -47,11 +47,16 @@ class Settings:
     averaging: float = 0.99
 
 
-def ours(epsilon: float) -> Settings:
-    """Return our recipe by its rule."""
+def by_rule(epsilon: float) -> Settings:
+    """Return our recipe by the rule of the radiographs."""
     rule = recipes.recipe_for(epsilon, N_PATIENTS)
     return Settings("ours, patient", epsilon, batch=rule["EXPECTED_BATCH_SIZE"], epochs=rule["EPOCHS"],
                     learning_rate=rule["LEARNING_RATE"], averaging=0.97)
+
+
+def ours(epsilon: float) -> Settings:
+    """Return our recipe for few patients: the rule, with the larger batches that were best in the trials at 1.06."""
+    return dataclasses.replace(by_rule(epsilon), batch=256)
 
 
 def trials() -> list[Settings]:
@@ -61,8 +66,8 @@ def trials() -> list[Settings]:
     """
     found = []
     for epsilon in (1.06, 0.29, 8.0):
-        rule = ours(epsilon)
-        larger, twice = dataclasses.replace(rule, batch=256), rule.learning_rate * 2
+        rule, larger = by_rule(epsilon), ours(epsilon)
+        twice = rule.learning_rate * 2
         found += [rule, larger, dataclasses.replace(larger, learning_rate=twice), dataclasses.replace(rule, trained="norms_and_head")]
         if epsilon != 1.06:
             continue
@@ -77,7 +82,7 @@ def trials() -> list[Settings]:
 
 def arms_of_ladder() -> list[Settings]:
     """Return all runs of the ladder."""
-    lines = [Settings("zero-shot"), Settings("ceiling"), *(ours(epsilon) for epsilon in EPSILONS)]
+    lines = [Settings("zero-shot"), Settings("ceiling", epochs=16), *(ours(epsilon) for epsilon in EPSILONS)]
     return [dataclasses.replace(line, seed=seed) for seed in SEEDS for line in lines if not (seed and line.arm == "zero-shot")]
 
 
