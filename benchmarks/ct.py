@@ -47,35 +47,30 @@ class Settings:
     averaging: float = 0.99
 
 
-def by_rule(epsilon: float) -> Settings:
-    """Return our recipe by the rule of the radiographs."""
+def ours(epsilon: float) -> Settings:
+    """Return our recipe by its rule."""
     rule = recipes.recipe_for(epsilon, N_PATIENTS)
     return Settings("ours, patient", epsilon, batch=rule["EXPECTED_BATCH_SIZE"], epochs=rule["EPOCHS"],
                     learning_rate=rule["LEARNING_RATE"], averaging=0.97)
 
 
-def ours(epsilon: float) -> Settings:
-    """Return our recipe for few patients: the rule, with the larger batches that were best in the trials at 1.06."""
-    return dataclasses.replace(by_rule(epsilon), batch=256)
-
-
 def trials() -> list[Settings]:
-    """Return the trials, those at 1.06 first: the rule, and the rule with larger batches, with one thing changed at a time.
+    """Return the trials, those at 1.06 first: the rule, and the rule with smaller batches, with one thing changed at a time.
 
     Full batches have their own epochs and rate.
     """
     found = []
     for epsilon in (1.06, 0.29, 8.0):
-        rule, larger = by_rule(epsilon), ours(epsilon)
-        twice = rule.learning_rate * 2
-        found += [rule, larger, dataclasses.replace(larger, learning_rate=twice), dataclasses.replace(rule, trained="norms_and_head")]
+        rule = ours(epsilon)
+        smaller, twice = dataclasses.replace(rule, batch=64), rule.learning_rate * 2
+        found += [rule, smaller, dataclasses.replace(rule, learning_rate=twice), dataclasses.replace(smaller, trained="norms_and_head")]
         if epsilon != 1.06:
             continue
         found += [dataclasses.replace(rule, **change) for change in (
-            dict(trained="last_block"), dict(trained="head"), dict(learning_rate=twice), dict(views=2),
-            dict(batch=N_PATIENTS, epochs=20, learning_rate=twice), dict(start="radiographs"), dict(start="none"))]
-        found += [dataclasses.replace(larger, **change) for change in (
-            dict(trained="norms_and_head"), dict(views=2), dict(epochs=16), dict(batch=512))]
+            dict(trained="norms_and_head"), dict(views=2), dict(epochs=16), dict(batch=512),
+            dict(batch=N_PATIENTS, epochs=20, learning_rate=twice))]
+        found += [dataclasses.replace(smaller, **change) for change in (
+            dict(trained="last_block"), dict(trained="head"), dict(learning_rate=twice), dict(views=2), dict(start="radiographs"), dict(start="none"))]
     return [Settings("zero-shot"), Settings("ceiling"), Settings("ceiling", epochs=16), Settings("ceiling", start="none", epochs=16),
             Settings("ceiling", start="radiographs", epochs=16), *found]
 

@@ -12,7 +12,7 @@ import ct
 import ladder
 
 
-def test_trials_differ_and_change_one_thing_of_the_rule_or_of_larger_batches_at_a_time():
+def test_trials_differ_and_change_one_thing_of_the_rule_or_of_smaller_batches_at_a_time():
     trials = ct.trials()
     assert len(set(trials)) == len(trials)
     for epsilon in ct.EPSILONS:

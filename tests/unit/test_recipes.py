@@ -15,10 +15,10 @@ def test_the_rule_is_monotone_in_budget_and_number_of_units():
             assert recipes.recipe_for(e, n1)[name] <= recipes.recipe_for(e, n2)[name]
 
 
-def test_a_step_never_expects_more_units_than_there_are_and_about_one_in_16_of_many():
+def test_a_step_expects_about_one_unit_in_16_of_many_and_256_of_few_or_all():
     for n in UNITS:
         batch = recipes.recipe_for(1.0, n)["EXPECTED_BATCH_SIZE"]
-        assert 1 <= batch <= n and (n < 1000 or 1 / 24 < batch / n < 1 / 10)
+        assert batch == min(n, 256) if n < 4096 else 1 / 24 < batch / n < 1 / 10
 
 
 def test_batch_and_epochs_do_not_depend_on_the_budget():
