@@ -262,6 +262,13 @@ def in_turn(wanted: list, jobs: int, until: float, run: Callable, make_start: Ca
             yield from (each.result() for each in done)
 
 
+def rows_of(out: Path, about: dict) -> list[dict]:
+    """Return the rows that the results have already; none where they are of another cohort or promise."""
+    stored = json.loads(out.read_text()) if out.exists() else {}
+    same = all(stored.get(name) == about.get(name) for name in ("generator_version", "n_patients", "delta"))
+    return stored["rows"] if stored and same else []
+
+
 def collect(wanted: list, out: Path, options: argparse.Namespace, *, about: dict, run: Callable, make_start: Callable) -> None:
     """Run what the results lack, and write rows, replicates and levels as runs finish; the same command goes on.
 
@@ -274,10 +281,7 @@ def collect(wanted: list, out: Path, options: argparse.Namespace, *, about: dict
     """
     until, kept = time.monotonic() + 60 * options.minutes, out.with_name(f"{out.stem}_replicates.npz")
     kind = type(wanted[0])
-    stored = json.loads(out.read_text()) if out.exists() else {"rows": []}
-    if any(stored.get(name) != about.get(name) for name in ("generator_version", "n_patients", "delta")):
-        stored = {"rows": []}  # of another cohort or promise
-    rows = {settings_of(row, kind): row for row in stored["rows"]}
+    rows = {settings_of(row, kind): row for row in rows_of(out, about)}
     values = dict(np.load(kept)) if kept.exists() and not options.tune else {}
     missing = [settings for settings in wanted if settings not in rows or not (options.tune or key_of(settings) in values)]
     for row, replicates in in_turn(missing, options.jobs, until, run, make_start):

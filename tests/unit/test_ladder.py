@@ -40,6 +40,15 @@ def test_ours_follows_the_rule_and_trials_change_one_knob_of_it():
     assert sum(len(line.get_xdata()) for line in ax.lines) == len(table) + 2
 
 
+def test_rows_of_another_generator_are_run_again(tmp_path):
+    out, about = tmp_path / "ladder.json", {"generator_version": 2, "n_patients": 1000, "delta": 5e-5}
+    assert ladder.rows_of(out, about) == []
+    out.write_text(json.dumps(about | {"rows": [{"arm": "ceiling"}]}))
+    assert ladder.rows_of(out, about) == [{"arm": "ceiling"}]
+    for name in about:
+        assert ladder.rows_of(out, about | {name: 3}) == []
+
+
 def test_the_ladders_table_names_what_each_run_took():
     stored = {"rows": [{"arm": arm, "epsilon": epsilon, "train_seconds": seconds} for arm, epsilon, seconds in
                        (("ceiling", None, 5.0), ("ours", 1.06, 7.0), ("ours", 1.06, 9.0), ("zero-shot", None, None))],
