@@ -57,7 +57,7 @@ def ours(epsilon: float) -> Settings:
 def trials() -> list[Settings]:
     """Return the trials, those at 1.06 first: the rule, and the rule with smaller batches, with one thing changed at a time.
 
-    Full batches have their own epochs and rate.
+    Full batches have their own epochs and rate; an epsilon of 1,000 stands for steps without noise.
     """
     found = []
     for epsilon in (1.06, 0.29, 8.0):
@@ -65,7 +65,8 @@ def trials() -> list[Settings]:
         smaller, twice = dataclasses.replace(rule, batch=64), rule.learning_rate * 2
         found += [rule, smaller, dataclasses.replace(rule, learning_rate=twice), dataclasses.replace(smaller, trained="norms_and_head")]
         if epsilon == 8.0:  # where noise is smallest: what holds it back?
-            found += [dataclasses.replace(rule, **change) for change in (dict(epochs=16), dict(epochs=32), dict(clip_norm=4.0))]
+            found += [dataclasses.replace(rule, **change) for change in (
+                dict(epochs=16), dict(epochs=32), dict(clip_norm=4.0), dict(epsilon=1000.0), dict(epsilon=1000.0, clip_norm=1000.0))]
         if epsilon != 1.06:
             continue
         found += [dataclasses.replace(rule, **change) for change in (
