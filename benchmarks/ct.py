@@ -66,7 +66,8 @@ def trials() -> list[Settings]:
         found += [rule, smaller, dataclasses.replace(rule, learning_rate=twice), dataclasses.replace(smaller, trained="norms_and_head")]
         if epsilon == 8.0:  # where noise is smallest: what holds it back?
             found += [dataclasses.replace(rule, **change) for change in (
-                dict(epochs=16), dict(epochs=32), dict(clip_norm=4.0), dict(epsilon=1000.0), dict(epsilon=1000.0, clip_norm=1000.0))]
+                dict(epochs=16), dict(epochs=32), dict(clip_norm=4.0), dict(learning_rate=rule.learning_rate / 3),
+                dict(epsilon=1000.0), dict(epsilon=1000.0, clip_norm=1000.0))]
         if epsilon != 1.06:
             continue
         found += [dataclasses.replace(rule, **change) for change in (
