@@ -179,7 +179,8 @@ def findings_per_image(table: pd.DataFrame, findings: list[str], age_edges: list
     test = groups.add_groups(table[table["split"] == "test"], ["age", "sex"], age_edges)
     number = test[findings].sum(axis=1)
     cells = number.groupby([test["group_age"], test["group_sex"]]).agg(["mean", "std", "size"])
-    text = cells.apply(lambda row: f"{row['mean']:.2f} +- {row['std']:.2f} (n={row['size']:.0f})", axis=1).unstack()
+    spread = cells["std"].map(lambda value: "" if np.isnan(value) else f" +- {value:.2f}")  # one image has none
+    text = (cells["mean"].map("{:.2f}".format) + spread + cells["size"].map(" (n={:.0f})".format)).unstack()
     return text.loc[sorted(text.index, key=groups.place)].fillna("").rename_axis("age").reset_index().rename_axis(columns=None)
 
 

@@ -130,11 +130,12 @@ def plot_finding_by_group(table: pd.DataFrame, label: str, ax: plt.Axes | None =
         return table.set_index(["finding", "label"])[column].unstack(sort=False)
 
     values, low, high = cells("estimate").astype(float), cells("low"), cells("high")
-    ax = ax or plt.figure(figsize=(0.78 * values.shape[1] + 3.2, 0.42 * len(values) + 1.8)).add_subplot()
+    ax = ax or plt.figure(figsize=(0.78 * values.shape[1] + 3.2, 0.42 * max(len(values), 4) + 1.8)).add_subplot()
     limit = np.nanmax(np.abs(values.to_numpy()), initial=0.01)
     shown = values.rename(index=lambda name: name.replace("_", " "), columns=str)
     sns.heatmap(shown, cmap="PuOr", vmin=-limit, vmax=limit, linewidths=0.5, ax=ax, cbar_kws={"label": label})
     ax.set_xticklabels(ax.get_xticklabels(), rotation=40, ha="right", rotation_mode="anchor", fontsize=8)
+    ax.set_yticklabels(ax.get_yticklabels(), rotation=0)
     for row, column in np.ndindex(values.shape):
         value, apart = values.iat[row, column], low.iat[row, column] > 0 or high.iat[row, column] < 0
         ax.text(column + 0.5, row + 0.5, "n. e." if np.isnan(value) else f"{value:+.2f}", ha="center", va="center", fontsize=8,
