@@ -1,7 +1,7 @@
 """Does the analysis find what was planted, and only that? Trained models among many fresh test cohorts of the generator.
 
 In: the results folder of a study on an embedded cohort (`make demo`; `make demo-ct` with `--ct`). Truth: each model's AUROC contrasts
-on 100,000 fresh images (10,000 volumes). Then 200 fresh cohorts of 900 patients (40 of 325), the same models. Out:
+on 100,000 fresh images (10,000 volumes). Then 200 fresh cohorts of 900 patients (30 of 325), the same models. Out:
 `results/planted_truth.json` (`ct_planted_truth.json`), a row a contrast and model:
 truth and its own standard error, in how many cohorts it is estimable, and among those the smallest visible contrast, how often it was
 found (the 95 % interval leaves 0 out), how often the interval covers the truth; the same for the gap_change of each private model.
@@ -49,7 +49,7 @@ class Study:
 
 
 RADIOGRAPHS = Study("synthetic_cxr_private", -(-100_000 // (340 * 9)), 200, 9, "planted_truth.json")  # a block has some 340 images
-VOLUMES = Study("synthetic_ct_private", -(-10_000 // (25 * 13)), 40, 13, "ct_planted_truth.json")
+VOLUMES = Study("synthetic_ct_private", -(-10_000 // (25 * 13)), 30, 13, "ct_planted_truth.json")
 
 
 def draw(study: Study, seed: int, number: int) -> tuple[np.ndarray, pd.DataFrame]:

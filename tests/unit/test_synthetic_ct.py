@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import checks, ct_phantoms, synthetic_ct, volumes
+from helpers import checks, ct_phantoms, files, runs, synthetic_ct, verdicts, volumes
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +60,18 @@ def test_women_have_smaller_lesions_and_nothing_else_is_planted_by_sex(people):
 def test_planted_truth_names_columns_and_groups_that_there_are(people):
     for effect in synthetic_ct.planted_truth().itertuples():
         assert {effect.group, effect.comparison} <= set(people[effect.attribute]) and effect.contrast_low < effect.contrast_high
+
+
+def test_the_ranges_of_planted_effects_are_the_measured_truth_and_two_standard_errors_of_325_patients():
+    measured = files.read_json(runs.repository_root() / "benchmarks" / "results" / "ct_planted_truth.json", "")
+    rows = pd.DataFrame(measured["rows"]).set_index(["arm_label", "attribute"])
+    for effect in synthetic_ct.planted_truth().itertuples():
+        for arm, ends in (("no privacy", (effect.contrast_low, effect.contrast_high)),
+                          ("epsilon 1.06", (effect.private_contrast_low, effect.private_contrast_high))):
+            row = rows.loc[(arm, effect.attribute)]
+            truth = 0 if effect.effect == "null" else row["truth"]
+            error = row["smallest_visible"] / verdicts.smallest_visible(1.0)
+            assert np.allclose(ends, [truth - 2 * error, truth + 2 * error], atol=0.006)
 
 
 def test_sites_differ_and_only_the_private_one_has_scanner_b(people):
