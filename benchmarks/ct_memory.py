@@ -60,7 +60,8 @@ def measure(n: int, shape: tuple[int, int, int]) -> dict:
             used = [_memory(each) for each in [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]]
             most, most_counted = max(most, sum(own for own, _ in used)), max(most_counted, sum(counted for _, counted in used))
             time.sleep(0.1)
-        return {"volumes": n, "file_shape": list(shape), "cohort_shape": SHAPE, "processes": os.cpu_count(), "seconds": time.monotonic() - started,
+        record = files.read_json(Path(folder) / "results" / "cohort" / "pdac_tum" / "record.json", "")
+        return {"volumes": n, "kept": record["n_images"], "file_shape": list(shape), "cohort_shape": SHAPE, "processes": os.cpu_count(), "seconds": time.monotonic() - started,
                 "gigabytes": most / 1e9, "gigabytes_with_mapped_files": most_counted / 1e9, "exit_status": process.returncode}
 
 
