@@ -67,7 +67,7 @@ def trials() -> list[Settings]:
         if epsilon == 8.0:  # where noise is smallest: what holds it back?
             found += [dataclasses.replace(rule, **change) for change in (
                 dict(epochs=16), dict(epochs=32), dict(clip_norm=4.0), dict(learning_rate=rule.learning_rate / 3),
-                dict(epsilon=1000.0), dict(epsilon=1000.0, clip_norm=1000.0))]
+                dict(epsilon=ladder.NO_NOISE), dict(epsilon=ladder.NO_NOISE, clip_norm=1e6))]
         if epsilon != 1.06:
             continue
         found += [dataclasses.replace(rule, **change) for change in (
@@ -122,7 +122,8 @@ def train(settings: Settings, model: torch.nn.Module, private: cohorts.Cohort) -
     else:
         arm = arms.PrivateArm(data, model, channels=1, epsilon=settings.epsilon, delta=DELTA, mode="demo", clip_norm=settings.clip_norm,
                               epochs=settings.epochs, expected_batch_size=settings.batch, max_images_per_patient=data.most_images,
-                              physical_batch_size=32, seed=settings.seed, views_per_image=settings.views)
+                              physical_batch_size=32, seed=settings.seed, views_per_image=settings.views,
+                              noise_multiplier=0.0 if settings.epsilon == ladder.NO_NOISE else None)
     name = files.fingerprint(dataclasses.asdict(settings))[:12]
     session = training.Session(f"ct-{name}", model, arm, epochs=settings.epochs, learning_rate=settings.learning_rate, averaging=settings.averaging,
                                fingerprint=files.fingerprint({"settings": name, "data": private.record["data_hash"]}, ["starts"]))

@@ -1,5 +1,6 @@
 """Trials and arms of the CT benchmark, and its shares; the runs themselves are `make ladder-ct`."""
 
+import json
 import sys
 
 import numpy as np
@@ -25,6 +26,12 @@ def test_trials_differ_and_change_one_thing_of_the_rule_or_of_smaller_batches_at
             assert len(changed) == 1 or "batch" in changed and (len(changed) == 2 or trial.batch == ct.N_PATIENTS)
     assert {"all", "last_block", "norms_and_head", "head"} == {trial.trained for trial in trials if trial.epsilon == 1.06}
     assert {trial.start for trial in trials} == {"public", "radiographs", "none"}
+
+
+def test_stored_trials_without_noise_had_none():
+    rows = json.loads((ct.RESULTS / "ct_trials.json").read_text())["rows"]
+    of_budget = {row["epsilon"]: row["noise_multiplier"] for row in rows if row["epsilon"]}
+    assert of_budget[ladder.NO_NOISE] == 0 and of_budget[1.06] > of_budget[8.0] > 0.5
 
 
 def test_the_ladder_has_three_seeds_of_each_arm_but_the_public_model():
