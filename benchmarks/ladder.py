@@ -41,6 +41,7 @@ STARTS = {"plain": dict(augmentation="shift", epochs=4), "strong": dict(augmenta
 N_BOOTSTRAP = 1000
 ONCE = ("zero-shot", "zero-shot, paper's start", "same recipe", "same recipe, clipped", "ours, patient, public sides")
 NO_NOISE = 1e3  # stands for no budget in settings of private steps without noise
+SAME = {"generator_version": synthetic.GENERATOR_VERSION, "n_patients": N_PATIENTS, "delta": DELTA}  # rows of other ones are run again
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +107,8 @@ def best_trial(arm: str, epsilon: float | None) -> dict:
         InputError: not all of them have been made.
     """
     path = RESULTS / "ladder_trials.json"
-    made = {settings_of(row): row["auroc"] for row in files.read_json(path, "Run --tune first.")["rows"]}
+    checks.file_exists(path, "Run --tune first.")
+    made = {settings_of(row): row["auroc"] for row in rows_of(path, SAME)}
     wanted = [settings for settings in trials() if (settings.arm, settings.epsilon) == (arm, epsilon)]
     missing = [settings for settings in wanted if settings not in made]
     if missing:
@@ -265,7 +267,7 @@ def in_turn(wanted: list, jobs: int, until: float, run: Callable, make_start: Ca
 def rows_of(out: Path, about: dict) -> list[dict]:
     """Return the rows that the results have already; none where they are of another cohort or promise."""
     stored = json.loads(out.read_text()) if out.exists() else {}
-    same = all(stored.get(name) == about.get(name) for name in ("generator_version", "n_patients", "delta"))
+    same = all(stored.get(name) == about[name] for name in SAME)
     return stored["rows"] if stored and same else []
 
 
@@ -321,7 +323,7 @@ def main() -> None:
     cohorts.build(PUBLIC)
     with_sides = {"name": f"{PUBLIC}_sided", "findings": manifests.read(PRIVATE).findings}
     cohorts.build(manifests.read(PUBLIC).model_copy(update=with_sides))
-    about = {"hardware": runs.hardware(), "versions": runs.versions(), "generator_version": synthetic.GENERATOR_VERSION, "n_patients": N_PATIENTS}
+    about = {"hardware": runs.hardware(), "versions": runs.versions()} | SAME
     collect(trials() if options.tune else ladder(), RESULTS / ("ladder_trials.json" if options.tune else "ladder.json"), options,
             about=about, run=run, make_start=make_start)
 

@@ -98,7 +98,7 @@ def build(name: str | Path | schema.Manifest, data_root: str | Path | None = Non
         processes: workers; None = OMP_NUM_THREADS or all cores; 1 = none but this one.
 
     Guarantees: equal input gives equal files, whatever the processes and interruptions. What decides a training image's
-    content or presence is a function of its patient alone (patients with an identical file are one patient).
+    content or presence is a function of its patient alone (patients with an identical image or scan are one patient).
 
     Raises:
         InputError: see the module; nothing of an earlier whole cohort is changed then.

@@ -45,8 +45,9 @@ def settle(manifest: schema.Manifest, source: sources.Source,
     if "sha256" in facts:
         merged, merges = _one_patient(rows, ["sha256", "split"] if manifest.split.is_given else ["sha256"])
         rows, notes = rows.assign(patient_id=merged), notes + merges
-    if not manifest.split.is_given:
-        rows = rows.assign(split=rows["patient_id"].map(lambda patient: rules.hash_split(patient, manifest.split)))
+    by_hash = rows["patient_id"].map(lambda patient: rules.hash_split(patient, manifest.split))
+    given = rows["split"] if manifest.split.is_given else pd.Series("train", index=rows.index)
+    rows = rows.assign(split=given.mask(given == "train", by_hash))  # some of a given train becomes valid
     if "sha256" in facts:
         reason = _duplicate_reasons(rows)
         excluded.append(rows.assign(reason=reason)[reason.notna()])
@@ -78,7 +79,7 @@ def _one_patient(rows: pd.DataFrame, alike: list[str]) -> tuple[pd.Series, list[
             one, other = sorted((find(first), find(patient)))
             named[other] = one
     merged = rows["patient_id"].map(find)
-    notes = [f"Patients {', '.join(sorted(set(ids)))} have an identical image and count as one patient, {unit}."
+    notes = [f"Patients {checks.examples(sorted(set(ids)), 5)} have an identical image and count as one patient, {unit}."
              for unit, ids in rows["patient_id"].groupby(merged) if ids.nunique() > 1]
     return merged, notes
 

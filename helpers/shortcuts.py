@@ -34,7 +34,7 @@ def beside_model(predictions: dict[str, pd.DataFrame], table: pd.DataFrame, colu
     for run, predicted in predictions.items():
         of_test = predicted[(predicted["split"] == "test") & predicted["label"].notna()]
         for column in columns:
-            values = of_test["image_id"].map(table.set_index("image_id")[column].fillna("").astype(str))
+            values = of_test["image_id"].map(_values(table, column).set_axis(table["image_id"]))
             test = of_test.assign(value=values)[values != ""]
             draws = resampling.Draws.of(test["patient_id"].to_numpy(), n_bootstrap, runs.random_stream(seed, "bootstrap"))
             found = [_of_finding(part, _shares(table, column, finding), draws[np.flatnonzero(test["finding"] == finding)], min_patients)
@@ -47,6 +47,11 @@ def beside_model(predictions: dict[str, pd.DataFrame], table: pd.DataFrame, colu
     return pd.DataFrame(rows, columns=["run", "column", "n_values", "n_patients", "alone", "model", "within", "lost", "low", "high"])
 
 
+def _values(table: pd.DataFrame, column: str) -> pd.Series:
+    """Return a column as text, missing values as ""."""
+    return table[column].astype("string").fillna("").astype(object)
+
+
 def _shares(table: pd.DataFrame, column: str, finding: str) -> pd.Series:
     """Return the share of training images with a finding at each value, drawn towards that of all as by two images more.
 
@@ -55,7 +60,7 @@ def _shares(table: pd.DataFrame, column: str, finding: str) -> pd.Series:
     if finding not in table:
         return pd.Series(dtype=float)
     train = table[(table["split"] == "train") & table[finding].notna()]
-    values = table[column].fillna("").astype(str)
+    values = _values(table, column)
     groups = train[finding].groupby(values[train.index])
     there = (groups.sum() + 2 * train[finding].mean()) / (groups.size() + 2)
     return there.reindex(values.unique(), fill_value=train[finding].mean()) if len(train) else there

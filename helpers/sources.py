@@ -83,8 +83,6 @@ def to_cohort_form(manifest: schema.Manifest, raw: pd.DataFrame, places: pd.Data
     kept, text = rows[reason.isna()].copy(), text[reason.isna()]
     if manifest.split.is_given:
         rules.refuse_patient_in_two_splits(kept, where)
-        by_hash = kept["patient_id"].map(lambda patient: rules.hash_split(patient, manifest.split))
-        kept["split"] = kept["split"].mask(kept["split"] == "train", by_hash)  # some of train becomes valid
     notes = rules.add_person(manifest, text, kept, where)
     for finding, rule in manifest.findings.items():
         kept[finding] = rules.labels_of(finding, rule, text, where)

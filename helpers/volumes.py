@@ -36,7 +36,7 @@ def decode(path: Path, shape: tuple[int, int, int], spacing_mm: tuple[float, flo
 
     Returns:
         (depth, height, width) uint8, and the SHA-256 of the scan: of its Hounsfield units in one axis order, as integers. It is the
-        same however a file is packed, typed, scaled or turned, and whatever its grid here is.
+        same however a file is packed, typed, scaled or has its axes exchanged or flipped, and whatever its grid here is.
 
     Raises:
         UnusableImage: see the module.

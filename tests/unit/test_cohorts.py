@@ -14,7 +14,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from helpers import checks, cohorts, duplicates, manifests, overview, parts, runs, schema, sources, synthetic
+from helpers import checks, cohorts, duplicates, manifests, overview, parts, rules, runs, schema, sources, synthetic
 
 
 @pytest.fixture(autouse=True)
@@ -259,7 +259,7 @@ def test_patients_with_an_identical_image_are_one_patient_also_through_a_third()
                                     ("e", "9", "z", None)], test_share=0.3)
     assert rows[["image_id", "patient_id"]].values.tolist() == [["a", "1"], ["c", "1"], ["e", "9"]]
     assert set(excluded["reason"]) == {"identical image of the same patient"} and excluded["image_id"].tolist() == ["b", "d"]
-    assert notes == ["Patients 1, 2, 3 have an identical image and count as one patient, 1."]
+    assert notes == ["Patients '1', '2', '3' have an identical image and count as one patient, 1."]
 
 
 def test_identical_images_with_a_given_split():
@@ -272,7 +272,23 @@ def test_identical_images_with_a_given_split():
     assert excluded[["image_id", "reason"]].values.tolist() == [
         ["b", "identical image of the same patient"], ["c", "identical image of the same patient"], ["d", "identical image in an earlier split"],
         ["f", "identical image in an earlier split"]]
-    assert notes == ["Patients 1, 2 have an identical image and count as one patient, 1."]
+    assert notes == ["Patients '1', '2' have an identical image and count as one patient, 1."]
+
+
+def test_given_split_may_give_a_share_of_training_patients_to_valid_whole():
+    given = dict(column="part", values={"train": "train", "test": "test"}, valid_share=0.4)
+    rows, _, _ = settle([(f"i{i}", f"{i % 200}", f"x{i}", "test" if i % 200 < 50 else "train") for i in range(600)], **given)
+    counts = rows.drop_duplicates("patient_id")["split"].value_counts()
+    assert counts["test"] == 50 and 40 < counts["valid"] < 80  # 60 expected of 150
+    assert (rows.groupby("patient_id")["split"].nunique() == 1).all()
+
+
+def test_a_person_under_two_names_in_a_given_train_is_not_in_train_and_valid():
+    given = dict(column="part", values={"train": "train"}, valid_share=0.5)
+    people = [str(k) for k in range(20)]
+    assert len({rules.hash_split(each, schema.SplitRule.model_validate(given)) for each in people}) == 2
+    rows, _, _ = settle([row for each in people for row in ((f"a{each}", each, "x", "train"), (f"b{each}", each, f"y{each}", "train"))], **given)
+    assert rows["patient_id"].nunique() == 1 and rows["split"].nunique() == 1 and len(rows) == 21
 
 
 def test_repeated_image_ids_are_refused():

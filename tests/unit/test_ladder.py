@@ -47,6 +47,7 @@ def test_rows_of_another_generator_are_run_again(tmp_path):
     assert ladder.rows_of(out, about) == [{"arm": "ceiling"}]
     for name in about:
         assert ladder.rows_of(out, about | {name: 3}) == []
+    assert len(ladder.rows_of(ladder.RESULTS / "ladder.json", ladder.SAME)) > 50
 
 
 def test_the_ladders_table_names_what_each_run_took():
@@ -73,9 +74,9 @@ def test_arms_take_the_best_of_all_their_trials(tmp_path, monkeypatch):
         ladder.best_trial("ceiling", None)
     own = [trial for trial in ladder.trials() if trial.arm == "ceiling"]
     rows = [dataclasses.asdict(trial) | {"auroc": 0.8 + (trial == own[3])} for trial in own]
-    (tmp_path / "ladder_trials.json").write_text(json.dumps({"rows": rows}))
+    (tmp_path / "ladder_trials.json").write_text(json.dumps(ladder.SAME | {"rows": rows}))
     assert ladder.best_trial("ceiling", None) == {"learning_rate": own[3].learning_rate, "epochs": own[3].epochs}
-    (tmp_path / "ladder_trials.json").write_text(json.dumps({"rows": rows[:-1]}))
+    (tmp_path / "ladder_trials.json").write_text(json.dumps(ladder.SAME | {"rows": rows[:-1]}))
     with pytest.raises(checks.InputError, match="Expected 5 trials of 'ceiling'.*got 4"):
         ladder.best_trial("ceiling", None)
 

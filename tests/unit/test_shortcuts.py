@@ -93,6 +93,23 @@ def test_an_unknown_scanner_is_no_scanner():
     assert found["n_values"] == 2 and abs(found["within"] - 0.5) < 0.06
 
 
+def test_a_value_that_training_does_not_have_counts_as_the_share_of_all():
+    predictions, table = study(lambda label, is_x, noise: noise)
+    is_new = (table["split"] == "test") & (np.arange(len(table)) // 4 % 3 == 0)
+    table["scanner"] = table["scanner"].mask(is_new, "Z")
+    found = shortcuts.beside_model(predictions, table, ["scanner"], n_bootstrap=2, min_patients=10).iloc[0]
+    train = table[table["split"] == "train"]
+    score = table["scanner"].map(train.groupby("scanner")["tumour"].mean()).fillna(train["tumour"].mean())[table["split"] == "test"]
+    assert found["alone"] == pytest.approx(roc_auc_score(table.loc[score.index, "tumour"], score))
+
+
+def test_numbers_serve_as_values_too():
+    predictions, table = study(lambda label, is_x, noise: noise)
+    table["n"] = pd.array([1 if scanner == "X" else None for scanner in table["scanner"]], dtype="Int64")
+    found = shortcuts.beside_model(predictions, table, ["n"], n_bootstrap=2, min_patients=10).iloc[0]
+    assert found["n_values"] == 1 and found["n_patients"] < 500
+
+
 def test_an_absent_column_is_refused_and_none_is_an_empty_table():
     predictions, table = study(lambda label, is_x, noise: noise)
     with pytest.raises(checks.InputError, match="SHORTCUTS"):
