@@ -61,7 +61,7 @@ def test_every_row_of_the_real_table_is_accounted_for(covid):
 @needs_covid
 def test_two_real_patients_with_identical_images_are_one_unit(covid):
     (note,) = covid.record["notes"]
-    first, second = re.fullmatch(r"Patients (\d+), (\d+) have an identical image and count as one patient, \1\.", note).groups()
+    first, second = re.fullmatch(r"Patients '(\d+)', '(\d+)' have an identical image and count as one patient, \1\.", note).groups()
     kept = set(covid.table["patient_id"])
     assert covid.record["n_patients"] == len(kept) == 151 and first in kept and second not in kept
     assert (covid.table.groupby("patient_id")["split"].nunique() == 1).all()
