@@ -164,7 +164,7 @@ def _present_only(manifest: schema.Manifest, root: Path, source: Source) -> Sour
     rows = rows.assign(bytes=rows["file"].map(sizes).astype("int64"))
     is_absent = rows["bytes"] < 0
     if len(rows) and 1 - is_absent.mean() < manifest.min_share_present:
-        checks.refuse(f"at least {manifest.min_share_present:.0%} of {len(rows):,} image files of {manifest.name}",
+        checks.refuse(f"at least {100 * manifest.min_share_present:g}% of {len(rows):,} image files of {manifest.name}",
                       f"{(~is_absent).sum():,}; absent are {checks.examples(rows.loc[is_absent, 'file'].tolist())}",
                       "Complete the download, or lower `min_share_present` in the manifest. How to get it: "
                       + " ".join(manifest.how_to_get.split()))
