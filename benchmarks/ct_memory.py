@@ -35,14 +35,14 @@ def write_files(root: Path, n: int, shape: tuple[int, int, int]) -> None:
     for number in range(n):
         folder = root / ("train", "val", "test")[number % 3] / ("PDAC", "control")[number % 2]
         folder.mkdir(parents=True, exist_ok=True)
-        voxels = noise.copy()
-        voxels[4:] = np.roll(noise[4:], number)
-        image = nibabel.Nifti1Image(voxels, np.diag([380 / shape[0], 380 / shape[1], 250 / shape[2], 1]))
+        if np.prod(shape) < 1e7 or number == 0:
+            voxels = np.concatenate([noise[:4], np.roll(noise[4:], number)])
+            image = nibabel.Nifti1Image(voxels, np.diag([380 / shape[0], 380 / shape[1], 250 / shape[2], 1]))
         if np.prod(shape) < 1e7:
             nibabel.save(image, folder / f"v{number}.nii")
-        elif number == 0:
-            nibabel.save(image, root / "one.nii.gz")
-        if np.prod(shape) >= 1e7:
+        else:
+            if number == 0:
+                nibabel.save(image, root / "one.nii.gz")
             os.link(root / "one.nii.gz", folder / f"v{number}.nii.gz")
         lines.append(f"v{number},p{number},{'MF'[number % 2]},60")
     (root / "people.csv").write_text("\n".join(lines), encoding="utf-8")
@@ -61,8 +61,8 @@ def measure(n: int, shape: tuple[int, int, int]) -> dict:
             most, most_counted = max(most, sum(own for own, _ in used)), max(most_counted, sum(counted for _, counted in used))
             time.sleep(0.1)
         record = files.read_json(Path(folder) / "results" / "cohort" / "pdac_tum" / "record.json", "")
-        return {"volumes": n, "kept": record["n_images"], "file_shape": list(shape), "cohort_shape": SHAPE, "processes": os.cpu_count(), "seconds": time.monotonic() - started,
-                "gigabytes": most / 1e9, "gigabytes_with_mapped_files": most_counted / 1e9, "exit_status": process.returncode}
+        return {"volumes": n, "kept": record["n_images"], "file_shape": list(shape), "cohort_shape": SHAPE, "processes": os.cpu_count(),
+                "seconds": time.monotonic() - started, "gigabytes": most / 1e9, "gigabytes_with_mapped_files": most_counted / 1e9, "exit_status": process.returncode}
 
 
 def _memory(process: psutil.Process) -> tuple[int, int]:

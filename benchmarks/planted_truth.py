@@ -48,8 +48,8 @@ class Study:
     results: str
 
 
-RADIOGRAPHS = Study("synthetic_cxr_private", -(-100_000 // (340 * 9)), 200, 9, "planted_truth.json")  # a block has some 340 images
-VOLUMES = Study("synthetic_ct_private", -(-10_000 // (25 * 13)), 30, 13, "ct_planted_truth.json")
+RADIOGRAPHS = Study("synthetic_cxr_private", 33, 200, 9, "planted_truth.json")
+VOLUMES = Study("synthetic_ct_private", 31, 30, 13, "ct_planted_truth.json")
 
 
 def draw(study: Study, seed: int, number: int) -> tuple[np.ndarray, pd.DataFrame]:

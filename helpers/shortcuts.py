@@ -7,7 +7,7 @@ A model is no better than a shortcut where its AUROC among images of one scanner
 import numpy as np
 import pandas as pd
 
-from helpers import checks, resampling, runs
+from helpers import checks, fairness, resampling, runs
 
 
 def beside_model(predictions: dict[str, pd.DataFrame], table: pd.DataFrame, columns: list[str], *, n_bootstrap: int,
@@ -30,7 +30,7 @@ def beside_model(predictions: dict[str, pd.DataFrame], table: pd.DataFrame, colu
         InputError: a column is absent.
     """
     checks.has_columns(table, columns, "the cohort's table, for SHORTCUTS")
-    rows = []
+    rows, lost = [], []
     for run, predicted in predictions.items():
         of_test = predicted[(predicted["split"] == "test") & predicted["label"].notna()]
         for column in columns:
@@ -40,11 +40,12 @@ def beside_model(predictions: dict[str, pd.DataFrame], table: pd.DataFrame, colu
             found = [_of_finding(part, _shares(table, column, finding), draws[np.flatnonzero(test["finding"] == finding)], min_patients)
                      for finding, part in test.groupby("finding", sort=False) if part["label"].nunique() == 2]
             alone, model, within = _mean(np.array(found).reshape(-1, 3, 1 + n_bootstrap))
-            low, high = np.nanpercentile((model - within)[1:], [2.5, 97.5]) if np.isfinite(within[1:]).any() else (np.nan, np.nan)
             rows.append({"run": run, "column": column, "n_values": test["value"].nunique(),
-                         "n_patients": test["patient_id"].nunique(), "alone": alone[0],
-                         "model": model[0], "within": within[0], "lost": model[0] - within[0], "low": low, "high": high})
-    return pd.DataFrame(rows, columns=["run", "column", "n_values", "n_patients", "alone", "model", "within", "lost", "low", "high"])
+                         "n_patients": test["patient_id"].nunique(), "alone": alone[0], "model": model[0], "within": within[0]})
+            lost.append(model - within)
+    beside = pd.DataFrame(rows, columns=["run", "column", "n_values", "n_patients", "alone", "model", "within"])
+    intervals = fairness.summarise(pd.DataFrame(lost, index=pd.MultiIndex.from_frame(beside[["run", "column"]])))
+    return beside.assign(lost=intervals["estimate"], low=intervals["low"], high=intervals["high"])
 
 
 def _values(table: pd.DataFrame, column: str) -> pd.Series:

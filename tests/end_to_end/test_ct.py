@@ -88,10 +88,11 @@ def test_scanner_and_source_alone_tell_cases_from_controls_in_the_real_table():
     everybody = pd.read_excel(TABLE)
     n = len(everybody)
     table = pd.DataFrame({"image_id": everybody["PANORAMA_study_id"], "patient_id": everybody["PANORAMA_patient_id"].astype(str),
-                          "split": np.where(np.arange(n) % 2, "train", "test"), "scanner": everybody["scanner"], "pancreatic_cancer": (everybody["label"] == "PDAC").astype(float)})
+                          "split": np.where(np.arange(n) % 2, "train", "test"), "scanner": everybody["scanner"],
+                          "pancreatic_cancer": (everybody["label"] == "PDAC").astype(float)})
     test = table[table["split"] == "test"]
     chance = test[["image_id", "patient_id", "split"]].assign(finding="pancreatic_cancer", label=test["pancreatic_cancer"],
-                                                score=np.random.default_rng(0).random(len(test)))
+                                                              score=np.random.default_rng(0).random(len(test)))
     found = shortcuts.beside_model({"run": chance}, table, ["scanner"], n_bootstrap=2, min_patients=10).iloc[0]
     assert 0.66 < found["alone"] < 0.76 and abs(found["within"] - 0.5) < 0.05
 
