@@ -3,28 +3,31 @@
 In: noise multiplier, sampling rate, steps, delta. Out: epsilon by three accountants, the noise multiplier that keeps a
 budget, the whole curve delta(epsilon), bounds on membership attacks. Refuses: values out of range, budgets out of reach.
 
-A run is `steps` steps of the Poisson-sampled Gaussian mechanism; neighbouring data sets differ by one unit, added or
-removed. Every figure is an upper bound: privacy losses are rounded up on a grid, the worse direction is taken, and
+A run is `steps` steps of the Poisson-sampled Gaussian mechanism; neighbouring data sets differ by one unit, present or
+zeroed out. Every figure is an upper bound: privacy losses are rounded up on a grid, the worse direction is taken, and
 floating-point error is added to delta. The grid follows the spread of a step's loss, so that any epsilon takes seconds.
 
 Sources: PLD: Koskela et al. (2020), Doroshenko et al. (2022), "Connect the dots"; PRV: Gopi et al. (2021); RDP: Mironov
 (2017); several images of a patient: Choquette-Choo et al. (2024), "Privacy amplification for matrix mechanisms", cor. 4.7.
 """
 
+import collections
 import functools
 import math
 import numbers
 import warnings
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from dp_accounting.pld import privacy_loss_distribution as pld
-from opacus.accountants import PRVAccountant, RDPAccountant
 from scipy import optimize, stats
 
 from helpers import checks
 
 ACCOUNTANTS = ("PLD", "PRV", "RDP")  # not GDP, which understates epsilon
+MOST_IMAGES = 200  # of a patient in a run whose unit is the image; beyond, epsilon is infinite
 NO_NOISE, _MOST_NOISE = 0.01, 1e7  # multipliers below the first count as no noise: epsilon is infinite, an upper bound
 _ROUNDING = 1e-15  # added to delta for each step; FFTs in double and extended precision differ by less than half of it
 _RULES = {  # what a value must be, and what to do
@@ -51,11 +54,11 @@ def _check(**values: float) -> None:
 
 # ---- the privacy loss of a run
 
-def _grid_width(noise_multiplier: float, chances: np.ndarray) -> float:
-    """Return the grid's width: a small part of the standard deviation of one step's privacy loss, found by quadrature.
+def _grid_width(noise_multiplier: float, chances: np.ndarray) -> tuple[float, float]:
+    """Return the grid's width, a small part of the standard deviation of one step's privacy loss, and the least width.
 
     Rounding adds at most width^2 / 4 to a step's variance: a 20th moves epsilons below 1,000 by less than 0.2 % (450 random
-    runs). With several images each grid point costs a search, hence a 10th. The last term bounds the number of points.
+    runs). With several images each grid point costs a search, hence a 10th. The least width bounds the number of points.
     """
     z, dz = np.linspace(-9, 9, 2001, retstep=True)
     x = noise_multiplier * z + np.arange(len(chances))[:, None]
@@ -65,38 +68,56 @@ def _grid_width(noise_multiplier: float, chances: np.ndarray) -> float:
     weights = chances[:, None] * stats.norm.pdf(z) * dz
     spread = math.sqrt(np.sum(weights * (losses - np.sum(weights * losses))**2))
     parts, most = (20, 1e5) if len(chances) == 2 else (10, 4e4)
-    return max(spread / parts, float(np.ptp(losses[chances > 1e-20])) / most)
+    return max(spread / parts, least := float(np.ptp(losses[chances > 1e-20])) / most), least
+
+
+class Run(NamedTuple):
+    """Steps of one mechanism, as a unit of `n_images` images sees it, each of them drawn with `sample_rate` by itself."""
+
+    noise_multiplier: float
+    sample_rate: float
+    steps: int
+    n_images: int = 1
 
 
 @functools.lru_cache(maxsize=8)
-def _losses(noise_multiplier: float, sample_rate: float, steps: int, n_images: int) -> pld.PrivacyLossDistribution:
-    """Return the privacy loss of a run for a unit of `n_images` images, each drawn with `sample_rate` by itself."""
-    chances = stats.binom.pmf(np.arange(n_images + 1), n_images, sample_rate)
-    grid = dict(value_discretization_interval=_grid_width(noise_multiplier, chances), log_mass_truncation_bound=-35)
-    if n_images == 1:
-        one_step = pld.from_gaussian_mechanism(noise_multiplier, sampling_prob=sample_rate, **grid)
-    else:  # k drawn images move the sum by up to k clip norms
-        one_step = pld.from_mixture_gaussian_mechanism(noise_multiplier, np.arange(n_images + 1), chances, **grid)
-    return one_step.self_compose(steps)
+def _losses(runs: tuple[Run, ...]) -> pld.PrivacyLossDistribution:
+    """Return the privacy loss of runs together, on one grid: the widths' root mean square over steps."""
+    chances = [stats.binom.pmf(np.arange(run.n_images + 1), run.n_images, run.sample_rate) for run in runs]
+    widths = np.array([_grid_width(run.noise_multiplier, own) for run, own in zip(runs, chances)])
+    width = max(math.sqrt(np.average(widths[:, 0]**2, weights=[run.steps for run in runs])), widths[:, 1].max())
+    grid, whole = dict(value_discretization_interval=width, log_mass_truncation_bound=-35), None
+    for run, own in zip(runs, chances):
+        if run.n_images == 1:
+            one_step = pld.from_gaussian_mechanism(run.noise_multiplier, sampling_prob=run.sample_rate, **grid)
+        else:  # k drawn images move the sum by up to k clip norms
+            one_step = pld.from_mixture_gaussian_mechanism(run.noise_multiplier, np.arange(run.n_images + 1), own, **grid)
+        part = one_step.self_compose(run.steps)
+        whole = part if whole is None else whole.compose(part)
+    return whole
 
 
-def _delta(noise_multiplier: float, sample_rate: float, steps: int, epsilon: float, n_images: int = 1) -> float:
-    """Return an upper bound of delta at epsilon, of the worse direction."""
-    if not steps or not n_images or noise_multiplier < NO_NOISE:
-        return 1.0 if steps and n_images else 0.0
-    slack = _ROUNDING
-    if n_images > 1:  # dp-accounting inverts the loss to 1e-6; delta has its peak there, so that a square of that is lost
-        slack += 2e-13 * n_images * sample_rate / max(sample_rate, (1 - sample_rate)**n_images) / noise_multiplier**3
+def _delta(runs: tuple[Run, ...], epsilon: float) -> float:
+    """Return an upper bound of delta at epsilon of runs together, of the worse direction."""
+    runs = tuple(run for run in runs if run.steps and run.n_images)
+    if not runs or any(run.noise_multiplier < NO_NOISE for run in runs):
+        return 1.0 if runs else 0.0
+    slack = 0.0
+    for run in runs:
+        slack += _ROUNDING * run.steps
+        if run.n_images > 1:  # dp-accounting inverts the loss to 1e-6; delta has its peak there, so that a square of that is lost
+            q = run.sample_rate
+            slack += 2e-13 * run.n_images * q / max(q, (1 - q)**run.n_images) / run.noise_multiplier**3 * run.steps
     with np.errstate(over="ignore", invalid="ignore"):
-        found = _losses(noise_multiplier, sample_rate, steps, n_images).get_delta_for_epsilon(float(epsilon))
-    return float(found) + slack * steps if found < 1 else 1.0  # also where rounding errors made it NaN
+        found = _losses(runs).get_delta_for_epsilon(float(epsilon))
+    return float(found) + slack if found < 1 else 1.0  # also where rounding errors made it NaN
 
 
 @functools.cache
-def _epsilon(noise_multiplier: float, sample_rate: float, steps: int, delta: float, n_images: int = 1) -> float:
+def _epsilon(runs: tuple[Run, ...], delta: float) -> float:
     """Return the smallest epsilon (to a millionth of it, from above) whose delta is at most `delta`."""
     def too_small(epsilon: float) -> bool:
-        return _delta(noise_multiplier, sample_rate, steps, epsilon, n_images) > delta
+        return _delta(runs, epsilon) > delta
 
     if too_small(math.inf):
         return math.inf
@@ -109,8 +130,11 @@ def _epsilon(noise_multiplier: float, sample_rate: float, steps: int, delta: flo
     return high
 
 
-def _opacus(accountant: PRVAccountant | RDPAccountant, run: tuple, delta: float, **options: float) -> float:
-    """Return the bound of an accountant of opacus, NaN where its own checks fail."""
+def _opacus(name: str, run: tuple, delta: float, **options: float) -> float:
+    """Return the bound of an accountant of opacus, "PRV" or "RDP", NaN where its own checks fail."""
+    from opacus import accountants  # here, because it imports torch, which planning a study does without
+
+    accountant = getattr(accountants, f"{name}Accountant")()
     accountant.history = [run]
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # RDP's orders: looser, still a bound
@@ -123,10 +147,10 @@ def _opacus(accountant: PRVAccountant | RDPAccountant, run: tuple, delta: float,
 @functools.cache
 def _prv_epsilon(run: tuple, delta: float) -> float:
     """Return the PRV bound, or NaN where opacus cannot be trusted: it takes exp() of its losses, which overflows at 709."""
-    reach = _opacus(RDPAccountant(), run, delta / 4000) + 3  # the end of opacus' grid
+    reach = _opacus("RDP", run, delta / 4000) + 3  # the end of opacus' grid
     coarse = reach * math.sqrt(run[2] * math.log(12_000 / delta) / 2) / 2e6  # not above 4 million points
-    error = max(coarse, 3e-4, min(0.5, _opacus(RDPAccountant(), run, delta) / 1000))
-    epsilon = _opacus(PRVAccountant(), run, delta, eps_error=error) if reach < 700 and error <= 0.5 else math.nan
+    error = max(coarse, 3e-4, min(0.5, _opacus("RDP", run, delta) / 1000))
+    epsilon = _opacus("PRV", run, delta, eps_error=error) if reach < 700 and error <= 0.5 else math.nan
     return max(0.0, epsilon) if math.isfinite(epsilon) else math.nan
 
 
@@ -153,8 +177,8 @@ def epsilon_spent(noise_multiplier: float, sample_rate: float, steps: int, delta
     _check(noise_multiplier=noise_multiplier, sample_rate=sample_rate, steps=steps, DELTA=delta)
     run = (noise_multiplier, sample_rate, steps)
     if accountant == "PLD" or steps == 0 or noise_multiplier < NO_NOISE:
-        return _epsilon(*run, delta)
-    return _prv_epsilon(run, delta) if accountant == "PRV" else _opacus(RDPAccountant(), run, delta)
+        return _epsilon((Run(*run),), delta)
+    return _prv_epsilon(run, delta) if accountant == "PRV" else _opacus("RDP", run, delta)
 
 
 def epsilon_for_patient(noise_multiplier: float, sample_rate: float, steps: int, delta: float, n_images: int) -> float:
@@ -170,7 +194,31 @@ def epsilon_for_patient(noise_multiplier: float, sample_rate: float, steps: int,
         InputError: a value out of its range, or delta lost in rounding errors.
     """
     _check(noise_multiplier=noise_multiplier, sample_rate=sample_rate, steps=steps, DELTA=delta, n_images=n_images)
-    return _epsilon(noise_multiplier, sample_rate, steps, delta, n_images) if n_images <= 200 or not steps else math.inf
+    if n_images > MOST_IMAGES and steps:
+        return math.inf
+    return _epsilon((Run(noise_multiplier, sample_rate, steps, n_images),), delta)
+
+
+def epsilon_of_all(runs: Iterable[Run], delta: float) -> float:
+    """Return epsilon of several runs on the same units together, at one delta; they may differ in everything.
+
+    Args:
+        runs: in any order; a run whose unit is the image counts for a patient with `n_images` of them.
+        delta: in (0, 0.1].
+
+    Returns:
+        An upper bound by PLD: 0.0 for no steps, infinity where a run has no noise or a patient more than 200 images.
+
+    Raises:
+        InputError: a value out of its range, or delta lost in rounding errors.
+    """
+    steps = collections.Counter()
+    for noise_multiplier, sample_rate, n_steps, n_images in runs:
+        _check(noise_multiplier=noise_multiplier, sample_rate=sample_rate, steps=n_steps, n_images=n_images)
+        steps[noise_multiplier, sample_rate, n_images] += n_steps
+    _check(DELTA=delta, steps=sum(steps.values()))
+    together = tuple(Run(sigma, q, n_steps, n) for (sigma, q, n), n_steps in sorted(steps.items()) if n_steps and n)
+    return math.inf if any(run.n_images > MOST_IMAGES for run in together) else _epsilon(together, delta)
 
 
 @functools.cache
@@ -186,7 +234,7 @@ def noise_multiplier_for(epsilon: float, delta: float, sample_rate: float, steps
     _check(EPSILON=epsilon, sample_rate=sample_rate, steps=steps, DELTA=delta)
     low, high, most, least = 0.0, math.inf, math.inf, 0.0  # multipliers too small and large enough, and what they spend
     tried = min(_MOST_NOISE, max(0.5, 3 * sample_rate * math.sqrt(steps) / epsilon))
-    while not 0.995 * epsilon <= (spent := _epsilon(tried := float(f"{tried:.6g}"), sample_rate, steps, delta)) <= epsilon:
+    while not 0.995 * epsilon <= (spent := _epsilon((Run(tried := float(f"{tried:.6g}"), sample_rate, steps),), delta)) <= epsilon:
         low, most, high, least = (tried, spent, high, least) if spent > epsilon else (low, most, tried, spent)
         if low > _MOST_NOISE / 2 or high < 2 * NO_NOISE or high - low < 1e-5 * low:
             checks.refuse(f"a noise multiplier that spends EPSILON = {epsilon:g} at delta {delta:g} in {steps:,} steps at "
@@ -211,9 +259,10 @@ def delta_curve(noise_multiplier: float, sample_rate: float, steps: int) -> pd.D
         InputError: a value out of its range.
     """
     _check(noise_multiplier=noise_multiplier, sample_rate=sample_rate, steps=steps)
-    largest = _epsilon(noise_multiplier, sample_rate, steps, max(1e-9, 10 * _ROUNDING * steps))
+    runs = (Run(noise_multiplier, sample_rate, steps),)
+    largest = _epsilon(runs, max(1e-9, 10 * _ROUNDING * steps))
     epsilons = np.linspace(0, largest, 101) if 0 < largest < math.inf else np.zeros(1)
-    deltas = [_delta(noise_multiplier, sample_rate, steps, epsilon) for epsilon in epsilons]
+    deltas = [_delta(runs, epsilon) for epsilon in epsilons]
     return pd.DataFrame({"epsilon": epsilons, "delta": deltas})
 
 
@@ -238,7 +287,7 @@ def attack_bounds(noise_multiplier: float, sample_rate: float, steps: int, false
     _check(noise_multiplier=noise_multiplier, sample_rate=sample_rate, steps=steps, false_positive_rate=false_positive_rate)
 
     def line(epsilon: float) -> float:
-        delta = _delta(noise_multiplier, sample_rate, steps, abs(epsilon))
+        delta = _delta((Run(noise_multiplier, sample_rate, steps),), abs(epsilon))
         positive = math.exp(epsilon) * false_positive_rate + delta
         return positive if epsilon >= 0 else 1 - math.exp(epsilon) * (1 - false_positive_rate - delta)
 

@@ -8,6 +8,7 @@ it was; no step holds more than a part in memory.
 """
 
 import dataclasses
+import hashlib
 import importlib.metadata
 import os
 import shutil
@@ -43,6 +44,17 @@ class Cohort:
     findings: list[str]
     canonical: dict[str, str]
     record: dict
+
+    def films(self) -> np.ndarray:
+        """Return (n,) the hash of each image as it came; of its pixels in a table that does not say."""
+        if "film_sha256" in self.table:
+            return self.table["film_sha256"].to_numpy()
+        return np.array([hashlib.sha256(np.ascontiguousarray(image)).hexdigest() for image in self.images])
+
+    def training_patients(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return patient id and film of each training image, as the privacy register takes them."""
+        is_train = (self.table["split"] == "train").to_numpy()
+        return self.table["patient_id"].to_numpy()[is_train], self.films()[is_train]
 
     def __repr__(self) -> str:
         return f"Cohort({self.name!r}, {len(self.table):,} images of {self.table['patient_id'].nunique():,} patients)"

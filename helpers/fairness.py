@@ -25,7 +25,7 @@ def arm_table(records: list[dict]) -> pd.DataFrame:
     ledger of a private run says that it is not valid.
     """
     def mode(ledger: dict) -> str | None:
-        return "no guarantee" if ledger.get("mode") == "private" and ledger["guarantee"] != "valid" else ledger.get("mode")
+        return "no guarantee" if ledger.get("mode") == "private" and not ledger["guarantee"].startswith("valid") else ledger.get("mode")
 
     rows = pd.DataFrame([{"run": record["run"], "arm": record["arm"], "epsilon": record["epsilon_target"],
                           "unit": record["unit"], "recipe": record.get("recipe", "default"),  # a user's own may have none

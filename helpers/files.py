@@ -44,7 +44,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, content: dict) -> None:
     """Write a JSON file whole or not at all; NaN and infinity become null."""
-    write_text(path, json.dumps(_plain(content), indent=1, allow_nan=False) + "\n")
+    write_text(path, json.dumps(plain(content), indent=1, allow_nan=False) + "\n")
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
@@ -74,12 +74,12 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
     """Turn numpy scalars, tuples and non-finite floats into what JSON knows."""
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not np.isfinite(value):
@@ -120,7 +120,7 @@ def fingerprint(content: dict, modules: Iterable[str] = ()) -> str:
 
     Guarantees: depends on contents only; touching a file changes nothing.
     """
-    digest = hashlib.sha256(json.dumps(_plain(content), sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps(plain(content), sort_keys=True).encode())
     for path in helper_sources(modules):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()

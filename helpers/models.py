@@ -1,11 +1,13 @@
 """What goes into a network: its input, and weights, its own or public ones to start from.
 
 In: images; weights in a safetensors file. Out: standardised input; a network that starts from what public data know.
-Refuses: weight files that are absent, damaged or do not fit, or have seen the private patients.
+Refuses: weight files that are absent, damaged or do not fit.
 """
 
+import contextlib
 import hashlib
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -36,49 +38,74 @@ def to_input(images: np.ndarray | torch.Tensor, channels: int = 1) -> torch.Tens
     return ((pixels - mean) / spread)[:, None].expand(-1, channels, *pixels.shape[1:]).contiguous()
 
 
-def weights_hash(model: nn.Module) -> str:
-    """Return the SHA-256 of a model's weights and their names."""
+def weights_hash(weights: Mapping[str, torch.Tensor]) -> str:
+    """Return the SHA-256 of weights by name, type, shape and value, in no order: files of equal weights may differ byte by byte."""
     digest = hashlib.sha256()
-    for name, value in model.state_dict().items():
-        digest.update(name.encode() + value.cpu().numpy().tobytes())
+    for name, value in sorted(weights.items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode() + value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 
-def save_weights(model: nn.Module, path: Path, canonical: list[str], trained_on: str = "") -> None:
+def save_weights(model: nn.Module, path: Path, canonical: list[str], lineage: list[dict] | None = None) -> None:
     """Write a model's weights as safetensors, with the canonical names of its outputs.
 
     Args:
         model: whose weights.
         path: of the file.
         canonical: a name for each output.
-        trained_on: name of the private cohort that the weights were trained on; "" for none.
+        lineage: what trained the weights, see `lineage`; None where nobody knows, which is then not said either.
     """
+    about = {"canonical": json.dumps(canonical)} | ({} if lineage is None else {"lineage": json.dumps(lineage)})
     with files.atomic_path(path) as part:
-        save_file({name: value.cpu().contiguous() for name, value in model.state_dict().items()}, part,
-                  metadata={"canonical": json.dumps(canonical), "trained_on": trained_on})
+        save_file({name: value.cpu().contiguous() for name, value in model.state_dict().items()}, part, metadata=about)
 
 
-def load_weights(path: Path, not_from: str = "") -> tuple[dict[str, torch.Tensor], list[str]]:
+def load_weights(path: Path) -> tuple[dict[str, torch.Tensor], list[str]]:
     """Return the weights in a safetensors file and the canonical names of the outputs ([] where not stored).
 
-    Args:
-        path: of the file.
-        not_from: name of a cohort on which the weights must not have been trained.
+    Raises:
+        InputError: absent, or not a safetensors file.
+    """
+    with _opened(path) as stored:
+        weights = {name: stored.get_tensor(name) for name in stored.keys()}
+        return weights, json.loads((stored.metadata() or {}).get("canonical", "[]"))
+
+
+def hash_of_file(path: Path) -> str | None:
+    """Return `weights_hash` of a safetensors file; None where it is absent or damaged."""
+    try:
+        return weights_hash(load_weights(path)[0])
+    except checks.InputError:
+        return None
+
+
+def lineage_of(path: Path) -> list[dict] | None:
+    """Return what trained the weights in a safetensors file; None where the file does not say.
 
     Raises:
-        InputError: absent, not a safetensors file, or trained on that cohort.
+        InputError: absent, not a safetensors file, or a lineage in another form.
     """
+    with _opened(path) as stored:
+        said = (stored.metadata() or {}).get("lineage")
+    try:
+        found = None if said is None else json.loads(said)
+        is_right = found is None or isinstance(found, list) and all(isinstance(ancestor, dict) for ancestor in found)
+    except ValueError:
+        is_right = False
+    if not is_right:
+        checks.refuse(f"a list of ancestors as the lineage in {path}", repr(said[:60]), "Write the file with `models.save_weights`.")
+    return found
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[safe_open]:
+    """Yield an open safetensors file."""
     checks.file_exists(path, "Run notebook 02 with this cohort first, or correct PRETRAIN.")
     try:
         with safe_open(path, framework="pt") as stored:
-            weights = {name: stored.get_tensor(name) for name in stored.keys()}
-            about = stored.metadata() or {}
+            yield stored
     except (SafetensorError, OSError) as error:
         checks.refuse(f"safetensors weights in {path}", str(error), "Write the file again.")
-    if not_from and about.get("trained_on") == not_from:
-        checks.refuse(f"PRETRAIN that has not seen {not_from}", "weights trained on it",
-                      "Start from public weights: what private patients taught before has no guarantee.")
-    return weights, json.loads(about.get("canonical", "[]"))
 
 
 def start_from(model: networks.ResNet9, weights: dict[str, torch.Tensor], known: list[str], canonical: list[str]) -> list[str]:

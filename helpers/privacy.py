@@ -1,7 +1,6 @@
-"""The privacy promise of a training run: random draws, noise, the ledger of what was promised and spent.
+"""The privacy ledger of a training run: what was promised and spent, and what is not covered.
 
-In: the settings of a private run. Out: draws of units, noise, the ledger, and its words and table for readers.
-Refuses: a delta that promises nothing (at or above 1 / number of units), unknown units and modes.
+In: a promise, the steps released. Out: the ledger. Needs no torch. Refuses: unknown units and modes, more steps than planned.
 
 Each step every unit enters with probability q (Poisson); g = clipped sum + N(0, (noise multiplier x clip norm)^2), divided
 by the declared expected number q x N. `accounting` says what that costs; on the command line:
@@ -12,14 +11,11 @@ by the declared expected number q x N. `accounting` says what that costs; on the
 import argparse
 import math
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 
-import numpy as np
 import pandas as pd
-import torch
 
-from helpers import accounting, checks, runs
+from helpers import accounting, checks
 
 NOT_COVERED = {
     "pretraining data": "public; the promise is about the private training patients only",
@@ -30,87 +26,31 @@ NOT_COVERED = {
     "thresholds": "fitted on validation patients",
     "training diagnostics": "loss, clipped fraction and norms are outside the promise; not kept or shown in private mode",
     "running time": "a step takes the longer, the more units were drawn",
-    "other runs": "every run on the same patients has its own promise; the epsilons of several add up",
+    "other runs": "every run on the same patients has its own promise; together they spend more, see the privacy register",
+    "runs without privacy": "a model trained on the same patients without noise, such as the baseline, has no bound at all: "
+                            "released beside this one, it alone decides what can be learnt of a patient",
+    "merged patients": "none",
     "floating point": "Gaussian noise in floating point, not hardened against precision attacks (Mironov 2012)",
 }
 _CLASS_WEIGHTS = {"none": "none used", "public": "from public data, which the promise need not cover",
                   "private labels": "computed from private labels without noise: the promise does not hold"}
-_ADJACENCY = {"patient": "add or remove all images of one patient",
-              "image": "add or remove one image of those trained on; of a patient with more than K, which are K chosen by name"}
-_CHUNKS = 8  # of the noise, each with its own generator: fixed, so that demo mode repeats whatever the number of cores
+_ADJACENCY = {
+    "patient": "all images of one patient, present or zeroed out; the number of patients N is fixed and public (batch and steps "
+               "may be chosen by N: with one patient more they may be others)",
+    "image": "one image of those trained on, present or zeroed out; their number N is fixed and public; of a patient with more "
+             "than K images, which are K chosen by name"}
 _GENERATOR = {
-    "private": f"numpy PCG64DXSM, not cryptographic; one each for sampling, images and {_CHUNKS} chunks of noise, each "
+    "private": "numpy PCG64DXSM, not cryptographic; one each for sampling, images and every chunk of the noise, each "
                "seeded with 128 bits of the operating system's entropy; nothing stored",
     "demo": "numpy PCG64DXSM, keyed by (seed, stream, step, chunk): everybody can repeat it",
 }
+UNKNOWN_ORIGIN = "start of unknown origin"
 
-
-def check_delta(delta: float, n_units: int, unit: str, allow_weak: bool = False) -> str:
-    """Return a warning ("" for none) about delta for a number of units.
-
-    Raises:
-        InputError: delta >= 1 / n_units, and that is not allowed: such a promise allows publishing one unit outright.
-    """
-    if delta >= 1 / n_units and not allow_weak:
-        checks.refuse(f"DELTA below 1 / {n_units:,} training {unit}s = {1 / n_units:.2g}", f"{delta:g}",
-                      f"Set DELTA to {1 / (10 * n_units):.1g} or less; to repeat a study that did so, ALLOW_WEAK_DELTA labels the run.")
-    if delta > 1 / (10 * n_units):
-        return f"delta = {delta:g} is above 1 / (10 x {n_units:,} {unit}s) = {1 / (10 * n_units):.1g}: a weak promise."
-    return ""
-
-
-# ---- randomness
-
-class Randomness:
-    """Sampling and noise of each step.
-
-    `demo`: keyed by (seed, stream, step), so that a resumed run repeats the uninterrupted one; not a guarantee, since
-    whoever knows the seed can subtract the noise. `private`: generators with 128 bits of operating-system entropy
-    each, never stored; a resumed run goes on with fresh entropy.
-
-    Guarantees: no two streams, chunks of the noise or steps share their numbers; no global seed has a say in private mode.
-    """
-
-    def __init__(self, mode: str, seed: int) -> None:
-        self.mode, self.seed = checks.one_of("MODE", mode, ("demo", "private")), seed
-        self._chunks = [f"noise {chunk}" for chunk in range(_CHUNKS)]
-        if mode == "private":
-            self._fresh = {name: np.random.Generator(np.random.PCG64DXSM(np.random.SeedSequence()))
-                           for name in ("sampling", "images", *self._chunks)}
-
-    def _stream(self, name: str, step: int) -> np.random.Generator:
-        """Return the generator of a stream at a step."""
-        return self._fresh[name] if self.mode == "private" else runs.random_stream(self.seed, name, step)
-
-    def draw_units(self, n_units: int, sample_rate: float, step: int) -> np.ndarray:
-        """Return the units that enter this step, each independently with probability `sample_rate` (Poisson)."""
-        return np.flatnonzero(self._stream("sampling", step).random(n_units) < sample_rate)
-
-    def choose_images(self, images: list[np.ndarray], most: int, step: int) -> list[np.ndarray]:
-        """Return for each drawn unit at most `most` of its images, drawn at random without replacement."""
-        stream = self._stream("images", step)
-        return [rows if len(rows) <= most else np.sort(stream.choice(rows, most, replace=False)) for rows in images]
-
-    def noise(self, parameters: list[torch.Tensor], standard_deviation: float, step: int) -> list[torch.Tensor]:
-        """Return independent Gaussian noise, one tensor a parameter, once for a logical batch; drawn in threads."""
-        sizes = [p.numel() for p in parameters]
-        flat = np.empty(sum(sizes), dtype=np.float32)
-
-        def fill(name: str, chunk: np.ndarray) -> None:
-            self._stream(name, step).standard_normal(out=chunk, dtype=np.float32)
-            np.multiply(chunk, np.float32(standard_deviation), out=chunk)
-
-        with ThreadPoolExecutor(min(_CHUNKS, torch.get_num_threads()) if len(flat) > 2**17 else 1) as threads:
-            list(threads.map(fill, self._chunks, np.array_split(flat, _CHUNKS)))  # list() lets errors out
-        parts = torch.from_numpy(flat).to(parameters[0].device).split(sizes)
-        return [part.view_as(p).to(p.device) for part, p in zip(parts, parameters)]
-
-
-# ---- ledger
 
 def ledger(*, unit: str, n_units: int, expected_batch_size: int, steps: int, steps_done: int, noise_multiplier: float,
            clip_norm: float, delta: float, epsilon: float, max_images_per_unit: int, mode: str, views_per_image: int = 1,
-           max_images_per_patient: int | None = None, pos_weight: str = "none", handled: dict | None = None) -> dict:
+           max_images_per_patient: int | None = None, pos_weight: str = "none", lineage: list[dict] | None = (),
+           handled: dict | None = None) -> dict:
     """Return the privacy ledger of a run: what was promised, what was spent, what is not covered. Fit for JSON.
 
     Args:
@@ -123,21 +63,25 @@ def ledger(*, unit: str, n_units: int, expected_batch_size: int, steps: int, ste
         mode: "demo" or "private".
         max_images_per_patient: declared cap, for a run whose unit is the image.
         pos_weight: where class weights come from: "none", "public" or "private labels".
+        lineage: what trained the start, see `lineage.of_start`; empty for random weights.
         handled: how this run handled what is not covered; replaces entries of `NOT_COVERED`.
 
     Returns:
         The ledger. None stands for an epsilon that is not finite or (PRV) that opacus cannot compute.
 
     Raises:
-        InputError: an unknown unit, mode or origin of class weights.
+        InputError: an unknown unit, mode or origin of class weights, or more steps than planned.
     """
     checks.one_of("PRIVACY_UNIT", unit, ("patient", "image"))
     checks.one_of("MODE", mode, ("demo", "private"))
     checks.one_of("POS_WEIGHT", pos_weight, tuple(_CLASS_WEIGHTS))
+    if not 0 <= steps_done <= steps:
+        checks.refuse(f"0 to {steps} steps done, as planned", steps_done, "A run with more was another run: no ledger covers it.")
     run = (noise_multiplier, expected_batch_size / n_units, steps_done)
+    origin = start_in_words(lineage)
     entries = {
-        "guarantee": _guarantee(mode, noise_multiplier, pos_weight, delta, n_units),
-        "unit": unit, "adjacency": _ADJACENCY[unit],
+        "guarantee": _guarantee(mode, noise_multiplier, pos_weight, delta, n_units, origin),
+        "unit": unit, "adjacency": _ADJACENCY[unit], "start": origin,
         "sampler": f"Poisson over {unit}s", "n_units": n_units, "expected_batch_size": expected_batch_size,
         "sample_rate": run[1], "steps_planned": steps, "steps_done": steps_done, "noise_multiplier": noise_multiplier,
         "clip_norm": clip_norm, "max_images_per_unit": max_images_per_unit, "views_per_image": views_per_image,
@@ -153,15 +97,29 @@ def ledger(*, unit: str, n_units: int, expected_batch_size: int, steps: int, ste
     return entries
 
 
-def _guarantee(mode: str, noise_multiplier: float, pos_weight: str, delta: float, n_units: int) -> str:
-    """Return "valid", or why there is no guarantee."""
+def start_in_words(lineage: list[dict] | None) -> str:
+    """Return what trained the start: "random weights", names of cohorts, or `UNKNOWN_ORIGIN`."""
+    if lineage is None or any("cohort" not in ancestor for ancestor in lineage):
+        return UNKNOWN_ORIGIN
+    return "trained on " + ", then ".join(ancestor["cohort"] for ancestor in lineage) if lineage else "random weights"
+
+
+def _guarantee(mode: str, noise_multiplier: float, pos_weight: str, delta: float, n_units: int, origin: str) -> str:
+    """Return "valid", under what condition it is, or why there is no guarantee."""
     if delta >= 1 / n_units:
         return f"not valid (delta is {delta * n_units:.2g} / number of units: publishing a unit whole would keep such a promise)"
     if pos_weight == "private labels":
         return "not valid (pos_weight from private labels)"
     if noise_multiplier < accounting.NO_NOISE:
         return "none: no noise"
-    return "none: demo mode, the noise can be recomputed from the seed" if mode == "demo" else "valid"
+    if mode == "demo":
+        return "none: demo mode, the noise can be recomputed from the seed"
+    return f"valid only if the start never saw these patients ({UNKNOWN_ORIGIN})" if origin == UNKNOWN_ORIGIN else "valid"
+
+
+def is_valid(entries: dict) -> bool:
+    """Return whether a ledger has a guarantee; one under a condition counts, and its words name the condition."""
+    return entries["guarantee"].startswith("valid")
 
 
 def _finite(value: float | None) -> float | None:
@@ -169,50 +127,11 @@ def _finite(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else float(value)
 
 
-# ---- words, table, command line
+# ---- command line
 
-def privacy_statement(entries: dict) -> str:
-    """Return a ledger's promise in three sentences for a clinician: a weak one is called weak, none is called none."""
-    unit, found, several = entries["unit"], entries["attack_bounds"], entries.get("epsilon_of_patient", {})
-    share = found["true_positive_rate"]
-    attack = (f"an attacker who sees the model and falsely accuses {100 * found['false_positive_rate']:g} % of the {unit}s "
-              f"it was not trained on finds at most {_percent(share)} of those it was trained on, and is then at most "
-              f"{_percent(found['posterior'])} sure of an accused {unit}, having started at 50 %")
-    if entries["guarantee"] != "valid":
-        why = ("its class weights were computed from private labels" if "pos_weight" in entries["guarantee"] else
-               f"its delta would allow publishing one {unit} whole" if "delta" in entries["guarantee"] else
-               "it had no noise" if "no noise" in entries["guarantee"] else "like every demo's, its noise can be recomputed")
-        return (f"There is no privacy guarantee for this model: {why}. By the arithmetic alone, which promises nothing "
-                f"here, {attack}. Do not pass on a model trained like this on real {unit}s.")
-    words = ("a strong promise" if share <= 0.03 else "a moderate promise" if share <= 0.1 else
-             f"a weak promise: some {unit}s can be picked out with confidence" if share <= 0.9 else "hardly a promise")
-    more = ", ".join(f"{_number(epsilon)} for {n} images" for n, epsilon in several.items())
-    whom = (f"each image by itself, while a patient with several is protected less (epsilon {more})" if several else
-            f"all images of a patient together, up to {entries['max_images_per_unit']} in a step")
-    return (f"Whatever the method, {attack}. This is {words} (epsilon {_number(entries['epsilon_spent']['PLD'])} at delta "
-            f"{entries['delta']:g}, per {unit}), and it protects {whom}. It does not cover the patients of validation and "
-            "test, the choice of parameters, or other models trained on the same patients.")
-
-
-def _percent(share: float) -> str:
-    """Return a bound as a percentage, rounded up."""
-    return f"{math.ceil(1000 * share - 1e-9) / 10:g} %"
-
-
-def _number(epsilon: float | None) -> str:
+def number_in_words(epsilon: float | None) -> str:
     """Return an epsilon as text."""
     return "not finite, or not computable" if epsilon is None or not math.isfinite(epsilon) else f"{epsilon:.4g}"
-
-
-def ledger_table(entries: dict) -> pd.DataFrame:
-    """Return a ledger, as `ledger` or a run's record has it, as a reviewer's table: columns entry and value, both text."""
-    rows = {name.replace("_", " "): value for name, value in entries.items() if not isinstance(value, dict)}
-    rows |= {f"epsilon spent, {name}": _number(value) for name, value in entries["epsilon_spent"].items()}
-    rows |= {f"epsilon of a patient with {n} images": _number(e) for n, e in entries.get("epsilon_of_patient", {}).items()}
-    rows |= {f"any attack, at most: {name.replace('_', ' ')}": _percent(e) for name, e in entries["attack_bounds"].items()}
-    rows |= {f"not covered: {name}": text for name, text in entries["not_covered"].items()}
-    values = [f"{value:.6g}" if isinstance(value, float) else str(value) for value in rows.values()]
-    return pd.DataFrame({"entry": list(rows), "value": values})
 
 
 def main(arguments: list[str]) -> int:
@@ -237,7 +156,7 @@ def main(arguments: list[str]) -> int:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2
     print(f"noise multiplier {sigma:.6g}")
-    print(pd.DataFrame({"accountant": list(rows), "epsilon": map(_number, rows.values())}).to_string(index=False))
+    print(pd.DataFrame({"accountant": list(rows), "epsilon": map(number_in_words, rows.values())}).to_string(index=False))
     return 0
 
 

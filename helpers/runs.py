@@ -49,6 +49,11 @@ def run_dir(run: str) -> Path:
     return results_dir() / "runs" / run
 
 
+def lock_path(run: str) -> Path:
+    """Return the lock file of a run: hidden, outside its folder, so that removing a run by hand removes no lock."""
+    return results_dir() / ".locks" / f"{run}.lock"
+
+
 def run_name(cohort: str, arm: str, seed: int | None = None, epsilon: float | None = None,
              recipe: str = "default", unit: str = "patient") -> str:
     """Return the name of a run, e.g. `<cohort>-dp-eps1.06-seed0`.
@@ -116,18 +121,11 @@ def hardware() -> dict:
             "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1))}
 
 
-def begin_run(run: str) -> Path:
-    """Return a run's folder, with an earlier whole run's record removed, so that it no longer counts as whole."""
-    folder = run_dir(run)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "record.json").unlink(missing_ok=True)
-    return folder
-
-
 def finish_run(record: dict, predictions: pd.DataFrame) -> None:
-    """Write a run's predictions and, last, its record with the hashes of its files.
+    """Write a run's predictions and, last, its record with the hashes of its files; then let its checkpoint go.
 
-    The weights must lie in the folder already, if the run has any of its own. Guarantees: a run with a `record.json` is whole.
+    The weights must lie in the folder already, if the run has any of its own. Guarantees: a run is whole where its files are
+    those of its `record.json`; an earlier record is replaced, never removed first.
     """
     folder = run_dir(record["run"])
     check_predictions(predictions, f"the predictions of {record['run']}")

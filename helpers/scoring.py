@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from helpers import checks, cohorts, manifests, metrics, models, runs
+from helpers import checks, cohorts, files, lineage, locks, manifests, metrics, models, private_runs, register, runs
 
 
 @torch.no_grad()
@@ -53,8 +53,12 @@ def predictions_of(model: nn.Module, cohort: cohorts.Cohort, channels: int,
 
 def finish(model: nn.Module, cohort: cohorts.Cohort, channels: int, *, run: str, arm: str, seed: int, parameters: dict,
            seconds: float, fingerprint: str, ledger: dict | None = None, history: list[dict] | None = None,
-           recipe: str = "default") -> pd.DataFrame:
+           recipe: str = "default", start: list[dict] | None = None, made_from: dict | None = None,
+           private_run: private_runs.PrivateRun | None = None) -> pd.DataFrame:
     """Predict `valid` and `test`, write weights, predictions and record of a run, and return the predictions.
+
+    A private run that is finished is read; its predictions are made again where they are damaged or of another cohort's `valid`
+    and `test`. Guarantees: weights and ledger of a finished private run stay as they are.
 
     Args:
         model: trained.
@@ -62,18 +66,44 @@ def finish(model: nn.Module, cohort: cohorts.Cohort, channels: int, *, run: str,
         channels: of the model's input.
         run, arm, seed, parameters, seconds, fingerprint, history, recipe: for the record; see `runs.new_record`.
         ledger: the privacy ledger of a private run.
+        start: lineage of the weights from which it started, see `lineage`.
+        made_from: further contents that decide the run, for the record.
+        private_run: of the session, in private mode.
+
+    Raises:
+        InputError: another session has taken up the private run.
     """
+    if private_run and private_run.is_finished:
+        return _read_again(model, cohort, channels, run)
+    if private_run:
+        private_run.check_owner()
     predictions = predictions_of(model, cohort, channels)
     canonical = [cohort.canonical[finding] for finding in cohort.findings]
-    models.save_weights(model, runs.begin_run(run) / "weights.safetensors", canonical,
-                        trained_on="" if arm == "zero_shot" else cohort.name)
+    trained_on = [] if arm == "zero_shot" else [lineage.of_training(cohort.name, register.Register().enrol(*cohort.training_patients()))]
+    models.save_weights(model, runs.run_dir(run) / "weights.safetensors", canonical, lineage.after(start, *trained_on))
     promise = {"epsilon_target": ledger["epsilon_target"], "epsilon_spent": ledger["epsilon_spent"]["PLD"],
                "delta": ledger["delta"], "unit": ledger["unit"]} if ledger else dict.fromkeys(
                    ("epsilon_target", "epsilon_spent", "delta", "unit"))
+    of_private = {"uuid": private_run.uuid, "identity": private_run.identity} if private_run else {}
     runs.finish_run(runs.new_record(run=run, cohort=cohort.name, arm=arm, **promise, seed=seed, recipe=recipe,
                                     parameters=parameters, seconds=round(seconds, 1), ledger=ledger,
-                                    data_hash=cohort.record["data_hash"], fingerprint=fingerprint, history=history or []),
+                                    data_hash=cohort.record["data_hash"], fingerprint=fingerprint, history=history or [],
+                                    made_from=made_from or {}, weights_hash=models.weights_hash(model.state_dict()), **of_private),
                     predictions)
+    if private_run:
+        private_run.end(ledger["steps_done"])
+    locks.release(runs.lock_path(run))
+    return predictions
+
+
+def _read_again(model: nn.Module, cohort: cohorts.Cohort, channels: int, run: str) -> pd.DataFrame:
+    """Return a finished run's predictions, made again from its weights where they are not those of its record or of the cohort."""
+    record, path = runs.read_record(run), runs.run_dir(run) / "predictions.parquet"
+    is_right = path.exists() and files.file_hash(path) == record["files"]["predictions.parquet"] and record["data_hash"] == cohort.record["data_hash"]
+    predictions = runs.read_predictions(run) if is_right else predictions_of(model, cohort, channels)
+    if not is_right:
+        runs.finish_run(record | {"data_hash": cohort.record["data_hash"]}, predictions)
+    locks.release(runs.lock_path(run))
     return predictions
 
 
@@ -113,7 +143,6 @@ def try_elsewhere(model: nn.Module, channels: int, run: str, evaluate_on: str) -
     predictions = pd.concat([images[["image_id", "patient_id", "split"]].assign(
         finding=finding, label=images[finding].astype(float), score=scores[:, columns].mean(1).astype(float))
         for finding, columns in places.items() if columns], ignore_index=True)
-    runs.begin_run(name)
     runs.finish_run(record | {"run": name, "cohort": other.name, "trained_on": own.name, "data_hash": other.record["data_hash"]}, predictions)
     return metrics.auroc_by_finding({"auroc": predictions}, split="test").set_index("finding")["auroc"]
 

@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from scipy import stats
 
-from helpers import arms, checks, cohorts, models, privacy
+from helpers import arms, checks, cohorts, models, randomness
 
 SIZES = [1, 2, 3, 5]  # images of the four units that are tried
 _ALARM = 1e-8  # chance of a false alarm of one statistical test
@@ -148,7 +148,7 @@ def _sampler(arm: arms.PrivateArm, n_draws: int = 300) -> tuple[bool, str]:
     """Draw as the arm does: how many enter in all and for how often each, how batch sizes spread, who enters together."""
     n, q, most = arm.promise["n_units"], arm.sample_rate, arm.promise["max_images_per_unit"]
     with _own_randomness(arm):
-        drawn = [arm.draw(step) for step in range(n_draws)]
+        drawn = [arm.draw() for _ in range(n_draws)]
     entered = np.zeros((n_draws, n), dtype=bool)
     for step, units in enumerate(drawn):
         entered[step, list(units)] = True
@@ -176,7 +176,7 @@ def _chance(found: int, n: int, q: float) -> float:
 @contextlib.contextmanager
 def _own_randomness(arm: arms.PrivateArm) -> Iterator[None]:
     """Let an arm draw from generators of the test's own."""
-    own, arm.randomness = arm.randomness, privacy.Randomness("private", 0)
+    own, arm.randomness = arm.randomness, randomness.Randomness("private", 0, steps=1)
     try:
         yield
     finally:
@@ -191,7 +191,7 @@ def _noise(arm: arms.PrivateArm) -> tuple[bool, str]:
         with _own_randomness(arm):
             arm.clipped.take()
             arm.add_units({}, step=0)
-            arm.set_noisy_mean(step=0)
+            arm.set_noisy_mean()
         noise = torch.cat([p.grad.flatten() for p in arm.clipped.parameters]).cpu().double().numpy()
     finally:
         for parameter, gradient in zip(arm.clipped.parameters, gradients):

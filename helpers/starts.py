@@ -4,12 +4,14 @@ In: a public cohort, a file of weights, or nothing. Out: the network from which 
 Refuses: weights that are absent, do not fit, or have seen the private patients.
 """
 
+import dataclasses
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from helpers import arms, checks, cohorts, manifests, models, networks, runs, training, training_sets
+from helpers import arms, checks, cohorts, files, lineage, manifests, models, networks, private_runs, register, runs
+from helpers import training, training_sets
 
 PUBLIC_SEED = 0  # the public model is the same for every seed of the study
 
@@ -53,14 +55,29 @@ def starting_model(cohort: cohorts.Cohort, weights: dict[str, torch.Tensor] | No
     return model, models.start_from(model, weights, known, canonical) if weights else sorted(set(canonical))
 
 
-def weights_to_start_from(pretrain: str, cohort: str, pretraining: training.Session | None = None,
-                          public: cohorts.Cohort | None = None) -> tuple[dict[str, torch.Tensor] | None, list[str]]:
-    """Return the weights from which a cohort's arms start and the canonical names of their outputs.
+@dataclasses.dataclass
+class Start:
+    """Where all arms of a study start.
+
+    Attributes:
+        weights: by name; None for random ones.
+        known: canonical names of their outputs.
+        lineage: what trained them, see `lineage`; None where nobody knows.
+    """
+
+    weights: dict[str, torch.Tensor] | None
+    known: list[str]
+    lineage: list[dict] | None
+
+
+def weights_to_start_from(pretrain: str, cohort: cohorts.Cohort, pretraining: training.Session | None = None,
+                          public: cohorts.Cohort | None = None) -> Start:
+    """Return the weights from which a cohort's arms start.
 
     Args:
-        pretrain: "none" gives (None, []); a safetensors file is read; else the cohort's zero-shot run, which holds
+        pretrain: "none" stands for random ones; a safetensors file is read; else the cohort's zero-shot run, which holds
             what was trained on the public cohort.
-        cohort: name of the cohort.
+        cohort: the private one.
         pretraining: a session just finished on the cohort `public`; its weights are returned.
         public: the cohort of `pretraining`.
 
@@ -68,16 +85,39 @@ def weights_to_start_from(pretrain: str, cohort: str, pretraining: training.Sess
         InputError: the file or the run is not there, was made with another PRETRAIN, or saw the private patients.
     """
     if pretrain == "none":
-        return None, []
+        return Start(None, [], [])
     if pretraining:
-        return pretraining.model.state_dict(), [public.canonical[finding] for finding in public.findings]
-    if pretrain.endswith(".safetensors"):
-        return models.load_weights(Path(pretrain), not_from=cohort)
-    zero_shot = runs.run_name(cohort, "zero_shot")
-    made_with = runs.read_record(zero_shot)["parameters"]["PRETRAIN"]
-    if made_with != pretrain:
-        checks.refuse(f"the public model made with PRETRAIN = {pretrain!r}", repr(made_with), "Run notebook 02 again.")
-    return models.load_weights(runs.run_dir(zero_shot) / "weights.safetensors", not_from=cohort)
+        trained_on = lineage.of_training(public.name, register.Register().enrol(*public.training_patients()))
+        start = Start(pretraining.model.state_dict(), [public.canonical[finding] for finding in public.findings], [trained_on])
+    elif pretrain.endswith(".safetensors"):
+        start = Start(*models.load_weights(Path(pretrain)), models.lineage_of(Path(pretrain)))
+    else:
+        zero_shot = runs.run_name(cohort.name, "zero_shot")
+        made_with, path = runs.read_record(zero_shot)["parameters"]["PRETRAIN"], runs.run_dir(zero_shot) / "weights.safetensors"
+        if made_with != pretrain:
+            checks.refuse(f"the public model made with PRETRAIN = {pretrain!r}", repr(made_with), "Run notebook 02 again.")
+        start = Start(*models.load_weights(path), models.lineage_of(path))
+    lineage.refuse_seen(start.lineage, cohort.name, register.Register().enrol(*cohort.training_patients()))
+    return start
+
+
+def fingerprint_of_public_model(zero_shot: str, parameters: dict, made_from: dict, cohort: str) -> str:
+    """Return the fingerprint of the public model; once a private run has started from it, code no longer decides.
+
+    To train it again, with the same data and parameters, could change its weights by a rounding error; a private run
+    started from the old ones would then have another identity.
+
+    Args:
+        zero_shot: the run that holds it.
+        parameters, made_from: all that decides it but code.
+        cohort: name of the private cohort.
+    """
+    names = [path.parent.name for path in runs.results_dir().glob(f"runs/{cohort}-dp-*/{private_runs.NOTE}")]
+    if names and runs.is_whole(zero_shot):
+        record = runs.read_record(zero_shot)
+        if (record["parameters"], record.get("made_from")) == (files.plain(parameters), files.plain(made_from)):
+            return record["fingerprint"]
+    return files.fingerprint(parameters | made_from, ["starts"])
 
 
 def positive_weight(source: str, data: training_sets.TrainingSet, cohort: cohorts.Cohort,

@@ -1,16 +1,19 @@
 """One training loop for both arms, and its checkpoints.
 
 In: a network and an arm. Out: a trained network.
-Refuses: nothing of its own; a checkpoint of other data, code or parameters is not taken up.
+Refuses: a run that another process trains; in private mode whatever would spend a budget twice (`private_runs`). A checkpoint
+of other data, code or parameters is not taken up.
 """
 
 import math
+import pickle
 import time
+from pathlib import Path
 
 import torch
 from torch import nn
 
-from helpers import arms, checks, files, models, runs
+from helpers import arms, checks, files, lineage, locks, models, private_runs, register, runs
 
 CHECKPOINT_SECONDS = 60
 
@@ -19,39 +22,76 @@ class Session:
     """A training run under way: model, optimizer, arm, and how far it is.
 
     Guarantees: a checkpoint is written whole, between steps only; in demo mode and on the same machine a run resumed
-    from it equals the uninterrupted one bit for bit.
+    from it equals the uninterrupted one bit for bit. A private run stands in the privacy register before its first step, and
+    steps that are on disk are in the register first.
     """
 
-    def __init__(self, run: str, model: nn.Module, arm: arms.BaselineArm | arms.PrivateArm, *, epochs: int,
-                 learning_rate: float, fingerprint: str, schedule: str = "cosine", averaging: float = 0.0) -> None:
-        """Begin a run, or go on from its checkpoint if that was made with the same data, code and parameters.
+    def __init__(self, run: str, model: nn.Module, arm: arms.BaselineArm | arms.PrivateArm, *, epochs: int, learning_rate: float,
+                 fingerprint: str = "", schedule: str = "cosine", averaging: float = 0.0, parameters: dict | None = None,
+                 spend_again: bool = False, budget: float | None = None) -> None:
+        """Begin a run, go on from its checkpoint, or take it up where it is finished.
 
         Args:
             run: name of the run, see `runs.run_name`.
             model: on the device where it is to be trained; the one the arm was made with.
-            arm: says which images enter a step and what the gradient is.
+            arm: says which images enter a step and what the gradient is; not yet used.
             epochs: expected passes through the training units.
             learning_rate: the highest of the schedule `learning_rate_at`.
             schedule: "cosine" or "constant", see `learning_rate_at`.
             averaging: decay of the running mean of weights that the finished run has; 0 for its last weights. A mean
                 of what is private already costs no privacy.
-            fingerprint: of all that decides the numbers, see `files.fingerprint`.
+            fingerprint: of all that decides the numbers, see `files.fingerprint`; code included. Private mode has an identity
+                in its place: promise, data, start and `parameters`, never code.
+            parameters: declared ones, for the identity of a private run.
+            spend_again, budget: of a private run, see `private_runs.begin`.
+
+        Raises:
+            InputError: another process trains the run, the arm was used, or a private run cannot be taken up.
         """
+        if getattr(arm, "steps", epochs * arm.steps_per_epoch) != epochs * arm.steps_per_epoch:
+            checks.refuse(f"EPOCHS for which the noise was calibrated ({arm.steps} steps)",
+                          f"{epochs} ({epochs * arm.steps_per_epoch} steps)", "Use the same EPOCHS for the arm and the session.")
+        if isinstance(arm, arms.PrivateArm):
+            arm.check_unused()
         self.run, self.model, self.arm, self.epochs = run, model, arm, epochs
         self.learning_rate, self.fingerprint, self.schedule = learning_rate, fingerprint, schedule
         self.averaging = checks.number("AVERAGING", averaging, 0, 0.9999)
         self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.mean_weights = [parameter.detach().clone() for parameter in self.trained]
         self.optimizer = torch.optim.NAdam(self.trained, lr=learning_rate)
-        if getattr(arm, "steps", self.steps) != self.steps:
-            checks.refuse(f"EPOCHS for which the noise was calibrated ({arm.steps} steps)", f"{epochs} ({self.steps} steps)",
-                          "Use the same EPOCHS for the arm and the session.")
-        self.step, self.seconds, self.history = 0, 0.0, []
-        self.loss_sum, self.n_images = 0.0, 0
+        self.seconds, self.history, self.loss_sum, self.n_images = 0.0, [], 0.0, 0
         self.checkpoint = runs.run_dir(run) / "checkpoint.pt"
-        self.resumed = self._take_up_finished() or self._resume()
+        if not locks.hold(runs.lock_path(run), f"the run {run}", "Wait for it, or end it (in JupyterLab: shut its kernel down)."):
+            print(f"This disk has no locks: see to it that nobody else trains {run} meanwhile.")
+        stored = _read_checkpoint(self.checkpoint, self.trained[0].device)
+        self.private = self._private_run(stored, parameters or {}, spend_again, budget) if arm.is_private else None
+        if self.private is None:
+            private_runs.refuse_other(run)
+        if isinstance(arm, arms.PrivateArm):
+            arm.belong_to(self)
+        self.resumed = self._take_up_finished() or self._resume(stored)
         self._saved_at = time.monotonic()
         self._bar = None
+
+    def _private_run(self, stored: dict, parameters: dict, spend_again: bool, budget: float | None) -> private_runs.PrivateRun:
+        """Enter a private run in the register, or take it up."""
+        arm, cohort = self.arm, self.arm.data.cohort
+        patients = register.Register().enrol(*cohort.training_patients())
+        lineage.refuse_seen(arm.lineage, cohort.name, patients)
+        declared = {name: value for name, value in parameters.items() if name not in arm.promise} | {
+            "POS_WEIGHTS": None if arm.pos_weight is None else arm.pos_weight.tolist(), "LEARNING_RATE": self.learning_rate,
+            "SCHEDULE": self.schedule, "AVERAGING": self.averaging, "PRECISION": arm.precision,
+            "trained": [name for name, parameter in self.model.named_parameters() if parameter.requires_grad]}
+        identity = {"promise": dict(arm.promise), "data": arm.data.content_hash(), "start": arm.start, "parameters": declared}
+        self.fingerprint = files.fingerprint(identity)
+        return private_runs.begin(
+            self.run, arm.promise, identity, patients, cohort.name, checkpoint_of=stored.get("uuid"), spend_again=spend_again,
+            stored_weights=models.hash_of_file(runs.run_dir(self.run) / "weights.safetensors"), budget=budget)
+
+    @property
+    def step(self) -> int:
+        """Return the number of steps made; the arm counts them."""
+        return self.arm.steps_done
 
     @property
     def steps(self) -> int:
@@ -77,9 +117,15 @@ class Session:
         self.save()
 
     def save(self) -> None:
-        """Write the checkpoint, whole or not at all."""
+        """Write the checkpoint, whole or not at all.
+
+        Raises:
+            InputError: another session has taken up this private run.
+        """
+        if self.private:
+            self.private.before_checkpoint(self.step)
         with files.atomic_path(self.checkpoint) as part:
-            torch.save({"fingerprint": self.fingerprint, "model": self.model.state_dict(),
+            torch.save({"fingerprint": self.fingerprint, "uuid": self.private and self.private.uuid, "model": self.model.state_dict(),
                         "optimizer": self.optimizer.state_dict(), "step": self.step, "seconds": self.seconds,
                         "mean_weights": self.mean_weights,
                         "history": self.history, "loss_sum": self.loss_sum, "n_images": self.n_images,
@@ -88,27 +134,27 @@ class Session:
 
     def _take_up_finished(self) -> bool:
         """Take up the run if it is finished: to train once more would spend the budget once more."""
-        if not is_done(self.run, self.fingerprint):
+        if not (self.private.is_finished if self.private else is_done(self.run, self.fingerprint)):
             return False
         self.model.load_state_dict(models.load_weights(runs.run_dir(self.run) / "weights.safetensors")[0])
         record = runs.read_record(self.run)
-        self.step, self.seconds, self.history = self.steps, record["seconds"], record["history"]
+        self.arm.go_on_after(self.private.released if self.private else self.steps)
+        self.seconds, self.history = record["seconds"], record["history"]
         return True
 
-    def _resume(self) -> bool:
+    def _resume(self, stored: dict) -> bool:
         """Take up the checkpoint if it belongs to this very run; return whether it did."""
-        runs.begin_run(self.run)
-        if not self.checkpoint.exists():
-            return False
-        stored = torch.load(self.checkpoint, weights_only=True, map_location=self.trained[0].device)
-        if stored["fingerprint"] != self.fingerprint:
+        if stored.get("fingerprint") != self.fingerprint or stored.get("uuid") != (self.private and self.private.uuid):
             return False
         self.model.load_state_dict(stored["model"])
         self.optimizer.load_state_dict(stored["optimizer"])
-        for name in ("step", "seconds", "history", "loss_sum", "n_images", "mean_weights"):
+        for name in ("seconds", "history", "loss_sum", "n_images", "mean_weights"):
             setattr(self, name, stored[name])
+        self.arm.go_on_after(self.private.taken_up_after(stored["step"]) if self.private else stored["step"])
         if stored["diagnostics"]:
             self.arm.diagnostics = stored["diagnostics"]
+        if self.step == self.steps:  # killed between the last step and the end of its epoch
+            self.take_mean()
         return True
 
     @torch.no_grad()
@@ -129,8 +175,9 @@ class Session:
 
 
 def epochs_left(session: Session | None) -> range:
-    """Return the numbers of the epochs still to be trained, from 1; none without a session."""
-    return range(session.epoch + 1, session.epochs + 1) if session else range(0)
+    """Return the numbers of the epochs still to be trained, from 1; none without a session, or where the run is finished."""
+    is_read = session and session.private and session.private.is_finished
+    return range(session.epoch + 1, session.epochs + 1) if session and not is_read else range(0)
 
 
 def is_done(run: str, fingerprint: str) -> bool:
@@ -158,8 +205,7 @@ def train_one_epoch(session: Session) -> float:
         started = time.monotonic()
         for group in session.optimizer.param_groups:
             group["lr"] = learning_rate_at(session.step, session.steps, session.learning_rate, session.schedule)
-        loss_sum, n_images = session.arm.set_gradients(session.step)
-        session.step += 1  # before the update: one that is applied is never left uncounted
+        loss_sum, n_images = session.arm.set_gradients()  # counts the step before it is applied
         session.optimizer.step()
         session.average()
         session.loss_sum, session.n_images = session.loss_sum + loss_sum, session.n_images + n_images
@@ -172,6 +218,14 @@ def train_one_epoch(session: Session) -> float:
     mean_loss = session.loss_sum / max(1, session.n_images)
     session.loss_sum, session.n_images = 0.0, 0
     return mean_loss if session.arm.shows_diagnostics else math.nan
+
+
+def _read_checkpoint(path: Path, place: torch.device) -> dict:
+    """Return what a checkpoint holds; {} where there is none that can be read."""
+    try:
+        return torch.load(path, weights_only=True, map_location=place)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
+        return {}
 
 
 def device() -> torch.device:

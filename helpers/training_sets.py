@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch.nn import functional
 
-from helpers import checks, cohorts, models, runs
+from helpers import checks, cohorts, files, models
 
 
 def shift(images: np.ndarray, moves: np.ndarray) -> np.ndarray:
@@ -65,6 +65,16 @@ def _turn(draws: torch.Tensor, dimensions: int) -> torch.Tensor:
     return torch.stack([*across, none, right, *along, none, down, none, none, size, 0.08 * draws[6]], 1).view(-1, 3, 4)
 
 
+def merged_in_words(merged: dict) -> str:
+    """Return for the ledger how many patients were merged into one unit because they share a file; see `cohorts`."""
+    if not merged:
+        return "not counted"
+    if not merged["ids"]:
+        return "none"
+    return (f"{merged['ids']} patient ids are {merged['units']} units, since they share an identical image (up to {merged['largest']} in one): "
+            "who is merged depends on several patients' files, so that one newcomer can change several units at once")
+
+
 @dataclasses.dataclass
 class TrainingSet:
     """The training images of a cohort.
@@ -77,6 +87,7 @@ class TrainingSet:
         names: (n_units,) patient_id or image_id of each unit.
         unit: "patient" or "image".
         most_images: of any one patient.
+        cohort: where the images are from; None where that does not matter.
     """
 
     images: np.ndarray
@@ -86,6 +97,7 @@ class TrainingSet:
     names: np.ndarray
     unit: str
     most_images: int
+    cohort: cohorts.Cohort | None = None
 
     @classmethod
     def of(cls, cohort: cohorts.Cohort, unit: str, max_images_per_patient: int | None = None, seed: int = 0) -> "TrainingSet":
@@ -114,7 +126,23 @@ class TrainingSet:
         order = np.argsort(codes, kind="stable")
         units = np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
         most_images = int(pd.Series(patients[rows]).value_counts().max())
-        return cls(cohort.images, rows, labels, units, np.asarray(names), unit, most_images)
+        return cls(cohort.images, rows, labels, units, np.asarray(names), unit, most_images, cohort)
+
+    @property
+    def merged(self) -> dict:
+        """Return how many patient ids were merged into how many units, see `cohorts`; {} where nobody counted."""
+        return self.cohort.record.get("merged", {}) if self.cohort else {}
+
+    def content_hash(self) -> str:
+        """Return the SHA-256 of all that training reads, in no order: ids, films, how they were decoded, labels.
+
+        A label or film of `valid` or `test` has no say in it.
+        """
+        own, findings = self.cohort.table.iloc[self.rows], self.cohort.findings
+        columns = [own["image_id"], own["patient_id"], self.cohort.films()[self.rows], *(own[finding].astype(float) for finding in findings)]
+        rows = sorted(zip(*(map(str, column) for column in columns)))
+        decoded = {name: value for name, value in self.cohort.record.get("parameters", {}).items() if name not in ("patients", "generator_seed")}
+        return files.fingerprint({"rows": rows, "findings": findings, "canonical": self.cohort.canonical, "decoded": decoded})
 
     def moves(self, n_images: int, stream: np.random.Generator) -> np.ndarray:
         """Return (n_images, dimensions) random moves for `shift`, up to a sixteenth of the image."""

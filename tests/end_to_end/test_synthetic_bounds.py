@@ -44,7 +44,7 @@ def fit(model: torch.nn.Module, arm: arms.BaselineArm | arms.PrivateArm, epochs:
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = training.learning_rate_at(step, steps, rate)
-        arm.set_gradients(step)
+        arm.set_gradients()
         optimizer.step()
     return model
 

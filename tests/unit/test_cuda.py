@@ -71,7 +71,7 @@ def test_a_private_step_and_strong_variation_run_on_the_gpu(small_cohort):
     model = networks.resnet9(2).cuda()
     arm = arms.PrivateArm(data, model, channels=1, epsilon=3, delta=1e-5, clip_norm=CLIP_NORM, epochs=1, expected_batch_size=8,
                           max_images_per_patient=2, physical_batch_size=16, mode="private", seed=0)
-    arm.set_gradients(0)
+    arm.set_gradients()
     assert all(p.grad.is_cuda and torch.isfinite(p.grad).all() for p in model.parameters())
     varied = training_sets.vary(torch.randn(4, 1, 32, 32).cuda(), np.random.default_rng(0))
     assert varied.is_cuda and torch.isfinite(varied).all()

@@ -42,7 +42,7 @@ def test_by_group_leaves_the_arm_as_it_was(small_cohort):
     touched, untouched = arm_of(small_cohort), arm_of(small_cohort)
     group_gradients.by_group(touched, np.array(["all"] * 40), 0, most_units=7)
     for arm in (touched, untouched):
-        arm.set_gradients(0)
+        arm.set_gradients()
     assert touched.clipped.clip_norm == 0.5
     for one, other in zip(touched.clipped.parameters, untouched.clipped.parameters):
         assert torch.equal(one.grad, other.grad) and torch.equal(one, other)

@@ -11,35 +11,37 @@ import pytest
 import torch
 from scipy import stats
 
-from helpers import accounting, checks, privacy, runs
+from helpers import accounting, checks, privacy, promise, randomness, runs, statement
 
 RUN = dict(unit="patient", n_units=2000, expected_batch_size=200, steps=20, steps_done=20, noise_multiplier=1.5,
-           clip_norm=0.7, delta=1e-5, epsilon=2.0, max_images_per_unit=4, mode="private")
+           clip_norm=0.7, delta=1e-5, epsilon=2.0, max_images_per_unit=4, mode="private", lineage=[])
 
 
 def test_check_delta_refuses_one_over_n_and_warns_above_a_tenth_of_it():
     with pytest.raises(checks.InputError, match="DELTA below 1 / 1,000 training patients"):
-        privacy.check_delta(1e-3, 1000, "patient")
-    assert "weak promise" in privacy.check_delta(5e-4, 1000, "patient")
-    assert privacy.check_delta(1e-5, 1000, "patient") == ""
-    assert "weak promise" in privacy.check_delta(1e-3, 1000, "patient", allow_weak=True)
+        promise.check_delta(1e-3, 1000, "patient")
+    assert "weak promise" in promise.check_delta(5e-4, 1000, "patient")
+    assert promise.check_delta(1e-5, 1000, "patient") == ""
+    assert "weak promise" in promise.check_delta(1e-3, 1000, "patient", allow_weak=True)
 
 
 def test_draw_units_is_poisson():
-    randomness = privacy.Randomness("demo", 7)
-    draws = [randomness.draw_units(200, 0.1, step) for step in range(2000)]
+    source = randomness.Randomness("private", 7, steps=1)
+    draws = [source.draw_units(200, 0.1) for _ in range(2000)]
     sizes = np.array([len(d) for d in draws])
     # Binomial(200, 0.1): mean 20, variance 18. Fixed-size batches would have variance 0.
     assert sizes.mean() == pytest.approx(20, abs=5 * math.sqrt(18 / 2000))
     assert sizes.var() == pytest.approx(18, rel=0.2)
     entered = np.bincount(np.concatenate(draws), minlength=200)
     assert entered.min() > 0 and abs(entered - 200).max() < 6 * math.sqrt(180)  # every unit alike
-    assert len(randomness.draw_units(50, 1e-9, 0)) == 0
+    assert len(source.draw_units(50, 1e-9)) == 0
 
 
 def noise_of(mode="demo", seed=7, step=3, deviation=0.6):
     shapes = [torch.zeros(300, 40), torch.zeros(8000)]
-    return privacy.Randomness(mode, seed).noise(shapes, deviation, step)
+    source = randomness.Randomness(mode, seed, steps=9)
+    source.go_on_after(step)
+    return source.noise(shapes, deviation)
 
 
 @pytest.mark.parametrize("mode", ["demo", "private"])
@@ -63,26 +65,26 @@ def test_private_mode_ignores_every_global_seed():
     for _ in range(2):
         torch.manual_seed(0)
         np.random.seed(0)
-        drawn.append(privacy.Randomness("private", 0).draw_units(1000, 0.5, 0))
+        drawn.append(randomness.Randomness("private", 0, steps=1).draw_units(1000, 0.5))
     assert not np.array_equal(*drawn)
 
 
 def test_private_mode_has_128_bits_of_the_operating_system_for_each_stream():
     streams = [stream.bit_generator.seed_seq for _ in range(3)
-               for stream in privacy.Randomness("private", 0)._fresh.values()]
+               for stream in randomness.Randomness("private", 0, steps=1)._fresh.values()]
     entropies = [seed.entropy for seed in streams]
-    assert len(set(entropies)) == len(entropies) == 3 * (2 + privacy._CHUNKS)
+    assert len(set(entropies)) == len(entropies) == 3 * (3 + randomness.CHUNKS)
     assert all(seed.pool_size * 32 >= 128 for seed in streams)
-    # The chance that 30 numbers of 128 random bits all begin with 16 zeros is 2^-480.
+    # The chance that 33 numbers of 128 random bits all begin with 16 zeros is 2^-480.
     assert max(entropies).bit_length() > 112
 
 
 @pytest.mark.parametrize("mode", ["demo", "private"])
 def test_noise_chunks_differ_from_each_other_across_steps_and_from_the_other_streams(mode):
-    randomness = privacy.Randomness(mode, 7)
-    parameters = [torch.zeros(privacy._CHUNKS, 2000)]
-    chunks = [chunk for step in range(3) for chunk in randomness.noise(parameters, 1.0, step)[0].numpy()]
-    chunks += [randomness._stream(name, 0).standard_normal(2000, dtype=np.float32) for name in ("sampling", "images")]
+    source = randomness.Randomness(mode, 7, steps=3)
+    parameters = [torch.zeros(randomness.CHUNKS, 2000)]
+    chunks = [chunk for _ in range(3) for chunk in source.noise(parameters, 1.0)[0].numpy()]
+    chunks += [source._stream(name).standard_normal(2000, dtype=np.float32) for name in ("sampling", "images")]
     assert len({value for chunk in chunks for value in chunk}) > 0.99 * 2000 * len(chunks)  # few chance repeats in 32 bits
     between = np.corrcoef(chunks) - np.eye(len(chunks))
     assert np.abs(between).max() < 6 / math.sqrt(2000)
@@ -91,21 +93,21 @@ def test_noise_chunks_differ_from_each_other_across_steps_and_from_the_other_str
 @pytest.mark.parametrize("threads", [1, 3, 16])
 def test_noise_of_a_step_is_its_chunks_by_key_whatever_the_threads(threads, monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    drawn = privacy.Randomness("demo", 7).noise([torch.zeros(300, 500), torch.zeros(7)], 0.6, 3)
-    chunks = np.array_split(np.zeros(150_007), privacy._CHUNKS)
-    expected = [runs.random_stream(7, f"noise {k}", 3).standard_normal(len(chunk), dtype=np.float32) * np.float32(0.6)
+    drawn = randomness.Randomness("demo", 7, steps=1).noise([torch.zeros(300, 500), torch.zeros(7)], 0.6)
+    chunks = np.array_split(np.zeros(150_007), randomness.CHUNKS)
+    expected = [runs.random_stream(7, f"noise {k}", 0).standard_normal(len(chunk), dtype=np.float32) * np.float32(0.6)
                 for k, chunk in enumerate(chunks)]
     assert np.array_equal(torch.cat([part.flatten() for part in drawn]), np.concatenate(expected))
 
 
 def test_noise_of_fewer_numbers_than_chunks_has_its_shapes():
-    drawn = privacy.Randomness("private", 0).noise([torch.zeros(1, 2), torch.zeros(())], 1.0, 0)
+    drawn = randomness.Randomness("private", 0, steps=1).noise([torch.zeros(1, 2), torch.zeros(())], 1.0)
     assert [part.shape for part in drawn] == [(1, 2), ()] and all(part.isfinite().all() for part in drawn)
 
 
 def test_choose_images_takes_at_most_k_of_each_unit():
     units = [np.arange(5), np.array([9]), np.arange(20, 28)]
-    chosen = privacy.Randomness("demo", 1).choose_images(units, 3, step=2)
+    chosen = randomness.Randomness("demo", 1, steps=1).choose_images(units, 3)
     assert [len(c) for c in chosen] == [3, 1, 3]
     assert all(set(c) <= set(u) and len(set(c)) == len(c) for c, u in zip(chosen, units))
 
@@ -123,7 +125,7 @@ def test_ledger_holds_what_was_spent_and_is_json():
     assert json.loads(json.dumps(entries, allow_nan=False)) == entries
     assert entries["epsilon_spent"]["PLD"] == accounting.epsilon_spent(1.5, 0.1, 10, 1e-5)
     assert entries["attack_bounds"] == accounting.attack_bounds(1.5, 0.1, 10)
-    assert entries["adjacency"] == "add or remove all images of one patient" and "epsilon_of_patient" not in entries
+    assert entries["adjacency"].startswith("all images of one patient, present or zeroed out; the number of patients N is fixed and public") and "epsilon_of_patient" not in entries
     assert "128 bits" in entries["generator"] and "Mironov" in entries["not_covered"]["floating point"]
     assert "public" in entries["not_covered"]["number of units and expected batch"]
 
@@ -148,7 +150,7 @@ def test_ledger_of_no_noise_has_no_epsilon_and_every_attack_succeeds():
 def test_ledger_of_images_accounts_for_patients_with_several():
     entries = privacy.ledger(**RUN | dict(unit="image", max_images_per_patient=6))
     of_patient = entries["epsilon_of_patient"]
-    assert list(of_patient) == ["2", "4", "6", "10"] and entries["adjacency"].startswith("add or remove one image of those trained on")
+    assert list(of_patient) == ["2", "4", "6", "10"] and entries["adjacency"].startswith("one image of those trained on, present or zeroed out")
     assert of_patient["6"] == accounting.epsilon_for_patient(1.5, 0.1, 20, 1e-5, 6)
     assert entries["epsilon_spent"]["PLD"] < of_patient["2"] < of_patient["4"] < of_patient["6"] < of_patient["10"]
 
@@ -167,14 +169,14 @@ def test_ledger_refuses_unknown_settings(wrong):
 
 # ---- words and table
 
-def statement(**settings):
-    return privacy.privacy_statement(privacy.ledger(**RUN | settings))
+def said_of(**settings):
+    return statement.privacy_statement(privacy.ledger(**RUN | settings))
 
 
 @pytest.mark.parametrize("settings", [{}, dict(mode="demo"), dict(noise_multiplier=0), dict(pos_weight="private labels"),
                                       dict(unit="image", max_images_per_patient=7), dict(noise_multiplier=0.3)])
 def test_privacy_statement_is_three_sentences_with_unit_and_attack(settings):
-    text, unit = statement(**settings), settings.get("unit", "patient")
+    text, unit = said_of(**settings), settings.get("unit", "patient")
     assert len(re.findall(r"[.!?](?=\s|$)", text)) == 3
     found = accounting.attack_bounds(settings.get("noise_multiplier", 1.5), 0.1, 20)
     shown = [float(number) for number in re.findall(r"at most ([\d.]+) %", text)]
@@ -190,27 +192,27 @@ def test_privacy_statement_is_three_sentences_with_unit_and_attack(settings):
 def test_privacy_statement_calls_a_weak_promise_weak(noise_multiplier, found_percent, words):
     low, high = found_percent
     assert low < 100 * accounting.attack_bounds(noise_multiplier, 0.1, 100)["true_positive_rate"] < high
-    assert f"This is {words}" in statement(noise_multiplier=noise_multiplier, steps_done=100)
+    assert f"This is {words}" in said_of(noise_multiplier=noise_multiplier, steps=100, steps_done=100)
 
 
 @pytest.mark.parametrize("settings, why", [
     (dict(mode="demo"), "its noise can be recomputed"), (dict(noise_multiplier=0), "no noise"),
     (dict(mode="demo", pos_weight="private labels"), "private labels"), (dict(delta=1e-3), "publishing one patient whole")])
 def test_privacy_statement_says_when_there_is_no_guarantee(settings, why):
-    text = statement(**settings)
+    text = said_of(**settings)
     assert text.startswith("There is no privacy guarantee") and why in text.split(". ")[0] and "This is a " not in text
-    assert "no privacy guarantee" not in statement()
+    assert "no privacy guarantee" not in said_of()
 
 
 def test_privacy_statement_of_images_names_the_weaker_promise_to_patients():
     spent = accounting.epsilon_for_patient(1.5, 0.1, 20, 1e-5, 4)
-    text = statement(unit="image", max_images_per_patient=4)
+    text = said_of(unit="image", max_images_per_patient=4)
     assert "a patient with several is protected less" in text and f"{spent:.4g} for 4 images" in text
 
 
 def test_ledger_table_shows_every_entry_as_text():
     entries = privacy.ledger(**RUN | dict(unit="image", max_images_per_patient=4))
-    table = privacy.ledger_table(json.loads(json.dumps(entries))).set_index("entry")["value"]
+    table = statement.ledger_table(json.loads(json.dumps(entries))).set_index("entry")["value"]
     assert table["guarantee"] == "valid" and table["delta"] == "1e-05" and table["steps done"] == "20"
     assert float(table["epsilon spent, PLD"]) == pytest.approx(entries["epsilon_spent"]["PLD"], rel=1e-3)
     assert float(table["epsilon of a patient with 4 images"]) == pytest.approx(entries["epsilon_of_patient"]["4"], rel=1e-3)

@@ -12,10 +12,15 @@ from helpers import accounting, arms, checks, files, metrics, models, networks, 
 
 def private_arm(cohort, model, **changes):
     settings = dict(channels=1, epsilon=5.0, delta=1e-4, clip_norm=0.7, epochs=3, expected_batch_size=10,
-                    max_images_per_patient=2, physical_batch_size=7, mode="demo", seed=4) | changes
+                    max_images_per_patient=2, physical_batch_size=7, mode="demo", seed=4, lineage=[]) | changes
     unit = settings.pop("unit", "patient")
     data = training_sets.TrainingSet.of(cohort, unit, settings["max_images_per_patient"] if unit == "image" else None)
     return arms.PrivateArm(data, model, **settings)
+
+
+def weights(session):
+    """The hash of a session's weights."""
+    return models.weights_hash(session.model.state_dict())
 
 
 def session_of(cohort, kind, averaging=0.0, trained="all", **changes):
@@ -27,6 +32,16 @@ def session_of(cohort, kind, averaging=0.0, trained="all", **changes):
         arm = private_arm(cohort, model, **changes)
     return training.Session(f"small-{kind}", model, arm, epochs=3, learning_rate=3e-3, fingerprint="same",
                             averaging=averaging)
+
+
+def keyed_noise(arm, step):
+    """The noise of a demo step by its documented keys, one tensor a parameter: chunk k is the stream "noise k" of the step."""
+    sizes = [p.numel() for p in arm.clipped.parameters]
+    chunks = [runs.random_stream(4, f"noise {k}", step).standard_normal(len(chunk), dtype=np.float32)
+              for k, chunk in enumerate(np.array_split(np.zeros(sum(sizes)), 8))]
+    deviation = np.float32(arm.promise["noise_multiplier"] * arm.promise["clip_norm"])
+    flat = torch.from_numpy(np.concatenate(chunks) * deviation)
+    return [part.view_as(p) for part, p in zip(flat.split(sizes), arm.clipped.parameters)]
 
 
 def test_training_set_gathers_the_images_of_a_patient(small_cohort):
@@ -69,36 +84,38 @@ def test_a_patient_who_leaves_moves_the_sum_by_at_most_the_clip_norm(small_cohor
         drawn = np.array([unit for unit in range(40) if unit != absent])
         monkeypatch.setattr(session.arm.randomness, "draw_units", lambda *_: drawn)
         monkeypatch.setattr(session.arm.randomness, "noise", lambda parameters, *_: [torch.zeros_like(p) for p in parameters])
-        session.arm.set_gradients(step=3)
+        session.arm.go_on_after(3)
+        session.arm.set_gradients()
         sums.append([p.grad * 10 for p in session.model.parameters()])
     moved = torch.sqrt(sum((a - b).square().sum() for a, b in zip(*sums)))
     assert 0 < float(moved) <= 0.7 * (1 + 1e-4)
 
 
 def test_private_step_is_clipped_sum_plus_noise_over_the_expected_number(small_cohort, results):
-    model = networks.resnet9(2, width=8, seed=1)
-    arm = private_arm(small_cohort, model, physical_batch_size=5)
-    arm.set_gradients(step=2)
-    in_pieces = [p.grad.clone() for p in model.parameters()]
-    arm.physical_batch_size = 10_000
-    arm.set_gradients(step=2)
-    noise = arm.randomness.noise(in_pieces, arm.promise["noise_multiplier"] * 0.7, 2)
-    without_noise = [p.grad * 10 - added for p, added in zip(model.parameters(), noise)]
-    for pieces, whole in zip(in_pieces, (p.grad for p in model.parameters())):
-        torch.testing.assert_close(pieces, whole, rtol=1e-3, atol=1e-6)  # one noise, however many pieces
+    in_pieces, whole = [], []
+    for size, gradients in ((5, in_pieces), (10_000, whole)):
+        arm = private_arm(small_cohort, networks.resnet9(2, width=8, seed=1), physical_batch_size=size)
+        arm.go_on_after(2)
+        drawn = arm.draw()
+        arm.set_gradients()
+        gradients += [p.grad for p in arm.model.parameters()]
+    for pieces, one in zip(in_pieces, whole):
+        torch.testing.assert_close(pieces, one, rtol=1e-3, atol=1e-6)  # one noise, however many pieces
+    without_noise = [gradient * 10 - added for gradient, added in zip(whole, keyed_noise(arm, 2))]
     length = torch.sqrt(sum(g.square().sum() for g in without_noise))
-    assert 0 < float(length) <= 0.7 * len(arm.draw(2)) * (1 + 1e-4)
+    assert 0 < float(length) <= 0.7 * len(drawn) * (1 + 1e-4)
 
 
 def test_an_empty_draw_still_adds_noise_and_counts_as_a_step(small_cohort, results, monkeypatch):
     session = session_of(small_cohort, "dp")
     monkeypatch.setattr(session.arm.randomness, "draw_units", lambda *_: np.array([], dtype=int))
-    session.arm.set_gradients(step=0)
+    session.arm.set_gradients()
     flat = torch.cat([p.grad.flatten() for p in session.model.parameters()])
     assert float(flat.std()) == pytest.approx(session.arm.promise["noise_multiplier"] * 0.7 / 10, rel=0.05)
+    assert session.step == 1
     training.train_one_epoch(session)
     assert session.step == session.arm.steps_per_epoch == 4
-    assert session.arm.epsilon_spent(session.step) > 0
+    assert session.arm.epsilon_spent() > 0
 
 
 def test_views_of_an_image_are_averaged_like_images(small_cohort, results, monkeypatch):
@@ -108,7 +125,8 @@ def test_views_of_an_image_are_averaged_like_images(small_cohort, results, monke
     for views in (1, 3):
         arm = private_arm(small_cohort, networks.resnet9(2, width=8, seed=1), views_per_image=views, noise_multiplier=0.0,
                           physical_batch_size=50, clip_norm=0.05)
-        arm.set_gradients(step=1)
+        arm.go_on_after(1)
+        arm.set_gradients()
         found.append([p.grad for p in arm.model.parameters()])
     assert arm.promise["views_per_image"] == 3
     for one, three in zip(*found):
@@ -120,7 +138,7 @@ def test_an_ordinary_step_in_pieces_is_the_step(small_cohort):
     for size in (256, 7):
         model = networks.resnet9(2, width=8, seed=1)
         arm = arms.BaselineArm(training_sets.TrainingSet.of(small_cohort, "image"), model, channels=1, batch_size=30, seed=0, physical_batch_size=size)
-        loss, n = arm.set_gradients(0)
+        loss, n = arm.set_gradients()
         gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
         assert n == 30 and loss > 0
     torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-5)
@@ -167,9 +185,9 @@ def test_pos_weight_is_negatives_over_positives_and_public_where_asked(small_coh
 
 
 def test_an_interrupted_step_leaves_nothing_to_the_next(small_cohort, results, monkeypatch):
-    arm = private_arm(small_cohort, networks.resnet9(2, width=8, seed=1), noise_multiplier=0.0)
-    arm.set_gradients(step=1)
-    clean = [p.grad.clone() for p in arm.model.parameters()]
+    first, arm = (private_arm(small_cohort, networks.resnet9(2, width=8, seed=1), noise_multiplier=0.0) for _ in range(2))
+    first.set_gradients()
+    clean = [p.grad for p in first.model.parameters()]
     add, calls = arm.clipped.add, []
 
     def interrupted(*given):
@@ -180,8 +198,9 @@ def test_an_interrupted_step_leaves_nothing_to_the_next(small_cohort, results, m
 
     monkeypatch.setattr(arm.clipped, "add", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        arm.set_gradients(step=1)
-    arm.set_gradients(step=1)
+        arm.set_gradients()
+    assert arm.steps_done == 0  # nothing was released
+    arm.set_gradients()
     assert all(torch.equal(p.grad, wanted) for p, wanted in zip(arm.model.parameters(), clean))
 
 
@@ -191,11 +210,11 @@ def test_no_gradient_but_the_noisy_mean_reaches_the_optimizer(small_cohort, resu
     arm = private_arm(small_cohort, model)
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)  # of something before
-    arm.set_gradients(step=0)
+    arm.set_gradients()
     assert all(p.grad is None for p in model.stem.parameters()) and model.head.weight.grad is not None
     model.stem.requires_grad_(True)
     with pytest.raises(checks.InputError, match="some frozen or unfrozen since"):
-        arm.set_gradients(step=0)
+        arm.set_gradients()
 
 
 def test_a_step_is_counted_before_it_is_applied(small_cohort, results, monkeypatch):
@@ -235,22 +254,23 @@ def test_an_image_that_leaves_changes_at_most_one_other_of_its_patient(small_coh
 
 def test_private_labels_in_the_loss_void_the_guarantee(small_cohort):
     arm = private_arm(small_cohort, networks.resnet9(2, width=8), mode="private", weighting=("private labels", torch.ones(2)))
-    assert arm.ledger(3)["guarantee"] == "not valid (pos_weight from private labels)"
+    assert arm.ledger()["guarantee"] == "not valid (pos_weight from private labels)"
 
 
 def test_the_sampling_rate_is_of_units_and_the_accountant_knows_it(small_cohort, results):
     for unit, n_units in (("patient", 40), ("image", len(training_sets.TrainingSet.of(small_cohort, "image", 2).rows))):
         arm = private_arm(small_cohort, networks.resnet9(2, width=8), unit=unit)
-        assert arm.sample_rate == 10 / n_units == arm.ledger(2)["sample_rate"]
+        assert arm.sample_rate == 10 / n_units == arm.ledger()["sample_rate"]
         spent = accounting.epsilon_spent(arm.promise["noise_multiplier"], 10 / n_units, arm.steps, 1e-4)
-        assert arm.epsilon_spent(arm.steps) == spent and 0.99 * 5 <= spent <= 5
-        mean = np.mean([len(arm.draw(step)) for step in range(400)])
+        mean = np.mean([len(private_arm(small_cohort, arm.model, unit=unit, mode="private").draw()) for _ in range(400)])
+        arm.go_on_after(arm.steps)
+        assert arm.epsilon_spent() == spent and 0.99 * 5 <= spent <= 5
         assert mean == pytest.approx(10, abs=5 * math.sqrt(10 / 400))
 
 
 def test_a_unit_never_enters_with_more_images_than_allowed(small_cohort, results):
     arm = session_of(small_cohort, "dp").arm
-    drawn = [unit for step in range(40) for unit in arm.draw(step).values()]
+    drawn = [unit for _ in range(12) for unit in (arm.draw(), arm.randomness.noise([torch.zeros(1)], 1.0))[0].values()]
     assert max(map(len, drawn)) == 2 and {len(u) for u in arm.data.units} == {1, 2, 3, 4}
 
 
@@ -265,25 +285,25 @@ def test_a_resumed_run_equals_the_uninterrupted_one(small_cohort, results, kind)
     assert resumed.history == [{"epoch": 1, "loss": 0.5}]
     assert resumed.resumed and resumed.epoch == 1 and list(training.epochs_left(resumed)) == [2, 3]
     assert [training.train_one_epoch(resumed) for _ in range(2)] == losses[1:]
-    assert models.weights_hash(resumed.model) == models.weights_hash(whole.model)
+    assert weights(resumed) == weights(whole)
     if kind == "dp":
         assert resumed.arm.diagnostics == whole.arm.diagnostics
-        assert resumed.arm.ledger(resumed.step) == whole.arm.ledger(whole.step)
+        assert resumed.arm.ledger() == whole.arm.ledger()
 
 
 def test_a_resumed_private_run_goes_on_in_steps_and_ledger_with_fresh_noise(small_cohort, results):
     first = session_of(small_cohort, "dp", mode="private")
     training.train_one_epoch(first)
-    first.end_epoch(epsilon_spent=first.arm.epsilon_spent(first.step))
+    first.end_epoch(epsilon_spent=first.arm.epsilon_spent())
     stored = torch.load(first.checkpoint, weights_only=True)
     assert not {"generator", "rng", "randomness"} & set(stored) and stored["loss_sum"] == 0
     ends = []
     for _ in range(2):  # twice from the same checkpoint
         resumed = session_of(small_cohort, "dp", mode="private")
-        assert resumed.resumed and resumed.step == 4 and resumed.arm.epsilon_spent(resumed.step) == first.history[0]["epsilon_spent"]
+        assert resumed.resumed and resumed.step == 4 and resumed.arm.epsilon_spent() == first.history[0]["epsilon_spent"]
         training.train_one_epoch(resumed)
-        assert resumed.arm.ledger(resumed.step) == first.arm.ledger(8)
-        ends.append(models.weights_hash(resumed.model))
+        assert resumed.step == 8 and resumed.arm.ledger()["steps_done"] == 8
+        ends.append(weights(resumed))
     assert ends[0] != ends[1]
 
 
@@ -296,12 +316,14 @@ def test_a_checkpoint_of_other_parameters_is_not_taken_up(small_cohort, results)
 
 
 def test_private_mode_shows_no_diagnostics_and_repeats_no_noise(small_cohort, results):
-    first, second = (session_of(small_cohort, "dp", mode="private") for _ in range(2))
-    assert math.isnan(training.train_one_epoch(first)) and math.isnan(training.train_one_epoch(second))
-    first.save()
-    assert torch.load(first.checkpoint, weights_only=True)["n_images"] == 0  # no realised batch, no loss on disk
-    assert first.arm.diagnostics == [] and models.weights_hash(first.model) != models.weights_hash(second.model)
-    assert first.arm.ledger(first.step)["guarantee"] == "valid"
+    first = session_of(small_cohort, "dp", mode="private")
+    assert math.isnan(training.train_one_epoch(first))
+    second = session_of(small_cohort, "dp", mode="private")  # nothing was written: the run begins again
+    assert second.step == 0 and math.isnan(training.train_one_epoch(second))
+    second.save()
+    assert torch.load(second.checkpoint, weights_only=True)["n_images"] == 0  # no realised batch, no loss on disk
+    assert first.arm.diagnostics == [] and weights(first) != weights(second)
+    assert first.arm.ledger()["guarantee"] == "valid"
 
 
 def test_baseline_learns_what_can_be_seen_and_the_loss_is_a_mean_per_image(small_cohort, results):
@@ -362,7 +384,7 @@ def test_strong_variation_is_used_where_asked(small_cohort, monkeypatch):
     for augmentation, expected in (("shift", []), ("strong", [16])):
         arm = arms.BaselineArm(training_sets.TrainingSet.of(small_cohort, "image"), networks.resnet9(2, width=8), channels=1,
                                batch_size=16, seed=0, augmentation=augmentation)
-        arm.set_gradients(0)
+        arm.set_gradients()
         assert used == expected
 
 
@@ -389,32 +411,32 @@ def test_a_finished_private_run_is_taken_up_and_not_trained_again(small_cohort, 
     def begin():
         model = networks.resnet9(2, width=8, seed=1)
         arm = private_arm(small_cohort, model, mode="private")
-        return training.Session("small-dp-eps5-seed4", model, arm, epochs=3, learning_rate=3e-3, fingerprint="same")
+        return training.Session("small-dp-eps5-seed4", model, arm, epochs=3, learning_rate=3e-3)
 
     first = begin()
     for _ in training.epochs_left(first):
         training.train_one_epoch(first)
         first.end_epoch(valid_auroc=0.5)
     scoring.finish(first.model, small_cohort, 1, run=first.run, arm="dp", seed=4, parameters={}, seconds=1.0,
-                   fingerprint="same", ledger=first.arm.ledger(first.step), history=first.history)
+                   fingerprint="same", ledger=first.arm.ledger(), history=first.history, private_run=first.private)
     again = begin()
     assert again.resumed and list(training.epochs_left(again)) == [] and again.history == first.history
-    assert models.weights_hash(again.model) == models.weights_hash(first.model) and runs.is_whole(first.run)
+    assert weights(again) == weights(first) and runs.is_whole(first.run)
 
 
 def test_weights_trained_on_the_private_patients_are_refused_as_a_start(small_cohort, results):
     scoring.finish(networks.resnet9(2, width=8), small_cohort, 1, run="small-baseline-seed0", arm="baseline", seed=0,
                    parameters={}, seconds=1.0, fingerprint="same")
     with pytest.raises(checks.InputError, match="has not seen small"):
-        starts.weights_to_start_from(str(runs.run_dir("small-baseline-seed0") / "weights.safetensors"), "small")
+        starts.weights_to_start_from(str(runs.run_dir("small-baseline-seed0") / "weights.safetensors"), small_cohort)
 
 
 def test_the_public_model_of_another_pretraining_is_refused(small_cohort, results):
     scoring.finish(networks.resnet9(2, width=8), small_cohort, 1, run="small-zero_shot", arm="zero_shot", seed=0,
                    parameters={"PRETRAIN": "other"}, seconds=1.0, fingerprint="same")
-    assert starts.weights_to_start_from("other", "small")[1] == ["bright", "dull"]
+    assert starts.weights_to_start_from("other", small_cohort).known == ["bright", "dull"]
     with pytest.raises(checks.InputError, match="notebook 02 again"):
-        starts.weights_to_start_from("public", "small")
+        starts.weights_to_start_from("public", small_cohort)
 
 
 @pytest.mark.parametrize("changes, message", [({"delta": 0.03}, "DELTA below 1 / 40"), ({"clip_norm": -1}, "CLIP_NORM"),

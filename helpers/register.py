@@ -1,0 +1,246 @@
+"""The privacy register: every private run on the same patients, and what all of them spent together.
+
+In: training patients, lines about runs. Out: `spent.jsonl`, append-only; the composed epsilon. Refuses: a register that
+was damaged, a study beyond its BUDGET.
+
+The register lies in `<results>/register/`, or where the environment variable PRIVACY_REGISTER points: a hospital sets that
+once, so that all its results folders share one. Beside it lie salted hashes of patients' ids and films: two cohorts that
+share a patient compose as if they were one, an upper bound.
+
+A line each: `begin` before a run's first noisy step, `checkpoint` before steps are written to disk, `taken up`, `end`. A run
+without an end counts with all its planned steps.
+"""
+
+import contextlib
+import dataclasses
+import datetime
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from helpers import accounting, checks, files, runs
+
+EVENTS = ("begin", "checkpoint", "taken up", "end")
+
+
+@dataclasses.dataclass(frozen=True)
+class Patients:
+    """The training patients of a cohort, as a register knows them.
+
+    Attributes:
+        key: SHA-256 over ids and films of all of them, in no order.
+        ids, films: salted hashes, sorted, 64 bits each.
+    """
+
+    key: str
+    ids: np.ndarray
+    films: np.ndarray
+
+    def shared_with(self, other: "Patients") -> str:
+        """Return in words what two cohorts share, "" for nothing."""
+        n_ids, n_films = (len(np.intersect1d(own, theirs, assume_unique=True)) for own, theirs in (
+            (self.ids, other.ids), (self.films, other.films)))
+        return " and ".join(f"{n:,} {what}" for n, what in ((n_ids, "patient ids"), (n_films, "films")) if n)
+
+
+class Register:
+    """A register's folder.
+
+    Guarantees: a line that `append` returned from is on disk; lines are only ever added; a line torn by a kill or a full
+    disk is recognised and hides no other.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        """Open `folder`; None: $PRIVACY_REGISTER, or `register/` of the present results."""
+        self.folder = folder or Path(os.environ.get("PRIVACY_REGISTER") or runs.results_dir() / "register").expanduser().resolve()
+        self.path = self.folder / "spent.jsonl"
+
+    # ---- patients
+
+    def enrol(self, patients: Collection[str], films: Collection[str]) -> Patients:
+        """Return a cohort's training patients, and keep their salted hashes beside the register.
+
+        Args:
+            patients: (n_images,) patient ids.
+            films: (n_images,) hashes of the images as they came.
+
+        Raises:
+            InputError: the folder cannot be written, or its salt is gone.
+        """
+        rows = sorted(set(zip(map(str, patients), map(str, films))))
+        key = hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+        salt = self._salt()
+        found = Patients(key, *(np.unique(np.array([_salted(salt, kind, value) for value in set(values)], dtype=np.uint64))
+                                for kind, values in zip(("patient", "film"), zip(*rows))))
+        path = self._members_path(key)
+        if not path.exists():
+            with _said(self.folder), files.atomic_path(path) as part, open(part, "wb") as stream:
+                np.savez(stream, ids=found.ids, films=found.films)
+        return found
+
+    def patients(self, key: str) -> Patients | None:
+        """Return the patients of a key; None where they were not enrolled here."""
+        path = self._members_path(key)
+        if not path.exists():
+            return None
+        with np.load(path) as stored:
+            return Patients(key, stored["ids"], stored["films"])
+
+    def sharing(self, own: Patients) -> dict[str, str]:
+        """Return {key: what is shared, in words} of the cohorts in the register that have a patient or film of these, they included."""
+        known = {path.stem.removeprefix("patients-") for path in self.folder.glob("patients-*.npz")} - {own.key}
+        words = {key: own.shared_with(self.patients(key)) for key in sorted(known)}
+        return {own.key: "all"} | {key: shared for key, shared in words.items() if shared}
+
+    def _members_path(self, key: str) -> Path:
+        """Return where the salted hashes of a cohort's patients lie."""
+        return self.folder / f"patients-{key}.npz"
+
+    def _salt(self) -> bytes:
+        """Return the register's salt, made with its first use."""
+        path = self.folder / "salt"
+        if not path.exists():
+            if any(self.folder.glob("patients-*.npz")):
+                checks.refuse(f"the salt of the patients' hashes at {path}", "nothing there", "Restore it: without it no overlap is seen.")
+            with _said(self.folder), files.atomic_path(path) as part:
+                part.write_bytes(secrets.token_bytes(32))
+        return path.read_bytes()
+
+    # ---- lines
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the register, so that nobody adds a line between looking and adding; without locks on the disk, go on."""
+        with _said(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            handle = open(self.folder / ".lock", "w")
+        with handle:
+            with contextlib.suppress(OSError):
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+
+    def append(self, event: str, uuid: str, **fields: object) -> None:
+        """Add a line, and return when it is on disk.
+
+        Args:
+            event: one of `EVENTS`.
+            uuid: of the run.
+            fields: what else is known; see `private_runs`.
+
+        Raises:
+            InputError: the register cannot be written: nothing may be released then.
+        """
+        checks.one_of("the event", event, EVENTS)
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        line = json.dumps({"event": event, "uuid": uuid, "time": now} | fields).encode() + b"\n"
+        with _said(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+            try:
+                size = os.fstat(handle).st_size
+                is_torn = size and os.pread(handle, 1, size - 1) != b"\n"
+                line = b"\n" + line if is_torn else line
+                if os.write(handle, line) < len(line):
+                    raise OSError("no space left on the disk")
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+            folder = os.open(self.folder, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+
+    def lines(self) -> list[dict]:
+        """Return all whole lines, the first first.
+
+        Raises:
+            InputError: a line is neither whole nor the beginning of one.
+        """
+        if not self.path.exists():
+            return []
+        found = []
+        for number, text in enumerate(self.path.read_bytes().split(b"\n"), 1):
+            try:
+                found.append(json.loads(text)) if text else None
+            except ValueError:
+                # A torn line is a line's beginning. A run was not begun, or its end not known, which counts as all its steps.
+                if not text.startswith(b"{") or text.rstrip().endswith(b"}"):
+                    checks.refuse(f"lines of JSON in {self.path}", f"line {number}: {text[:60]!r}", "Restore it from a copy.")
+        return found
+
+    def runs(self, keys: Collection[str] | None = None) -> list[dict]:
+        """Return the private runs begun on the patients of these keys (None: of all): their `begin` lines, with what follows.
+
+        noted: steps known to have been written to disk. is_ended, why. steps: those that count: `noted` where the run has
+        ended, else all planned, or more if more were noted.
+        """
+        found = {}
+        for line in self.lines():
+            if line["event"] == "begin":
+                found.setdefault(line["uuid"], line | {"noted": 0, "is_ended": False, "why": ""})
+            elif line["uuid"] in found:
+                run = found[line["uuid"]]
+                run["noted"] = max(run["noted"], line["steps"])
+                run["is_ended"], run["why"] = line["event"] == "end", line.get("why", "")
+        return [run | {"steps": run["noted"] if run["is_ended"] else max(run["noted"], run["steps_planned"])}
+                for run in found.values() if keys is None or run["patients"] in keys]
+
+
+def epsilon_together(lines: Collection[dict], delta: float) -> float:
+    """Return epsilon of runs together for one patient, an upper bound (PLD).
+
+    Args:
+        lines: of `Register.runs`, or planned ones: noise_multiplier, sample_rate, steps, and n_images: of a patient, where
+            the run's unit is the image, else 1.
+        delta: one for all.
+    """
+    return accounting.epsilon_of_all([accounting.Run(*(line[name] for name in accounting.Run._fields)) for line in lines], delta)
+
+
+def line_of(promise: dict, steps: int | None = None) -> dict:
+    """Return what the register keeps of a promise: unit, sampling rate, noise, planned steps, delta.
+
+    Args:
+        promise: see `promise.settle`.
+        steps: that count; None for all planned.
+    """
+    return {"unit": promise["unit"], "noise_multiplier": promise["noise_multiplier"],
+            "sample_rate": promise["expected_batch_size"] / promise["n_units"], "steps_planned": promise["steps"],
+            "steps": promise["steps"] if steps is None else steps, "delta": promise["delta"],
+            "n_images": promise["max_images_per_patient"] if promise["unit"] == "image" else 1}
+
+
+def table(lines: Collection[dict], delta: float) -> pd.DataFrame:
+    """Return a row a run: run, begun, unit, steps, epsilon (of the unit, at the study's delta), state.
+
+    Args:
+        lines: of `Register.runs`, oldest first.
+        delta: of the study.
+    """
+    rows = [{"run": line["run"], "begun": line["time"][:16].replace("T", " "), "unit": line["unit"], "steps": line["steps"],
+             "epsilon": accounting.epsilon_spent(line["noise_multiplier"], line["sample_rate"], line["steps"], delta),
+             "state": line["why"] if line["is_ended"] else "not ended: counts as planned"} for line in lines]
+    return pd.DataFrame(rows, columns=["run", "begun", "unit", "steps", "epsilon", "state"])
+
+
+def _salted(salt: bytes, kind: str, value: str) -> int:
+    """Return 64 bits of a salted hash."""
+    return int.from_bytes(hashlib.sha256(salt + kind.encode() + b"\0" + value.encode()).digest()[:8], "big")
+
+
+@contextlib.contextmanager
+def _said(folder: Path) -> Iterator[None]:
+    """Turn what the disk refuses into a message."""
+    try:
+        yield
+    except OSError as error:
+        checks.refuse(f"a privacy register in {folder}", str(error),
+                      "Make the folder writable, or let PRIVACY_REGISTER name another: no private step is made unregistered.")
