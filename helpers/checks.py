@@ -124,6 +124,7 @@ _PARAMETER_RULES = {
     "MIN_PATIENTS": dict(low=1, high=1e5, integer=True),
     "TARGET_SENSITIVITY": dict(low=0, high=1, open_low=True),
     "MARGIN": dict(low=0, high=0.5, open_low=True),
+    "BUDGET": dict(low=0, high=1000, open_low=True),
 }
 _MAY_BE_NONE = ("NOISE_MULTIPLIER", "EXPECTED_BATCH_SIZE", "EPOCHS", "LEARNING_RATE",  # None: by budget or rule, in notebook 03
                 "TARGET_SENSITIVITY")

@@ -30,6 +30,11 @@ from helpers import accounting, checks, files, runs
 EVENTS = ("begin", "checkpoint", "taken up", "end")
 
 
+def place(results: Path) -> Path:
+    """Return where the register of a results folder lies: $PRIVACY_REGISTER, or `register/` in it."""
+    return Path(os.environ.get("PRIVACY_REGISTER") or results / "register").expanduser().resolve()
+
+
 @dataclasses.dataclass(frozen=True)
 class Patients:
     """The training patients of a cohort, as a register knows them.
@@ -59,7 +64,7 @@ class Register:
 
     def __init__(self, folder: Path | None = None) -> None:
         """Open `folder`; None: $PRIVACY_REGISTER, or `register/` of the present results."""
-        self.folder = folder or Path(os.environ.get("PRIVACY_REGISTER") or runs.results_dir() / "register").expanduser().resolve()
+        self.folder = folder or place(runs.results_dir())
         self.path = self.folder / "spent.jsonl"
 
     # ---- patients
@@ -98,6 +103,11 @@ class Register:
         known = {path.stem.removeprefix("patients-") for path in self.folder.glob("patients-*.npz")} - {own.key}
         words = {key: own.shared_with(self.patients(key)) for key in sorted(known)}
         return {own.key: "all"} | {key: shared for key, shared in words.items() if shared}
+
+    def sharing_key(self, key: str) -> dict[str, str]:
+        """Return the same for patients by their key; those not enrolled here share with nobody else."""
+        own = self.patients(key)
+        return self.sharing(own) if own else {key: "all"}
 
     def _members_path(self, key: str) -> Path:
         """Return where the salted hashes of a cohort's patients lie."""
