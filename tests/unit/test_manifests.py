@@ -73,6 +73,15 @@ def test_read_refuses_a_wrong_manifest_and_names_file_and_field(tmp_path, change
         manifests.read(write_manifest(tmp_path, **changes))
 
 
+@pytest.mark.parametrize("layout", [
+    MINIMAL["layout"], {"kind": "parquet_images", "shards": ["a.parquet"], "image_column": "image"}, {"kind": "folders", "pattern": "{split}/{file}"}],
+    ids=lambda layout: layout["kind"])
+def test_read_refuses_to_call_real_patients_embedded(tmp_path, layout):
+    with pytest.raises(checks.InputError, match=r"`access: embedded` belongs to drawn images \(layout synthetic\): real patients are open"):
+        manifests.read(write_manifest(tmp_path, layout=layout, access="embedded"))
+    assert manifests.read(write_manifest(tmp_path, layout=layout, access="open")).access == "open"
+
+
 @pytest.mark.parametrize("text", ["a: [1", "- a\n- b", "", "!!python/object/apply:os.system ['true']"])
 def test_read_refuses_what_is_no_mapping_and_runs_nothing(tmp_path, text):
     (tmp_path / "ward.yaml").write_text(text, encoding="utf-8")
