@@ -244,10 +244,11 @@ def test_cohorts_need_no_torch():
 # ---- identical images
 
 def settle(rows: list[tuple[str, str, str, str | None]], **split: object) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
-    """Settle rows of (image_id, patient_id, sha256, given split)."""
+    """Settle rows of (image_id, patient_id, sha256, given split); a hash that begins with blank is of an image of one value."""
     table = pd.DataFrame(rows, columns=["image_id", "patient_id", "sha256", "split"]).assign(row=range(len(rows)))
     manifest = manifests.read("covid_chestxray").model_copy(update={"split": schema.SplitRule.model_validate(split)})
-    facts = pd.DataFrame({"row": table["row"], "sha256": table["sha256"], "reason": None, "part": 0, "at": table["row"]})
+    facts = pd.DataFrame({"row": table["row"], "sha256": table["sha256"], "reason": None, "part": 0, "at": table["row"],
+                          "is_constant": table["sha256"].str.startswith("blank")})
     if not manifest.split.is_given:
         table = table.drop(columns="split")
     nothing = pd.DataFrame(columns=sources.EXCLUDED_COLUMNS)
@@ -273,6 +274,57 @@ def test_identical_images_with_a_given_split():
         ["b", "identical image of the same patient"], ["c", "identical image of the same patient"], ["d", "identical image in an earlier split"],
         ["f", "identical image in an earlier split"]]
     assert notes == ["Patients '1', '2' have an identical image and count as one patient, 1."]
+
+
+def test_a_blank_image_makes_no_two_patients_one_and_leaves_out_no_image_of_another():
+    rows = [("a", "1", "blank", "train"), ("b", "1", "blank", "train"),  # one patient: the second goes
+            ("c", "2", "blank", "train"), ("d", "3", "blank", "test"),  # two more patients: all stay
+            ("e", "2", "x", "train"), ("f", "4", "x", "train"), ("g", "4", "blank", "train")]  # 2 and 4 are one: its second goes
+    for split in (dict(column="part", values={"train": "train"}), dict(test_share=0.3)):
+        kept, excluded, notes = settle(rows, **split)
+        assert kept[["image_id", "patient_id"]].values.tolist() == [["a", "1"], ["c", "2"], ["d", "3"], ["e", "2"]]
+        assert excluded["image_id"].tolist() == ["b", "f", "g"] and set(excluded["reason"]) == {"identical image of the same patient"}
+        assert notes == ["Patients '2', '4' have an identical image and count as one patient, 2."]
+
+
+@pytest.mark.parametrize("takes_blanks", [False, True])
+@pytest.mark.parametrize("split", [dict(test_share=0.3), dict(column="ward", values={"A": "train", "B": "test"})])
+def test_equal_blank_films_of_two_patients_stay_of_two_patients(tmp_path, monkeypatch, split, takes_blanks):
+    """The decoder refuses blank films; the second case has one that takes them."""
+    path, films, decode = write_ward(tmp_path, n=8, split=split), tmp_path / "films" / "2020", parts.decoding.decode
+    table = pd.read_csv(tmp_path / "films.csv", sep=";").assign(ward=[*"AABBAAAA"])
+    table.to_csv(tmp_path / "films.csv", sep=";", index=False)
+    for film in ("f0000", "f0001", "f0002"):  # two of p000, one of p001
+        Image.fromarray(np.full((24, 24), 9, np.uint8)).save(films / f"{film}.png")
+    (films / "f0006.png").write_bytes((films / "f0004.png").read_bytes())  # one film of p002 and p003
+
+    def takes_all(encoded, px, *more, **named):
+        return np.zeros((px, px), np.uint8) if encoded == (films / "f0000.png").read_bytes() else decode(encoded, px, *more, **named)
+
+    monkeypatch.setattr(parts.decoding, "decode", takes_all if takes_blanks else decode)
+    cohort = cohorts.build(path, tmp_path, processes=1)
+    assert cohort.record["notes"] == ["Patients 'p002', 'p003' have an identical image and count as one patient, p002."]
+    kept = [["f0003", "p001"], ["f0004", "p002"], ["f0005", "p002"], ["f0007", "p002"]]
+    if takes_blanks:
+        assert cohort.table[["image_id", "patient_id"]].values.tolist() == [["f0000", "p000"], ["f0002", "p001"], *kept]
+        assert cohort.record["exclusions"] == {"identical image of the same patient": 2}
+    else:
+        assert cohort.table[["image_id", "patient_id"]].values.tolist() == kept
+        assert cohort.record["exclusions"] == {"image has one grey value only": 3, "identical image of the same patient": 1}
+
+
+def test_facts_say_which_films_and_volumes_are_of_one_value(tmp_path, monkeypatch):
+    rows = pd.DataFrame({"row": range(3), "file": ["a", "b", "c"], "mask": ""})
+    for name in rows["file"]:
+        (tmp_path / name).write_bytes(name.encode())
+    made = {"a": np.zeros((8, 8, 8), np.uint8), "b": np.full((8, 8, 8), 255, np.uint8), "c": np.eye(8, dtype=np.uint8) * np.ones((8, 1, 1), np.uint8)}
+    monkeypatch.setattr(parts.volumes, "decode", lambda path, *more: (made[path.name], path.name))
+    monkeypatch.setattr(parts.decoding, "decode", lambda encoded, *more, **named: made[encoded.decode()][0])
+    volume = {"shape": [8] * 3, "spacing_mm": [1] * 3, "window_hu": [0, 1], "mask": None, "mask_labels": []}
+    for options in ({"volume": volume}, {"image_px": 8, "aspect": "pad", "equalise": False}):
+        task = parts.Task(0, options, root=tmp_path, rows=rows)
+        parts.make(tmp_path / "parts", task)
+        assert parts.facts(tmp_path / "parts", task)["is_constant"].tolist() == [True, True, False]
 
 
 def test_given_split_may_give_a_share_of_training_patients_to_valid_whole():
