@@ -209,7 +209,7 @@ def _make_in_pool(tasks: list[parts.Task], folder: Path, processes: int, bar) ->
 
 
 def _assemble(folder: Path, part_folder: Path, manifest: schema.Manifest, options: dict, fingerprint: str,
-              rows: pd.DataFrame, excluded: pd.DataFrame, notes: list[str]) -> None:
+              rows: pd.DataFrame, excluded: pd.DataFrame, notes: list[str], merged: dict[str, int]) -> None:
     """Write the cohort's files, the record last."""
     findings = list(manifest.findings)
     size = options["volume"]["shape"] if "volume" in options else [options["image_px"]] * 2
@@ -228,7 +228,7 @@ def _assemble(folder: Path, part_folder: Path, manifest: schema.Manifest, option
         "canonical": meaning,
         "planted_truth": parts.generator_of(manifest).planted_truth().to_dict("records") if manifest.access == "embedded" else [],
         "n_source_rows": len(rows) + len(excluded), "n_images": len(rows), "n_patients": table["patient_id"].nunique(),
-        "exclusions": excluded["reason"].value_counts().to_dict(), "notes": notes,
+        "exclusions": excluded["reason"].value_counts().to_dict(), "notes": notes, "merged": merged,
         "parameters": options, "manifest_hash": manifests.manifest_hash(manifest), "fingerprint": fingerprint,
         "data_hash": files.fingerprint({name: hashes[name] for name in ("images.npy", "table.parquet")} | {"canonical": meaning}),
         "files": hashes, "versions": {name: importlib.metadata.version(name) for name in ("numpy", "pandas", *decoders)}})

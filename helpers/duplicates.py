@@ -1,7 +1,7 @@
 """Identical images: which patients they make one, and which images they leave out.
 
 In: a data set's rows and the hash of each image file (of a volume: of its scan). Out: the rows kept, all rows
-left out with reasons, notes.
+left out with reasons, notes, and how many patients were made one.
 Refuses: two kept images with one id, and a cohort without an image.
 
 | identical images | split by hash | given split |
@@ -22,7 +22,7 @@ from helpers import checks, rules, schema, sources
 
 
 def settle(manifest: schema.Manifest, source: sources.Source,
-           facts: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+           facts: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, list[str], dict[str, int]]:
     """Decide what becomes of every row.
 
     Args:
@@ -34,6 +34,8 @@ def settle(manifest: schema.Manifest, source: sources.Source,
         rows: those kept, in the source's order, with `split`, `part` and `at`.
         excluded: `sources.EXCLUDED_COLUMNS`, every other row of the source.
         notes: sentences.
+        merged: counts in the training split. `ids`: of the source's patient ids that are one patient with another id; `units`: of the
+            patients that they are; `largest`: ids of the one with most.
 
     Raises:
         InputError: two images kept have one id, or none is kept.
@@ -43,14 +45,18 @@ def settle(manifest: schema.Manifest, source: sources.Source,
         rows = rows.drop(columns="sha256", errors="ignore").merge(facts, on="row", validate="one_to_one")
         excluded.append(rows[rows["reason"].notna()])
         rows = rows[rows["reason"].isna()]
+    source_ids = rows["patient_id"]
     if "sha256" in facts:
         # What images of two patients must share to be identical: a blank one shares it with its own patient's only.
         alike = rows["sha256"].where(~rows["is_constant"], rows["sha256"] + rows["patient_id"])
-        merged, merges = _one_patient(rows, [alike, rows["split"]] if manifest.split.is_given else [alike])
-        rows, notes = rows.assign(patient_id=merged), notes + merges
+        unit, merges = _one_patient(rows, [alike, rows["split"]] if manifest.split.is_given else [alike])
+        rows, notes = rows.assign(patient_id=unit), notes + merges
     by_hash = rows["patient_id"].map(lambda patient: rules.hash_split(patient, manifest.split))
     given = rows["split"] if manifest.split.is_given else pd.Series("train", index=rows.index)
     rows = rows.assign(split=given.mask(given == "train", by_hash))  # some of a given train becomes valid
+    ids = source_ids[rows["split"] == "train"].groupby(rows["patient_id"]).nunique()
+    ids = ids[ids > 1]
+    merged = {"ids": int(ids.sum()), "units": len(ids), "largest": int(ids.max()) if len(ids) else 0}
     if "sha256" in facts:
         reason = _duplicate_reasons(rows, alike)
         excluded.append(rows.assign(reason=reason)[reason.notna()])
@@ -64,7 +70,7 @@ def settle(manifest: schema.Manifest, source: sources.Source,
         checks.refuse(f"at least one usable image in {manifest.name}", "none",
                       "Correct `keep` in the manifest, or look at the files.")
     left_out = pd.concat([part[sources.EXCLUDED_COLUMNS] for part in excluded]).sort_values("row", ignore_index=True)
-    return rows.sort_values("row"), left_out, notes
+    return rows.sort_values("row"), left_out, notes, merged
 
 
 def _one_patient(rows: pd.DataFrame, alike: list[pd.Series]) -> tuple[pd.Series, list[str]]:

@@ -181,6 +181,7 @@ def test_embedded_cohorts_are_the_generators_blocks_in_order():
     assert np.array_equal(block[list(synthetic.FINDINGS)], table[list(synthetic.FINDINGS)] >= 1)
     patients = cohort.table.groupby("split")["patient_id"].nunique().to_dict()
     assert patients == {"train": 120, "valid": 30, "test": 30} and cohort.table["n_comorbidities"].dtype == "Int64"
+    assert cohort.record["merged"] == {"ids": 0, "units": 0, "largest": 0}
 
 
 def test_public_site_labels_are_those_of_either_side():
@@ -243,7 +244,7 @@ def test_cohorts_need_no_torch():
 
 # ---- identical images
 
-def settle(rows: list[tuple[str, str, str, str | None]], **split: object) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+def settle(rows: list[tuple[str, str, str, str | None]], **split: object) -> tuple[pd.DataFrame, pd.DataFrame, list[str], dict[str, int]]:
     """Settle rows of (image_id, patient_id, sha256, given split); a hash that begins with blank is of an image of one value."""
     table = pd.DataFrame(rows, columns=["image_id", "patient_id", "sha256", "split"]).assign(row=range(len(rows)))
     manifest = manifests.read("covid_chestxray").model_copy(update={"split": schema.SplitRule.model_validate(split)})
@@ -256,7 +257,7 @@ def settle(rows: list[tuple[str, str, str, str | None]], **split: object) -> tup
 
 
 def test_patients_with_an_identical_image_are_one_patient_also_through_a_third():
-    rows, excluded, notes = settle([("a", "3", "x", None), ("b", "2", "x", None), ("c", "2", "y", None), ("d", "1", "y", None),
+    rows, excluded, notes, _ = settle([("a", "3", "x", None), ("b", "2", "x", None), ("c", "2", "y", None), ("d", "1", "y", None),
                                     ("e", "9", "z", None)], test_share=0.3)
     assert rows[["image_id", "patient_id"]].values.tolist() == [["a", "1"], ["c", "1"], ["e", "9"]]
     assert set(excluded["reason"]) == {"identical image of the same patient"} and excluded["image_id"].tolist() == ["b", "d"]
@@ -265,7 +266,7 @@ def test_patients_with_an_identical_image_are_one_patient_also_through_a_third()
 
 def test_identical_images_with_a_given_split():
     given = dict(column="part", values={"train": "train"})
-    rows, excluded, notes = settle([
+    rows, excluded, notes, _ = settle([
         ("a", "1", "x", "train"), ("b", "1", "x", "train"),  # one patient: the second goes
         ("c", "2", "x", "train"), ("g", "2", "y", "train"),  # another patient of train: the two are one
         ("d", "3", "x", "test"), ("e", "4", "w", "valid"), ("f", "5", "w", "test")], **given)  # the later split goes
@@ -276,19 +277,30 @@ def test_identical_images_with_a_given_split():
     assert notes == ["Patients '1', '2' have an identical image and count as one patient, 1."]
 
 
+def test_merged_counts_the_ids_that_became_one_training_patient():
+    given = dict(column="part", values={"train": "train", "test": "test"})
+    merged = settle([("a", "3", "x", "train"), ("b", "2", "x", "train"), ("c", "2", "y", "train"), ("d", "1", "y", "train"),  # 1, 2, 3 by a chain
+                     ("e", "4", "z", "train"), ("f", "5", "z", "train"),  # 4 and 5
+                     ("g", "6", "w", "train"), ("h", "6", "w", "train"), ("i", "7", "w", "test"),  # 6 alone; its film in test is left out
+                     ("j", "8", "v", "test"), ("k", "9", "v", "test")], **given)[3]  # 8 and 9, not of training
+    assert merged == {"ids": 5, "units": 2, "largest": 3}
+    assert settle([("a", "3", "x", None), ("b", "2", "x", None), ("c", "2", "y", None), ("d", "1", "y", None)])[3] == {"ids": 3, "units": 1, "largest": 3}
+    assert settle([("a", "1", "x", None), ("b", "2", "y", None)])[3] == {"ids": 0, "units": 0, "largest": 0}
+
+
 def test_a_blank_image_makes_no_two_patients_one_and_leaves_out_no_image_of_another():
     rows = [("a", "1", "blank", "train"), ("b", "1", "blank", "train"),  # one patient: the second goes
             ("c", "2", "blank", "train"), ("d", "3", "blank", "test"),  # two more patients: all stay
             ("e", "2", "x", "train"), ("f", "4", "x", "train"), ("g", "4", "blank", "train")]  # 2 and 4 are one: its second goes
     for split in (dict(column="part", values={"train": "train"}), dict(test_share=0.3)):
-        kept, excluded, notes = settle(rows, **split)
+        kept, excluded, notes, _ = settle(rows, **split)
         assert kept[["image_id", "patient_id"]].values.tolist() == [["a", "1"], ["c", "2"], ["d", "3"], ["e", "2"]]
         assert excluded["image_id"].tolist() == ["b", "f", "g"] and set(excluded["reason"]) == {"identical image of the same patient"}
         assert notes == ["Patients '2', '4' have an identical image and count as one patient, 2."]
 
 
 @pytest.mark.parametrize("takes_blanks", [False, True])
-@pytest.mark.parametrize("split", [dict(test_share=0.3), dict(column="ward", values={"A": "train", "B": "test"})])
+@pytest.mark.parametrize("split", [dict(test_share=0.05), dict(column="ward", values={"A": "train", "B": "test"})])
 def test_equal_blank_films_of_two_patients_stay_of_two_patients(tmp_path, monkeypatch, split, takes_blanks):
     """The decoder refuses blank films; the second case has one that takes them."""
     path, films, decode = write_ward(tmp_path, n=8, split=split), tmp_path / "films" / "2020", parts.decoding.decode
@@ -304,6 +316,7 @@ def test_equal_blank_films_of_two_patients_stay_of_two_patients(tmp_path, monkey
     monkeypatch.setattr(parts.decoding, "decode", takes_all if takes_blanks else decode)
     cohort = cohorts.build(path, tmp_path, processes=1)
     assert cohort.record["notes"] == ["Patients 'p002', 'p003' have an identical image and count as one patient, p002."]
+    assert cohort.record["merged"] == {"ids": 2, "units": 1, "largest": 2}
     kept = [["f0003", "p001"], ["f0004", "p002"], ["f0005", "p002"], ["f0007", "p002"]]
     if takes_blanks:
         assert cohort.table[["image_id", "patient_id"]].values.tolist() == [["f0000", "p000"], ["f0002", "p001"], *kept]
@@ -329,7 +342,7 @@ def test_facts_say_which_films_and_volumes_are_of_one_value(tmp_path, monkeypatc
 
 def test_given_split_may_give_a_share_of_training_patients_to_valid_whole():
     given = dict(column="part", values={"train": "train", "test": "test"}, valid_share=0.4)
-    rows, _, _ = settle([(f"i{i}", f"{i % 200}", f"x{i}", "test" if i % 200 < 50 else "train") for i in range(600)], **given)
+    rows, *_ = settle([(f"i{i}", f"{i % 200}", f"x{i}", "test" if i % 200 < 50 else "train") for i in range(600)], **given)
     counts = rows.drop_duplicates("patient_id")["split"].value_counts()
     assert counts["test"] == 50 and 40 < counts["valid"] < 80  # 60 expected of 150
     assert (rows.groupby("patient_id")["split"].nunique() == 1).all()
@@ -339,7 +352,7 @@ def test_a_person_under_two_names_in_a_given_train_is_not_in_train_and_valid():
     given = dict(column="part", values={"train": "train"}, valid_share=0.5)
     people = [str(k) for k in range(20)]
     assert len({rules.hash_split(each, schema.SplitRule.model_validate(given)) for each in people}) == 2
-    rows, _, _ = settle([row for each in people for row in ((f"a{each}", each, "x", "train"), (f"b{each}", each, f"y{each}", "train"))], **given)
+    rows, *_ = settle([row for each in people for row in ((f"a{each}", each, "x", "train"), (f"b{each}", each, f"y{each}", "train"))], **given)
     assert rows["patient_id"].nunique() == 1 and rows["split"].nunique() == 1 and len(rows) == 21
 
 
