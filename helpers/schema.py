@@ -222,7 +222,7 @@ class Manifest(_Strict):
 
     @model_validator(mode="after")
     def _names_are_free(self) -> "Manifest":
-        names = [*COHORT_COLUMNS, *self.findings, *self.further_columns]
+        names = [*COHORT_COLUMNS, "film_sha256", *self.findings, *self.further_columns]
         twice = sorted({name for name in names if names.count(name) > 1})
         if self.volume and self.layout.kind == "parquet_images":
             raise ValueError("volumes are read from files, not from parquet shards")

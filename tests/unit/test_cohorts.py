@@ -1,5 +1,6 @@
 """Cohorts: nothing is dropped silently, nothing half-written is taken for whole, equal input gives equal files."""
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from helpers import checks, cohorts, duplicates, manifests, overview, parts, rules, runs, schema, sources, synthetic
+from helpers import checks, cohorts, duplicates, files, manifests, overview, parts, rules, runs, schema, sources, synthetic
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +55,7 @@ def test_build_of_a_layout_that_is_not_shipped(tmp_path):
     source = pd.read_csv(tmp_path / "films.csv", sep=";")
     assert cohort.images.shape == (40, 16, 16) and cohort.images.dtype == np.uint8
     assert cohort.table["effusion"].tolist() == (source["effusion"] >= 3).astype(float).tolist()
-    assert cohort.table.columns.tolist() == [*schema.COHORT_COLUMNS, "effusion", "ward"]
+    assert cohort.table.columns.tolist() == [*schema.COHORT_COLUMNS, "effusion", "ward", "film_sha256"]
     assert cohort.canonical == {"effusion": "pleural_effusion"} and cohort.findings == ["effusion"]
     assert (cohort.table.groupby("patient_id")["split"].nunique() == 1).all()
     again = cohorts.read("ward")
@@ -182,6 +183,19 @@ def test_embedded_cohorts_are_the_generators_blocks_in_order():
     patients = cohort.table.groupby("split")["patient_id"].nunique().to_dict()
     assert patients == {"train": 120, "valid": 30, "test": 30} and cohort.table["n_comorbidities"].dtype == "Int64"
     assert cohort.record["merged"] == {"ids": 0, "units": 0, "largest": 0}
+    assert cohort.table["film_sha256"].tolist() == [hashlib.sha256(image.tobytes()).hexdigest() for image in cohort.images]
+
+
+def test_film_sha256_is_of_the_file_whatever_its_size_here_and_changes_with_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(parts, "IMAGES_PER_PART", 6)
+    path, films = write_ward(tmp_path), tmp_path / "films" / "2020"
+    (films / "f0007.png").write_bytes((films / "f0006.png").read_bytes())  # left out: rows and files are no longer one to one
+    small, large = (cohorts.build(path, tmp_path, image_px=px, processes=1).table.set_index("image_id")["film_sha256"] for px in (16, 20))
+    assert small.to_dict() == {film: files.file_hash(films / f"{film}.png") for film in small.index} and len(small) == 39
+    assert large.equals(small) and small.is_unique
+    (films / "f0003.png").write_bytes((films / "f0003.png").read_bytes() + b"\0")  # the same pixels, another file
+    after = cohorts.build(path, tmp_path, processes=1).table.set_index("image_id")["film_sha256"]
+    assert after.index[after != small].tolist() == ["f0003"]
 
 
 def test_public_site_labels_are_those_of_either_side():

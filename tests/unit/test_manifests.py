@@ -59,6 +59,8 @@ def test_read_refuses_an_unknown_name_and_lists_the_known():
     ({"name": "other"}, r"name: ward in ward.yaml; got name: other"),
     ({"findings": {}}, r"findings: "),
     ({"findings": {"sex": MINIMAL["findings"]["effusion"]}}, r"names used twice.*sex"),
+    ({"findings": {"film_sha256": MINIMAL["findings"]["effusion"]}}, r"names used twice.*film_sha256"),
+    ({"further_columns": {"film_sha256": "hash"}}, r"names used twice.*film_sha256"),
     ({"findings": {"effusion": {"canonical": "effusion", "column": "a"}}}, r"findings.effusion.*exactly one rule"),
     ({"findings": {"effusion": {"canonical": "effusion", "column": "a", "positive_grades": [3]}}}, r"needs `grades`"),
     ({"split": {"column": "split"}}, r"split.*`column` with `values`"),
