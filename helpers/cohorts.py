@@ -236,5 +236,5 @@ def _assemble(folder: Path, part_folder: Path, manifest: schema.Manifest, option
         "n_source_rows": len(rows) + len(excluded), "n_images": len(rows), "n_patients": table["patient_id"].nunique(),
         "exclusions": excluded["reason"].value_counts().to_dict(), "notes": notes, "merged": merged,
         "parameters": options, "manifest_hash": manifests.manifest_hash(manifest), "fingerprint": fingerprint,
-        "data_hash": files.fingerprint({name: hashes[name] for name in ("images.npy", "table.parquet")} | {"canonical": meaning}),
+        "data_hash": files.fingerprint({"images.npy": hashes["images.npy"], "table": files.table_hash(table), "canonical": meaning}),
         "files": hashes, "versions": {name: importlib.metadata.version(name) for name in ("numpy", "pandas", *decoders)}})

@@ -130,6 +130,24 @@ def test_build_is_equal_for_one_and_two_processes_and_for_interrupted_builds(tmp
     assert made == [0, 1, 2, 3] and contents() == whole
 
 
+def test_data_hash_is_of_contents_not_of_how_the_table_is_packed(tmp_path, monkeypatch):
+    path, of, to_parquet = write_ward(tmp_path, n=8), {}, pd.DataFrame.to_parquet
+    for compression in ("snappy", "gzip"):
+        (runs.cohort_dir("ward") / "record.json").unlink(missing_ok=True)
+        monkeypatch.setattr(pd.DataFrame, "to_parquet", lambda table, file, **named: to_parquet(table, file, compression=compression, **named))
+        of[compression] = cohorts.build(path, tmp_path, processes=1).record
+    assert of["snappy"]["data_hash"] == of["gzip"]["data_hash"]
+    assert of["snappy"]["files"]["table.parquet"] != of["gzip"]["files"]["table.parquet"]
+    hashes = {of["gzip"]["data_hash"]}
+    table = pd.read_csv(tmp_path / "films.csv", sep=";")
+    table.assign(ward="C").to_csv(tmp_path / "films.csv", sep=";", index=False)  # another table
+    hashes.add(cohorts.build(path, tmp_path, processes=1).record["data_hash"])
+    hashes.add(cohorts.build(path, tmp_path, image_px=20, processes=1).record["data_hash"])  # other images
+    path.write_text(path.read_text(encoding="utf-8").replace("pleural_effusion", "effusion"), encoding="utf-8")
+    hashes.add(cohorts.build(path, tmp_path, image_px=20, processes=1).record["data_hash"])  # another meaning
+    assert len(hashes) == 4
+
+
 def test_build_does_nothing_when_whole_and_notices_a_flipped_byte_or_a_new_file(tmp_path, monkeypatch):
     path = write_ward(tmp_path)
     (tmp_path / "films" / "2020" / "f0001.png").rename(tmp_path / "kept.png")
