@@ -33,7 +33,8 @@ class Cohort:
     name: the manifest's name.
     images: (n, height, width) or, of CT, (n, depth, height, width) uint8, memory-mapped, read only.
     table: n rows in the same order: image_id, patient_id, split, sex, age_years, n_comorbidities, each finding
-        (1 present, 0 absent, NaN unknown), further columns.
+        (1 present, 0 absent, NaN unknown), further columns, film_sha256: of the image as it came, before anything was done to it (the
+        file's bytes; a volume's scan, see `volumes.decode`; of a drawn image its pixels as stored, so that it differs by size).
     findings: names of the finding columns.
     canonical: finding -> name under which data sets share it, with ":right" or ":left" where the label has a side.
     record: content of `record.json`.
@@ -221,16 +222,20 @@ def _make_in_pool(tasks: list[parts.Task], folder: Path, processes: int, bar) ->
 
 
 def _assemble(folder: Path, part_folder: Path, manifest: schema.Manifest, options: dict, fingerprint: str,
-              rows: pd.DataFrame, excluded: pd.DataFrame, notes: list[str]) -> None:
+              rows: pd.DataFrame, excluded: pd.DataFrame, notes: list[str], merged: dict[str, int]) -> None:
     """Write the cohort's files, the record last."""
     findings = list(manifest.findings)
     size = options["volume"]["shape"] if "volume" in options else [options["image_px"]] * 2
+    is_drawn = manifest.layout.kind == "synthetic"
+    film_sha256 = [] if is_drawn else rows["sha256"].tolist()
     (folder / "record.json").unlink(missing_ok=True)
     with files.atomic_path(folder / "images.npy") as path, open(path, "wb") as stream:  # a part after the other: no more is held
         np.lib.format.write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": (len(rows), *size)})
         for part, in_part in rows.groupby("part", sort=False):
-            stream.write(parts.images(part_folder, part)[in_part["at"].to_numpy()].tobytes())
-    table = rows[[*schema.COHORT_COLUMNS, *findings, *manifest.further_columns]].reset_index(drop=True)
+            images = parts.images(part_folder, part)[in_part["at"].to_numpy()]
+            stream.write(images)
+            film_sha256 += [hashlib.sha256(image.tobytes()).hexdigest() for image in images] if is_drawn else []
+    table = rows[[*schema.COHORT_COLUMNS, *findings, *manifest.further_columns]].assign(film_sha256=film_sha256).reset_index(drop=True)
     files.write_table(folder / "table.parquet", table)
     files.write_table(folder / "exclusions.csv", excluded)
     decoders = [] if manifest.access == "embedded" else ["nibabel", "scipy"] if manifest.volume else ["pillow"]
@@ -240,7 +245,7 @@ def _assemble(folder: Path, part_folder: Path, manifest: schema.Manifest, option
         "canonical": meaning,
         "planted_truth": parts.generator_of(manifest).planted_truth().to_dict("records") if manifest.access == "embedded" else [],
         "n_source_rows": len(rows) + len(excluded), "n_images": len(rows), "n_patients": table["patient_id"].nunique(),
-        "exclusions": excluded["reason"].value_counts().to_dict(), "notes": notes,
+        "exclusions": excluded["reason"].value_counts().to_dict(), "notes": notes, "merged": merged,
         "parameters": options, "manifest_hash": manifests.manifest_hash(manifest), "fingerprint": fingerprint,
-        "data_hash": files.fingerprint({name: hashes[name] for name in ("images.npy", "table.parquet")} | {"canonical": meaning}),
+        "data_hash": files.fingerprint({"images.npy": hashes["images.npy"], "table": files.table_hash(table), "canonical": meaning}),
         "files": hashes, "versions": {name: importlib.metadata.version(name) for name in ("numpy", "pandas", *decoders)}})

@@ -1,7 +1,7 @@
 """Identical images: which patients they make one, and which images they leave out.
 
 In: a data set's rows and the hash of each image file (of a volume: of its scan). Out: the rows kept, all rows
-left out with reasons, notes.
+left out with reasons, notes, and how many patients were made one.
 Refuses: two kept images with one id, and a cohort without an image.
 
 | identical images | split by hash | given split |
@@ -9,9 +9,10 @@ Refuses: two kept images with one id, and a cohort without an image.
 | of one patient | all but the first are left out | the same |
 | of two patients, same split | the two are one patient, then as above | the same |
 | of two patients, two splits | the two are one patient, then as above | the later of train, valid, test goes |
+| of two patients, blank (of one value) | both stay, of two patients | the same |
 
-A person under two names is one unit of privacy. Nothing is left out of a training split because of *another* patient's data, so that
-the promise to a patient holds.
+A person under two names is one unit of privacy; a blank image does not say whose it is (decoders refuse it, but who is one patient
+must not depend on that). Nothing is left out of a training split because of *another* patient's data, so that the promise to a patient holds.
 """
 
 import numpy as np
@@ -21,18 +22,20 @@ from helpers import checks, rules, schema, sources
 
 
 def settle(manifest: schema.Manifest, source: sources.Source,
-           facts: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+           facts: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, list[str], dict[str, int]]:
     """Decide what becomes of every row.
 
     Args:
         manifest: the rules.
         source: its rows; with `part` and `at` for images that were drawn.
-        facts: of all parts; for files one row for each of the source's: row, sha256, reason, part, at.
+        facts: of all parts; for files one row for each of the source's: row, sha256, reason, is_constant, part, at.
 
     Returns:
         rows: those kept, in the source's order, with `split`, `part` and `at`.
         excluded: `sources.EXCLUDED_COLUMNS`, every other row of the source.
         notes: sentences.
+        merged: counts in the training split. `ids`: of the source's patient ids that are one patient with another id; `units`: of the
+            patients that they are; `largest`: ids of the one with most.
 
     Raises:
         InputError: two images kept have one id, or none is kept.
@@ -42,14 +45,20 @@ def settle(manifest: schema.Manifest, source: sources.Source,
         rows = rows.drop(columns="sha256", errors="ignore").merge(facts, on="row", validate="one_to_one")
         excluded.append(rows[rows["reason"].notna()])
         rows = rows[rows["reason"].isna()]
+    source_ids = rows["patient_id"]
     if "sha256" in facts:
-        merged, merges = _one_patient(rows, ["sha256", "split"] if manifest.split.is_given else ["sha256"])
-        rows, notes = rows.assign(patient_id=merged), notes + merges
+        # What images of two patients must share to be identical: a blank one shares it with its own patient's only.
+        alike = rows["sha256"].where(~rows["is_constant"], rows["sha256"] + rows["patient_id"])
+        unit, merges = _one_patient(rows, [alike, rows["split"]] if manifest.split.is_given else [alike])
+        rows, notes = rows.assign(patient_id=unit), notes + merges
     by_hash = rows["patient_id"].map(lambda patient: rules.hash_split(patient, manifest.split))
     given = rows["split"] if manifest.split.is_given else pd.Series("train", index=rows.index)
     rows = rows.assign(split=given.mask(given == "train", by_hash))  # some of a given train becomes valid
+    ids = source_ids[rows["split"] == "train"].groupby(rows["patient_id"]).nunique()
+    ids = ids[ids > 1]
+    merged = {"ids": int(ids.sum()), "units": len(ids), "largest": int(ids.max()) if len(ids) else 0}
     if "sha256" in facts:
-        reason = _duplicate_reasons(rows)
+        reason = _duplicate_reasons(rows, alike)
         excluded.append(rows.assign(reason=reason)[reason.notna()])
         rows = rows[reason.isna()]
     twice = rows.loc[rows["image_id"].duplicated(), "image_id"].tolist()
@@ -61,11 +70,11 @@ def settle(manifest: schema.Manifest, source: sources.Source,
         checks.refuse(f"at least one usable image in {manifest.name}", "none",
                       "Correct `keep` in the manifest, or look at the files.")
     left_out = pd.concat([part[sources.EXCLUDED_COLUMNS] for part in excluded]).sort_values("row", ignore_index=True)
-    return rows.sort_values("row"), left_out, notes
+    return rows.sort_values("row"), left_out, notes, merged
 
 
-def _one_patient(rows: pd.DataFrame, alike: list[str]) -> tuple[pd.Series, list[str]]:
-    """Return patient ids in which patients with an image of the same values in the columns `alike` are one, named by the smallest id."""
+def _one_patient(rows: pd.DataFrame, alike: list[pd.Series]) -> tuple[pd.Series, list[str]]:
+    """Return patient ids in which patients with an image of the same values in all of `alike` are one, named by the smallest id."""
     named = {patient: patient for patient in rows["patient_id"]}
 
     def find(patient: str) -> str:
@@ -84,10 +93,10 @@ def _one_patient(rows: pd.DataFrame, alike: list[str]) -> tuple[pd.Series, list[
     return merged, notes
 
 
-def _duplicate_reasons(rows: pd.DataFrame) -> pd.Series:
+def _duplicate_reasons(rows: pd.DataFrame, alike: pd.Series) -> pd.Series:
     """Return why an identical image is left out, missing where it is not."""
     rank = rows["split"].map(schema.SPLITS.index)
-    earliest = rank.groupby(rows["sha256"]).transform("min")
+    earliest = rank.groupby(alike).transform("min")
     within = rows.duplicated(["patient_id", "sha256"])
     reason = np.where(within, "identical image of the same patient",
                       np.where(rank > earliest, "identical image in an earlier split", None))

@@ -74,6 +74,23 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def table_hash(table: pd.DataFrame) -> str:
+    """Return the SHA-256 of a table's values, in hexadecimal: of column names and values, in order, as JSON.
+
+    Args:
+        table: columns of text, numbers, booleans and missing values, of any type; the index does not count.
+
+    Guarantees: does not depend on a file's format, on the types of columns (whole numbers are equal as int64, Int64 or float64) or on
+    the kind of missing value. Text and numbers differ ("1" is not 1).
+    """
+    digest = hashlib.sha256()
+    for name in table.columns:
+        column = table[name].astype(object)
+        values = [int(value) if isinstance(value, float) and value.is_integer() else value for value in column.where(column.notna(), None)]
+        digest.update(json.dumps([name, values]).encode())
+    return digest.hexdigest()
+
+
 def plain(value: object) -> object:
     """Turn numpy scalars, tuples and non-finite floats into what JSON knows."""
     if isinstance(value, dict):

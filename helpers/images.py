@@ -39,7 +39,7 @@ def decode(encoded: bytes, px: int, aspect: str = "pad", equalise: bool = False,
         (px, px) uint8, bright = dense.
 
     Raises:
-        UnusableImage: not decodable, too large, or of one grey value only.
+        UnusableImage: not decodable, too large, of one grey value only, or with infinite values.
     """
     if len(encoded) > MAX_BYTES:
         raise UnusableImage("image file too large")
@@ -59,6 +59,8 @@ def decode(encoded: bytes, px: int, aspect: str = "pad", equalise: bool = False,
     low, high = values.min(), values.max()
     if not high > low:  # also when a value is not a number
         raise UnusableImage("image has one grey value only")
+    if not max(high, -low) < 1e38:  # would overflow below, and leave an image of one value
+        raise UnusableImage("image with infinite grey values")
     eight_bit = np.rint((values - low) / (high - low) * 255).astype(np.uint8)
     eight_bit = 255 - eight_bit if inverted else eight_bit
     return _centred(spread(eight_bit) if equalise else eight_bit, px)

@@ -81,7 +81,7 @@ def is_made(folder: Path, task: Task) -> bool:
 
 
 def facts(folder: Path, task: Task) -> pd.DataFrame:
-    """Return a part's facts: `part`, `at` (place in it); `row`, `sha256`, `reason` for files, the table for blocks."""
+    """Return a part's facts: `part`, `at` (place in it); `row`, `sha256`, `reason`, `is_constant` for files, the table for blocks."""
     return pd.read_parquet(folder / f"{task.number}.parquet")
 
 
@@ -118,7 +118,7 @@ def _draw(task: Task) -> tuple[np.ndarray, pd.DataFrame]:
 
 
 def _decode(task: Task) -> tuple[np.ndarray, pd.DataFrame]:
-    """Return the images of a part's rows (black where unusable), and hash and reason of each."""
+    """Return the images of a part's rows (black where unusable), and of each its hash, its reason and whether it is of one value."""
     px, aspect, equalise = (task.options[name] for name in ("image_px", "aspect", "equalise"))
     made, found = np.zeros((len(task.rows), px, px), np.uint8), []
     read = _from_files if task.image_column is None else _from_row_group
@@ -131,12 +131,12 @@ def _decode(task: Task) -> tuple[np.ndarray, pd.DataFrame]:
             made[at] = decoding.decode(encoded, px, aspect, equalise, inverted=bool(row.get("inverted", False)))
         except decoding.UnusableImage as error:
             reason = str(error)
-        found.append({"row": row["row"], "sha256": sha256, "reason": reason})
+        found.append({"row": row["row"], "sha256": sha256, "reason": reason, "is_constant": bool(made[at].min() == made[at].max())})
     return made, pd.DataFrame(found).astype({"reason": object})
 
 
 def _read_volumes(task: Task) -> tuple[np.ndarray, pd.DataFrame]:
-    """Return the volumes of a part's rows (black where unusable), and hash and reason of each; one is open at a time.
+    """Return the volumes of a part's rows (black where unusable), and of each what `_decode` returns; one is open at a time.
 
     The hash is of the scan, not of the file: one scan may come in several files that are packed or typed differently.
     """
@@ -153,7 +153,7 @@ def _read_volumes(task: Task) -> tuple[np.ndarray, pd.DataFrame]:
             reason = str(error)
         except OSError:
             reason = "volume cannot be decoded"
-        found.append({"row": row["row"], "sha256": sha256, "reason": reason})
+        found.append({"row": row["row"], "sha256": sha256, "reason": reason, "is_constant": bool(made[at].min() == made[at].max())})
     return made, pd.DataFrame(found).astype({"reason": object})
 
 

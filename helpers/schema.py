@@ -213,8 +213,16 @@ class Manifest(_Strict):
     checksums: dict[RelativePath, str] = {}  # sha256 of files; a difference is noted
 
     @model_validator(mode="after")
+    def _embedded_is_drawn(self) -> "Manifest":
+        """Demo mode, whose noise can be recomputed, is open to embedded cohorts: the word must not make it open to patients."""
+        if self.access == "embedded" and self.layout.kind != "synthetic":
+            raise ValueError("`access: embedded` belongs to drawn images (layout synthetic): real patients are open, registration, "
+                             "credentialed or private")
+        return self
+
+    @model_validator(mode="after")
     def _names_are_free(self) -> "Manifest":
-        names = [*COHORT_COLUMNS, *self.findings, *self.further_columns]
+        names = [*COHORT_COLUMNS, "film_sha256", *self.findings, *self.further_columns]
         twice = sorted({name for name in names if names.count(name) > 1})
         if self.volume and self.layout.kind == "parquet_images":
             raise ValueError("volumes are read from files, not from parquet shards")

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import checks, cohorts, manifests, runs, shortcuts, synthetic_ct
+from helpers import checks, cohorts, manifests, runs, shortcuts, synthetic_ct, volumes
 
 TABLE = Path(os.environ.get("REAL_DATA_ROOT") or "/nowhere") / "panorama" / "clinical_information.xlsx"
 needs_table = pytest.mark.skipif(not TABLE.exists(), reason="REAL_DATA_ROOT is not set, or has no panorama/clinical_information.xlsx")
@@ -179,6 +179,9 @@ def test_one_scan_in_two_files_that_are_typed_differently_is_one_scan(tmp_path):
     cohort = cohorts.build("pdac_tum", root, volume_shape=[8, 32, 32], processes=1)
     assert cohort.record["exclusions"] == {"identical image in an earlier split": 1}
     assert "test_001" not in set(cohort.table["image_id"]) and "train_001" in set(cohort.table["image_id"])
+    kept = cohort.table.set_index("image_id").loc["train_001", "film_sha256"]
+    assert kept == volumes.decode(root / "test" / "PDAC" / "test_001.nii", (8, 8, 8), (9, 12, 12), (-150, 250))[1]
+    assert cohort.table["film_sha256"].str.len().eq(64).all() and cohort.table["film_sha256"].is_unique
 
 
 @needs_table

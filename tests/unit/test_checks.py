@@ -1,11 +1,12 @@
 """Validations accept what is right, and their messages say what to do."""
 
 import math
+import typing
 
 import pandas as pd
 import pytest
 
-from helpers import checks
+from helpers import checks, schema
 
 
 def test_refuse_says_expected_got_and_do():
@@ -84,3 +85,14 @@ def test_target_sensitivity_is_none_or_a_share():
     for wrong in (0, 1.2, "high"):
         with pytest.raises(checks.InputError, match="TARGET_SENSITIVITY"):
             checks.parameters({"TARGET_SENSITIVITY": wrong})
+
+
+@pytest.mark.parametrize("access", typing.get_args(schema.Manifest.model_fields["access"].annotation))
+def test_mode_fits_has_demo_for_embedded_cohorts_only_and_private_for_all(access):
+    assert access in ("embedded", "open", "registration", "credentialed", "private")  # a new value must be thought of here
+    checks.mode_fits("private", access)
+    if access == "embedded":
+        checks.mode_fits("demo", access)
+    else:
+        with pytest.raises(checks.InputError, match="Expected MODE = 'private' on real data; got MODE = 'demo'"):
+            checks.mode_fits("demo", access)

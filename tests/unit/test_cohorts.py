@@ -1,5 +1,6 @@
 """Cohorts: nothing is dropped silently, nothing half-written is taken for whole, equal input gives equal files."""
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from helpers import checks, cohorts, duplicates, manifests, overview, parts, rules, runs, schema, sources, synthetic
+from helpers import checks, cohorts, duplicates, files, manifests, overview, parts, rules, runs, schema, sources, synthetic
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +55,7 @@ def test_build_of_a_layout_that_is_not_shipped(tmp_path):
     source = pd.read_csv(tmp_path / "films.csv", sep=";")
     assert cohort.images.shape == (40, 16, 16) and cohort.images.dtype == np.uint8
     assert cohort.table["effusion"].tolist() == (source["effusion"] >= 3).astype(float).tolist()
-    assert cohort.table.columns.tolist() == [*schema.COHORT_COLUMNS, "effusion", "ward"]
+    assert cohort.table.columns.tolist() == [*schema.COHORT_COLUMNS, "effusion", "ward", "film_sha256"]
     assert cohort.canonical == {"effusion": "pleural_effusion"} and cohort.findings == ["effusion"]
     assert (cohort.table.groupby("patient_id")["split"].nunique() == 1).all()
     again = cohorts.read("ward")
@@ -129,6 +130,24 @@ def test_build_is_equal_for_one_and_two_processes_and_for_interrupted_builds(tmp
     assert made == [0, 1, 2, 3] and contents() == whole
 
 
+def test_data_hash_is_of_contents_not_of_how_the_table_is_packed(tmp_path, monkeypatch):
+    path, of, to_parquet = write_ward(tmp_path, n=8), {}, pd.DataFrame.to_parquet
+    for compression in ("snappy", "gzip"):
+        (runs.cohort_dir("ward") / "record.json").unlink(missing_ok=True)
+        monkeypatch.setattr(pd.DataFrame, "to_parquet", lambda table, file, **named: to_parquet(table, file, compression=compression, **named))
+        of[compression] = cohorts.build(path, tmp_path, processes=1).record
+    assert of["snappy"]["data_hash"] == of["gzip"]["data_hash"]
+    assert of["snappy"]["files"]["table.parquet"] != of["gzip"]["files"]["table.parquet"]
+    hashes = {of["gzip"]["data_hash"]}
+    table = pd.read_csv(tmp_path / "films.csv", sep=";")
+    table.assign(ward="C").to_csv(tmp_path / "films.csv", sep=";", index=False)  # another table
+    hashes.add(cohorts.build(path, tmp_path, processes=1).record["data_hash"])
+    hashes.add(cohorts.build(path, tmp_path, image_px=20, processes=1).record["data_hash"])  # other images
+    path.write_text(path.read_text(encoding="utf-8").replace("pleural_effusion", "effusion"), encoding="utf-8")
+    hashes.add(cohorts.build(path, tmp_path, image_px=20, processes=1).record["data_hash"])  # another meaning
+    assert len(hashes) == 4
+
+
 def test_build_does_nothing_when_whole_and_notices_a_flipped_byte_or_a_new_file(tmp_path, monkeypatch):
     path = write_ward(tmp_path)
     (tmp_path / "films" / "2020" / "f0001.png").rename(tmp_path / "kept.png")
@@ -181,6 +200,20 @@ def test_embedded_cohorts_are_the_generators_blocks_in_order():
     assert np.array_equal(block[list(synthetic.FINDINGS)], table[list(synthetic.FINDINGS)] >= 1)
     patients = cohort.table.groupby("split")["patient_id"].nunique().to_dict()
     assert patients == {"train": 120, "valid": 30, "test": 30} and cohort.table["n_comorbidities"].dtype == "Int64"
+    assert cohort.record["merged"] == {"ids": 0, "units": 0, "largest": 0}
+    assert cohort.table["film_sha256"].tolist() == [hashlib.sha256(image.tobytes()).hexdigest() for image in cohort.images]
+
+
+def test_film_sha256_is_of_the_file_whatever_its_size_here_and_changes_with_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(parts, "IMAGES_PER_PART", 6)
+    path, films = write_ward(tmp_path), tmp_path / "films" / "2020"
+    (films / "f0007.png").write_bytes((films / "f0006.png").read_bytes())  # left out: rows and files are no longer one to one
+    small, large = (cohorts.build(path, tmp_path, image_px=px, processes=1).table.set_index("image_id")["film_sha256"] for px in (16, 20))
+    assert small.to_dict() == {film: files.file_hash(films / f"{film}.png") for film in small.index} and len(small) == 39
+    assert large.equals(small) and small.is_unique
+    (films / "f0003.png").write_bytes((films / "f0003.png").read_bytes() + b"\0")  # the same pixels, another file
+    after = cohorts.build(path, tmp_path, processes=1).table.set_index("image_id")["film_sha256"]
+    assert after.index[after != small].tolist() == ["f0003"]
 
 
 def test_public_site_labels_are_those_of_either_side():
@@ -243,11 +276,12 @@ def test_cohorts_need_no_torch():
 
 # ---- identical images
 
-def settle(rows: list[tuple[str, str, str, str | None]], **split: object) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
-    """Settle rows of (image_id, patient_id, sha256, given split)."""
+def settle(rows: list[tuple[str, str, str, str | None]], **split: object) -> tuple[pd.DataFrame, pd.DataFrame, list[str], dict[str, int]]:
+    """Settle rows of (image_id, patient_id, sha256, given split); a hash that begins with blank is of an image of one value."""
     table = pd.DataFrame(rows, columns=["image_id", "patient_id", "sha256", "split"]).assign(row=range(len(rows)))
     manifest = manifests.read("covid_chestxray").model_copy(update={"split": schema.SplitRule.model_validate(split)})
-    facts = pd.DataFrame({"row": table["row"], "sha256": table["sha256"], "reason": None, "part": 0, "at": table["row"]})
+    facts = pd.DataFrame({"row": table["row"], "sha256": table["sha256"], "reason": None, "part": 0, "at": table["row"],
+                          "is_constant": table["sha256"].str.startswith("blank")})
     if not manifest.split.is_given:
         table = table.drop(columns="split")
     nothing = pd.DataFrame(columns=sources.EXCLUDED_COLUMNS)
@@ -255,7 +289,7 @@ def settle(rows: list[tuple[str, str, str, str | None]], **split: object) -> tup
 
 
 def test_patients_with_an_identical_image_are_one_patient_also_through_a_third():
-    rows, excluded, notes = settle([("a", "3", "x", None), ("b", "2", "x", None), ("c", "2", "y", None), ("d", "1", "y", None),
+    rows, excluded, notes, _ = settle([("a", "3", "x", None), ("b", "2", "x", None), ("c", "2", "y", None), ("d", "1", "y", None),
                                     ("e", "9", "z", None)], test_share=0.3)
     assert rows[["image_id", "patient_id"]].values.tolist() == [["a", "1"], ["c", "1"], ["e", "9"]]
     assert set(excluded["reason"]) == {"identical image of the same patient"} and excluded["image_id"].tolist() == ["b", "d"]
@@ -264,7 +298,7 @@ def test_patients_with_an_identical_image_are_one_patient_also_through_a_third()
 
 def test_identical_images_with_a_given_split():
     given = dict(column="part", values={"train": "train"})
-    rows, excluded, notes = settle([
+    rows, excluded, notes, _ = settle([
         ("a", "1", "x", "train"), ("b", "1", "x", "train"),  # one patient: the second goes
         ("c", "2", "x", "train"), ("g", "2", "y", "train"),  # another patient of train: the two are one
         ("d", "3", "x", "test"), ("e", "4", "w", "valid"), ("f", "5", "w", "test")], **given)  # the later split goes
@@ -275,9 +309,72 @@ def test_identical_images_with_a_given_split():
     assert notes == ["Patients '1', '2' have an identical image and count as one patient, 1."]
 
 
+def test_merged_counts_the_ids_that_became_one_training_patient():
+    given = dict(column="part", values={"train": "train", "test": "test"})
+    merged = settle([("a", "3", "x", "train"), ("b", "2", "x", "train"), ("c", "2", "y", "train"), ("d", "1", "y", "train"),  # 1, 2, 3 by a chain
+                     ("e", "4", "z", "train"), ("f", "5", "z", "train"),  # 4 and 5
+                     ("g", "6", "w", "train"), ("h", "6", "w", "train"), ("i", "7", "w", "test"),  # 6 alone; its film in test is left out
+                     ("j", "8", "v", "test"), ("k", "9", "v", "test")], **given)[3]  # 8 and 9, not of training
+    assert merged == {"ids": 5, "units": 2, "largest": 3}
+    assert settle([("a", "3", "x", None), ("b", "2", "x", None), ("c", "2", "y", None), ("d", "1", "y", None)])[3] == {"ids": 3, "units": 1, "largest": 3}
+    assert settle([("a", "1", "x", None), ("b", "2", "y", None)])[3] == {"ids": 0, "units": 0, "largest": 0}
+
+
+def test_a_blank_image_makes_no_two_patients_one_and_leaves_out_no_image_of_another():
+    rows = [("a", "1", "blank", "train"), ("b", "1", "blank", "train"),  # one patient: the second goes
+            ("c", "2", "blank", "train"), ("d", "3", "blank", "test"),  # two more patients: all stay
+            ("e", "2", "x", "train"), ("f", "4", "x", "train"), ("g", "4", "blank", "train")]  # 2 and 4 are one: its second goes
+    for split in (dict(column="part", values={"train": "train"}), dict(test_share=0.3)):
+        kept, excluded, notes, _ = settle(rows, **split)
+        assert kept[["image_id", "patient_id"]].values.tolist() == [["a", "1"], ["c", "2"], ["d", "3"], ["e", "2"]]
+        assert excluded["image_id"].tolist() == ["b", "f", "g"] and set(excluded["reason"]) == {"identical image of the same patient"}
+        assert notes == ["Patients '2', '4' have an identical image and count as one patient, 2."]
+
+
+@pytest.mark.parametrize("takes_blanks", [False, True])
+@pytest.mark.parametrize("split", [dict(test_share=0.05), dict(column="ward", values={"A": "train", "B": "test"})])
+def test_equal_blank_films_of_two_patients_stay_of_two_patients(tmp_path, monkeypatch, split, takes_blanks):
+    """The decoder refuses blank films; the second case has one that takes them."""
+    path, films, decode = write_ward(tmp_path, n=8, split=split), tmp_path / "films" / "2020", parts.decoding.decode
+    table = pd.read_csv(tmp_path / "films.csv", sep=";").assign(ward=[*"AABBAAAA"])
+    table.to_csv(tmp_path / "films.csv", sep=";", index=False)
+    for film in ("f0000", "f0001", "f0002"):  # two of p000, one of p001
+        Image.fromarray(np.full((24, 24), 9, np.uint8)).save(films / f"{film}.png")
+    (films / "f0006.png").write_bytes((films / "f0004.png").read_bytes())  # one film of p002 and p003
+
+    def takes_all(encoded, px, *more, **named):
+        return np.zeros((px, px), np.uint8) if encoded == (films / "f0000.png").read_bytes() else decode(encoded, px, *more, **named)
+
+    monkeypatch.setattr(parts.decoding, "decode", takes_all if takes_blanks else decode)
+    cohort = cohorts.build(path, tmp_path, processes=1)
+    assert cohort.record["notes"] == ["Patients 'p002', 'p003' have an identical image and count as one patient, p002."]
+    assert cohort.record["merged"] == {"ids": 2, "units": 1, "largest": 2}
+    kept = [["f0003", "p001"], ["f0004", "p002"], ["f0005", "p002"], ["f0007", "p002"]]
+    if takes_blanks:
+        assert cohort.table[["image_id", "patient_id"]].values.tolist() == [["f0000", "p000"], ["f0002", "p001"], *kept]
+        assert cohort.record["exclusions"] == {"identical image of the same patient": 2}
+    else:
+        assert cohort.table[["image_id", "patient_id"]].values.tolist() == kept
+        assert cohort.record["exclusions"] == {"image has one grey value only": 3, "identical image of the same patient": 1}
+
+
+def test_facts_say_which_films_and_volumes_are_of_one_value(tmp_path, monkeypatch):
+    rows = pd.DataFrame({"row": range(3), "file": ["a", "b", "c"], "mask": ""})
+    for name in rows["file"]:
+        (tmp_path / name).write_bytes(name.encode())
+    made = {"a": np.zeros((8, 8, 8), np.uint8), "b": np.full((8, 8, 8), 255, np.uint8), "c": np.eye(8, dtype=np.uint8) * np.ones((8, 1, 1), np.uint8)}
+    monkeypatch.setattr(parts.volumes, "decode", lambda path, *more: (made[path.name], path.name))
+    monkeypatch.setattr(parts.decoding, "decode", lambda encoded, *more, **named: made[encoded.decode()][0])
+    volume = {"shape": [8] * 3, "spacing_mm": [1] * 3, "window_hu": [0, 1], "mask": None, "mask_labels": []}
+    for options in ({"volume": volume}, {"image_px": 8, "aspect": "pad", "equalise": False}):
+        task = parts.Task(0, options, root=tmp_path, rows=rows)
+        parts.make(tmp_path / "parts", task)
+        assert parts.facts(tmp_path / "parts", task)["is_constant"].tolist() == [True, True, False]
+
+
 def test_given_split_may_give_a_share_of_training_patients_to_valid_whole():
     given = dict(column="part", values={"train": "train", "test": "test"}, valid_share=0.4)
-    rows, _, _ = settle([(f"i{i}", f"{i % 200}", f"x{i}", "test" if i % 200 < 50 else "train") for i in range(600)], **given)
+    rows, *_ = settle([(f"i{i}", f"{i % 200}", f"x{i}", "test" if i % 200 < 50 else "train") for i in range(600)], **given)
     counts = rows.drop_duplicates("patient_id")["split"].value_counts()
     assert counts["test"] == 50 and 40 < counts["valid"] < 80  # 60 expected of 150
     assert (rows.groupby("patient_id")["split"].nunique() == 1).all()
@@ -287,7 +384,7 @@ def test_a_person_under_two_names_in_a_given_train_is_not_in_train_and_valid():
     given = dict(column="part", values={"train": "train"}, valid_share=0.5)
     people = [str(k) for k in range(20)]
     assert len({rules.hash_split(each, schema.SplitRule.model_validate(given)) for each in people}) == 2
-    rows, _, _ = settle([row for each in people for row in ((f"a{each}", each, "x", "train"), (f"b{each}", each, f"y{each}", "train"))], **given)
+    rows, *_ = settle([row for each in people for row in ((f"a{each}", each, "x", "train"), (f"b{each}", each, f"y{each}", "train"))], **given)
     assert rows["patient_id"].nunique() == 1 and rows["split"].nunique() == 1 and len(rows) == 21
 
 

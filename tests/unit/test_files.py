@@ -45,6 +45,28 @@ def test_file_hash_is_sha256_of_the_contents(tmp_path):
     assert files.file_hash(tmp_path / "a") == hashlib.sha256(b"abc").hexdigest()
 
 
+def test_table_hash_does_not_depend_on_file_format_types_or_kind_of_missing_value(tmp_path):
+    table = pd.DataFrame({"n": [1, 2, 3], "x": [0.1, 2.0, np.nan], "name": ["a", "é", None], "yes": [True, False, True]})
+    table.to_parquet(tmp_path / "plain.parquet", compression=None)
+    table.to_parquet(tmp_path / "packed.parquet", compression="gzip")
+    assert (tmp_path / "plain.parquet").read_bytes() != (tmp_path / "packed.parquet").read_bytes()
+    same = [table, *map(pd.read_parquet, tmp_path.iterdir()), table.astype({"n": "Int64"}), table.astype({"n": float}), table.astype(object),
+            table.convert_dtypes(), table.astype({"x": "Float64"}), table.astype({"name": "category"}), table.astype({"n": "int8"}),
+            table.assign(name=["a", "é", np.nan]).astype({"name": object}), table.set_index(pd.Index([5, 6, 7])),
+            table.assign(x=pd.Series([0.1, 2, pd.NA], dtype=object))]
+    assert len(same) == 13 and {files.table_hash(each) for each in same} == {files.table_hash(table)}
+    by_hand = '["n", [1, 2, 3]]["x", [0.1, 2, null]]["name", ["a", "\\u00e9", null]]["yes", [true, false, true]]'
+    assert files.table_hash(table) == hashlib.sha256(by_hand.encode()).hexdigest()
+
+
+def test_table_hash_sees_every_value_order_and_name():
+    table = pd.DataFrame({"n": [1, 2, 3], "x": [0.1, 2.0, np.nan], "name": ["a", "b", None]})
+    other = [table, table.assign(n=[1, 2, 4]), table.assign(x=[np.nextafter(0.1, 1), 2, np.nan]), table.assign(x=[0.1, 2, 0]), table.iloc[::-1],
+             table.assign(x=[0.1, 2, np.inf]), table.rename(columns={"n": "m"}), table[["x", "n", "name"]], table.assign(n=["1", "2", "3"]), table.head(2),
+             table.assign(name=["a", "b", ""]), table.assign(name=["a", "b", "None"]), table.assign(name=["ab", "", None]), table.drop(columns="name")]
+    assert len({files.table_hash(each) for each in other}) == len(other)
+
+
 def test_helpers_imported_knows_every_way_to_import():
     source = "from helpers import a, b as c\nfrom helpers.d import e\nimport helpers.f, os\nimport numpy as np"
     assert files.helpers_imported(source) == {"a", "b", "d", "f"}

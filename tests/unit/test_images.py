@@ -83,6 +83,8 @@ def header_of_a_bomb(width: int, height: int) -> bytes:
     (header_of_a_bomb(9000, 9000), "too many pixels"),
     (header_of_a_bomb(100_000, 100_000), "too many pixels"),
     (grey(np.full((8, 8), 9, np.uint8)), "one grey value"),
+    (encoded(Image.fromarray(np.where(RAMP == 20, np.float32(np.inf), RAMP)), "TIFF"), "infinite grey values"),
+    (encoded(Image.fromarray((RAMP - np.float32(80)) * np.float32(5e36)), "TIFF"), "infinite grey values"),  # their difference would be
 ])
 def test_decode_refuses_what_cannot_be_used_with_a_reason(content, reason):
     with pytest.raises(images.UnusableImage, match=reason):

@@ -59,6 +59,8 @@ def test_read_refuses_an_unknown_name_and_lists_the_known():
     ({"name": "other"}, r"name: ward in ward.yaml; got name: other"),
     ({"findings": {}}, r"findings: "),
     ({"findings": {"sex": MINIMAL["findings"]["effusion"]}}, r"names used twice.*sex"),
+    ({"findings": {"film_sha256": MINIMAL["findings"]["effusion"]}}, r"names used twice.*film_sha256"),
+    ({"further_columns": {"film_sha256": "hash"}}, r"names used twice.*film_sha256"),
     ({"findings": {"effusion": {"canonical": "effusion", "column": "a"}}}, r"findings.effusion.*exactly one rule"),
     ({"findings": {"effusion": {"canonical": "effusion", "column": "a", "positive_grades": [3]}}}, r"needs `grades`"),
     ({"split": {"column": "split"}}, r"split.*`column` with `values`"),
@@ -71,6 +73,15 @@ def test_read_refuses_an_unknown_name_and_lists_the_known():
 def test_read_refuses_a_wrong_manifest_and_names_file_and_field(tmp_path, changes, words):
     with pytest.raises(checks.InputError, match=words):
         manifests.read(write_manifest(tmp_path, **changes))
+
+
+@pytest.mark.parametrize("layout", [
+    MINIMAL["layout"], {"kind": "parquet_images", "shards": ["a.parquet"], "image_column": "image"}, {"kind": "folders", "pattern": "{split}/{file}"}],
+    ids=lambda layout: layout["kind"])
+def test_read_refuses_to_call_real_patients_embedded(tmp_path, layout):
+    with pytest.raises(checks.InputError, match=r"`access: embedded` belongs to drawn images \(layout synthetic\): real patients are open"):
+        manifests.read(write_manifest(tmp_path, layout=layout, access="embedded"))
+    assert manifests.read(write_manifest(tmp_path, layout=layout, access="open")).access == "open"
 
 
 @pytest.mark.parametrize("text", ["a: [1", "- a\n- b", "", "!!python/object/apply:os.system ['true']"])
