@@ -22,7 +22,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 
-from helpers import checks, files, profiles, report, results, runs, studies
+from helpers import checks, files, profiles, report, results, runs, spending, studies
 
 BYTES_PER_JOB = 2 * 1024**3
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
@@ -64,7 +64,7 @@ def read_arguments(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter; also 03.NAME=VALUE")
     parser.add_argument("--only", metavar="STEP", help="run the steps whose names begin like this, e.g. 04")
     parser.add_argument("--from", dest="start", metavar="STEP", help="run the first such step and all after it")
-    parser.add_argument("--force", action="store_true", help="remove what the steps wrote and run them again")
+    parser.add_argument("--force", action="store_true", help="remove what the steps wrote and run them again; private runs stay")
     parser.add_argument("--jobs", type=int, help="steps side by side (default: by cores and free memory)")
     parser.add_argument("--list", action="store_true", help="show the profiles")
     parser.add_argument("--dry-run", action="store_true", help="check everything and show what would run")
@@ -138,7 +138,7 @@ class Batch:
         self.selected = select(steps, arguments.only, arguments.start, folder.out)
         self.waiting, self.running = list(self.selected), []
         self.done = {step.id for step in steps if step not in self.selected}
-        self.complaints, self.seconds, self.n_ended = [], {}, 0
+        self.complaints, self.seconds, self.n_ended, self.is_announced = [], {}, 0, False
         self.cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         by_memory = max(1, psutil.virtual_memory().available // BYTES_PER_JOB)
         self.jobs = arguments.jobs or (1 if has_gpu() else min(self.cores, by_memory))
@@ -163,6 +163,10 @@ class Batch:
             self.end(step, "unchanged", 0)
         free = max(self.cores, self.jobs) - sum(execution.threads for execution in self.running)
         starting = [step for step in ready if step not in unchanged][:max(0, min(self.jobs - len(self.running), free))]
+        if any(step.notebook.name[:2] in ("02", "03") for step in starting) and not self.is_announced:
+            self.is_announced = True
+            said = spending.planned(self.steps, self.results.out)
+            print(said, end="\n" if said else "", flush=True)
         for step in starting:
             self.start(step, max(1, min(self.cores, free) // len(starting)))
         return bool(unchanged or starting)
@@ -170,6 +174,9 @@ class Batch:
     def start(self, step: studies.Step, threads: int) -> None:
         """Start a step in a process of its own; it ends when this one does."""
         self.waiting.remove(step)
+        if self.force and (private := self.results.private_runs(step)):
+            print(f"--force leaves {', '.join(name for _, name in sorted(private))} as it is: a private run is read, never trained again. "
+                  "Another RECIPE or SPEND_AGAIN trains anew, and spends again.", flush=True)
         self.results.clear(step, everything=self.force)
         key, log = self.results.key(step), self.results.out / ".state" / f"{step.id}.log"
         environment = os.environ | {name: str(threads) for name in THREAD_VARIABLES}
@@ -261,11 +268,13 @@ def run_study(batch: Batch, title: str) -> int:
     if any(batch.results.missing(step) for step in batch.steps):
         return 0  # with --only or --from: the study is not whole yet
     table = report.summary(pd.read_csv(out / "tables/04_summary.csv"))
+    together = out / "tables/04_spent_together.csv"
+    said = pd.read_csv(together)["what was spent"].iloc[0] if together.is_file() else ""
     links = {step.id: f"notebooks/{step.id}.html" for step in batch.steps}
     links |= {f"{folder}/": f"{folder}/" for folder in ("tables", "figures", "runs", "cohort")}
     tables = {place for *_, place in report.CHECKLIST if place.startswith("tables/") and (out / place).is_file()}
-    files.write_text(out / "index.html", report.page(title, table, out / "figures/04_privacy_utility.png", links, tables))
-    print(f"\n{table.to_string(index=False)}\n\nReport: {out / 'index.html'}")
+    files.write_text(out / "index.html", report.page(title, table, out / "figures/04_privacy_utility.png", links, tables, said))
+    print(f"\n{table.to_string(index=False)}\n\n{said}\n\nReport: {out / 'index.html'}")
     return 0
 
 

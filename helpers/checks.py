@@ -127,7 +127,7 @@ _PARAMETER_RULES = {
     "BUDGET": dict(low=0, high=1000, open_low=True),
 }
 _MAY_BE_NONE = ("NOISE_MULTIPLIER", "EXPECTED_BATCH_SIZE", "EPOCHS", "LEARNING_RATE",  # None: by budget or rule, in notebook 03
-                "TARGET_SENSITIVITY")
+                "TARGET_SENSITIVITY", "BUDGET")
 _PARAMETER_CHOICES = {
     "PRIVACY_UNIT": ("patient", "image"),
     "MODE": ("demo", "private"),

@@ -23,12 +23,14 @@ class PrivateRun:
     Attributes:
         run: its name.
         uuid: under which the register knows it.
+        patients: the key of its training patients there.
         released: noisy steps that earlier sessions released.
         is_finished: its record stands: it is read, not trained.
     """
 
     run: str
     uuid: str
+    patients: str
     identity: dict
     register: register.Register
     released: int = 0
@@ -149,10 +151,10 @@ def begin(run: str, promise: Mapping, identity: dict, patients: register.Patient
                 "(the register keeps what this one spent), or remove its folder by hand." if noted or is_finished else
                 "Nothing of it is on disk yet: SPEND_AGAIN = True begins anew and counts nothing of it."))
         if not reason and (is_finished or checkpoint_of == note["uuid"]):
-            taken_up = PrivateRun(run, note["uuid"], identity, own, record["ledger"]["steps_done"] if is_finished else noted, is_finished)
+            taken_up = PrivateRun(run, note["uuid"], patients.key, identity, own, record["ledger"]["steps_done"] if is_finished else noted, is_finished)
             _register_again(taken_up, line, dict(cohort=cohort, patients=patients.key, **register.line_of(promise)))
             return taken_up
-    fresh = PrivateRun(run, secrets.token_hex(8), identity, own)
+    fresh = PrivateRun(run, secrets.token_hex(8), patients.key, identity, own)
     with own.held():
         is_given_up = line is not None and not line["is_ended"]
         others = [other | ({"steps": noted} if is_given_up and other["uuid"] == note["uuid"] else {})

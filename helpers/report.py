@@ -33,6 +33,7 @@ CHECKLIST = [
     ("CLAIM 22, 24 and 25, TRIPOD+AI 12 and 22", "Network, start, training, all parameters", "runs/"),
     ("CLAIM 26", "Which model is kept: that of the last step of a fixed schedule, its weights a running mean", "{02}"),
     ("beyond both", "What privacy is promised, to whom, what was spent, what is not covered", "{03}"),
+    ("beyond both", "What all private runs on these patients spent together", "tables/04_spent.csv"),
     ("CLAIM 28, TRIPOD+AI 12", "Measures of performance, thresholds from valid", "{04}"),
     ("CLAIM 29 and 36, TRIPOD+AI 23", "Performance with intervals over patients, in key subgroups", "tables/04_metrics.csv"),
     ("CLAIM 19, TRIPOD+AI 10", "What the size of the test set could have shown", "tables/04_planned.csv"),
@@ -77,7 +78,8 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     } for _, row in table.iterrows()])
 
 
-def page(title: str, table: pd.DataFrame, figure_png: Path, links: dict[str, str], tables: Collection[str] = ()) -> str:
+def page(title: str, table: pd.DataFrame, figure_png: Path, links: dict[str, str], tables: Collection[str] = (),
+         spent: str = "") -> str:
     """Return the study's page, which needs no network and no other file to be read.
 
     Args:
@@ -86,6 +88,7 @@ def page(title: str, table: pd.DataFrame, figure_png: Path, links: dict[str, str
         figure_png: the privacy-utility curve.
         links: text -> relative address of the study's pages and folders.
         tables: relative addresses of further tables that are there.
+        spent: what the private runs on these patients spent together, in words.
     """
     picture = base64.b64encode(figure_png.read_bytes()).decode()
     items = "\n".join(f'<li><a href="{html.escape(address)}">{html.escape(text)}</a></li>' for text, address in links.items())
@@ -97,6 +100,7 @@ def page(title: str, table: pd.DataFrame, figure_png: Path, links: dict[str, str
 <p>Mean AUROC over findings. By sex: AUROC of women minus men; by age: of the oldest band minus the
 rest; 0 means that both are served equally well. In brackets, 95 % intervals from a bootstrap of patients.
 "(demo)": the noise follows from a published seed, so that results repeat; epsilon is then no guarantee.</p>
+<p>{html.escape(spent)}</p>
 <img src="data:image/png;base64,{picture}" alt="Mean AUROC against the privacy budget epsilon, with 95 % intervals;
 the numbers are those of the table above.">
 <h2>Notebooks, tables and records</h2>

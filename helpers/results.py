@@ -8,7 +8,7 @@ import json
 import shutil
 from pathlib import Path
 
-from helpers import files, studies
+from helpers import files, private_runs, studies
 
 BIG_BYTES = 64 * 1024**2  # bigger files are hashed again only when their size or time of change differ
 
@@ -63,14 +63,23 @@ class Results:
 
         A run's or cohort's folder stays unless `everything` is to go: its notebook goes on from it where it can. A file
         in it that is not what was written goes in any case.
+
+        Guarantees: nothing of a private run goes, whatever `everything` says: it could not be made again for nothing.
         """
-        known = self.state(step)
+        known, kept = self.state(step), self.private_runs(step)
         damaged = [Path(path) for path, value in known.get("outputs", {}).items() if self.content_hash(Path(path)) != value]
+        damaged = [path for path in damaged if path.parts[:2] not in kept]
         for path in self._tables_and_figures(step) + pages(step) + damaged + [Path(f"notebooks/{step.id}.failed.ipynb")]:
             (self.out / path).unlink(missing_ok=True)
-        for folder in {path.parent for path in step.outputs if path.parts[0] in ("cohort", "runs") and everything}:
+        for folder in {path.parent for path in step.outputs if path.parts[0] in ("cohort", "runs") and everything and path.parts[:2] not in kept}:
             shutil.rmtree(self.out / folder, ignore_errors=True)
         files.write_json(self._state_path(step), {"seconds": known.get("seconds")})
+
+    def private_runs(self, step: studies.Step) -> set[tuple[str, str]]:
+        """Return the folders ("runs", name) of a step that hold a private run, begun or finished, or predictions of one elsewhere."""
+        folders = {path.parts[:2] for path in step.outputs if path.parts[0] == "runs"}
+        own = {folder for folder in folders if private_runs.note_of(self.out.joinpath(*folder))}
+        return own | {folder for folder in folders for _, run in own if folder[1].endswith(f"-from-{run}")}
 
     def missing(self, step: studies.Step) -> list[str]:
         """Return the outputs of a step that are not there."""

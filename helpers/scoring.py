@@ -84,7 +84,7 @@ def finish(model: nn.Module, cohort: cohorts.Cohort, channels: int, *, run: str,
     promise = {"epsilon_target": ledger["epsilon_target"], "epsilon_spent": ledger["epsilon_spent"]["PLD"],
                "delta": ledger["delta"], "unit": ledger["unit"]} if ledger else dict.fromkeys(
                    ("epsilon_target", "epsilon_spent", "delta", "unit"))
-    of_private = {"uuid": private_run.uuid, "identity": private_run.identity} if private_run else {}
+    of_private = {"uuid": private_run.uuid, "patients": private_run.patients, "identity": private_run.identity} if private_run else {}
     runs.finish_run(runs.new_record(run=run, cohort=cohort.name, arm=arm, **promise, seed=seed, recipe=recipe,
                                     parameters=parameters, seconds=round(seconds, 1), ledger=ledger,
                                     data_hash=cohort.record["data_hash"], fingerprint=fingerprint, history=history or [],

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers import checks, manifests, private_runs, profiles, promise, recipes, register, studies
+from helpers import manifests, private_runs, profiles, promise, recipes, register, runs, studies
 
 NO_BOUND = ("A model trained on the same patients without privacy (the baseline) has no bound at all: released beside a private one, "
             "it alone decides what can be learnt of a patient.")
@@ -67,6 +67,33 @@ def promise_of(values: dict, train: pd.DataFrame) -> dict:
         noise_multiplier=values["NOISE_MULTIPLIER"], allow_weak_delta=values["ALLOW_WEAK_DELTA"])
 
 
+def of_run(run: private_runs.PrivateRun | None, delta: float) -> tuple[pd.DataFrame, str]:
+    """Return what all private runs on the patients of a run have spent, this one included: a row a run, and the total in words.
+
+    Args:
+        run: of a session; None in demo mode, in which nothing is spent.
+        delta: of the study.
+    """
+    if not run:
+        return register.table([], delta), "Demo mode: nothing is spent, and nothing entered in the privacy register."
+    shared = run.register.sharing_key(run.patients)
+    lines = run.register.runs(shared)
+    return register.table(lines, delta), in_words(lines, delta, [words for words in shared.values() if words != "all"])
+
+
+def in_words(lines: Collection[dict], delta: float, shared: Collection[str] = ()) -> str:
+    """Return the total of private runs on the same patients in a sentence or two."""
+    counted = f"{len(lines)} private run{'s' * (len(lines) != 1)} on these patients: together epsilon {register.epsilon_together(lines, delta):.4g} " \
+              f"per patient at delta {delta:g} (PLD, an upper bound)."
+    return counted + (f" Runs on other cohorts that share patients with this one count as if they were on the same ({'; '.join(shared)})." if shared else "")
+
+
+def without_privacy(cohort: str) -> str:
+    """Return in words which runs of a cohort were trained on the same patients without privacy, for the ledger."""
+    names = [record["run"] for record in map(runs.read_record, runs.runs_of(cohort)) if record["arm"] == "baseline"]
+    return (", ".join(names) + ": " if names else "none here; ") + NO_BOUND
+
+
 def spent(records: Collection[dict]) -> tuple[pd.DataFrame, str]:
     """Return what the private runs on the patients of a study spent: a row a run, and the total in words.
 
@@ -75,23 +102,24 @@ def spent(records: Collection[dict]) -> tuple[pd.DataFrame, str]:
     Args:
         records: of the study's runs; those without privacy are counted in the words.
     """
-    ledgers = {record["run"]: record["ledger"] for record in records if record.get("ledger")}
-    private = [record for record in records if (record.get("ledger") or {}).get("mode") == "private"]
-    shown = private or [record for record in records if record["run"] in ledgers]
-    if not shown:
-        return register.table([], 1e-5), "No private run: nothing was spent."
-    delta, own = min(record["delta"] for record in shown), register.Register()
-    keys = {key for record in private for key in own.sharing_key(record["patients"])}
-    lines = own.runs(keys) if private else []
+    with_ledger = [record for record in records if record.get("ledger")]
+    private = [record for record in with_ledger if record["ledger"]["mode"] == "private"]
+    if not with_ledger:
+        is_known = all(record["arm"] != "dp" for record in records)
+        return register.table([], 1e-5), "No private run: nothing was spent." if is_known else "What these models spent is not known here."
+    shown, own = private or with_ledger, register.Register()
+    delta, shared = min(record["delta"] for record in shown), {}
+    for record in private:
+        shared |= own.sharing_key(record["patients"])
+    lines = own.runs(shared) if private else []
     known = {line["uuid"] for line in lines}
     for record in shown:
-        if record.get("uuid") not in known or record not in private:
-            of_ledger = {name: record["ledger"][name] for name in ("unit", "noise_multiplier", "n_units", "expected_batch_size", "delta")}
-            promised = of_ledger | {"steps": record["ledger"]["steps_planned"], "max_images_per_patient": record["parameters"]["max_images_per_patient"]}
-            lines.append(register.line_of(promised, record["ledger"]["steps_done"]) | {
-                "run": record["run"], "time": "", "is_ended": True, "why": "in no register" if record in private else "demo: no guarantee"})
-    together = f"epsilon {register.epsilon_together(lines, delta):.4g} per patient at delta {delta:g} (PLD, an upper bound)"
-    words = (f"The {len(lines)} private runs on these patients spent together {together}." if private else
-             f"In demo mode nothing is promised and nothing spent; in private mode these {len(lines)} runs would together have {together}.")
-    has_baseline = any(record["arm"] == "baseline" for record in records)
-    return register.table(lines, delta), f"{words} {NO_BOUND}" if has_baseline else words
+        if not private or record["uuid"] not in known:
+            entries = record["ledger"]
+            promised = entries | {"steps": entries["steps_planned"], "max_images_per_patient": record["parameters"]["max_images_per_patient"]}
+            lines.append(register.line_of(promised, entries["steps_done"]) | {
+                "run": record["run"], "time": "", "is_ended": True, "why": "in no register here" if private else "demo: no guarantee"})
+    words = in_words(lines, delta, [words for words in shared.values() if words != "all"])
+    if not private:
+        words = f"In demo mode nothing is promised and nothing spent. By the arithmetic alone, {words}"
+    return register.table(lines, delta), f"{words} {NO_BOUND}" if any(record["arm"] == "baseline" for record in records) else words

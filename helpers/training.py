@@ -89,6 +89,11 @@ class Session:
             stored_weights=models.hash_of_file(runs.run_dir(self.run) / "weights.safetensors"), budget=budget)
 
     @property
+    def is_read(self) -> bool:
+        """Return whether this is a private run that was finished before: it is read, not trained."""
+        return bool(self.private and self.private.is_finished)
+
+    @property
     def step(self) -> int:
         """Return the number of steps made; the arm counts them."""
         return self.arm.steps_done
@@ -176,8 +181,7 @@ class Session:
 
 def epochs_left(session: Session | None) -> range:
     """Return the numbers of the epochs still to be trained, from 1; none without a session, or where the run is finished."""
-    is_read = session and session.private and session.private.is_finished
-    return range(session.epoch + 1, session.epochs + 1) if session and not is_read else range(0)
+    return range(session.epoch + 1, session.epochs + 1) if session and not session.is_read else range(0)
 
 
 def is_done(run: str, fingerprint: str) -> bool:
