@@ -9,7 +9,6 @@ helper modules and the contents of its inputs are what they were, and its output
 import argparse
 import contextlib
 import dataclasses
-import fcntl
 import json
 import os
 import signal
@@ -22,7 +21,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 
-from helpers import checks, files, profiles, report, results, runs, spending, studies
+from helpers import checks, files, locks, profiles, report, results, runs, spending, studies
 
 BYTES_PER_JOB = 2 * 1024**3
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
@@ -93,13 +92,12 @@ def lock(out: Path) -> Iterator[None]:
     Raises:
         InputError: another process holds it.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    with open(out / ".lock", "w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            checks.refuse(f"{out} for this run alone", "another run_all.py at work in it", "Wait for it, or set --out.")
+    if not locks.hold(out / ".lock", str(out), "Wait for it, or set --out."):
+        print(f"The disk of {out} has no locks: see to it that no other run_all.py works in it.", file=sys.stderr)
+    try:
         yield
+    finally:
+        locks.release(out / ".lock")
 
 
 def select(steps: list[studies.Step], only: str | None, start: str | None, out: Path) -> list[studies.Step]:

@@ -137,7 +137,7 @@ class PrivateArm(randomness.Unrepeatable):
         self.warning = promises.check_delta(delta, len(data.units), data.unit, allow_weak_delta)
         self.data, self.model, self.channels, self.seed, self.precision = data, model, channels, seed, precision
         self.steps, self.sample_rate = self.promise["steps"], expected_batch_size / len(data.units)
-        self.randomness, self.physical_batch_size = randomness.Randomness(mode, seed, self.steps), physical_batch_size
+        self.randomness, self.physical_batch_size = randomness.Randomness(mode, seed, self.steps, is_registered=False), physical_batch_size
         self.steps_per_epoch = promises.steps_per_epoch(len(data.units), expected_batch_size)
         self.clipped = clipping.ClippedSum(model, clip_norm)
         self.start, self.lineage = models.weights_hash(model.state_dict()), lineage
@@ -168,9 +168,9 @@ class PrivateArm(randomness.Unrepeatable):
                           "Run the notebook from the top: a private run starts from public weights.")
 
     def belong_to(self, session: object) -> None:
-        """Let this session, and no other, train with the arm; see `check_unused`."""
+        """Let this session, which has registered the run, and no other, train with the arm; see `check_unused`."""
         self.check_unused()
-        self._session = session
+        self._session, self.randomness.is_registered = session, True
 
     def draw(self) -> dict[int, np.ndarray]:
         """Return the units that enter the next step, each with the positions of its images that enter."""
@@ -187,8 +187,6 @@ class PrivateArm(randomness.Unrepeatable):
             InputError: all planned steps are released, or in private mode no session has registered the run.
         """
         self.randomness.check_step_left()
-        if self.is_private and self._session is None:
-            checks.refuse("a session that has entered the run in the privacy register", "none", "Make a `training.Session` first.")
         self.clipped.take()  # what an interrupted attempt at this step left
         views = self.promise["views_per_image"]
         drawn = {unit: np.repeat(own, views) for unit, own in self.draw().items()}

@@ -31,6 +31,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         yield part
         part.chmod(0o644)
+        with open(part, "rb+") as written:
+            os.fsync(written.fileno())  # before the name: after a power cut it must not name an empty file
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)

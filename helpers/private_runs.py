@@ -13,6 +13,7 @@ from pathlib import Path
 
 from helpers import checks, files, register, runs
 
+EARLIER = "earlier"  # in place of a uuid: of a checkpoint that an earlier version of the package wrote
 NOTE = "private_run.json"  # in the run's folder: identity, uuid and present session of the run begun last
 
 
@@ -137,23 +138,18 @@ def begin(run: str, promise: Mapping, identity: dict, patients: register.Patient
     own, folder, identity = register.Register(), runs.run_dir(run), files.plain(identity)
     note, record = note_of(folder), finished_record(folder)
     line = next((line for line in own.runs() if note and line["uuid"] == note["uuid"]), None)
-    if note:
-        noted = line["noted"] if line else 0
-        is_finished = bool(record) and record.get("uuid") == note["uuid"]
-        changed = list(differences(note["identity"], identity))
-        lost = (f"weights that are damaged or gone ({folder / 'weights.safetensors'})" if is_finished and stored_weights != record["weights_hash"]
-                else f"{noted} steps written to a checkpoint that is damaged or gone" if not is_finished and noted and checkpoint_of != note["uuid"]
-                else "")
-        reason = f"a run that differs in {'; '.join(changed)}" if changed else lost
-        if reason and not spend_again:
-            checks.refuse(f"the private run {run} as it was {'finished' if is_finished else 'begun'}", reason, (
-                "To train again would spend again. Restore what is lost or changed, give the new run another RECIPE, set SPEND_AGAIN = True "
-                "(the register keeps what this one spent), or remove its folder by hand." if noted or is_finished else
-                "Nothing of it is on disk yet: SPEND_AGAIN = True begins anew and counts nothing of it."))
-        if not reason and (is_finished or checkpoint_of == note["uuid"]):
-            taken_up = PrivateRun(run, note["uuid"], patients.key, identity, own, record["ledger"]["steps_done"] if is_finished else noted, is_finished)
-            _register_again(taken_up, line, dict(cohort=cohort, patients=patients.key, **register.line_of(promise)))
-            return taken_up
+    noted = line["noted"] if line else 0
+    is_finished = bool(record) and bool(note) and record.get("uuid") == note["uuid"]
+    reason = _why_not(note, identity, noted, record if is_finished else None, checkpoint_of, stored_weights)
+    if reason and not spend_again:
+        checks.refuse(f"the private run {run} as it was {'finished' if is_finished else 'begun'}", reason, (
+            "To train again would spend again. Restore what is lost or changed, give the new run another RECIPE, set SPEND_AGAIN = True "
+            "(the register keeps what this one spent), or remove its folder by hand." if noted or is_finished or not note else
+            "Nothing of it is on disk: SPEND_AGAIN = True begins anew and counts nothing of it."))
+    if note and not reason and (is_finished or checkpoint_of == note["uuid"]):
+        taken_up = PrivateRun(run, note["uuid"], patients.key, identity, own, record["ledger"]["steps_done"] if is_finished else noted, is_finished)
+        _register_again(taken_up, line, dict(cohort=cohort, patients=patients.key, **register.line_of(promise)))
+        return taken_up
     fresh = PrivateRun(run, secrets.token_hex(8), patients.key, identity, own)
     with own.held():
         is_given_up = line is not None and not line["is_ended"]
@@ -162,10 +158,26 @@ def begin(run: str, promise: Mapping, identity: dict, patients: register.Patient
         check_budget(budget, others + [register.line_of(promise)], promise["delta"])
         if is_given_up:
             own.append("end", note["uuid"], steps=noted, why="given up" if noted else "nothing was written to disk")
-        (folder / "checkpoint.pt").unlink(missing_ok=True)
+        runs.remove_checkpoints(run)
         fresh.write_note()
         own.append("begin", fresh.uuid, run=run, cohort=cohort, patients=patients.key, **register.line_of(promise))
     return fresh
+
+
+def _why_not(note: dict | None, identity: dict, noted: int, record: dict | None, checkpoint_of: str | None,
+             stored_weights: str | None) -> str:
+    """Return why what lies in a run's folder cannot be taken up, "" if it can, or if there is nothing."""
+    if checkpoint_of is not None and checkpoint_of != (note and note["uuid"]) and not record:
+        return "a checkpoint of another private run, or of an earlier version of this package"
+    if not note:
+        return ""
+    if not note["identity"]:
+        return "a private run of an earlier version of this package, which did not keep what identifies it"
+    if changed := list(differences(note["identity"], identity)):
+        return f"a run that differs in {'; '.join(changed)}"
+    if record and stored_weights != record["weights_hash"]:
+        return "weights.safetensors damaged or gone"
+    return f"{noted} steps written to a checkpoint that is damaged or gone" if not record and noted and checkpoint_of is None else ""
 
 
 def _register_again(taken_up: PrivateRun, line: dict | None, first: dict) -> None:
@@ -178,7 +190,7 @@ def _register_again(taken_up: PrivateRun, line: dict | None, first: dict) -> Non
     elif not line or not line["is_ended"]:
         taken_up.end(taken_up.released)  # killed between record and line
     if taken_up.is_finished:
-        (runs.run_dir(taken_up.run) / "checkpoint.pt").unlink(missing_ok=True)
+        runs.remove_checkpoints(taken_up.run)
 
 
 def check_budget(budget: float | None, lines: list[dict], delta: float) -> float:

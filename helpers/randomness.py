@@ -37,15 +37,17 @@ class Randomness(Unrepeatable):
     no noise is given out uncounted, beyond the planned steps, or in a forked process.
     """
 
-    def __init__(self, mode: str, seed: int, steps: int) -> None:
+    def __init__(self, mode: str, seed: int, steps: int, is_registered: bool = True) -> None:
         """Begin at step 0.
 
         Args:
             mode: "demo" or "private".
             seed: of the keyed streams; without effect in private mode.
             steps: planned noisy sums, >= 1.
+            is_registered: whether the run stands in the privacy register; until then private mode gives no noise.
         """
         self.mode, self.seed, self.steps = checks.one_of("MODE", mode, ("demo", "private")), seed, steps
+        self.is_registered = is_registered
         self._released, self._process = 0, os.getpid()
         self._chunks = [f"noise {chunk}" for chunk in range(CHUNKS)]
         if mode == "private":
@@ -71,11 +73,14 @@ class Randomness(Unrepeatable):
         """Accept one more release.
 
         Raises:
-            InputError: all planned steps are released, or this is another process than the one that made it.
+            InputError: all planned steps are released, this is another process than the one that made it, or a private run
+                does not stand in the register.
         """
         if os.getpid() != self._process:
             checks.refuse("private steps in the process that made their randomness", "a forked one, whose noise would repeat",
                           "Make network and arm in the process that trains.")
+        if self.mode == "private" and not self.is_registered:
+            checks.refuse("a session that has entered the run in the privacy register", "none", "Make a `training.Session` first.")
         if self._released >= self.steps:
             checks.refuse(f"at most the {self.steps} planned steps", f"one more after {self._released}",
                           "The noise was calibrated for these: plan another run with more EPOCHS under another RECIPE.")

@@ -19,6 +19,7 @@ import hashlib
 import json
 import os
 import secrets
+import zipfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
@@ -40,19 +41,22 @@ class Patients:
     """The training patients of a cohort, as a register knows them.
 
     Attributes:
-        key: SHA-256 over ids and films of all of them, in no order.
+        key: SHA-256 over ids and films of all of them, in no order. Whoever knows all but one of the patients can test the
+            last with it: it never goes into the weights of a private run.
+        mark: of the key, with the register's salt: for those weights.
         ids, films: salted hashes, sorted, 64 bits each.
     """
 
     key: str
+    mark: str
     ids: np.ndarray
     films: np.ndarray
 
-    def shared_with(self, other: "Patients") -> str:
-        """Return in words what two cohorts share, "" for nothing."""
-        n_ids, n_films = (len(np.intersect1d(own, theirs, assume_unique=True)) for own, theirs in (
-            (self.ids, other.ids), (self.films, other.films)))
-        return " and ".join(f"{n:,} {what}" for n, what in ((n_ids, "patient ids"), (n_films, "films")) if n)
+    def shared_with(self, other: "Patients") -> dict[str, int]:
+        """Return how many "patient ids" and "films" two cohorts share; {} for none."""
+        counts = {what: len(np.intersect1d(own, theirs, assume_unique=True)) for what, own, theirs in (
+            ("patient ids", self.ids, other.ids), ("films", self.films, other.films))}
+        return {what: n for what, n in counts.items() if n}
 
 
 class Register:
@@ -82,7 +86,7 @@ class Register:
         rows = sorted(set(zip(map(str, patients), map(str, films))))
         key = hashlib.sha256(json.dumps(rows).encode()).hexdigest()
         salt = self._salt()
-        found = Patients(key, *(np.unique(np.array([_salted(salt, kind, value) for value in set(values)], dtype=np.uint64))
+        found = Patients(key, self.mark(key), *(np.unique(np.array([_salted(salt, kind, value) for value in set(values)], dtype=np.uint64))
                                 for kind, values in zip(("patient", "film"), zip(*rows))))
         path = self._members_path(key)
         if not path.exists():
@@ -95,14 +99,24 @@ class Register:
         path = self._members_path(key)
         if not path.exists():
             return None
-        with np.load(path) as stored:
-            return Patients(key, stored["ids"], stored["films"])
+        try:
+            with np.load(path) as stored:
+                return Patients(key, self.mark(key), stored["ids"], stored["films"])
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+            checks.refuse(f"salted hashes in {path}", "a damaged file", "Restore it: without it no overlap is seen.")
+
+    def mark(self, key: str) -> str:
+        """Return what stands for a key in the weights of a private run; it tells nothing without the salt."""
+        return hashlib.sha256(self._salt() + b"cohort\0" + key.encode()).hexdigest()
+
+    def keys(self) -> list[str]:
+        """Return the keys of all cohorts enrolled here."""
+        return sorted(path.stem.removeprefix("patients-") for path in self.folder.glob("patients-*.npz"))
 
     def sharing(self, own: Patients) -> dict[str, str]:
         """Return {key: what is shared, in words} of the cohorts in the register that have a patient or film of these, they included."""
-        known = {path.stem.removeprefix("patients-") for path in self.folder.glob("patients-*.npz")} - {own.key}
-        words = {key: own.shared_with(self.patients(key)) for key in sorted(known)}
-        return {own.key: "all"} | {key: shared for key, shared in words.items() if shared}
+        shared = {key: own.shared_with(self.patients(key)) for key in self.keys() if key != own.key}
+        return {own.key: "all"} | {key: in_words(counts) for key, counts in shared.items() if counts}
 
     def sharing_key(self, key: str) -> dict[str, str]:
         """Return the same for patients by their key; those not enrolled here share with nobody else."""
@@ -202,6 +216,11 @@ class Register:
                 run["is_ended"], run["why"] = line["event"] == "end", line.get("why", "")
         return [run | {"steps": run["noted"] if run["is_ended"] else max(run["noted"], run["steps_planned"])}
                 for run in found.values() if keys is None or run["patients"] in keys]
+
+
+def in_words(shared: dict[str, int]) -> str:
+    """Return what two cohorts share, as "12 patient ids and 30 films"."""
+    return " and ".join(f"{n:,} {what}" for what, n in shared.items())
 
 
 def epsilon_together(lines: Collection[dict], delta: float) -> float:

@@ -132,7 +132,13 @@ def finish_run(record: dict, predictions: pd.DataFrame) -> None:
     files.write_table(folder / "predictions.parquet", predictions[PREDICTION_COLUMNS])
     hashes = {name: files.file_hash(folder / name) for name in ("predictions.parquet", "weights.safetensors") if (folder / name).exists()}
     files.write_json(folder / "record.json", record | {"files": hashes})
-    (folder / "checkpoint.pt").unlink(missing_ok=True)
+    remove_checkpoints(record["run"])
+
+
+def remove_checkpoints(run: str) -> None:
+    """Remove a run's checkpoint, and what a kill left of one."""
+    for path in run_dir(run).glob("*checkpoint.pt*"):
+        path.unlink(missing_ok=True)
 
 
 def is_whole(run: str) -> bool:

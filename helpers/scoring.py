@@ -71,15 +71,18 @@ def finish(model: nn.Module, cohort: cohorts.Cohort, channels: int, *, run: str,
         private_run: of the session, in private mode.
 
     Raises:
-        InputError: another session has taken up the private run.
+        InputError: steps are left, or another session has taken up the private run.
     """
     if private_run and private_run.is_finished:
         return _read_again(model, cohort, channels, run)
+    if ledger and ledger["steps_done"] < ledger["steps_planned"]:
+        checks.refuse(f"all {ledger['steps_planned']} steps of {run}", f"{ledger['steps_done']}", "Run the training cell again: it goes on.")
     if private_run:
         private_run.check_owner()
     predictions = predictions_of(model, cohort, channels)
     canonical = [cohort.canonical[finding] for finding in cohort.findings]
-    trained_on = [] if arm == "zero_shot" else [lineage.of_training(cohort.name, register.Register().enrol(*cohort.training_patients()))]
+    trained_on = [] if arm == "zero_shot" else [lineage.of_training(
+        cohort.name, register.Register().enrol(*cohort.training_patients()), is_private=private_run is not None)]
     models.save_weights(model, runs.run_dir(run) / "weights.safetensors", canonical, lineage.after(start, *trained_on))
     promise = {"epsilon_target": ledger["epsilon_target"], "epsilon_spent": ledger["epsilon_spent"]["PLD"],
                "delta": ledger["delta"], "unit": ledger["unit"]} if ledger else dict.fromkeys(

@@ -40,7 +40,7 @@ def planned(steps: Collection[studies.Step], out: Path) -> str:
             lines.append(register.line_of(promise_of(values, train)))
     delta, budgets = min(values["DELTA"] for values in private), [values["BUDGET"] for values in private if values["BUDGET"] is not None]
     others = own.runs(own.sharing(own.enrol(train["patient_id"], train["film_sha256"])))
-    together = private_runs.check_budget(min(budgets, default=None), others + lines, delta)
+    together = private_runs.check_budget(min(budgets, default=None) if lines else None, others + lines, delta)
     said = f"This study plans {len(lines)} new private run{'s' * (len(lines) != 1)}"
     if lines and others:
         said += f", together epsilon {register.epsilon_together(lines, delta):.4g}"

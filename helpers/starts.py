@@ -101,6 +101,17 @@ def weights_to_start_from(pretrain: str, cohort: cohorts.Cohort, pretraining: tr
     return start
 
 
+def refuse_shared(public: cohorts.Cohort, private: cohorts.Cohort) -> None:
+    """Accept a public cohort that has no film of the private one, before anything is trained on it.
+
+    Raises:
+        InputError: see `lineage.refuse_seen`.
+    """
+    own = register.Register()
+    trained_on = lineage.of_training(public.name, own.enrol(*public.training_patients()))
+    lineage.refuse_seen([trained_on], private.name, own.enrol(*private.training_patients()))
+
+
 def fingerprint_of_public_model(zero_shot: str, parameters: dict, made_from: dict, cohort: str) -> str:
     """Return the fingerprint of the public model; once a private run has started from it, code no longer decides.
 

@@ -6,6 +6,7 @@ of other data, code or parameters is not taken up.
 """
 
 import math
+import os
 import pickle
 import time
 from pathlib import Path
@@ -13,12 +14,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from helpers import arms, checks, files, lineage, locks, models, private_runs, register, runs
+from helpers import arms, checks, files, lineage, locks, models, private_runs, randomness, register, runs
 
 CHECKPOINT_SECONDS = 60
 
 
-class Session:
+class Session(randomness.Unrepeatable):
     """A training run under way: model, optimizer, arm, and how far it is.
 
     Guarantees: a checkpoint is written whole, between steps only; in demo mode and on the same machine a run resumed
@@ -76,6 +77,8 @@ class Session:
     def _private_run(self, stored: dict, parameters: dict, spend_again: bool, budget: float | None) -> private_runs.PrivateRun:
         """Enter a private run in the register, or take it up."""
         arm, cohort = self.arm, self.arm.data.cohort
+        if cohort is None:
+            checks.refuse("the training set of a cohort", "one made by hand, whose patients nobody knows", "Make it with `TrainingSet.of`.")
         patients = register.Register().enrol(*cohort.training_patients())
         lineage.refuse_seen(arm.lineage, cohort.name, patients)
         declared = {name: value for name, value in parameters.items() if name not in arm.promise} | {
@@ -85,7 +88,8 @@ class Session:
         identity = {"promise": dict(arm.promise), "data": arm.data.content_hash(), "start": arm.start, "parameters": declared}
         self.fingerprint = files.fingerprint(identity)
         return private_runs.begin(
-            self.run, arm.promise, identity, patients, cohort.name, checkpoint_of=stored.get("uuid"), spend_again=spend_again,
+            self.run, arm.promise, identity, patients, cohort.name, spend_again=spend_again,
+            checkpoint_of=stored.get("uuid", private_runs.EARLIER) if stored else None,
             stored_weights=models.hash_of_file(runs.run_dir(self.run) / "weights.safetensors"), budget=budget)
 
     @property
@@ -124,17 +128,23 @@ class Session:
     def save(self) -> None:
         """Write the checkpoint, whole or not at all.
 
+        Of a private run it lies beside the old one until its steps are in the register, so that a kill loses neither.
+
         Raises:
             InputError: another session has taken up this private run.
         """
         if self.private:
-            self.private.before_checkpoint(self.step)
-        with files.atomic_path(self.checkpoint) as part:
+            self.private.check_owner()
+        new = _beside(self.checkpoint)
+        with files.atomic_path(new) as part:
             torch.save({"fingerprint": self.fingerprint, "uuid": self.private and self.private.uuid, "model": self.model.state_dict(),
                         "optimizer": self.optimizer.state_dict(), "step": self.step, "seconds": self.seconds,
                         "mean_weights": self.mean_weights,
                         "history": self.history, "loss_sum": self.loss_sum, "n_images": self.n_images,
                         "diagnostics": getattr(self.arm, "diagnostics", [])}, part)
+        if self.private:
+            self.private.before_checkpoint(self.step)
+        os.replace(new, self.checkpoint)
         self._saved_at = time.monotonic()
 
     def _take_up_finished(self) -> bool:
@@ -224,12 +234,21 @@ def train_one_epoch(session: Session) -> float:
     return mean_loss if session.arm.shows_diagnostics else math.nan
 
 
+def _beside(checkpoint: Path) -> Path:
+    """Return where a checkpoint lies until its steps are registered."""
+    return checkpoint.with_name(f"{checkpoint.name}.new")
+
+
 def _read_checkpoint(path: Path, place: torch.device) -> dict:
-    """Return what a checkpoint holds; {} where there is none that can be read."""
-    try:
-        return torch.load(path, weights_only=True, map_location=place)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
-        return {}
+    """Return what the checkpoint with most steps holds, of two that a kill can leave; {} where none can be read."""
+    found = {"step": -1}
+    for each in (path, _beside(path)):
+        try:
+            stored = torch.load(each, weights_only=True, map_location=place)
+            found = stored if stored["step"] > found["step"] else found
+        except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError):
+            continue
+    return found if found["step"] >= 0 else {}
 
 
 def device() -> torch.device:

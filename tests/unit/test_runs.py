@@ -22,7 +22,7 @@ def record(run="c-baseline-seed0", **changed):
 def finished(results, **changed):
     """A run that was written whole."""
     made = record(**changed)
-    (runs.begin_run(made["run"]) / "weights.safetensors").write_bytes(b"weights")
+    files.write_text(runs.run_dir(made["run"]) / "weights.safetensors", "weights")
     runs.finish_run(made, predictions())
     return made["run"]
 
@@ -57,10 +57,24 @@ def test_finished_run_is_whole_and_can_be_read(results):
     pd.testing.assert_frame_equal(runs.read_predictions(run), predictions(), check_dtype=False)
 
 
-def test_begun_run_is_not_whole(results):
+def test_a_record_is_replaced_and_never_removed_first(results, monkeypatch):
     run = finished(results)
-    runs.begin_run(run)
-    assert not runs.is_whole(run)
+    seen, unlink = [], type(results).unlink
+    monkeypatch.setattr(type(results), "unlink", lambda self, *given, **named: seen.append(self.name) or unlink(self, *given, **named))
+    runs.finish_run(record(seed=5), predictions())
+    assert runs.read_record(run)["seed"] == 5 and runs.is_whole(run) and "record.json" not in seen
+
+
+def test_a_checkpoint_goes_only_after_the_record_stands(results, monkeypatch):
+    run = finished(results)
+    checkpoint = runs.run_dir(run) / "checkpoint.pt"
+    checkpoint.write_bytes(b"steps")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(files, "write_json", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
+        runs.finish_run(record(), predictions())
+    assert checkpoint.exists()
+    runs.finish_run(record(), predictions())
+    assert not checkpoint.exists()
 
 
 def test_flipped_byte_in_predictions_is_noticed(results):

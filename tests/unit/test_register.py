@@ -1,0 +1,188 @@
+"""The register keeps every line, recognises a torn one, and composes the runs of patients who are the same."""
+
+import json
+import multiprocessing
+import os
+
+import numpy as np
+import pytest
+
+from helpers import accounting, checks, register
+
+IDS, FILMS = [f"p{k}" for k in range(20) for _ in range(2)], [f"film{k}" for k in range(40)]
+LINE = {"run": "r", "cohort": "c", "unit": "patient", "noise_multiplier": 1.0, "sample_rate": 0.1, "steps_planned": 8, "steps": 8,
+        "delta": 1e-5, "n_images": 1}
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A register of its own."""
+    return register.Register(tmp_path / "register")
+
+
+def begin(own, uuid, **changes):
+    own.append("begin", uuid, **LINE | {"patients": "key"} | changes)
+
+
+def test_its_place_is_beside_the_results_or_where_the_variable_points(tmp_path, monkeypatch):
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path / "results"))
+    monkeypatch.delenv("PRIVACY_REGISTER", raising=False)
+    assert register.Register().path == tmp_path / "results" / "register" / "spent.jsonl"
+    monkeypatch.setenv("PRIVACY_REGISTER", str(tmp_path / "hospital"))
+    assert register.Register().path == tmp_path / "hospital" / "spent.jsonl"
+
+
+def test_a_run_counts_as_planned_until_it_has_ended(own):
+    begin(own, "a")
+    assert [line["steps"] for line in own.runs(["key"])] == [8]
+    own.append("checkpoint", "a", steps=3)
+    assert [(line["steps"], line["noted"]) for line in own.runs(["key"])] == [(8, 3)]
+    own.append("end", "a", steps=5, why="given up")
+    assert [(line["steps"], line["is_ended"], line["why"]) for line in own.runs(["key"])] == [(5, True, "given up")]
+    own.append("taken up", "a", steps=3)  # a copy of the checkpoint, after its run had ended
+    assert [(line["steps"], line["noted"]) for line in own.runs(["key"])] == [(8, 5)]
+    own.append("checkpoint", "a", steps=11)
+    assert own.runs(["key"])[0]["steps"] == 11  # never fewer than are known
+    assert own.runs(["other"]) == [] and len(own.runs()) == 1
+
+
+def test_an_end_never_takes_back_what_was_on_disk(own):
+    begin(own, "a")
+    own.append("checkpoint", "a", steps=6)
+    own.append("end", "a", steps=0, why="nothing was written to disk")
+    assert own.runs()[0]["steps"] == 6
+
+
+@pytest.mark.parametrize("n_bytes", [1, 20, 60])
+def test_a_torn_last_line_is_recognised_and_hides_no_other(own, n_bytes):
+    begin(own, "a")
+    begin(own, "b")
+    own.path.write_bytes(own.path.read_bytes()[:-n_bytes])
+    before = len(own.runs())
+    assert before == (2 if n_bytes == 1 else 1)  # without its end of line a line is still whole
+    begin(own, "c")
+    assert [line["uuid"] for line in own.runs()] == (["a", "b", "c"] if before == 2 else ["a", "c"])
+
+
+def test_a_missing_or_torn_end_counts_as_all_steps(own):
+    begin(own, "a")
+    own.append("end", "a", steps=2, why="finished")
+    assert own.runs()[0]["steps"] == 2
+    own.path.write_bytes(own.path.read_bytes()[:-9])
+    assert own.runs()[0]["steps"] == 8
+
+
+def test_a_damaged_register_is_refused(own):
+    begin(own, "a")
+    own.path.write_bytes(b"begin: a\n" + own.path.read_bytes())
+    with pytest.raises(checks.InputError, match="lines of JSON in .*spent.jsonl; got line 1"):
+        own.runs()
+
+
+def test_a_line_is_on_disk_when_append_returns(own, monkeypatch):
+    synced, fsync = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(os.readlink(f"/proc/self/fd/{handle}")) or fsync(handle))
+    begin(own, "a")
+    assert synced == [str(own.path), str(own.folder)]
+
+
+def test_a_register_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    blocked = register.Register(tmp_path / "file" / "register")
+    for attempt in (lambda: begin(blocked, "a"), lambda: blocked.enrol(IDS, FILMS)):
+        with pytest.raises(checks.InputError, match="no private step is made unregistered"):
+            attempt()
+    own = register.Register(tmp_path / "own")
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda handle, text: write(handle, text[:10]))  # a full disk
+    with pytest.raises(checks.InputError, match="no space left"):
+        begin(own, "a")
+    monkeypatch.undo()
+    begin(own, "b")
+    assert [line["uuid"] for line in own.runs()] == ["b"]
+
+
+def append_many(folder, uuid):
+    own = register.Register(folder)
+    for _ in range(30):
+        with own.held():
+            begin(own, f"{uuid}-{len(own.runs())}")
+
+
+def test_lines_of_two_processes_do_not_mix_and_held_is_exclusive(own):
+    context = multiprocessing.get_context("fork")
+    both = [context.Process(target=append_many, args=(own.folder, name)) for name in "ab"]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+    uuids = [line["uuid"] for line in own.runs()]
+    assert [int(uuid[2:]) for uuid in uuids] == list(range(60))  # each saw all lines before its own
+
+
+# ---- patients
+
+def test_the_key_is_of_ids_and_films_in_no_order(own):
+    first, again = own.enrol(IDS, FILMS), own.enrol(IDS[::-1], FILMS[::-1])
+    assert first.key == again.key and len(first.ids) == 20 and len(first.films) == 40
+    for changed in ((["x", *IDS[1:]], FILMS), (IDS, ["x", *FILMS[1:]]), (IDS[1:], FILMS[1:])):
+        assert own.enrol(*changed).key != first.key
+
+
+@pytest.mark.parametrize("ids, films, shared", [
+    (["p0", "q1"], ["a", "b"], "1 patient ids"), (["q0", "q1"], ["film7", "b"], "1 films"),
+    ([*IDS, "new"], [*FILMS, "new"], "20 patient ids and 40 films"), (["q0"], ["a"], None), (["film7"], ["p0"], None)])
+def test_cohorts_that_share_a_patient_or_a_film_count_as_one(own, ids, films, shared):
+    first, other = own.enrol(IDS, FILMS), own.enrol(ids, films)
+    begin(own, "a", patients=first.key)
+    begin(own, "b", patients=other.key)
+    assert own.sharing(first) == {first.key: "all"} | ({other.key: shared} if shared else {})
+    assert len(own.runs(own.sharing(first))) == len(own.runs(own.sharing_key(other.key))) == (2 if shared else 1)
+    assert own.sharing_key("unknown") == {"unknown": "all"}
+
+
+def test_patients_hashes_are_salted_and_the_salt_is_missed(own, tmp_path):
+    first = own.enrol(IDS, FILMS)
+    elsewhere = register.Register(tmp_path / "elsewhere").enrol(IDS, FILMS)
+    assert first.key == elsewhere.key and first.mark != elsewhere.mark
+    assert not np.intersect1d(first.ids, elsewhere.ids).size and not np.intersect1d(first.films, elsewhere.films).size
+    (own.folder / "salt").unlink()
+    with pytest.raises(checks.InputError, match="the salt of the patients' hashes"):
+        own.enrol(IDS[2:], FILMS[2:])
+
+
+def test_damaged_hashes_are_refused(own):
+    first = own.enrol(IDS, FILMS)
+    next(own.folder.glob("patients-*")).write_bytes(b"")
+    with pytest.raises(checks.InputError, match="salted hashes in .*; got a damaged file"):
+        own.patients(first.key)
+
+
+# ---- the total
+
+def test_epsilon_together_is_that_of_all_steps():
+    runs = [LINE | {"steps": 8}, LINE | {"steps": 12}]
+    assert register.epsilon_together(runs, 1e-5) == accounting.epsilon_spent(1.0, 0.1, 20, 1e-5)
+    assert register.epsilon_together([], 1e-5) == 0
+    with_image = runs + [LINE | {"unit": "image", "n_images": 3}]
+    assert register.epsilon_together(with_image, 1e-5) > register.epsilon_together(runs + [LINE], 1e-5)
+
+
+@pytest.mark.parametrize("unit, n_images", [("patient", 1), ("image", 5)])
+def test_a_promise_becomes_a_line_with_its_rate_noise_and_steps(unit, n_images):
+    promised = {"unit": unit, "n_units": 200, "expected_batch_size": 20, "steps": 8, "noise_multiplier": 0.7, "delta": 1e-6,
+                "max_images_per_patient": 5}
+    assert register.line_of(promised) == {"unit": unit, "noise_multiplier": 0.7, "sample_rate": 0.1, "steps_planned": 8, "steps": 8,
+                                          "delta": 1e-6, "n_images": n_images}
+    assert register.line_of(promised, 3)["steps"] == 3
+
+
+def test_table_has_a_row_a_run_with_its_own_epsilon(own):
+    begin(own, "a")
+    begin(own, "b", run="s", sample_rate=0.2)
+    own.append("end", "b", steps=4, why="finished")
+    table = register.table(own.runs(), 1e-5)
+    assert table["run"].tolist() == ["r", "s"] and table["steps"].tolist() == [8, 4]
+    assert table["epsilon"].tolist() == [accounting.epsilon_spent(1.0, 0.1, 8, 1e-5), accounting.epsilon_spent(1.0, 0.2, 4, 1e-5)]
+    assert table["state"].tolist() == ["not ended: counts as planned", "finished"]
+    assert json.loads(own.path.read_text().splitlines()[0])["time"].startswith("20")
