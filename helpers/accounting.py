@@ -1,7 +1,7 @@
-"""How much privacy a run spends: epsilon, calibration, patients with many images, and what an attack can achieve.
+"""How much privacy a run spends: epsilon, calibration, patients with many images, several runs together.
 
 In: noise multiplier, sampling rate, steps, delta. Out: epsilon by three accountants, the noise multiplier that keeps a
-budget, the whole curve delta(epsilon), bounds on membership attacks. Refuses: values out of range, budgets out of reach.
+budget, delta at any epsilon. Refuses: values out of range, budgets out of reach.
 
 A run is `steps` steps of the Poisson-sampled Gaussian mechanism; neighbouring data sets differ by one unit, present or
 zeroed out. Every figure is an upper bound: privacy losses are rounded up on a grid, the worse direction is taken, and
@@ -20,16 +20,15 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 from dp_accounting.pld import privacy_loss_distribution as pld
-from scipy import optimize, stats
+from scipy import stats
 
 from helpers import checks
 
 ACCOUNTANTS = ("PLD", "PRV", "RDP")  # not GDP, which understates epsilon
 MOST_IMAGES = 200  # of a patient in a run whose unit is the image; beyond, epsilon is infinite
 NO_NOISE, _MOST_NOISE = 0.01, 1e7  # multipliers below the first count as no noise: epsilon is infinite, an upper bound
-_ROUNDING = 1e-15  # added to delta for each step; FFTs in double and extended precision differ by less than half of it
+ROUNDING = 1e-15  # added to delta for each step; FFTs in double and extended precision differ by less than half of it
 _RULES = {  # what a value must be, and what to do
     "EPSILON": (lambda value: 0 < value <= 1000, "a number in (0, 1000]", "Choose a finite budget."),
     "DELTA": (lambda value: 0 < value <= 0.1, "a number in (0, 0.1]", "Choose it far below 1 / number of units."),
@@ -41,13 +40,13 @@ _RULES = {  # what a value must be, and what to do
 }
 
 
-def _check(**values: float) -> None:
+def check(**values: float) -> None:
     """Refuse values that break the rule of their name, and a delta that drowns in the rounding errors of the steps."""
     for name, value in values.items():
         holds, wanted, do = _RULES[name]
         if not isinstance(value, numbers.Real) or isinstance(value, bool) or not holds(value):
             checks.refuse(f"{name} to be {wanted}", repr(value), do)
-    least = 10 * _ROUNDING * values.get("steps", 0)
+    least = 10 * ROUNDING * values.get("steps", 0)
     if values.get("DELTA", 1) < least:
         checks.refuse(f"DELTA of at least {least:.2g} for so many steps", values["DELTA"], "Below, rounding errors decide.")
 
@@ -97,14 +96,14 @@ def _losses(runs: tuple[Run, ...]) -> pld.PrivacyLossDistribution:
     return whole
 
 
-def _delta(runs: tuple[Run, ...], epsilon: float) -> float:
+def delta_of(runs: tuple[Run, ...], epsilon: float) -> float:
     """Return an upper bound of delta at epsilon of runs together, of the worse direction."""
     runs = tuple(run for run in runs if run.steps and run.n_images)
     if not runs or any(run.noise_multiplier < NO_NOISE for run in runs):
         return 1.0 if runs else 0.0
     slack = 0.0
     for run in runs:
-        slack += _ROUNDING * run.steps
+        slack += ROUNDING * run.steps
         if run.n_images > 1:  # dp-accounting inverts the loss to 1e-6; delta has its peak there, so that a square of that is lost
             q = run.sample_rate
             slack += 2e-13 * run.n_images * q / max(q, (1 - q)**run.n_images) / run.noise_multiplier**3 * run.steps
@@ -114,10 +113,10 @@ def _delta(runs: tuple[Run, ...], epsilon: float) -> float:
 
 
 @functools.cache
-def _epsilon(runs: tuple[Run, ...], delta: float) -> float:
+def epsilon_of(runs: tuple[Run, ...], delta: float) -> float:
     """Return the smallest epsilon (to a millionth of it, from above) whose delta is at most `delta`."""
     def too_small(epsilon: float) -> bool:
-        return _delta(runs, epsilon) > delta
+        return delta_of(runs, epsilon) > delta
 
     if too_small(math.inf):
         return math.inf
@@ -174,10 +173,10 @@ def epsilon_spent(noise_multiplier: float, sample_rate: float, steps: int, delta
         InputError: a value out of its range, or delta lost in rounding errors.
     """
     checks.one_of("accountant", accountant, ACCOUNTANTS)
-    _check(noise_multiplier=noise_multiplier, sample_rate=sample_rate, steps=steps, DELTA=delta)
+    check(noise_multiplier=noise_multiplier, sample_rate=sample_rate, steps=steps, DELTA=delta)
     run = (noise_multiplier, sample_rate, steps)
     if accountant == "PLD" or steps == 0 or noise_multiplier < NO_NOISE:
-        return _epsilon((Run(*run),), delta)
+        return epsilon_of((Run(*run),), delta)
     return _prv_epsilon(run, delta) if accountant == "PRV" else _opacus("RDP", run, delta)
 
 
@@ -193,10 +192,10 @@ def epsilon_for_patient(noise_multiplier: float, sample_rate: float, steps: int,
     Raises:
         InputError: a value out of its range, or delta lost in rounding errors.
     """
-    _check(noise_multiplier=noise_multiplier, sample_rate=sample_rate, steps=steps, DELTA=delta, n_images=n_images)
+    check(noise_multiplier=noise_multiplier, sample_rate=sample_rate, steps=steps, DELTA=delta, n_images=n_images)
     if n_images > MOST_IMAGES and steps:
         return math.inf
-    return _epsilon((Run(noise_multiplier, sample_rate, steps, n_images),), delta)
+    return epsilon_of((Run(noise_multiplier, sample_rate, steps, n_images),), delta)
 
 
 def epsilon_of_all(runs: Iterable[Run], delta: float) -> float:
@@ -214,11 +213,11 @@ def epsilon_of_all(runs: Iterable[Run], delta: float) -> float:
     """
     steps = collections.Counter()
     for noise_multiplier, sample_rate, n_steps, n_images in runs:
-        _check(noise_multiplier=noise_multiplier, sample_rate=sample_rate, steps=n_steps, n_images=n_images)
+        check(noise_multiplier=noise_multiplier, sample_rate=sample_rate, steps=n_steps, n_images=n_images)
         steps[noise_multiplier, sample_rate, n_images] += n_steps
-    _check(DELTA=delta, steps=sum(steps.values()))
+    check(DELTA=delta, steps=sum(steps.values()))
     together = tuple(Run(sigma, q, n_steps, n) for (sigma, q, n), n_steps in sorted(steps.items()) if n_steps and n)
-    return math.inf if any(run.n_images > MOST_IMAGES for run in together) else _epsilon(together, delta)
+    return math.inf if any(run.n_images > MOST_IMAGES for run in together) else epsilon_of(together, delta)
 
 
 @functools.cache
@@ -231,10 +230,10 @@ def noise_multiplier_for(epsilon: float, delta: float, sample_rate: float, steps
         InputError: a value out of its range, or no multiplier spends the budget: the largest still spends more, or the run
             spends less with hardly any noise.
     """
-    _check(EPSILON=epsilon, sample_rate=sample_rate, steps=steps, DELTA=delta)
+    check(EPSILON=epsilon, sample_rate=sample_rate, steps=steps, DELTA=delta)
     low, high, most, least = 0.0, math.inf, math.inf, 0.0  # multipliers too small and large enough, and what they spend
     tried = min(_MOST_NOISE, max(0.5, 3 * sample_rate * math.sqrt(steps) / epsilon))
-    while not 0.995 * epsilon <= (spent := _epsilon((Run(tried := float(f"{tried:.6g}"), sample_rate, steps),), delta)) <= epsilon:
+    while not 0.995 * epsilon <= (spent := epsilon_of((Run(tried := float(f"{tried:.6g}"), sample_rate, steps),), delta)) <= epsilon:
         low, most, high, least = (tried, spent, high, least) if spent > epsilon else (low, most, tried, spent)
         if low > _MOST_NOISE / 2 or high < 2 * NO_NOISE or high - low < 1e-5 * low:
             checks.refuse(f"a noise multiplier that spends EPSILON = {epsilon:g} at delta {delta:g} in {steps:,} steps at "
@@ -245,54 +244,3 @@ def noise_multiplier_for(epsilon: float, delta: float, sample_rate: float, steps
         between = low * (high / low)**min(0.9, max(0.1, share)) if low else high / 2
         tried = between if high < math.inf else 2 * low  # on a line on logarithmic axes, or twice or half the only end
     return tried
-
-
-# ---- the whole curve, and what an attack can achieve
-
-def delta_curve(noise_multiplier: float, sample_rate: float, steps: int) -> pd.DataFrame:
-    """Return the whole privacy curve of a run; all of its rows hold at once.
-
-    Returns:
-        Columns epsilon (101 even steps from 0 to where delta is 1e-9) and delta; one row without steps or without noise.
-
-    Raises:
-        InputError: a value out of its range.
-    """
-    _check(noise_multiplier=noise_multiplier, sample_rate=sample_rate, steps=steps)
-    runs = (Run(noise_multiplier, sample_rate, steps),)
-    largest = _epsilon(runs, max(1e-9, 10 * _ROUNDING * steps))
-    epsilons = np.linspace(0, largest, 101) if 0 < largest < math.inf else np.zeros(1)
-    deltas = [_delta(runs, epsilon) for epsilon in epsilons]
-    return pd.DataFrame({"epsilon": epsilons, "delta": deltas})
-
-
-def attack_bounds(noise_multiplier: float, sample_rate: float, steps: int, false_positive_rate: float = 0.01) -> dict:
-    """Return the most any attack on membership can achieve, whatever its method, computing power and prior knowledge.
-
-    For every epsilon, true positives <= exp(epsilon) x false positives + delta(epsilon); the same with missed members and
-    true negatives exchanged for them is written as a negative epsilon. The smallest of these bounds holds.
-
-    Args:
-        false_positive_rate: share of units outside the training set that the attack calls members, in (0, 1).
-
-    Returns:
-        false_positive_rate; true_positive_rate, an upper bound of the share of members found; posterior, the probability
-        of membership once such an attack says "member", for an attacker who starts at one half.
-
-    Raises:
-        InputError: a value out of its range.
-
-    Source: Dong, Roth and Su (2022), "Gaussian differential privacy", prop. 2.12.
-    """
-    _check(noise_multiplier=noise_multiplier, sample_rate=sample_rate, steps=steps, false_positive_rate=false_positive_rate)
-
-    def line(epsilon: float) -> float:
-        delta = _delta((Run(noise_multiplier, sample_rate, steps),), abs(epsilon))
-        positive = math.exp(epsilon) * false_positive_rate + delta
-        return positive if epsilon >= 0 else 1 - math.exp(epsilon) * (1 - false_positive_rate - delta)
-
-    # Every epsilon gives a valid bound: a search that stops early only loosens it.
-    found = optimize.minimize_scalar(line, bounds=(-50, -math.log(false_positive_rate)), method="bounded")
-    most = float(min(1.0, line(0), found.fun))
-    posterior = most / (most + false_positive_rate)
-    return {"false_positive_rate": false_positive_rate, "true_positive_rate": most, "posterior": posterior}

@@ -15,7 +15,7 @@ from fractions import Fraction
 
 import pandas as pd
 
-from helpers import accounting, checks
+from helpers import accounting, attacks, checks
 
 NOT_COVERED = {
     "pretraining data": "public; the promise is about the private training patients only",
@@ -87,7 +87,7 @@ def ledger(*, unit: str, n_units: int, expected_batch_size: int, steps: int, ste
         "clip_norm": clip_norm, "max_images_per_unit": max_images_per_unit, "views_per_image": views_per_image,
         "delta": delta, "epsilon_target": _finite(epsilon), "quoted_accountant": "PLD",
         "epsilon_spent": {name: _finite(accounting.epsilon_spent(*run, delta, name)) for name in accounting.ACCOUNTANTS},
-        "attack_bounds": accounting.attack_bounds(*run), "mode": mode, "generator": _GENERATOR[mode],
+        "attack_bounds": attacks.attack_bounds(*run), "mode": mode, "generator": _GENERATOR[mode],
         "pos_weight": pos_weight,
         "not_covered": NOT_COVERED | {"class weights": _CLASS_WEIGHTS[pos_weight]} | (handled or {}),
     }

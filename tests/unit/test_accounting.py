@@ -6,9 +6,10 @@ import types
 
 import numpy as np
 import pytest
+from opacus.accountants import RDPAccountant
 from scipy import optimize, stats
 
-from helpers import accounting, checks
+from helpers import accounting, attacks, checks
 
 PAPER = dict(noise_multiplier=0.5496, sample_rate=128 / 150_188, steps=93 * 1_173)
 RUNS = [(0.05, 200), (0.03, 400), (0.1, 60)]  # sample rate, steps
@@ -79,7 +80,7 @@ def test_epsilon_is_infinite_where_rounding_errors_leave_no_number(monkeypatch):
     nothing = types.SimpleNamespace(get_delta_for_epsilon=lambda epsilon: np.float64(math.nan))
     monkeypatch.setattr(accounting, "_losses", lambda *run: nothing)
     assert accounting.epsilon_spent(1.2345, 0.1, 10, 1e-5) == math.inf
-    accounting._epsilon.cache_clear()
+    accounting.epsilon_of.cache_clear()
 
 
 # ---- calibration
@@ -159,22 +160,22 @@ def test_epsilon_for_patient_at_the_edges():
 # ---- the whole curve, and attacks
 
 def test_delta_curve_bounds_the_closed_form_and_is_near_it():
-    curve = accounting.delta_curve(2.0, 1.0, 4)  # as one step with noise multiplier 1
+    curve = attacks.delta_curve(2.0, 1.0, 4)  # as one step with noise multiplier 1
     exact = np.array([gaussian_delta(epsilon, 1.0) for epsilon in curve["epsilon"]])
     assert (curve["delta"] >= exact).all() and np.allclose(curve["delta"], exact, rtol=0.02)
     assert len(curve) == 101 and curve["delta"].iloc[-1] == pytest.approx(1e-9, rel=0.01)
 
 
 def test_delta_curve_agrees_with_epsilon_spent():
-    curve = accounting.delta_curve(1.3, 0.1, 100)
+    curve = attacks.delta_curve(1.3, 0.1, 100)
     epsilon, delta = curve.iloc[40]
     assert accounting.epsilon_spent(1.3, 0.1, 100, float(delta)) == pytest.approx(epsilon, rel=1e-4)
     assert curve["epsilon"].is_monotonic_increasing and curve["delta"].is_monotonic_decreasing
 
 
 def test_delta_curve_of_no_steps_and_of_no_noise_is_one_row():
-    assert accounting.delta_curve(1.0, 0.1, 0).to_dict("list") == {"epsilon": [0], "delta": [0]}
-    assert accounting.delta_curve(0, 0.1, 5).to_dict("list") == {"epsilon": [0], "delta": [1]}
+    assert attacks.delta_curve(1.0, 0.1, 0).to_dict("list") == {"epsilon": [0], "delta": [0]}
+    assert attacks.delta_curve(0, 0.1, 5).to_dict("list") == {"epsilon": [0], "delta": [1]}
 
 
 @pytest.mark.parametrize("rate", [0.001, 0.01, 0.5, 0.9])
@@ -182,7 +183,7 @@ def test_delta_curve_of_no_steps_and_of_no_noise_is_one_row():
 def test_attack_bounds_of_full_batches_bound_the_best_attack_and_are_near_it(rate, sigma, steps):
     # Neyman and Pearson: the best attack puts a threshold on the noisy sum.
     exact = stats.norm.cdf(stats.norm.ppf(rate) + math.sqrt(steps) / sigma)
-    found = accounting.attack_bounds(sigma, 1.0, steps, rate)
+    found = attacks.attack_bounds(sigma, 1.0, steps, rate)
     assert exact - 1e-9 <= found["true_positive_rate"] <= exact * 1.002
     assert found["posterior"] == found["true_positive_rate"] / (found["true_positive_rate"] + rate)
 
@@ -190,13 +191,57 @@ def test_attack_bounds_of_full_batches_bound_the_best_attack_and_are_near_it(rat
 @pytest.mark.parametrize("sigma, sample_rate", [(1.0, 0.3), (0.5, 0.05)])
 def test_attack_bounds_of_one_sampled_step_bound_the_best_attack_and_are_near_it(sigma, sample_rate):
     exact = (1 - sample_rate) * 0.01 + sample_rate * stats.norm.cdf(stats.norm.ppf(0.01) + 1 / sigma)
-    assert exact - 1e-9 <= accounting.attack_bounds(sigma, sample_rate, 1)["true_positive_rate"] <= exact * 1.002
+    assert exact - 1e-9 <= attacks.attack_bounds(sigma, sample_rate, 1)["true_positive_rate"] <= exact * 1.002
 
 
 def test_attack_bounds_at_the_edges():
-    assert accounting.attack_bounds(1.0, 0.1, 0)["true_positive_rate"] == 0.01
-    assert accounting.attack_bounds(1.0, 0.1, 0)["posterior"] == 0.5
-    assert accounting.attack_bounds(0, 0.1, 5)["true_positive_rate"] == 1
-    assert accounting.attack_bounds(0.1, 0.5, 200)["true_positive_rate"] == pytest.approx(1)
+    assert attacks.attack_bounds(1.0, 0.1, 0)["true_positive_rate"] == 0.01
+    assert attacks.attack_bounds(1.0, 0.1, 0)["posterior"] == 0.5
+    assert attacks.attack_bounds(0, 0.1, 5)["true_positive_rate"] == 1
+    assert attacks.attack_bounds(0.1, 0.5, 200)["true_positive_rate"] == pytest.approx(1)
     with pytest.raises(checks.InputError, match="false_positive_rate"):
-        accounting.attack_bounds(1.0, 0.1, 10, 0.0)
+        attacks.attack_bounds(1.0, 0.1, 10, 0.0)
+
+
+# ---- several runs together
+
+def test_runs_of_one_mechanism_together_are_one_longer_run():
+    parts = [accounting.Run(1.0, 0.03, 100), accounting.Run(1.0, 0.03, 172)]
+    assert accounting.epsilon_of_all(parts, 1e-6) == accounting.epsilon_spent(1.0, 0.03, 272, 1e-6)
+    assert accounting.epsilon_of_all(parts[:1], 1e-6) == accounting.epsilon_spent(1.0, 0.03, 100, 1e-6)
+    assert accounting.epsilon_of_all([], 1e-6) == accounting.epsilon_of_all([accounting.Run(1.0, 0.03, 0)], 1e-6) == 0
+    nearly = accounting.epsilon_of_all([parts[0], accounting.Run(1.0 + 1e-9, 0.03, 172)], 1e-6)  # on a grid of two mechanisms
+    assert nearly == pytest.approx(accounting.epsilon_spent(1.0, 0.03, 272, 1e-6), rel=1e-4)
+
+
+def test_runs_without_sampling_together_are_one_gaussian_worked_by_hand():
+    # n releases at multiplier s are one at 1 / sqrt(sum n / s^2): 1 / sqrt(4 / 16 + 9 / 9) = 0.894
+    parts = [accounting.Run(4.0, 1.0, 4), accounting.Run(3.0, 1.0, 9)]
+    expected = accounting.epsilon_spent(1 / math.sqrt(4 / 16 + 9 / 9), 1.0, 1, 1e-5)
+    assert expected <= accounting.epsilon_of_all(parts, 1e-5) * (1 + 1e-4) and accounting.epsilon_of_all(parts, 1e-5) == pytest.approx(expected, rel=2e-3)
+
+
+def test_several_runs_together_lie_between_the_largest_and_the_sum_and_below_rdp():
+    rng = np.random.default_rng(3)
+    for _ in range(6):
+        parts = [accounting.Run(float(sigma), float(q), int(steps)) for sigma, q, steps in zip(
+            rng.uniform(0.6, 4, 3).round(3), rng.uniform(0.005, 0.3, 3).round(4), rng.integers(5, 400, 3))]
+        alone = [accounting.epsilon_spent(*part[:3], 1e-6) for part in parts]
+        accountant = RDPAccountant()
+        accountant.history = [tuple(part[:3]) for part in parts]
+        together = accounting.epsilon_of_all(parts, 1e-6)
+        assert max(alone) < together <= min(sum(alone) * 1.05, accountant.get_epsilon(delta=1e-6)) and together == accounting.epsilon_of_all(parts[::-1], 1e-6)
+
+
+def test_a_run_per_image_counts_for_a_patient_with_all_images():
+    one, five = (accounting.epsilon_of_all([accounting.Run(1.0, 0.01, 50, n), accounting.Run(2.0, 0.05, 50)], 1e-5) for n in (1, 5))
+    alone = accounting.epsilon_for_patient(1.0, 0.01, 50, 1e-5, 5)
+    assert one < alone < five < alone + accounting.epsilon_spent(2.0, 0.05, 50, 1e-5)
+    assert accounting.epsilon_of_all([accounting.Run(1.0, 0.01, 50, accounting.MOST_IMAGES + 1)], 1e-5) == math.inf
+    assert accounting.epsilon_of_all([accounting.Run(0.0, 0.01, 50), accounting.Run(2.0, 0.05, 50)], 1e-5) == math.inf
+
+
+def test_runs_together_refuse_what_is_out_of_range():
+    for wrong, said in ((accounting.Run(-1.0, 0.1, 5), "noise_multiplier"), (accounting.Run(1.0, 0.0, 5), "sample_rate"), (accounting.Run(1.0, 0.1, -5), "steps")):
+        with pytest.raises(checks.InputError, match=said):
+            accounting.epsilon_of_all([accounting.Run(1.0, 0.1, 5), wrong], 1e-5)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from scipy import stats
 
-from helpers import accounting, checks, privacy, promise, randomness, runs, statement
+from helpers import accounting, attacks, checks, privacy, promise, randomness, runs, statement
 
 RUN = dict(unit="patient", n_units=2000, expected_batch_size=200, steps=20, steps_done=20, noise_multiplier=1.5,
            clip_norm=0.7, delta=1e-5, epsilon=2.0, max_images_per_unit=4, mode="private", lineage=[])
@@ -124,7 +124,7 @@ def test_ledger_holds_what_was_spent_and_is_json():
     entries = privacy.ledger(**RUN | dict(steps_done=10))
     assert json.loads(json.dumps(entries, allow_nan=False)) == entries
     assert entries["epsilon_spent"]["PLD"] == accounting.epsilon_spent(1.5, 0.1, 10, 1e-5)
-    assert entries["attack_bounds"] == accounting.attack_bounds(1.5, 0.1, 10)
+    assert entries["attack_bounds"] == attacks.attack_bounds(1.5, 0.1, 10)
     assert entries["adjacency"].startswith("all images of one patient, present or zeroed out; the number of patients N is fixed and public") and "epsilon_of_patient" not in entries
     assert "128 bits" in entries["generator"] and "Mironov" in entries["not_covered"]["floating point"]
     assert "public" in entries["not_covered"]["number of units and expected batch"]
@@ -178,7 +178,7 @@ def said_of(**settings):
 def test_privacy_statement_is_three_sentences_with_unit_and_attack(settings):
     text, unit = said_of(**settings), settings.get("unit", "patient")
     assert len(re.findall(r"[.!?](?=\s|$)", text)) == 3
-    found = accounting.attack_bounds(settings.get("noise_multiplier", 1.5), 0.1, 20)
+    found = attacks.attack_bounds(settings.get("noise_multiplier", 1.5), 0.1, 20)
     shown = [float(number) for number in re.findall(r"at most ([\d.]+) %", text)]
     # Rounded up, never down, to a tenth of a percent.
     for percent, bound in zip(shown, (found["true_positive_rate"], found["posterior"]), strict=True):
@@ -191,7 +191,7 @@ def test_privacy_statement_is_three_sentences_with_unit_and_attack(settings):
     (0.3, (90, 100), "hardly a promise")])
 def test_privacy_statement_calls_a_weak_promise_weak(noise_multiplier, found_percent, words):
     low, high = found_percent
-    assert low < 100 * accounting.attack_bounds(noise_multiplier, 0.1, 100)["true_positive_rate"] < high
+    assert low < 100 * attacks.attack_bounds(noise_multiplier, 0.1, 100)["true_positive_rate"] < high
     assert f"This is {words}" in said_of(noise_multiplier=noise_multiplier, steps=100, steps_done=100)
 
 
