@@ -79,7 +79,7 @@ def _noise_multiplier(given: float | None, epsilon: float, delta: float, sample_
         return accounting.noise_multiplier_for(epsilon, delta, sample_rate, steps)
     checks.number("NOISE_MULTIPLIER", given, 0, 1e6)
     spent = accounting.epsilon_spent(given, sample_rate, steps, delta)
-    if mode == "private" and spent > epsilon:
+    if mode == "private" and spent > checks.number("EPSILON", epsilon, 0, 1000, open_low=True):  # infinity and NaN would allow no noise
         checks.refuse(f"NOISE_MULTIPLIER that keeps EPSILON = {epsilon:g} in private mode",
                       f"{given:g}, which spends {spent:.4g}", "Leave it None: the budget decides.")
     return given

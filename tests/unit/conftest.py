@@ -29,3 +29,13 @@ def small_cohort():
                           "dull": (rng.random(n) < 0.5).astype(float)})
     return cohorts.Cohort(name="small", images=images, table=table, findings=["bright", "dull"],
                           canonical={"bright": "bright", "dull": "dull"}, record={"data_hash": "small"})
+
+
+@pytest.fixture
+def mixed_cohort(small_cohort):
+    """The same images in another order: a patient's rows do not lie together, nor do those of a split; one label is unknown."""
+    order = np.random.default_rng(3).permutation(len(small_cohort.table))
+    small_cohort.table = small_cohort.table.iloc[order].reset_index(drop=True)
+    small_cohort.images = small_cohort.images[order]
+    small_cohort.table.loc[np.flatnonzero(small_cohort.table["split"] == "train")[0], "dull"] = np.nan
+    return small_cohort
