@@ -4,22 +4,19 @@ In: a private arm, its cohort. Out: one row a promise, with what was tried. Refu
 promise is broken; says which.
 
 No private image is read: the network is tried on drawn noise. All randomness is the test's own, from the operating system;
-with correct code it fails by chance less often than once in a million runs.
+with correct code it fails by chance less often than once in a million runs. `exact_steps` has what needs no chance at all.
 """
 
-import contextlib
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 
 import numpy as np
 import pandas as pd
 import torch
 from scipy import stats
 
-from helpers import arms, checks, cohorts, models, randomness
-
-SIZES = [1, 2, 3, 5]  # images of the four units that are tried
-_ALARM = 1e-8  # chance of a false alarm of one statistical test
+from helpers import arms, checks, cohorts, exact_steps, models, randomness
+from helpers.exact_steps import ALARM, SIZES, chance_of, in_float64, in_place
 
 
 def run(arm: arms.PrivateArm, cohort: cohorts.Cohort) -> pd.DataFrame:
@@ -44,7 +41,11 @@ def run(arm: arms.PrivateArm, cohort: cohorts.Cohort) -> pd.DataFrame:
                              ("a unit moves the sum by at most the clip norm", lambda: _Probe(arm, cohort).bound()),
                              ("a broken image removes its own unit only", lambda: _Probe(arm, cohort).removal()),
                              ("units enter by chance, each by itself, with few enough images", lambda: _sampler(arm)),
-                             ("noise has its scale, also where nobody was drawn", lambda: _noise(arm))):
+                             ("no two units, and no two steps, are drawn together", lambda: exact_steps.pairs(arm)),
+                             ("units are drawn at the rate that is promised and accounted for", lambda: exact_steps.rate(arm)),
+                             ("noise has its scale, also where nobody was drawn", lambda: _noise(arm)),
+                             ("every value of a step has its own noise, once", lambda: exact_steps.every_value(arm, cohort)),
+                             ("private mode asks the operating system alone", lambda: exact_steps.fresh(arm, cohort))):
         try:
             is_kept, text = attempt()
         except RuntimeError as error:
@@ -70,7 +71,7 @@ class _Probe:
         self.images = models.to_input(images, arm.channels).to(self.device)
         self.labels = torch.from_numpy(rng.integers(0, 2, (n, n_findings)).astype(np.float32)).to(self.device)
         self.index = torch.repeat_interleave(torch.arange(len(SIZES)), torch.tensor(SIZES)).to(self.device)
-        with _in_float64(arm.model):
+        with in_float64(arm.model):
             self.clip_norm = float(self._sum(range(len(SIZES)))[1].median())  # so that some units are clipped
 
     def _sum(self, units: Collection[int], clip_norm: float = 1e30, images: torch.Tensor | None = None,
@@ -98,7 +99,7 @@ class _Probe:
 
     def agreement(self) -> tuple[bool, str]:
         """Compare the sum with ordinary differentiation, one unit at a time."""
-        with _in_float64(self.arm.model):
+        with in_float64(self.arm.model):
             alone = [self._alone(unit) for unit in range(len(SIZES))]
             found = self._sum(range(len(SIZES)), self.clip_norm)[0]
         expected = sum(g * min(1.0, self.clip_norm / max(float(g.norm()), 1e-30)) for g in alone)
@@ -108,7 +109,7 @@ class _Probe:
     def bound(self) -> tuple[bool, str]:
         """Let each unit leave in turn; and take each alone, in the run's own precision."""
         everybody = range(len(SIZES))
-        with _in_float64(self.arm.model):
+        with in_float64(self.arm.model):
             whole = self._sum(everybody, self.clip_norm)[0]
             moved = [float((whole - self._sum([u for u in everybody if u != unit], self.clip_norm)[0]).norm())
                      for unit in everybody]
@@ -120,22 +121,12 @@ class _Probe:
         """Break an image of the second unit."""
         broken = self.images.clone()
         broken[SIZES[0]] = math.nan
-        with _in_float64(self.arm.model):
+        with in_float64(self.arm.model):
             total, norms = self._sum(range(len(SIZES)), self.clip_norm, broken)
             expected = self._sum([0, 2, 3], self.clip_norm)[0]
         is_gone = not math.isfinite(float(norms[1])) and bool(torch.isfinite(norms[[0, 2, 3]]).all())
         wrong = float((total - expected).norm() / expected.norm())
         return is_gone and wrong < 1e-5, f"the others' sum differs by {wrong:.1e}"
-
-
-@contextlib.contextmanager
-def _in_float64(model: torch.nn.Module) -> Iterator[None]:
-    """Let a network compute in float64; its float32 weights come back as they were."""
-    model.double()
-    try:
-        yield
-    finally:
-        model.float()
 
 
 def _splits(cohort: cohorts.Cohort) -> tuple[bool, str]:
@@ -147,7 +138,7 @@ def _splits(cohort: cohorts.Cohort) -> tuple[bool, str]:
 def _sampler(arm: arms.PrivateArm, n_draws: int = 300) -> tuple[bool, str]:
     """Draw as the arm does: how many enter in all and for how often each, how batch sizes spread, who enters together."""
     n, q, most = arm.promise["n_units"], arm.sample_rate, arm.promise["max_images_per_unit"]
-    with _own_randomness(arm):
+    with in_place(arm, randomness=randomness.Randomness("private", 0, steps=1)):
         drawn = [arm.draw() for _ in range(n_draws)]
     entered = np.zeros((n_draws, n), dtype=bool)
     for step, units in enumerate(drawn):
@@ -162,43 +153,23 @@ def _sampler(arm: arms.PrivateArm, n_draws: int = 300) -> tuple[bool, str]:
     # Of the sample variance of binomial numbers, by their fourth moment; a few joint entries more than chance allows.
     spread = math.sqrt(variance * (1 + (3 * n - 6) * q * (1 - q)) - variance**2) / math.sqrt(n_draws)
     together, expected = int((entered[:, 1:] & entered[:, :-1]).sum()), n_draws * (n - 1) * q**2
-    is_right = (_chance(sizes.sum(), n_draws * n, q) > _ALARM and min(_chance(k, n_draws, q) for k in set(times)) > _ALARM / n
+    is_right = (chance_of(sizes.sum(), n_draws * n, q) > ALARM and min(chance_of(k, n_draws, q) for k in set(times)) > ALARM / n
                 and -6 * spread < sizes.var() - variance < 20 * spread
                 and together < expected + 12 * math.sqrt(expected) + 12)
     return is_right, f"{text}, variance {sizes.var():.2f} for {variance:.2f}, neighbours together {together} for {expected:.1f}"
 
 
-def _chance(found: int, n: int, q: float) -> float:
-    """Return the chance that a binomial number is as far out as `found`, on its side."""
-    return min(stats.binom.cdf(found, n, q), stats.binom.sf(found - 1, n, q))
-
-
-@contextlib.contextmanager
-def _own_randomness(arm: arms.PrivateArm) -> Iterator[None]:
-    """Let an arm draw from generators of the test's own."""
-    own, arm.randomness = arm.randomness, randomness.Randomness("private", 0, steps=1)
-    try:
-        yield
-    finally:
-        arm.randomness = own
-
-
 def _noise(arm: arms.PrivateArm) -> tuple[bool, str]:
     """Take the gradient of a step in which nobody was drawn, and test it against the noise promised."""
     deviation = arm.promise["noise_multiplier"] * arm.promise["clip_norm"] / arm.promise["expected_batch_size"]
-    gradients = [p.grad for p in arm.clipped.parameters]
-    try:
-        with _own_randomness(arm):
-            arm.clipped.take()
-            arm.add_units({}, step=0)
-            arm.set_noisy_mean()
+    with in_place(arm, randomness=randomness.Randomness("private", 0, steps=1)):
+        arm.clipped.take()
+        arm.add_units({}, step=0)
+        arm.set_noisy_mean()
         noise = torch.cat([p.grad.flatten() for p in arm.clipped.parameters]).cpu().double().numpy()
-    finally:
-        for parameter, gradient in zip(arm.clipped.parameters, gradients):
-            parameter.grad = gradient
     if deviation == 0:
         return bool((noise == 0).all()), "no noise, as asked for: nothing is promised"
     p_value = stats.kstest(noise / deviation, "norm").pvalue
     ratio = noise.std() / deviation
-    is_right = p_value > _ALARM and abs(ratio - 1) < 6 / math.sqrt(2 * len(noise))
-    return is_right, f"{len(noise):,} values, standard deviation {ratio:.4f} of the promised one"
+    is_right = p_value > ALARM and abs(ratio - 1) < 6 / math.sqrt(2 * len(noise))
+    return bool(is_right), f"{len(noise):,} values, standard deviation {ratio:.4f} of the promised one"

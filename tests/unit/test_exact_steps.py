@@ -213,9 +213,7 @@ def test_private_mode_never_asks_for_a_keyed_stream(mixed_cohort, results, monke
     def asked(*key):
         raise AssertionError(f"private mode asked for {key}")
 
-    arm = begin()
-    selftest.run(arm, mixed_cohort)
-    session = session_of(arm)
+    session = session_of(begin())
     for _ in range(2):
         training.train_one_epoch(session)
         session.end_epoch(valid_auroc=0.5)
@@ -243,6 +241,13 @@ def test_no_global_generator_is_used_or_decides(mixed_cohort, results, mode):
         assert states() == before
         gradients.append(torch.cat([p.grad.flatten() for p in arm.model.parameters()]))
     assert torch.equal(*gradients) == (mode == "demo")
+
+
+def test_the_self_test_asks_for_streams_of_its_own_seed_only(mixed_cohort, monkeypatch):
+    arm, asked, stream = arm_of(mixed_cohort, networks.resnet9(2, width=8, seed=1), mode="private"), set(), runs.random_stream
+    monkeypatch.setattr(runs, "random_stream", lambda seed, name, step=0: asked.add(seed) or stream(seed, name, step))
+    selftest.run(arm, mixed_cohort)
+    assert len(asked) == 1 and SEED not in asked
 
 
 # ---- sampling

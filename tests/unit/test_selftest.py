@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import arms, checks, models, networks, randomness, selftest, training_sets
+from helpers import arms, checks, models, networks, randomness, runs, selftest, training_sets
 
 
 def arm_of(cohort, **changes):
@@ -13,19 +13,27 @@ def arm_of(cohort, **changes):
     return arms.PrivateArm(training_sets.TrainingSet.of(cohort, "patient"), networks.resnet9(2, width=8, seed=1), **settings)
 
 
+@pytest.mark.parametrize("mode", ["demo", "private"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_right_arm_passes_and_is_left_as_it_was(small_cohort, precision):
-    arm = arm_of(small_cohort, precision=precision)
-    before, own = models.weights_hash(arm.model.state_dict()), arm.randomness
+def test_a_right_arm_passes_and_is_left_as_it_was(small_cohort, precision, mode):
+    arm = arm_of(small_cohort, precision=precision, mode=mode, views_per_image=2)
+    for parameter in arm.clipped.parameters[:3]:
+        parameter.grad = torch.ones_like(parameter)
+    before, own, parts = models.weights_hash(arm.model.state_dict()), arm.randomness, dict(vars(arm))
+    stream, state = runs.random_stream, torch.get_rng_state()
     table = selftest.run(arm, small_cohort)
-    assert len(table) == 6 and models.weights_hash(arm.model.state_dict()) == before and arm.randomness is own and arm.steps_done == 0
-    assert arm.clipped.clip_norm == 0.7 and all(p.grad is None for p in arm.model.parameters())
-    assert all((s == 0).all() for s in arm.clipped.take())
+    assert len(table) == 10 and models.weights_hash(arm.model.state_dict()) == before and arm.randomness is own and arm.steps_done == 0
+    assert arm.clipped.clip_norm == 0.7 and all((p.grad == 1).all() for p in arm.clipped.parameters[:3])
+    assert all(p.grad is None for p in arm.clipped.parameters[3:]) and all(p.dtype == torch.float32 for p in arm.clipped.parameters)
+    assert all((s == 0).all() for s in arm.clipped.take()) and arm.diagnostics == []
+    assert vars(arm).keys() == parts.keys() and all(vars(arm)[name] is value for name, value in parts.items())
+    assert runs.random_stream is stream and torch.equal(torch.get_rng_state(), state)
+    assert not arm.model._forward_pre_hooks
 
 
 def test_an_arm_without_noise_passes_in_demo_mode(small_cohort):
-    table = selftest.run(arm_of(small_cohort, mode="demo", noise_multiplier=0.0), small_cohort)
-    assert "nothing is promised" in table["tried"].iloc[-1]
+    table = selftest.run(arm_of(small_cohort, mode="demo", noise_multiplier=0.0), small_cohort).set_index("promise")["tried"]
+    assert "nothing is promised" in table["noise has its scale, also where nobody was drawn"]
 
 
 def broken(monkeypatch, arm, cohort, what):
@@ -55,12 +63,76 @@ def broken(monkeypatch, arm, cohort, what):
     elif what == "noise":
         noise = randomness.Randomness.noise
         monkeypatch.setattr(randomness.Randomness, "noise", lambda self, p, deviation: noise(self, p, deviation / 0.7))
+    elif what in ("step 7", "the last step", "private step 7"):
+        noise = randomness.Randomness.noise
+        weak = {"step 7": lambda of: of.released == 7, "the last step": lambda of: of.released == of.steps - 1 > 0,
+                "private step 7": lambda of: of.released == 7 and of.mode == "private"}[what]
+        monkeypatch.setattr(randomness.Randomness, "noise", lambda self, p, deviation: noise(self, p, deviation * (0.9 if weak(self) else 1)))
+    elif what in ("one parameter", "one value", "two parameters alike"):
+        add = arm.set_noisy_mean
+        def without():
+            found, parts = add(), [p.grad for p in arm.clipped.parameters]
+            if what == "one parameter":
+                parts[-1].zero_()
+            elif what == "one value":
+                parts[0].view(-1)[17] = 0
+            else:
+                parts[1].copy_(parts[4])  # of two group norms
+            return found
+        monkeypatch.setattr(arm, "set_noisy_mean", without)
+    elif what == "noise twice":
+        add = arm.add_units
+        def noisy(drawn, step):
+            found = add(drawn, step)
+            if drawn:
+                arm.randomness.noise(arm.clipped.parameters, 1.0)
+            return found
+        monkeypatch.setattr(arm, "add_units", noisy)
+    elif what == "a unit left out":
+        add = arm.add_units
+        monkeypatch.setattr(arm, "add_units", lambda drawn, step: add(dict(list(drawn.items())[:max(1, len(drawn) - 1)]), step))
+    elif what == "keyed moves":
+        monkeypatch.setattr(randomness.Randomness, "augmentation", lambda self, unit, step: runs.random_stream(self.seed, unit, step))
+    elif what in ("seeded", "global"):
+        begin = randomness.Randomness.__init__
+        def seeded(self, mode, seed, steps):
+            begin(self, mode, seed, steps)
+            if mode == "private" and what == "seeded":
+                self._fresh = {name: np.random.default_rng([seed, place]) for place, name in enumerate(self._fresh)}
+            elif mode == "private":
+                self._fresh = {name: np.random.default_rng(np.random.randint(2**31)) for name in self._fresh}
+        monkeypatch.setattr(randomness.Randomness, "__init__", seeded)
+    elif what in ("a pair", "an opposite pair", "not twice running"):
+        draw_units, last = randomness.Randomness.draw_units, np.zeros(40, bool)
+        def draw(self, n, q):
+            entered = np.isin(np.arange(n), draw_units(self, n, q if what != "not twice running" or not last.any() else q / (1 - q)))
+            if what == "a pair":
+                entered[30] = entered[3]
+            elif what == "an opposite pair":
+                entered[30] = not entered[3] and np.random.default_rng().random() < q / (1 - q)
+            else:
+                entered &= ~last
+                last[:] = entered
+            return np.flatnonzero(entered)
+        monkeypatch.setattr(randomness.Randomness, "draw_units", draw)
+    elif what == "rate":
+        arm.sample_rate = 0.2
+    elif what == "fewer units":
+        arm.data.units.pop()
+    elif what == "accounted rate":
+        monkeypatch.setattr(arm, "epsilon_spent", lambda: 0.99 * type(arm).epsilon_spent(arm))
 
 
 @pytest.mark.parametrize("what, promise", [
     ("splits", "no patient is in two splits"), ("mixing", "one unit at a time"), ("bound", "one unit at a time"),
     ("removal", "a broken image"), ("fixed size", "units enter by chance"), ("first ones", "units enter by chance"),
-    ("a block", "units enter by chance"), ("too many images", "units enter by chance"), ("inner float32", "one unit at a time"), ("noise", "noise has its scale")])
+    ("a block", "units enter by chance"), ("too many images", "units enter by chance"), ("inner float32", "one unit at a time"), ("noise", "noise has its scale"),
+    ("step 7", "every value of a step"), ("the last step", "every value of a step"), ("private step 7", "private mode asks"),
+    ("one parameter", "every value of a step"), ("one value", "every value of a step"), ("two parameters alike", "every value of a step"),
+    ("noise twice", "every value of a step"), ("a unit left out", "every value of a step"),
+    ("keyed moves", "private mode asks"), ("seeded", "private mode asks"), ("global", "private mode asks"),
+    ("a pair", "no two units"), ("an opposite pair", "no two units"), ("not twice running", "no two units"),
+    ("rate", "at the rate that is promised"), ("fewer units", "units enter by chance"), ("accounted rate", "at the rate that is promised")])
 def test_a_broken_promise_is_named(small_cohort, monkeypatch, what, promise):
     arm = arm_of(small_cohort)
     broken(monkeypatch, arm, small_cohort, what)
