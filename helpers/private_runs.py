@@ -114,7 +114,7 @@ def refuse_other(run: str) -> None:
 
 
 def begin(run: str, promise: Mapping, identity: dict, patients: register.Patients, cohort: str, *, checkpoint_of: str | None,
-          stored_weights: str | None, spend_again: bool = False, budget: float | None = None) -> PrivateRun:
+          stored_weights: str | None, checkpoint_steps: int = 0, spend_again: bool = False, budget: float | None = None) -> PrivateRun:
     """Begin a private run, or take up the one that was begun or finished with the same identity.
 
     Guarantees: a line in the register stands before this returns; a run that was begun or finished with another identity, or
@@ -127,7 +127,8 @@ def begin(run: str, promise: Mapping, identity: dict, patients: register.Patient
         identity: promise, data, start, parameters; fit for JSON.
         patients: of its training set.
         cohort: its name, for the reader.
-        checkpoint_of: uuid in the checkpoint that lies in its folder; None without a readable one.
+        checkpoint_of, checkpoint_steps: uuid in the checkpoint that lies in its folder, None without a readable one; and its steps,
+            which a kill may have kept from the register.
         stored_weights: `models.weights_hash` of the weights that lie there; None without readable ones.
         spend_again: begin anew where the run cannot be taken up.
         budget: most epsilon of all private runs on these patients together; None for no limit.
@@ -138,7 +139,7 @@ def begin(run: str, promise: Mapping, identity: dict, patients: register.Patient
     own, folder, identity = register.Register(), runs.run_dir(run), files.plain(identity)
     note, record = note_of(folder), finished_record(folder)
     line = next((line for line in own.runs() if note and line["uuid"] == note["uuid"]), None)
-    noted = line["noted"] if line else 0
+    noted = max(line["noted"] if line else 0, checkpoint_steps if note and checkpoint_of == note["uuid"] else 0)
     is_finished = bool(record) and bool(note) and record.get("uuid") == note["uuid"]
     reason = _why_not(note, identity, noted, record if is_finished else None, checkpoint_of, stored_weights)
     if reason and not spend_again:

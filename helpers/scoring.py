@@ -71,14 +71,16 @@ def finish(model: nn.Module, cohort: cohorts.Cohort, channels: int, *, run: str,
         private_run: of the session, in private mode.
 
     Raises:
-        InputError: steps are left, or another session has taken up the private run.
+        InputError: steps are left, another session has taken up the private run, or it is not passed.
     """
     if private_run and private_run.is_finished:
         return _read_again(model, cohort, channels, run)
     if ledger and ledger["steps_done"] < ledger["steps_planned"]:
         checks.refuse(f"all {ledger['steps_planned']} steps of {run}", f"{ledger['steps_done']}", "Run the training cell again: it goes on.")
     if private_run:
-        private_run.check_owner()
+        private_run.before_checkpoint(ledger["steps_done"])  # weights, too, are on disk after their steps are in the register
+    elif ledger and ledger["mode"] == "private":
+        checks.refuse(f"the private run of the session of {run}", "none", "Pass private_run = session.private: its end goes into the register.")
     predictions = predictions_of(model, cohort, channels)
     canonical = [cohort.canonical[finding] for finding in cohort.findings]
     trained_on = [] if arm == "zero_shot" else [lineage.of_training(

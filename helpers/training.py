@@ -89,7 +89,7 @@ class Session(randomness.Unrepeatable):
         self.fingerprint = files.fingerprint(identity)
         return private_runs.begin(
             self.run, arm.promise, identity, patients, cohort.name, spend_again=spend_again,
-            checkpoint_of=stored.get("uuid", private_runs.EARLIER) if stored else None,
+            checkpoint_of=stored.get("uuid", private_runs.EARLIER) if stored else None, checkpoint_steps=stored.get("step", 0),
             stored_weights=models.hash_of_file(runs.run_dir(self.run) / "weights.safetensors"), budget=budget)
 
     @property
@@ -158,8 +158,15 @@ class Session(randomness.Unrepeatable):
         return True
 
     def _resume(self, stored: dict) -> bool:
-        """Take up the checkpoint if it belongs to this very run; return whether it did."""
-        if stored.get("fingerprint") != self.fingerprint or stored.get("uuid") != (self.private and self.private.uuid):
+        """Take up the checkpoint if it belongs to this very run; return whether it did.
+
+        Raises:
+            InputError: a private run's checkpoint says that it is of another identity: to begin again would not count its steps.
+        """
+        is_own = stored.get("uuid") == (self.private and self.private.uuid)
+        if not is_own or stored.get("fingerprint") != self.fingerprint:
+            if is_own and self.private:
+                checks.refuse(f"the checkpoint of {self.run} as it was written", "one that was changed", "Restore it, or set SPEND_AGAIN = True without it.")
             return False
         self.model.load_state_dict(stored["model"])
         self.optimizer.load_state_dict(stored["optimizer"])
