@@ -173,7 +173,7 @@ class Batch:
         """Start a step in a process of its own; it ends when this one does."""
         self.waiting.remove(step)
         if self.force and (private := self.results.private_runs(step)):
-            print(f"--force leaves {', '.join(name for _, name in sorted(private))} as it is: a private run is read, never trained again. "
+            print(f"--force leaves {', '.join(name for _, name in sorted(private))} as it is: a private run and its start are read, not made again. "
                   "Another RECIPE or SPEND_AGAIN trains anew, and spends again.", flush=True)
         self.results.clear(step, everything=self.force)
         key, log = self.results.key(step), self.results.out / ".state" / f"{step.id}.log"

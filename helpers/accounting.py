@@ -217,7 +217,10 @@ def epsilon_of_all(runs: Iterable[Run], delta: float) -> float:
         steps[noise_multiplier, sample_rate, n_images] += n_steps
     check(DELTA=delta, steps=sum(steps.values()))
     together = tuple(Run(sigma, q, n_steps, n) for (sigma, q, n), n_steps in sorted(steps.items()) if n_steps and n)
-    return math.inf if any(run.n_images > MOST_IMAGES for run in together) else epsilon_of(together, delta)
+    if any(run.n_images > MOST_IMAGES for run in together):
+        return math.inf
+    alone = [epsilon_of((run,), delta) for run in together]  # on grids of their own, which may differ in the fourth digit
+    return max(epsilon_of(together, delta), *alone) if len(together) > 1 else epsilon_of(together, delta)
 
 
 @functools.cache

@@ -128,6 +128,11 @@ class PrivateArm(randomness.Unrepeatable):
         Raises:
             InputError: a budget that promises nothing or is not kept, or a network that cannot be clipped.
         """
+        if getattr(model, "was_trained", False):
+            checks.refuse("a network as it starts, which nothing has trained in this process", "one that was trained",
+                          "Run the notebook from the top: it makes the network anew, and takes up what is on disk.")
+        if data.cohort:
+            checks.mode_fits(mode, data.cohort.record.get("access", "embedded"))
         weighted_by, self.pos_weight = weighting
         self.promise = promises.settle(
             unit=data.unit, n_units=len(data.units), most_images=data.most_images, epsilon=epsilon, delta=delta,

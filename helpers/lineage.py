@@ -4,7 +4,8 @@ In: a cohort whose training images are learnt from, the lineage of the start. Ou
 the weights' metadata. Refuses: a start that has seen the private patients, under whatever name.
 
 An ancestor has `cohort` (a name) and `patients`, the key of `register.Patients`; of a private run `mark` in its place, since
-its weights may be given away. {} stands for an ancestor that nobody knows; None in place of a list for weights that do not say.
+its weights may be given away; and `doubt` where nobody can tell whether it saw the private patients. {} stands for an ancestor
+that nobody knows; None in place of a list for weights that do not say.
 """
 
 from collections.abc import Collection
@@ -28,10 +29,10 @@ def after(start: list[dict] | None, *trained_on: dict) -> list[dict]:
     return before + [ancestor for ancestor in trained_on if ancestor not in before]
 
 
-def refuse_seen(start: Collection[dict] | None, cohort: str, patients: register.Patients) -> None:
-    """Accept a start that has not seen the patients it is to be trained on in private, as far as its lineage tells.
+def checked(start: Collection[dict] | None, cohort: str, patients: register.Patients) -> list[dict] | None:
+    """Return the lineage of a start with its doubts, which the guarantee then names, if it has not seen the private patients.
 
-    Equal patient ids alone are no reason to refuse: many data sets count from 1.
+    Equal patient ids alone are a doubt, no reason to refuse: many data sets count from 1.
 
     Args:
         start: lineage of the weights.
@@ -41,13 +42,19 @@ def refuse_seen(start: Collection[dict] | None, cohort: str, patients: register.
     Raises:
         InputError: an ancestor has the cohort's name, the same patients, or a film in common.
     """
-    own = register.Register()
+    if start is None:
+        return None
+    own, found = register.Register(), []
     by_mark = {own.mark(key): key for key in own.keys()}
-    for ancestor in filter(None, start or []):
+    for ancestor in start:
         key = ancestor.get("patients") or by_mark.get(ancestor.get("mark"), "")
         members = own.patients(key)
-        n_films = members.shared_with(patients).get("films", 0) if members else 0
-        if key == patients.key or n_films or ancestor.get("cohort") == cohort:
-            checks.refuse(f"PRETRAIN that has not seen {cohort}",
-                          f"weights trained on {ancestor.get('cohort')}" + (f", which shares {n_films:,} films with it" if n_films else ""),
+        shared = members.shared_with(patients) if members else {}
+        if ancestor and (key == patients.key or "films" in shared or ancestor.get("cohort") == cohort):
+            checks.refuse(f"PRETRAIN that has not seen {cohort}", f"weights trained on {ancestor.get('cohort')}"
+                          + (f", which shares {shared['films']:,} films with it" if "films" in shared else ""),
                           "Start from public weights of other patients: what these taught before has no guarantee.")
+        doubt = f"{shared['patient ids']:,} patient ids are equal" if shared else "" if members else "its patients are not in this privacy register"
+        kept = {name: value for name, value in ancestor.items() if name != "doubt"}
+        found.append(kept | {"doubt": doubt} if ancestor and doubt else kept)
+    return found

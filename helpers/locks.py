@@ -49,6 +49,11 @@ def hold(path: Path, what: str, do: str) -> bool:
     return True
 
 
+def is_held(path: Path) -> bool:
+    """Return whether this process holds a lock."""
+    return (os.getpid(), path.resolve()) in _held
+
+
 def release(path: Path) -> None:
     """Let a lock go that this process holds; otherwise nothing."""
     handle = _held.pop((os.getpid(), path.resolve()), None)

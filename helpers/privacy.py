@@ -78,10 +78,9 @@ def ledger(*, unit: str, n_units: int, expected_batch_size: int, steps: int, ste
     if not 0 <= steps_done <= steps:
         checks.refuse(f"0 to {steps} steps done, as planned", steps_done, "A run with more was another run: no ledger covers it.")
     run = (noise_multiplier, expected_batch_size / n_units, steps_done)
-    origin = start_in_words(lineage)
     entries = {
-        "guarantee": _guarantee(mode, noise_multiplier, pos_weight, delta, n_units, origin),
-        "unit": unit, "adjacency": _ADJACENCY[unit], "start": origin,
+        "guarantee": _guarantee(mode, noise_multiplier, pos_weight, delta, n_units, lineage),
+        "unit": unit, "adjacency": _ADJACENCY[unit], "start": start_in_words(lineage),
         "sampler": f"Poisson over {unit}s", "n_units": n_units, "expected_batch_size": expected_batch_size,
         "sample_rate": run[1], "steps_planned": steps, "steps_done": steps_done, "noise_multiplier": noise_multiplier,
         "clip_norm": clip_norm, "max_images_per_unit": max_images_per_unit, "views_per_image": views_per_image,
@@ -98,13 +97,14 @@ def ledger(*, unit: str, n_units: int, expected_batch_size: int, steps: int, ste
 
 
 def start_in_words(lineage: list[dict] | None) -> str:
-    """Return what trained the start: "random weights", names of cohorts, or `UNKNOWN_ORIGIN`."""
+    """Return what trained the start: "random weights", names of cohorts with what is in doubt, or `UNKNOWN_ORIGIN`."""
     if lineage is None or any("cohort" not in ancestor for ancestor in lineage):
         return UNKNOWN_ORIGIN
-    return "trained on " + ", then ".join(ancestor["cohort"] for ancestor in lineage) if lineage else "random weights"
+    names = [ancestor["cohort"] + (f" ({ancestor['doubt']})" if "doubt" in ancestor else "") for ancestor in lineage]
+    return "trained on " + ", then ".join(names) if names else "random weights"
 
 
-def _guarantee(mode: str, noise_multiplier: float, pos_weight: str, delta: float, n_units: int, origin: str) -> str:
+def _guarantee(mode: str, noise_multiplier: float, pos_weight: str, delta: float, n_units: int, lineage: list[dict] | None) -> str:
     """Return "valid", under what condition it is, or why there is no guarantee."""
     if delta >= 1 / n_units:
         return f"not valid (delta is {delta * n_units:.2g} / number of units: publishing a unit whole would keep such a promise)"
@@ -114,7 +114,8 @@ def _guarantee(mode: str, noise_multiplier: float, pos_weight: str, delta: float
         return "none: no noise"
     if mode == "demo":
         return "none: demo mode, the noise can be recomputed from the seed"
-    return f"valid only if the start never saw these patients ({UNKNOWN_ORIGIN})" if origin == UNKNOWN_ORIGIN else "valid"
+    is_clear = lineage is not None and all("cohort" in ancestor and "doubt" not in ancestor for ancestor in lineage)
+    return "valid" if is_clear else f"valid only if the start never saw these patients ({start_in_words(lineage)})"
 
 
 def is_valid(entries: dict) -> bool:

@@ -1,14 +1,14 @@
 """The privacy register: every private run on the same patients, and what all of them spent together.
 
-In: training patients, lines about runs. Out: `spent.jsonl`, append-only; the composed epsilon. Refuses: a register that
-was damaged, a study beyond its BUDGET.
+In: training patients, lines about runs. Out: `spent.jsonl`, append-only, and what it says of the runs on some patients.
+Refuses: a register that was damaged or cannot be written. What lines mean together is in `composition`.
 
 The register lies in `<results>/register/`, or where the environment variable PRIVACY_REGISTER points: a hospital sets that
 once, so that all its results folders share one. Beside it lie salted hashes of patients' ids and films: two cohorts that
 share a patient compose as if they were one, an upper bound.
 
 A line each: `begin` before a run's first noisy step, `checkpoint` before steps are written to disk, `taken up`, `end`. A run
-without an end counts with all its planned steps.
+without an end counts with all its planned steps. `begin` and `taken up` name the session that may write from then on.
 """
 
 import contextlib
@@ -24,9 +24,8 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
-from helpers import accounting, checks, files, runs
+from helpers import checks, files, runs
 
 EVENTS = ("begin", "checkpoint", "taken up", "end")
 
@@ -88,20 +87,20 @@ class Register:
         salt = self._salt()
         found = Patients(key, self.mark(key), *(np.unique(np.array([_salted(salt, kind, value) for value in set(values)], dtype=np.uint64))
                                 for kind, values in zip(("patient", "film"), zip(*rows))))
-        path = self._members_path(key)
-        if not path.exists():
-            with _said(self.folder), files.atomic_path(path) as part, open(part, "wb") as stream:
-                np.savez(stream, ids=found.ids, films=found.films)
+        if not self.patients(key):
+            with _said(self.folder), files.atomic_path(self._members_path(key)) as part, open(part, "wb") as stream:
+                np.savez(stream, ids=found.ids, films=found.films, salted_with=_hash_of(salt))
         return found
 
     def patients(self, key: str) -> Patients | None:
-        """Return the patients of a key; None where they were not enrolled here."""
+        """Return the patients of a key; None where they were not enrolled here, or with another salt."""
         path = self._members_path(key)
         if not path.exists():
             return None
         try:
             with np.load(path) as stored:
-                return Patients(key, self.mark(key), stored["ids"], stored["films"])
+                is_comparable = str(stored["salted_with"]) == _hash_of(self._salt())
+                return Patients(key, self.mark(key), stored["ids"], stored["films"]) if is_comparable else None
         except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
             checks.refuse(f"salted hashes in {path}", "a damaged file", "Restore it: without it no overlap is seen.")
 
@@ -113,28 +112,38 @@ class Register:
         """Return the keys of all cohorts enrolled here."""
         return sorted(path.stem.removeprefix("patients-") for path in self.folder.glob("patients-*.npz"))
 
-    def sharing(self, own: Patients) -> dict[str, str]:
-        """Return {key: what is shared, in words} of the cohorts in the register that have a patient or film of these, they included."""
-        shared = {key: own.shared_with(self.patients(key)) for key in self.keys() if key != own.key}
-        return {own.key: "all"} | {key: in_words(counts) for key, counts in shared.items() if counts}
+    def sharing(self, key: str) -> dict[str, str]:
+        """Return {key: what is shared, in words} of the cohorts in the register that have a patient or film of these, they included.
 
-    def sharing_key(self, key: str) -> dict[str, str]:
-        """Return the same for patients by their key; those not enrolled here share with nobody else."""
-        own = self.patients(key)
-        return self.sharing(own) if own else {key: "all"}
+        A cohort that was trained on in private and can no longer be compared counts as sharing: an upper bound.
+        """
+        own, shared = self.patients(key), {key: "all"}
+        for other in sorted({*self.keys(), *(line["patients"] for line in self.lines() if line["event"] == "begin")} - {key}):
+            members = self.patients(other)
+            if not own or not members:
+                words = "nobody knows: its hashes are not beside this register"
+            else:
+                words = " and ".join(f"{n:,} {what}" for what, n in own.shared_with(members).items())
+            shared |= {other: words} if words else {}
+        return shared
 
     def _members_path(self, key: str) -> Path:
         """Return where the salted hashes of a cohort's patients lie."""
         return self.folder / f"patients-{key}.npz"
 
     def _salt(self) -> bytes:
-        """Return the register's salt, made with its first use."""
+        """Return the register's salt, made with its first use: of two processes that make one, the first wins."""
         path = self.folder / "salt"
         if not path.exists():
-            if any(self.folder.glob("patients-*.npz")):
+            if self.keys():
                 checks.refuse(f"the salt of the patients' hashes at {path}", "nothing there", "Restore it: without it no overlap is seen.")
-            with _said(self.folder), files.atomic_path(path) as part:
+            with _said(self.folder):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                part = self.folder / f".salt.{secrets.token_hex(8)}.part"
                 part.write_bytes(secrets.token_bytes(32))
+                with contextlib.suppress(FileExistsError):
+                    os.link(part, path)
+                part.unlink()
         return path.read_bytes()
 
     # ---- lines
@@ -192,6 +201,7 @@ class Register:
             return []
         found = []
         for number, text in enumerate(self.path.read_bytes().split(b"\n"), 1):
+            text = text.strip(b"\0")  # what a power cut leaves of a line
             try:
                 found.append(json.loads(text)) if text else None
             except ValueError:
@@ -203,61 +213,30 @@ class Register:
     def runs(self, keys: Collection[str] | None = None) -> list[dict]:
         """Return the private runs begun on the patients of these keys (None: of all): their `begin` lines, with what follows.
 
-        noted: steps known to have been written to disk. is_ended, why. steps: those that count: `noted` where the run has
-        ended, else all planned, or more if more were noted.
+        noted: steps known to have been written to disk. is_ended, why. session: the last one. steps: those that count: `noted`
+        where the run has ended, else all planned, or more if more were noted.
+
+        Raises:
+            InputError: a run's beginning is missing.
         """
         found = {}
         for line in self.lines():
             if line["event"] == "begin":
                 found.setdefault(line["uuid"], line | {"noted": 0, "is_ended": False, "why": ""})
-            elif line["uuid"] in found:
+            elif line["uuid"] not in found:
+                checks.refuse(f"a beginning of each run in {self.path}", f"none of {line['uuid']}", "Restore it from a copy.")
+            else:
                 run = found[line["uuid"]]
+                run["session"] = line.get("session", run.get("session"))
                 run["noted"] = max(run["noted"], line["steps"])
                 run["is_ended"], run["why"] = line["event"] == "end", line.get("why", "")
         return [run | {"steps": run["noted"] if run["is_ended"] else max(run["noted"], run["steps_planned"])}
                 for run in found.values() if keys is None or run["patients"] in keys]
 
 
-def in_words(shared: dict[str, int]) -> str:
-    """Return what two cohorts share, as "12 patient ids and 30 films"."""
-    return " and ".join(f"{n:,} {what}" for what, n in shared.items())
-
-
-def epsilon_together(lines: Collection[dict], delta: float) -> float:
-    """Return epsilon of runs together for one patient, an upper bound (PLD).
-
-    Args:
-        lines: of `Register.runs`, or planned ones: noise_multiplier, sample_rate, steps, and n_images: of a patient, where
-            the run's unit is the image, else 1.
-        delta: one for all.
-    """
-    return accounting.epsilon_of_all([accounting.Run(*(line[name] for name in accounting.Run._fields)) for line in lines], delta)
-
-
-def line_of(promise: dict, steps: int | None = None) -> dict:
-    """Return what the register keeps of a promise: unit, sampling rate, noise, planned steps, delta.
-
-    Args:
-        promise: see `promise.settle`.
-        steps: that count; None for all planned.
-    """
-    return {"unit": promise["unit"], "noise_multiplier": promise["noise_multiplier"],
-            "sample_rate": promise["expected_batch_size"] / promise["n_units"], "steps_planned": promise["steps"],
-            "steps": promise["steps"] if steps is None else steps, "delta": promise["delta"],
-            "n_images": promise["max_images_per_patient"] if promise["unit"] == "image" else 1}
-
-
-def table(lines: Collection[dict], delta: float) -> pd.DataFrame:
-    """Return a row a run: run, begun, unit, steps, epsilon (of the unit, at the study's delta), state.
-
-    Args:
-        lines: of `Register.runs`, oldest first.
-        delta: of the study.
-    """
-    rows = [{"run": line["run"], "begun": line["time"][:16].replace("T", " "), "unit": line["unit"], "steps": line["steps"],
-             "epsilon": accounting.epsilon_spent(line["noise_multiplier"], line["sample_rate"], line["steps"], delta),
-             "state": line["why"] if line["is_ended"] else "not ended: counts as planned"} for line in lines]
-    return pd.DataFrame(rows, columns=["run", "begun", "unit", "steps", "epsilon", "state"])
+def _hash_of(salt: bytes) -> str:
+    """Return what tells two salts apart."""
+    return hashlib.sha256(b"salt" + salt).hexdigest()
 
 
 def _salted(salt: bytes, kind: str, value: str) -> int:

@@ -8,7 +8,7 @@ import json
 import shutil
 from pathlib import Path
 
-from helpers import files, private_runs, studies
+from helpers import files, private_runs, runs, studies
 
 BIG_BYTES = 64 * 1024**2  # bigger files are hashed again only when their size or time of change differ
 
@@ -76,10 +76,12 @@ class Results:
         files.write_json(self._state_path(step), {"seconds": known.get("seconds")})
 
     def private_runs(self, step: studies.Step) -> set[tuple[str, str]]:
-        """Return the folders ("runs", name) of a step that hold a private run, begun or finished, or predictions of one elsewhere."""
+        """Return the folders ("runs", name) of a step that hold a private run, begun or finished, its predictions elsewhere, or its start."""
         folders = {path.parts[:2] for path in step.outputs if path.parts[0] == "runs"}
-        own = {folder for folder in folders if private_runs.note_of(self.out.joinpath(*folder))}
-        return own | {folder for folder in folders for _, run in own if folder[1].endswith(f"-from-{run}")}
+        own = {folder for folder in folders if "-dp-" in folder[1] and private_runs.note_of(self.out.joinpath(*folder))}
+        of_own = {folder for folder in folders for _, run in own if folder[1].endswith(f"-from-{run}")}
+        return own | of_own | {folder for folder in folders if folder[1].endswith("-zero_shot")
+                               and runs.private_runs_of(self.out, folder[1].removesuffix("-zero_shot"))}
 
     def missing(self, step: studies.Step) -> list[str]:
         """Return the outputs of a step that are not there."""

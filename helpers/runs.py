@@ -49,6 +49,11 @@ def run_dir(run: str) -> Path:
     return results_dir() / "runs" / run
 
 
+def private_runs_of(results: Path, cohort: str) -> list[str]:
+    """Return the names of private runs of a cohort that were begun in a results folder."""
+    return sorted(path.parent.name for path in results.glob(f"runs/{cohort}-dp-*/private_run.json"))
+
+
 def lock_path(run: str) -> Path:
     """Return the lock file of a run: hidden, outside its folder, so that removing a run by hand removes no lock."""
     return results_dir() / ".locks" / f"{run}.lock"

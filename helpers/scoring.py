@@ -101,6 +101,12 @@ def finish(model: nn.Module, cohort: cohorts.Cohort, channels: int, *, run: str,
     return predictions
 
 
+def is_predicted(run: str, fingerprint: str, cohort: cohorts.Cohort) -> bool:
+    """Return whether a run is whole, was made like this, and has predicted this cohort's patients."""
+    record = runs.read_record(run) if runs.is_whole(run) else {}
+    return (record.get("fingerprint"), record.get("data_hash")) == (fingerprint, cohort.record["data_hash"])
+
+
 def _read_again(model: nn.Module, cohort: cohorts.Cohort, channels: int, run: str) -> pd.DataFrame:
     """Return a finished run's predictions, made again from its weights where they are not those of its record or of the cohort."""
     record, path = runs.read_record(run), runs.run_dir(run) / "predictions.parquet"

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from helpers import arms, checks, cohorts, files, lineage, manifests, models, networks, private_runs, register, runs
+from helpers import arms, checks, cohorts, files, lineage, manifests, models, networks, register, runs
 from helpers import training, training_sets
 
 PUBLIC_SEED = 0  # the public model is the same for every seed of the study
@@ -27,7 +27,7 @@ def pretraining_session(run: str, public: cohorts.Cohort | None, *, channels: in
         A session; None without a public cohort, or where `run` has been finished with this fingerprint (a second
         seed of the study finds the public model of the first).
     """
-    if public is None or training.is_done(run, fingerprint):
+    if public is None or holds_public_model(run, fingerprint):
         return None
     has_sides = any(":" in name for name in public.canonical.values())
     model = networks.resnet9(len(public.findings), channels, width, PUBLIC_SEED, head if has_sides else "pooled",
@@ -96,8 +96,10 @@ def weights_to_start_from(pretrain: str, cohort: cohorts.Cohort, pretraining: tr
         made_with, path = runs.read_record(zero_shot)["parameters"]["PRETRAIN"], runs.run_dir(zero_shot) / "weights.safetensors"
         if made_with != pretrain:
             checks.refuse(f"the public model made with PRETRAIN = {pretrain!r}", repr(made_with), "Run notebook 02 again.")
+        if (runs.cohort_dir(manifests.name_of(pretrain)) / "record.json").exists():  # a register set later does not know it yet
+            register.Register().enrol(*cohorts.read(manifests.name_of(pretrain)).training_patients())
         start = Start(*models.load_weights(path), models.lineage_of(path))
-    lineage.refuse_seen(start.lineage, cohort.name, register.Register().enrol(*cohort.training_patients()))
+    start.lineage = lineage.checked(start.lineage, cohort.name, register.Register().enrol(*cohort.training_patients()))
     return start
 
 
@@ -105,11 +107,11 @@ def refuse_shared(public: cohorts.Cohort, private: cohorts.Cohort) -> None:
     """Accept a public cohort that has no film of the private one, before anything is trained on it.
 
     Raises:
-        InputError: see `lineage.refuse_seen`.
+        InputError: see `lineage.checked`.
     """
     own = register.Register()
     trained_on = lineage.of_training(public.name, own.enrol(*public.training_patients()))
-    lineage.refuse_seen([trained_on], private.name, own.enrol(*private.training_patients()))
+    lineage.checked([trained_on], private.name, own.enrol(*private.training_patients()))
 
 
 def fingerprint_of_public_model(zero_shot: str, parameters: dict, made_from: dict, cohort: str) -> str:
@@ -123,12 +125,18 @@ def fingerprint_of_public_model(zero_shot: str, parameters: dict, made_from: dic
         parameters, made_from: all that decides it but code.
         cohort: name of the private cohort.
     """
-    names = [path.parent.name for path in runs.results_dir().glob(f"runs/{cohort}-dp-*/{private_runs.NOTE}")]
-    if names and runs.is_whole(zero_shot):
+    if runs.private_runs_of(runs.results_dir(), cohort) and (runs.run_dir(zero_shot) / "record.json").exists():
         record = runs.read_record(zero_shot)
         if (record["parameters"], record.get("made_from")) == (files.plain(parameters), files.plain(made_from)):
             return record["fingerprint"]
     return files.fingerprint(parameters | made_from, ["starts"])
+
+
+def holds_public_model(zero_shot: str, fingerprint: str) -> bool:
+    """Return whether a zero-shot run has the weights of this fingerprint, be its predictions damaged or of other patients."""
+    folder = runs.run_dir(zero_shot)
+    record = runs.read_record(zero_shot) if (folder / "record.json").exists() else {}
+    return record.get("fingerprint") == fingerprint and record.get("weights_hash") == models.hash_of_file(folder / "weights.safetensors")
 
 
 def positive_weight(source: str, data: training_sets.TrainingSet, cohort: cohorts.Cohort,

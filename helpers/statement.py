@@ -28,7 +28,7 @@ def privacy_statement(entries: dict) -> str:
     more = ", ".join(f"{privacy.number_in_words(epsilon)} for {n} images" for n, epsilon in several.items())
     whom = (f"each image by itself, while a patient with several is protected less (epsilon {more})" if several else
             f"all images of a patient together, up to {entries['max_images_per_unit']} in a step")
-    condition = "" if entries["guarantee"] == "valid" else ", holds only if the weights it started from never saw these patients (their origin is unknown)"
+    condition = "" if entries["guarantee"] == "valid" else f", holds only if the weights it started from never saw these patients ({entries['start']})"
     return (f"Whatever the method, {attack}. This is {words} (epsilon {privacy.number_in_words(entries['epsilon_spent']['PLD'])} at delta "
             f"{entries['delta']:g}, per {unit}), and it protects {whom}{condition}. It does not cover the patients of validation and "
             "test, the choice of parameters, or other models trained on the same patients.")

@@ -5,10 +5,15 @@ Refuses: a run that another process trains; in private mode whatever would spend
 of other data, code or parameters is not taken up.
 """
 
+import contextlib
 import math
 import os
 import pickle
+import signal
+import threading
 import time
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -17,6 +22,7 @@ from torch import nn
 from helpers import arms, checks, files, lineage, locks, models, private_runs, randomness, register, runs
 
 CHECKPOINT_SECONDS = 60
+_live: weakref.WeakValueDictionary = weakref.WeakValueDictionary()  # the last session of each run in this process
 
 
 class Session(randomness.Unrepeatable):
@@ -61,36 +67,55 @@ class Session(randomness.Unrepeatable):
         self.mean_weights = [parameter.detach().clone() for parameter in self.trained]
         self.optimizer = torch.optim.NAdam(self.trained, lr=learning_rate)
         self.seconds, self.history, self.loss_sum, self.n_images = 0.0, [], 0.0, 0
-        self.checkpoint = runs.run_dir(run) / "checkpoint.pt"
+        self.checkpoint, self.private, self._bar = runs.run_dir(run) / "checkpoint.pt", None, None
+        is_held = locks.is_held(runs.lock_path(run))
         if not locks.hold(runs.lock_path(run), f"the run {run}", "Wait for it, or end it (in JupyterLab: shut its kernel down)."):
             print(f"This disk has no locks: see to it that nobody else trains {run} meanwhile.")
+        try:
+            self.resumed = self._begin(parameters or {}, spend_again, budget)
+        except BaseException:
+            if not is_held:
+                locks.release(runs.lock_path(run))
+            raise
+        model.was_trained = getattr(model, "was_trained", False) or self.resumed
+        self._saved_at, self._saved_step = time.monotonic(), self.step
+        _live[run] = self
+
+    def _begin(self, parameters: dict, spend_again: bool, budget: float | None) -> bool:
+        """Begin the run, or take it up; return whether it was there."""
+        earlier = _live.get(self.run)
+        if earlier and earlier.private and earlier.step > earlier._saved_step:
+            with contextlib.suppress(checks.InputError, OSError):  # not the last session of its run, or a full disk: its steps count all the same
+                earlier.save()  # cells run again, from the top: what the kernel holds is not thrown away
         stored = _read_checkpoint(self.checkpoint, self.trained[0].device)
-        self.private = self._private_run(stored, parameters or {}, spend_again, budget) if arm.is_private else None
-        if self.private is None:
-            private_runs.refuse_other(run)
-        if isinstance(arm, arms.PrivateArm):
-            arm.belong_to(self)
-        self.resumed = self._take_up_finished() or self._resume(stored)
-        self._saved_at = time.monotonic()
-        self._bar = None
+        if self.arm.is_private:
+            self.private = self._private_run(stored, parameters, spend_again, budget)
+        else:
+            private_runs.refuse_other(self.run)
+        if isinstance(self.arm, arms.PrivateArm):
+            self.arm.belong_to(self)
+        return self._take_up_finished() or self._resume(stored)
 
     def _private_run(self, stored: dict, parameters: dict, spend_again: bool, budget: float | None) -> private_runs.PrivateRun:
         """Enter a private run in the register, or take it up."""
-        arm, cohort = self.arm, self.arm.data.cohort
+        arm, cohort, folder, earlier = self.arm, self.arm.data.cohort, runs.run_dir(self.run), _live.get(self.run)
         if cohort is None:
             checks.refuse("the training set of a cohort", "one made by hand, whose patients nobody knows", "Make it with `TrainingSet.of`.")
         patients = register.Register().enrol(*cohort.training_patients())
-        lineage.refuse_seen(arm.lineage, cohort.name, patients)
-        declared = {name: value for name, value in parameters.items() if name not in arm.promise} | {
+        arm.lineage = lineage.checked(arm.lineage, cohort.name, patients)
+        declared = {name: value for name, value in parameters.items() if name not in arm.promise and name != "PRETRAIN"} | {
             "POS_WEIGHTS": None if arm.pos_weight is None else arm.pos_weight.tolist(), "LEARNING_RATE": self.learning_rate,
             "SCHEDULE": self.schedule, "AVERAGING": self.averaging, "PRECISION": arm.precision,
             "trained": [name for name, parameter in self.model.named_parameters() if parameter.requires_grad]}
+        on_disk = private_runs.OnDisk(
+            stored.get("uuid", private_runs.EARLIER) if stored else None, stored.get("step", 0), stored.get("identity") or {},
+            models.hash_of_file(folder / "weights.safetensors"), *((earlier.private.uuid, earlier.step) if earlier and earlier.private else ()))
         identity = {"promise": dict(arm.promise), "data": arm.data.content_hash(), "start": arm.start, "parameters": declared}
         self.fingerprint = files.fingerprint(identity)
-        return private_runs.begin(
-            self.run, arm.promise, identity, patients, cohort.name, spend_again=spend_again,
-            checkpoint_of=stored.get("uuid", private_runs.EARLIER) if stored else None, checkpoint_steps=stored.get("step", 0),
-            stored_weights=models.hash_of_file(runs.run_dir(self.run) / "weights.safetensors"), budget=budget)
+        run = private_runs.begin(self.run, arm.promise, identity, patients, cohort.name, on_disk, spend_again=spend_again, budget=budget)
+        if not run.released:
+            models.save_weights(self.model, folder / private_runs.START, [cohort.canonical[finding] for finding in cohort.findings], arm.lineage)
+        return run
 
     @property
     def is_read(self) -> bool:
@@ -137,7 +162,8 @@ class Session(randomness.Unrepeatable):
             self.private.check_owner()
         new = _beside(self.checkpoint)
         with files.atomic_path(new) as part:
-            torch.save({"fingerprint": self.fingerprint, "uuid": self.private and self.private.uuid, "model": self.model.state_dict(),
+            torch.save({"fingerprint": self.fingerprint, "uuid": self.private and self.private.uuid,
+                        "identity": self.private and self.private.identity, "model": self.model.state_dict(),
                         "optimizer": self.optimizer.state_dict(), "step": self.step, "seconds": self.seconds,
                         "mean_weights": self.mean_weights,
                         "history": self.history, "loss_sum": self.loss_sum, "n_images": self.n_images,
@@ -145,7 +171,7 @@ class Session(randomness.Unrepeatable):
         if self.private:
             self.private.before_checkpoint(self.step)
         os.replace(new, self.checkpoint)
-        self._saved_at = time.monotonic()
+        self._saved_at, self._saved_step = time.monotonic(), self.step
 
     def _take_up_finished(self) -> bool:
         """Take up the run if it is finished: to train once more would spend the budget once more."""
@@ -172,7 +198,9 @@ class Session(randomness.Unrepeatable):
         self.optimizer.load_state_dict(stored["optimizer"])
         for name in ("seconds", "history", "loss_sum", "n_images", "mean_weights"):
             setattr(self, name, stored[name])
-        self.arm.go_on_after(self.private.taken_up_after(stored["step"]) if self.private else stored["step"])
+        self.arm.go_on_after(self.private.released if self.private else stored["step"])
+        if self.step > stored["step"]:
+            print(f"{self.step - stored['step']} steps after this checkpoint were released and are lost: they stay counted.")
         if stored["diagnostics"]:
             self.arm.diagnostics = stored["diagnostics"]
         if self.step == self.steps:  # killed between the last step and the end of its epoch
@@ -222,23 +250,51 @@ def train_one_epoch(session: Session) -> float:
     """
     session.model.train()
     goal = (session.epoch + 1) * session.arm.steps_per_epoch
-    while session.step < goal:
-        started = time.monotonic()
-        for group in session.optimizer.param_groups:
-            group["lr"] = learning_rate_at(session.step, session.steps, session.learning_rate, session.schedule)
-        loss_sum, n_images = session.arm.set_gradients()  # counts the step before it is applied
-        session.optimizer.step()
-        session.average()
-        session.loss_sum, session.n_images = session.loss_sum + loss_sum, session.n_images + n_images
-        session.seconds += time.monotonic() - started
-        if session.arm.shows_diagnostics or session.step == goal:  # a step's time tells how many were drawn
-            session.show_progress()
-        session.save_if_due()
-    if session.step == session.steps:
-        session.take_mean()
+    try:
+        while session.step < goal:
+            with _undisturbed():
+                _train_one_step(session)
+            if session.arm.shows_diagnostics or session.step == goal:  # a step's time tells how many were drawn
+                session.show_progress()
+            session.save_if_due()
+    except BaseException:
+        if session.step > session._saved_step:  # what a live kernel holds is on disk, and of a private run counted: the run goes on from here
+            session.save()
+        raise
     mean_loss = session.loss_sum / max(1, session.n_images)
     session.loss_sum, session.n_images = 0.0, 0
     return mean_loss if session.arm.shows_diagnostics else math.nan
+
+
+def _train_one_step(session: Session) -> None:
+    """Make one step; after the last one the model has the running mean of its weights."""
+    started = time.monotonic()
+    for group in session.optimizer.param_groups:
+        group["lr"] = learning_rate_at(session.step, session.steps, session.learning_rate, session.schedule)
+    loss_sum, n_images = session.arm.set_gradients()  # counts the step before it is applied
+    session.model.was_trained = True  # so that no private arm takes it for a start
+    session.optimizer.step()
+    session.average()
+    session.loss_sum, session.n_images = session.loss_sum + loss_sum, session.n_images + n_images
+    session.seconds += time.monotonic() - started
+    if session.step == session.steps:
+        session.take_mean()
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Let Ctrl-C, and a kernel's interrupt, wait for the end of a step: half a step would be released and not applied."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals go elsewhere
+        return
+    asked, before = [], signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, lambda *given: asked.append(given))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if asked and callable(before):
+        before(*asked[0])
 
 
 def _beside(checkpoint: Path) -> Path:

@@ -120,7 +120,7 @@ def test_cells_run_again_in_a_live_kernel_spend_nothing_twice(prepared):
     with Kernel(prepared) as kernel:
         session, training = kernel.place("session = training.Session("), kernel.place("for epoch in training.epochs_left(session)")
         said = kernel.run(0, session)
-        assert f"Goes on from step 0 of {N_STEPS}. 1 private run on these patients: together epsilon 7.8" in said
+        assert f"Goes on from step 0 of {N_STEPS}. 1 private run in the privacy register of this results folder, on these patients: together epsilon 7.8" in said
         kernel.say("add = arm.add_units\ndef ctrl_c(*given):\n    if arm.steps_done == 7: raise KeyboardInterrupt\n    return add(*given)\narm.add_units = ctrl_c")
         with pytest.raises(CellExecutionError, match="KeyboardInterrupt"):
             kernel.run(training, training)
@@ -130,8 +130,8 @@ def test_cells_run_again_in_a_live_kernel_spend_nothing_twice(prepared):
         code, _, complaint, _ = run_all(prepared, "--only", "03")  # meanwhile, elsewhere
         assert code == 1 and f"the run {RUN} for this process alone; got process" in complaint and "Traceback" not in complaint
 
-        said = kernel.run(0, session)  # from the top: what the first epoch left is taken up, the two steps after it were never written
-        assert f"Goes on from step 5 of {N_STEPS}" in said
+        said = kernel.run(0, session)  # from the top: what was trained until the interrupt is on disk, and is taken up
+        assert f"Goes on from step 7 of {N_STEPS}" in said
         kernel.run(training, training)
         kernel.run(training, training)  # and once more
         assert kernel.say("print(arm.ledger()['steps_done'])") == str(N_STEPS)
@@ -148,11 +148,11 @@ def test_run_all_reads_what_the_kernel_finished(prepared):
     before = {path.name: files.file_hash(path) for path in (prepared / "out/runs" / RUN).iterdir()}
     code, said, complaint, states = run_all(prepared)
     assert code == 0, complaint
-    assert "This study plans 0 new private runs; with the 1 on these patients in the register, together epsilon 7.8" in said
+    assert "This study plans 0 new private runs; with the 1 in the privacy register of this results folder, on these patients, together epsilon 7.8" in said
     assert states["03"] == "done" and counted(prepared) == [N_STEPS]
     assert {path.name: files.file_hash(path) for path in (prepared / "out/runs" / RUN).iterdir()} == before
     page = (prepared / "out/index.html").read_text(encoding="utf-8")
-    assert "1 private run on these patients: together epsilon 7.8" in page and "has no bound at all" in page
+    assert "1 private run in the privacy register of this results folder, on these patients: together epsilon 7.8" in page and "has no bound at all" in page
 
 
 def test_a_comment_in_a_helper_trains_nothing_again(prepared):
@@ -194,4 +194,4 @@ def test_spending_again_is_by_name_and_both_stand_in_the_register(prepared):
     code, _, complaint, states = run_all(prepared, "--only", "03", "--set", "03.LEARNING_RATE=0.001", "--set", "03.SPEND_AGAIN=True")
     assert code == 0, complaint
     page = (prepared / "out/notebooks/03_dp_training-eps7.89-seed0.ipynb").read_text(encoding="utf-8")
-    assert states["03"] == "done" and counted(prepared) == [N_STEPS, N_STEPS] and "2 private runs on these patients: together epsilon" in page
+    assert states["03"] == "done" and counted(prepared) == [N_STEPS, N_STEPS] and "2 private runs in the privacy register of this results folder, on these patients: together epsilon" in page

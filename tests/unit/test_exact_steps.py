@@ -234,6 +234,7 @@ def test_no_global_generator_is_used_or_decides(mixed_cohort, results, mode):
     for _ in range(2):
         torch.manual_seed(0), np.random.seed(0), random.seed(0)
         arm = arm_of(mixed_cohort, tiny(), mode=mode)
+        training._live.clear()  # killed
         session, before = session_of(arm, f"small-{mode}"), states()
         for _ in range(arm.steps):
             arm.set_gradients()

@@ -11,7 +11,7 @@ FOLDER = runs.repository_root() / "helpers"
 # From the bottom up; within a layer a module may import those to its left.
 LAYERS = ["checks schema",
           "files locks runs manifests rules images volumes sources duplicates groups",
-          "phantoms ct_phantoms synthetic synthetic_ct parts cohorts networks models accounting attacks promise privacy statement register lineage private_runs randomness units layer_gradients network_checks clipping metrics resampling published",
+          "phantoms ct_phantoms synthetic synthetic_ct parts cohorts networks models accounting attacks promise privacy statement composition register lineage private_runs randomness units layer_gradients network_checks clipping metrics resampling published",
           "replicates fairness correlations verdicts curves shortcuts outside training_sets arms group_gradients scoring training starts exact_steps selftest recipes overview answers figures group_figures volume_figures profiles studies spending results report"]
 ORDER = " ".join(LAYERS).split()
 MODULES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__")

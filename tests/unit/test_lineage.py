@@ -27,6 +27,11 @@ def elsewhere(small_cohort):
                                table=small_cohort.table.assign(patient_id="e" + small_cohort.table["patient_id"]))
 
 
+def guarantee(start):
+    return privacy.ledger(unit="patient", n_units=2000, expected_batch_size=200, steps=20, steps_done=20, noise_multiplier=1.5, clip_norm=1.0,
+                          delta=1e-5, epsilon=2.0, max_images_per_unit=4, mode="private", lineage=start)["guarantee"]
+
+
 @pytest.mark.parametrize("start, words", [
     ([], "random weights"), ([{"cohort": "a", "patients": "k"}], "trained on a"), (None, privacy.UNKNOWN_ORIGIN),
     ([{"cohort": "a", "patients": "k"}, {"cohort": "b", "mark": "m"}], "trained on a, then b"),
@@ -74,9 +79,20 @@ def test_weights_that_saw_the_patients_are_refused_under_any_name_and_after_any_
     assert starts.weights_to_start_from(detour, dataclasses.replace(elsewhere, name="third", images=elsewhere.images // 2)).lineage
 
 
-def test_equal_patient_ids_alone_refuse_no_start(small_cohort, results):
+def test_equal_patient_ids_alone_refuse_no_start_and_are_named_in_the_guarantee(small_cohort, results):
     counted_alike = dataclasses.replace(small_cohort, name="other", images=255 - small_cohort.images)
-    assert starts.weights_to_start_from(finish(counted_alike, "baseline", []), small_cohort).lineage[0]["cohort"] == "other"
+    start = starts.weights_to_start_from(finish(counted_alike, "baseline", []), small_cohort)
+    assert start.lineage[0]["cohort"] == "other" and guarantee(start.lineage) == "valid only if the start never saw these patients (trained on other (40 patient ids are equal))"
+
+
+def test_a_start_whose_patients_another_register_knows_is_named_in_the_guarantee(small_cohort, elsewhere, results, monkeypatch, tmp_path):
+    path = finish(elsewhere, "baseline", [])
+    assert guarantee(starts.weights_to_start_from(path, small_cohort).lineage) == "valid"
+    monkeypatch.setenv("PRIVACY_REGISTER", str(tmp_path / "another"))
+    doubted = starts.weights_to_start_from(path, small_cohort).lineage
+    assert "(trained on elsewhere (its patients are not in this privacy register))" in guarantee(doubted)
+    monkeypatch.delenv("PRIVACY_REGISTER")
+    assert guarantee(lineage.checked(doubted, "small", register.Register().enrol(*small_cohort.training_patients()))) == "valid"  # looked at anew
 
 
 def test_public_and_private_cohorts_with_a_film_in_common_are_refused_before_pretraining(small_cohort, elsewhere, results):
@@ -90,7 +106,7 @@ def test_weights_of_a_private_run_hold_nothing_that_tells_who_was_there(small_co
     private = lineage.of_training("small", patients, is_private=True)
     assert private == {"cohort": "small", "mark": patients.mark} and patients.key not in str(private)
     with pytest.raises(checks.InputError, match="has not seen renamed"):  # by its mark
-        lineage.refuse_seen([private], "renamed", patients)
+        lineage.checked([private], "renamed", patients)
 
 
 def test_weights_without_metadata_are_of_unknown_origin_in_the_guarantee(small_cohort, results, tmp_path):

@@ -6,11 +6,12 @@ import multiprocessing
 import os
 import pickle
 import shutil
+import signal
 
 import pytest
 import torch
 
-from helpers import arms, checks, files, locks, models, networks, private_runs, promise, register, runs, scoring, training, training_sets
+from helpers import arms, checks, composition, files, locks, models, networks, private_runs, promise, register, runs, scoring, training, training_sets
 
 RUN = "small-dp-eps5-seed4"
 STEPS = 8  # 2 epochs of 40 / 10
@@ -42,12 +43,15 @@ def finish(session, cohort):
                           ledger=session.arm.ledger(), history=session.history, start=[], private_run=session.private)
 
 
-def interrupt_after(session, steps, monkeypatch):
-    """Train until Ctrl-C comes, in the step after `steps`."""
+def interrupt_after(session, steps, monkeypatch, is_killed=False):
+    """Train until Ctrl-C comes, in the step after `steps`; or a kill, which writes nothing."""
     add = session.arm.add_units
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(session.arm, "add_units", lambda *given: add(*given) if session.step < steps else (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(session, "save", lambda: None) if is_killed else None
         train(session)
+    if is_killed:
+        training._live.clear()  # the process is gone
 
 
 def weights(session):
@@ -98,16 +102,34 @@ def test_the_cell_of_the_session_run_again_is_refused(small_cohort):
     session = train(session_of(small_cohort), 1)
     with pytest.raises(checks.InputError, match="an arm that no session has used; got one with 4 of 8 steps released"):
         session_of(small_cohort, session.arm)
+    assert locks.is_held(runs.lock_path(RUN))  # the first session goes on
     assert session.arm.ledger()["steps_done"] == 4
 
 
-def test_an_arm_made_of_weights_in_training_has_another_start_and_is_refused(small_cohort, monkeypatch):
-    session = session_of(small_cohort)
-    interrupt_after(session, 3, monkeypatch)
-    again = arms.PrivateArm(session.arm.data, session.model, channels=1, epsilon=5.0, delta=1e-4, clip_norm=0.7, epochs=2, expected_batch_size=10,
-                            max_images_per_patient=2, physical_batch_size=100, mode="private", seed=4, lineage=[])
-    with pytest.raises(checks.InputError, match="differs in the weights it starts from"):
-        session_of(small_cohort, again)
+@pytest.mark.parametrize("trained_by", ["private", "demo", "baseline", "a finished run that was read", "a copy"])
+def test_a_network_that_was_trained_is_no_start_of_a_private_arm(small_cohort, trained_by):
+    if trained_by == "baseline":
+        model = networks.resnet9(2, width=8)
+        arm = arms.BaselineArm(training_sets.TrainingSet.of(small_cohort, "image"), model, channels=1, batch_size=100, seed=0)
+        training.train_one_epoch(training.Session("small-baseline", model, arm, epochs=1, learning_rate=1e-3))
+    else:
+        session = session_of(small_cohort, mode="demo" if trained_by == "demo" else "private")
+        train(session, 2 if "finished" in trained_by else 1)
+        if "finished" in trained_by:
+            finish(session, small_cohort)
+            session = session_of(small_cohort)
+        model = copy.deepcopy(session.model) if trained_by == "a copy" else session.model
+    with pytest.raises(checks.InputError, match="a network as it starts, which nothing has trained in this process; got one that was trained"):
+        arms.PrivateArm(training_sets.TrainingSet.of(small_cohort, "patient"), model, channels=1, epsilon=5.0, delta=1e-4, clip_norm=0.7, epochs=2,
+                        expected_batch_size=10, max_images_per_patient=2, physical_batch_size=100, mode="private", seed=4, lineage=[])
+
+
+@pytest.mark.parametrize("access", ["open", "registration", "credentialed", "private"])
+def test_demo_mode_is_not_to_be_had_for_real_patients(small_cohort, access):
+    real = dataclasses.replace(small_cohort, record={"access": access})
+    with pytest.raises(checks.InputError, match="MODE = 'private' on real data"):
+        arm_of(real, "demo")
+    assert arm_of(real, "private").is_private
 
 
 def test_weights_that_changed_since_the_arm_was_made_are_refused(small_cohort):
@@ -191,7 +213,7 @@ def test_demo_mode_enters_nothing_and_keeps_its_habits(small_cohort):
 
 
 def test_a_run_killed_before_its_first_checkpoint_begins_again_and_counts_once(small_cohort, monkeypatch):
-    interrupt_after(session_of(small_cohort), 3, monkeypatch)
+    interrupt_after(session_of(small_cohort), 3, monkeypatch, is_killed=True)
     assert counted() == [STEPS]
     again = session_of(small_cohort)
     assert again.step == 0 and counted() == [0, STEPS]
@@ -199,17 +221,85 @@ def test_a_run_killed_before_its_first_checkpoint_begins_again_and_counts_once(s
     assert counted() == [0, STEPS]
 
 
-def test_a_run_goes_on_from_its_checkpoint_and_counts_once(small_cohort, monkeypatch):
+@pytest.mark.parametrize("is_killed, step", [(True, 4), (False, 6)])
+def test_a_run_goes_on_from_what_is_on_disk_and_counts_once(small_cohort, monkeypatch, is_killed, step):
     session = session_of(small_cohort)
     train(session, 1)
-    interrupt_after(session, 6, monkeypatch)  # two more steps, never written
+    interrupt_after(session, 6, monkeypatch, is_killed)  # an interrupt writes its two further steps, a kill does not
     again = session_of(small_cohort)
-    assert again.resumed and again.step == 4 and lines()[-1] == ("taken up", 4)
+    assert again.resumed and again.step == step and lines()[-1] == ("taken up", step)
+    assert is_killed or weights(again) == weights(session)
     finish(train(again), small_cohort)
     assert again.arm.ledger()["steps_done"] == STEPS and counted() == [STEPS]
 
 
-def test_an_older_checkpoint_put_back_does_not_buy_steps(small_cohort):
+def test_steps_that_a_live_kernel_holds_are_written_before_it_goes_on_from_the_top(small_cohort):
+    session = session_of(small_cohort)
+    training.train_one_epoch(session)  # interrupted before `end_epoch`, while AUROC was computed
+    again = session_of(small_cohort)
+    assert again.step == 4 and weights(again) == weights(session) and lines() == [("begin", 8), ("checkpoint", 4), ("taken up", 4)]
+
+
+def test_steps_that_a_live_kernel_cannot_write_are_counted(small_cohort, monkeypatch):
+    session = session_of(small_cohort)
+    monkeypatch.setattr(session, "save", lambda: (_ for _ in ()).throw(OSError("disk full")))
+    for _ in range(3):
+        session.arm.set_gradients()
+        session.optimizer.step()
+    with pytest.raises(checks.InputError, match="3 steps written to a checkpoint that is damaged or gone"):
+        session_of(small_cohort)  # from the top, in this kernel: its model could have been used
+    assert session_of(small_cohort, spend_again=True).step == 0 and counted() == [3, STEPS]
+
+
+def test_an_interrupt_waits_for_the_end_of_the_step(small_cohort):
+    session = session_of(small_cohort)
+    noise = session.arm.randomness.noise
+    session.arm.randomness.noise = lambda *given: (noise(*given), os.kill(os.getpid(), signal.SIGINT))[0]
+    before = weights(session)
+    with pytest.raises(KeyboardInterrupt):
+        train(session)
+    assert session.step == 1 and weights(session) != before  # released, applied
+    stored = torch.load(session.checkpoint, weights_only=True)
+    assert stored["step"] == 1 and models.weights_hash(stored["model"]) == weights(session) and lines()[-1] == ("checkpoint", 1)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_weights_are_in_the_register_before_they_are_on_disk(small_cohort, monkeypatch):
+    session = session_of(small_cohort)
+    for _ in range(2):
+        training.train_one_epoch(session)  # the loop was interrupted before the end of its epoch was written
+    seen = []
+    monkeypatch.setattr(models, "save_weights", lambda *given: seen.append(lines()) or (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        finish(session, small_cohort)
+    assert seen == [[("begin", STEPS), ("checkpoint", STEPS)]]
+
+
+def test_a_checkpoint_that_a_kill_kept_from_the_register_is_counted(small_cohort, monkeypatch):
+    session = session_of(small_cohort)
+    training.train_one_epoch(session)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(session.private, "before_checkpoint", lambda steps: (_ for _ in ()).throw(KeyboardInterrupt))
+        session.save()
+    training._live.clear()
+    session_of(small_cohort, learning_rate=1e-3, spend_again=True)
+    assert counted() == [4, STEPS]
+
+
+def test_two_copies_of_a_folder_with_one_register_do_not_both_go_on(small_cohort, monkeypatch, tmp_path):
+    monkeypatch.setenv("PRIVACY_REGISTER", str(tmp_path / "hospital"))
+    first = train(session_of(small_cohort), 1)
+    shutil.copytree(runs.results_dir() / "runs", tmp_path / "copy" / "runs")
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path / "copy"))
+    second = session_of(small_cohort)
+    assert second.step == 4
+    with pytest.raises(checks.InputError, match="for this session alone; got another one that has taken it up since"):
+        train(first)
+    finish(train(second), small_cohort)
+    assert counted() == [STEPS]
+
+
+def test_an_older_checkpoint_put_back_does_not_buy_steps(small_cohort, capsys):
     session = train(session_of(small_cohort), 1)
     shutil.copy(session.checkpoint, session.checkpoint.with_name("kept"))
     training.train_one_epoch(session)
@@ -217,6 +307,7 @@ def test_an_older_checkpoint_put_back_does_not_buy_steps(small_cohort):
     shutil.copy(session.checkpoint.with_name("kept"), session.checkpoint)
     again = session_of(small_cohort)
     assert again.step == STEPS and not list(training.epochs_left(again))  # 8 were released, 4 of them are lost
+    assert "4 steps after this checkpoint were released and are lost: they stay counted" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("moment", ["before the line", "after the line"])
@@ -238,13 +329,13 @@ def test_two_cohorts_that_share_patients_are_counted_together(small_cohort):
     larger = dataclasses.replace(small_cohort, name="larger", table=table)
     other = train(session_of(larger, run="larger-dp-eps5-seed4"))
     own = register.Register()
-    assert len(own.runs(own.sharing_key(other.private.patients))) == 2 and len({line["patients"] for line in own.runs()}) == 2
+    assert len(own.runs(own.sharing(other.private.patients))) == 2 and len({line["patients"] for line in own.runs()}) == 2
 
 
 @pytest.mark.parametrize("budget, is_kept", [(7.0, True), (6.5, False)])
 def test_a_budget_is_kept_by_all_runs_together(small_cohort, budget, is_kept):
     finish(train(session_of(small_cohort)), small_cohort)
-    both = register.epsilon_together(register.Register().runs() * 2, 1e-4)
+    both, _ = composition.epsilon_together(register.Register().runs() * 2)
     assert 6.5 < both < 7.0
     if is_kept:
         session_of(small_cohort, run=f"{RUN}-other", budget=budget)
@@ -252,6 +343,24 @@ def test_a_budget_is_kept_by_all_runs_together(small_cohort, budget, is_kept):
     with pytest.raises(checks.InputError, match="private runs that together keep BUDGET = 6.5; got 2 on these patients, together epsilon 6.8"):
         session_of(small_cohort, run=f"{RUN}-other", budget=budget)
     assert len(lines()) == 4 and not runs.run_dir(f"{RUN}-other").joinpath(private_runs.NOTE).exists()
+
+
+def test_a_budget_holds_at_the_least_delta_of_all(small_cohort):
+    finish(train(session_of(small_cohort)), small_cohort)
+    with pytest.raises(checks.InputError, match="together epsilon .* at delta 0.0001"):
+        session_of(small_cohort, run=f"{RUN}-other", delta=2e-2, budget=6.5)
+
+
+def test_a_run_that_was_given_up_and_comes_back_is_held_to_the_budget(small_cohort):
+    session = train(session_of(small_cohort), 1)
+    shutil.copytree(session.checkpoint.parent, session.checkpoint.parents[1] / "kept")
+    again = session_of(small_cohort, learning_rate=1e-3, spend_again=True)
+    both, _ = composition.epsilon_together(register.Register().runs())
+    shutil.rmtree(again.checkpoint.parent)
+    (session.checkpoint.parents[1] / "kept").rename(session.checkpoint.parent)
+    with pytest.raises(checks.InputError, match="private runs that together keep BUDGET"):
+        session_of(small_cohort, budget=both)
+    assert session_of(small_cohort).step == 4 and counted() == [STEPS, STEPS]
 
 
 # ---- changed, so refused
@@ -316,6 +425,64 @@ def test_a_checkpoint_given_up_by_name_counts_what_it_held(small_cohort):
     train(session_of(small_cohort), 1)
     session_of(small_cohort, learning_rate=1e-3, spend_again=True)
     assert counted() == [4, STEPS]
+
+
+def test_a_finished_run_is_read_though_another_was_begun_over_it_by_mistake(small_cohort):
+    finished = train(session_of(small_cohort))
+    finish(finished, small_cohort)
+    train(session_of(small_cohort, learning_rate=1e-3, spend_again=True), 1)
+    back = session_of(small_cohort)
+    assert back.is_read and weights(back) == weights(finished) and counted() == [STEPS, STEPS]
+    assert session_of(small_cohort, learning_rate=1e-3).step == 4  # and the other one still goes on
+
+
+def test_where_the_public_weights_lie_and_what_a_later_version_declares_is_no_difference(small_cohort):
+    finish(train(session_of(small_cohort, parameters={"SEED": 4, "PRETRAIN": "../w.safetensors"})), small_cohort)
+    assert session_of(small_cohort, parameters={"SEED": 4, "PRETRAIN": "/data/w.safetensors", "NEW": "default"}).is_read
+
+
+def test_the_start_is_kept_with_the_run(small_cohort):
+    session = train(session_of(small_cohort), 1)
+    kept = runs.run_dir(RUN) / private_runs.START
+    assert models.hash_of_file(kept) == session.arm.start and models.lineage_of(kept) == []
+    with pytest.raises(checks.InputError, match="the weights it starts from .those of then: start.safetensors in its folder, for PRETRAIN"):
+        session_of(small_cohort, init=2)
+
+
+def test_a_checkpoint_replaces_a_note_that_is_lost(small_cohort):
+    train(session_of(small_cohort), 1)
+    (runs.run_dir(RUN) / private_runs.NOTE).unlink()
+    assert session_of(small_cohort).step == 4 and counted() == [STEPS]
+
+
+def test_a_run_begun_under_another_register_is_registered_before_it_is_given_up(small_cohort, monkeypatch, tmp_path):
+    session = train(session_of(small_cohort), 1)
+    monkeypatch.setenv("PRIVACY_REGISTER", str(tmp_path / "other"))
+    session.checkpoint.unlink()
+    session_of(small_cohort, learning_rate=1e-3, spend_again=True)
+    assert counted() == [STEPS, STEPS]  # nobody knows how far the first was
+
+
+@pytest.mark.parametrize("file", ["record.json", private_runs.NOTE])
+def test_a_damaged_record_of_a_private_run_is_to_be_restored_not_deleted(small_cohort, file):
+    finish(train(session_of(small_cohort)), small_cohort)
+    (runs.run_dir(RUN) / file).write_text("{half")
+    with pytest.raises(checks.InputError, match=f"JSON in .*{file}.*Restore it from a copy"):
+        session_of(small_cohort)
+
+
+def test_a_refused_session_lets_the_lock_go(small_cohort):
+    finish(train(session_of(small_cohort)), small_cohort)
+    with pytest.raises(checks.InputError, match="differs"):
+        session_of(small_cohort, learning_rate=1e-3)
+    assert not locks.is_held(runs.lock_path(RUN))
+
+
+def test_class_weights_from_private_labels_leave_no_bound_to_the_total(small_cohort):
+    session_of(small_cohort, weighting=("private labels", torch.ones(2)))
+    assert composition.epsilon_together(register.Register().runs())[0] == float("inf")
+    with pytest.raises(checks.InputError, match="together no bound at all"):
+        session_of(small_cohort, run=f"{RUN}-other", budget=100.0)
 
 
 def test_a_checkpoint_that_is_refused_a_budget_is_not_lost(small_cohort):
@@ -470,9 +637,9 @@ def test_a_second_kernel_is_refused_by_name(small_cohort):
 
 def test_the_lock_goes_when_the_run_is_finished(small_cohort):
     session = train(session_of(small_cohort))
-    assert (os.getpid(), runs.lock_path(RUN).resolve()) in locks._held
+    assert locks.is_held(runs.lock_path(RUN))
     finish(session, small_cohort)
-    assert (os.getpid(), runs.lock_path(RUN).resolve()) not in locks._held
+    assert not locks.is_held(runs.lock_path(RUN))
 
 
 def test_without_locks_on_the_disk_there_is_a_warning_and_the_register_decides(small_cohort, monkeypatch, capsys):
@@ -481,7 +648,7 @@ def test_without_locks_on_the_disk_there_is_a_warning_and_the_register_decides(s
     second = session_of(small_cohort)  # another kernel, which takes up the checkpoint of the first
     assert "This disk has no locks" in capsys.readouterr().out
     training.train_one_epoch(first)
-    with pytest.raises(checks.InputError, match="for this session alone; got another session that has taken it up since"):
+    with pytest.raises(checks.InputError, match="for this session alone; got another one that has taken it up since"):
         first.end_epoch()
     with pytest.raises(checks.InputError, match="for this session alone"):
         finish(first, small_cohort)

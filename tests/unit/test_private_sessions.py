@@ -65,7 +65,8 @@ def test_every_field_of_a_finished_private_record_is_what_was_promised(mixed_coh
     table = mixed_cohort.table[mixed_cohort.table["split"] == "train"]
     n_units = 40 if unit == "patient" else int(table.groupby("patient_id").size().clip(upper=2).sum())
     steps, q = 3 * round(n_units / 10), 10 / n_units
-    arm = arm_of(mixed_cohort, unit=unit, views_per_image=2, weighting=("public", torch.tensor([2.0, 0.5])))
+    public = lineage.of_training("public", register.Register().enrol(["q"], ["film of q"]))
+    arm = arm_of(mixed_cohort, unit=unit, lineage=[public], views_per_image=2, weighting=("public", torch.tensor([2.0, 0.5])))
     start = models.weights_hash(arm.model.state_dict())
     session = train(begin(mixed_cohort, arm))
     finish(session, mixed_cohort, recipe="other", made_from={"x": 1})
@@ -99,9 +100,9 @@ def test_every_field_of_a_finished_private_record_is_what_was_promised(mixed_coh
     assert line | {"time": ""} == {
         "event": "begin", "uuid": record["uuid"], "time": "", "run": RUN, "cohort": "small", "patients": patients, "unit": unit,
         "noise_multiplier": sigma, "sample_rate": q, "steps_planned": steps, "steps": steps, "delta": 1e-4, "n_images": 2 if unit == "image" else 1,
-        "noted": steps, "is_ended": True, "why": "finished"}
+        "noted": steps, "is_ended": True, "why": "finished", "pos_weight": "public", "session": session.private.session}
     assert models.hash_of_file(runs.run_dir(RUN) / "weights.safetensors") == record["weights_hash"] != start
-    assert models.lineage_of(runs.run_dir(RUN) / "weights.safetensors") == [PUBLIC, own]
+    assert models.lineage_of(runs.run_dir(RUN) / "weights.safetensors") == [public, own]
 
 
 def test_private_weights_are_not_written_without_their_private_run(small_cohort, results):
@@ -126,6 +127,7 @@ def test_weights_are_in_the_register_before_they_are_on_disk(small_cohort, resul
     with pytest.raises(KeyboardInterrupt):
         finish(session, small_cohort)
     assert seen == [[("begin", 12), ("checkpoint", 12)]]
+    training._live.clear()
     with pytest.raises(checks.InputError, match="12 steps written to a checkpoint that is damaged or gone"):
         begin(small_cohort)  # nothing is begun anew in silence beside these weights
 
@@ -156,11 +158,11 @@ def test_a_checkpoint_of_another_run_of_the_same_promise_is_not_taken_up(small_c
     assert not again.resumed and again.step == 0 and models.weights_hash(again.model.state_dict()) == again.arm.start and not again.checkpoint.exists()
 
 
-@pytest.mark.parametrize("change", [{"fingerprint": "other"}, {"fingerprint": None}, {"uuid": None}])
+@pytest.mark.parametrize("change", [{"identity": {"promise": {}}}, {"identity": None}, {"uuid": None}])
 def test_a_changed_checkpoint_is_refused_where_steps_are_known(small_cohort, results, change):
     session = train(begin(small_cohort), 1)
     torch.save(torch.load(session.checkpoint, weights_only=True) | change, session.checkpoint)
-    with pytest.raises(checks.InputError, match="the checkpoint of small-dp-eps5-seed4 as it was written|4 steps written to a checkpoint that is damaged"):
+    with pytest.raises(checks.InputError, match="a checkpoint that is not as it was written|4 steps written to a checkpoint that is damaged"):
         begin(small_cohort)
     assert events() == [("begin", 12), ("checkpoint", 4)]
 
@@ -172,6 +174,7 @@ def test_a_kill_between_checkpoint_and_the_next_keeps_the_checkpoint_of_the_resu
         again = begin(small_cohort)
         assert again.step == 4 and files.file_hash(again.checkpoint) == stored
         again.arm.set_gradients()
+        training._live.clear()
     assert [line["noted"] for line in register.Register().runs()] == [4]
 
 

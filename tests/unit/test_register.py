@@ -1,17 +1,16 @@
 """The register keeps every line, recognises a torn one, and composes the runs of patients who are the same."""
 
-import json
 import multiprocessing
 import os
 
 import numpy as np
 import pytest
 
-from helpers import accounting, checks, register
+from helpers import checks, register
 
 IDS, FILMS = [f"p{k}" for k in range(20) for _ in range(2)], [f"film{k}" for k in range(40)]
 LINE = {"run": "r", "cohort": "c", "unit": "patient", "noise_multiplier": 1.0, "sample_rate": 0.1, "steps_planned": 8, "steps": 8,
-        "delta": 1e-5, "n_images": 1}
+        "delta": 1e-5, "n_images": 1, "pos_weight": "none"}
 
 
 @pytest.fixture
@@ -136,9 +135,72 @@ def test_cohorts_that_share_a_patient_or_a_film_count_as_one(own, ids, films, sh
     first, other = own.enrol(IDS, FILMS), own.enrol(ids, films)
     begin(own, "a", patients=first.key)
     begin(own, "b", patients=other.key)
-    assert own.sharing(first) == {first.key: "all"} | ({other.key: shared} if shared else {})
-    assert len(own.runs(own.sharing(first))) == len(own.runs(own.sharing_key(other.key))) == (2 if shared else 1)
-    assert own.sharing_key("unknown") == {"unknown": "all"}
+    assert own.sharing(first.key) == {first.key: "all"} | ({other.key: shared} if shared else {})
+    assert len(own.runs(own.sharing(first.key))) == len(own.runs(own.sharing(other.key))) == (2 if shared else 1)
+
+
+def test_cohorts_that_can_no_longer_be_compared_count_as_one(own, tmp_path):
+    first, other, third = own.enrol(IDS, FILMS), own.enrol(["q0"], ["a"]), own.enrol(["q1"], ["b"])
+    begin(own, "a", patients=first.key)
+    begin(own, "b", patients=other.key)
+    assert list(own.sharing(first.key)) == [first.key]
+    own._members_path(other.key).unlink()
+    assert "nobody knows" in own.sharing(first.key)[other.key] and third.key not in own.sharing(first.key)
+    moved = register.Register(tmp_path / "moved")  # the lines alone, copied to another place
+    moved.folder.mkdir()
+    (moved.folder / "spent.jsonl").write_bytes(own.path.read_bytes())
+    assert set(moved.sharing(moved.enrol(IDS, FILMS).key)) == {first.key, other.key}
+
+
+def test_hashes_of_another_salt_are_no_evidence(own, tmp_path):
+    elsewhere = register.Register(tmp_path / "elsewhere")
+    theirs = elsewhere.enrol(["q0"], ["a"])
+    first = own.enrol(IDS, FILMS)
+    begin(own, "b", patients=theirs.key)
+    (own.folder / f"patients-{theirs.key}.npz").write_bytes((elsewhere.folder / f"patients-{theirs.key}.npz").read_bytes())
+    assert own.patients(theirs.key) is None and "nobody knows" in own.sharing(first.key)[theirs.key]
+    assert own.enrol(["q0"], ["a"]).key == theirs.key and own.patients(theirs.key) is not None  # known again once it is enrolled here
+
+
+def make_salt(folder, queue):
+    queue.put(register.Register(folder)._salt())
+
+
+def test_two_processes_that_begin_a_register_have_one_salt(tmp_path):
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    for attempt in range(10):
+        both = [context.Process(target=make_salt, args=(tmp_path / str(attempt), queue)) for _ in range(2)]
+        for process in both:
+            process.start()
+        assert queue.get(timeout=60) == queue.get(timeout=60)
+        for process in both:
+            process.join()
+
+
+def test_a_run_whose_beginning_is_missing_is_refused(own):
+    begin(own, "a")
+    own.append("checkpoint", "a", steps=3)
+    text = own.path.read_bytes()
+    own.path.write_bytes(text[:30] + b"\n" + text[text.index(b"\n") + 1:])
+    with pytest.raises(checks.InputError, match="a beginning of each run"):
+        own.runs()
+
+
+def test_what_a_power_cut_leaves_is_recognised(own):
+    begin(own, "a")
+    own.path.write_bytes(own.path.read_bytes() + b"\0" * 40)
+    assert len(own.runs()) == 1
+    begin(own, "b")
+    assert [line["uuid"] for line in own.runs()] == ["a", "b"]
+
+
+def test_the_last_session_of_a_run_is_known(own):
+    begin(own, "a", session="first")
+    own.append("checkpoint", "a", steps=3)
+    assert own.runs()[0]["session"] == "first"
+    own.append("taken up", "a", steps=3, session="second")
+    assert own.runs()[0]["session"] == "second"
 
 
 def test_patients_hashes_are_salted_and_the_salt_is_missed(own, tmp_path):
@@ -156,33 +218,3 @@ def test_damaged_hashes_are_refused(own):
     next(own.folder.glob("patients-*")).write_bytes(b"")
     with pytest.raises(checks.InputError, match="salted hashes in .*; got a damaged file"):
         own.patients(first.key)
-
-
-# ---- the total
-
-def test_epsilon_together_is_that_of_all_steps():
-    runs = [LINE | {"steps": 8}, LINE | {"steps": 12}]
-    assert register.epsilon_together(runs, 1e-5) == accounting.epsilon_spent(1.0, 0.1, 20, 1e-5)
-    assert register.epsilon_together([], 1e-5) == 0
-    with_image = runs + [LINE | {"unit": "image", "n_images": 3}]
-    assert register.epsilon_together(with_image, 1e-5) > register.epsilon_together(runs + [LINE], 1e-5)
-
-
-@pytest.mark.parametrize("unit, n_images", [("patient", 1), ("image", 5)])
-def test_a_promise_becomes_a_line_with_its_rate_noise_and_steps(unit, n_images):
-    promised = {"unit": unit, "n_units": 200, "expected_batch_size": 20, "steps": 8, "noise_multiplier": 0.7, "delta": 1e-6,
-                "max_images_per_patient": 5}
-    assert register.line_of(promised) == {"unit": unit, "noise_multiplier": 0.7, "sample_rate": 0.1, "steps_planned": 8, "steps": 8,
-                                          "delta": 1e-6, "n_images": n_images}
-    assert register.line_of(promised, 3)["steps"] == 3
-
-
-def test_table_has_a_row_a_run_with_its_own_epsilon(own):
-    begin(own, "a")
-    begin(own, "b", run="s", sample_rate=0.2)
-    own.append("end", "b", steps=4, why="finished")
-    table = register.table(own.runs(), 1e-5)
-    assert table["run"].tolist() == ["r", "s"] and table["steps"].tolist() == [8, 4]
-    assert table["epsilon"].tolist() == [accounting.epsilon_spent(1.0, 0.1, 8, 1e-5), accounting.epsilon_spent(1.0, 0.2, 4, 1e-5)]
-    assert table["state"].tolist() == ["not ended: counts as planned", "finished"]
-    assert json.loads(own.path.read_text().splitlines()[0])["time"].startswith("20")

@@ -302,6 +302,7 @@ def test_a_resumed_private_run_goes_on_in_steps_and_ledger_with_fresh_noise(smal
         resumed = session_of(small_cohort, "dp", mode="private")
         assert resumed.resumed and resumed.step == 4 and resumed.arm.epsilon_spent() == first.history[0]["epsilon_spent"]
         training.train_one_epoch(resumed)
+        training._live.clear()  # killed before its next checkpoint
         assert resumed.step == 8 and resumed.arm.ledger()["steps_done"] == 8
         ends.append(weights(resumed))
     assert ends[0] != ends[1]
@@ -318,6 +319,7 @@ def test_a_checkpoint_of_other_parameters_is_not_taken_up(small_cohort, results)
 def test_private_mode_shows_no_diagnostics_and_repeats_no_noise(small_cohort, results):
     first = session_of(small_cohort, "dp", mode="private")
     assert math.isnan(training.train_one_epoch(first))
+    training._live.clear()  # killed
     second = session_of(small_cohort, "dp", mode="private")  # nothing was written: the run begins again
     assert second.step == 0 and math.isnan(training.train_one_epoch(second))
     second.save()
