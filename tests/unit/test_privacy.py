@@ -167,6 +167,12 @@ def test_ledger_refuses_unknown_settings(wrong):
         privacy.ledger(**RUN | wrong)
 
 
+@pytest.mark.parametrize("steps_done", [21, -1])
+def test_ledger_refuses_other_steps_than_planned(steps_done):
+    with pytest.raises(checks.InputError, match=f"0 to 20 steps done, as planned; got {steps_done}"):
+        privacy.ledger(**RUN | dict(steps_done=steps_done))
+
+
 # ---- words and table
 
 def said_of(**settings):

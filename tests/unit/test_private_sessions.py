@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from helpers import accounting, arms, attacks, checks, files, lineage, models, privacy, register, runs, scoring, training, training_sets
+from helpers import accounting, arms, attacks, checks, files, lineage, models, privacy, register, runs, scoring, statement, training, training_sets
 
 RUN = "small-dp-eps5-seed4"
 PUBLIC = {"cohort": "public", "patients": "0" * 64}
@@ -227,12 +227,20 @@ def test_steps_of_a_checkpoint_that_a_kill_kept_from_the_register_count_when_it_
 
 # ---- weights that saw the patients
 
-def test_an_unknown_origin_stays_unknown_and_makes_the_guarantee_conditional(small_cohort, results):
-    assert lineage.after(None, PUBLIC) == [{}, PUBLIC] and lineage.after([PUBLIC], PUBLIC) == [PUBLIC]
-    for unknown in (None, [{}], [{}, PUBLIC]):
-        guarantee = arm_of(small_cohort, lineage=unknown).ledger()["guarantee"]
-        assert guarantee.startswith("valid only if the start never saw these patients")
-    assert arm_of(small_cohort, lineage=[PUBLIC]).ledger()["guarantee"] == "valid"
+def test_a_session_refuses_weights_that_saw_the_patients(small_cohort, results):
+    own = register.Register().enrol(*small_cohort.training_patients())
+    for ancestor in (lineage.of_training("small", own), lineage.of_training("renamed", own), lineage.of_training("renamed", own, is_private=True)):
+        for chain in ([ancestor], [ancestor, PUBLIC], [PUBLIC, ancestor, {}]):
+            with pytest.raises(checks.InputError, match=f"PRETRAIN that has not seen small; got weights trained on {ancestor['cohort']}"):
+                begin(small_cohort, lineage=chain)
+    assert events() == []
+
+
+def test_an_unknown_origin_makes_guarantee_and_statement_conditional(small_cohort, results):
+    for chain, is_known in ((None, False), ([{}], False), ([{}, PUBLIC], False), ([PUBLIC], True), ([], True)):
+        ledger = arm_of(small_cohort, lineage=chain).ledger()
+        assert ledger["guarantee"] == "valid" if is_known else ledger["guarantee"].startswith("valid only if the start never saw these patients")
+        assert ("(their origin is unknown)" in statement.privacy_statement(ledger)) != is_known
 
 
 # ---- the register

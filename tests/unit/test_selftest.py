@@ -117,6 +117,8 @@ def broken(monkeypatch, arm, cohort, what):
         monkeypatch.setattr(randomness.Randomness, "draw_units", draw)
     elif what == "rate":
         arm.sample_rate = 0.2
+    elif what == "drawn rate":
+        monkeypatch.setattr(arm, "draw", lambda: {unit: arm.data.units[unit][:2] for unit in arm.randomness.draw_units(len(arm.data.units), 0.2575)})
     elif what == "fewer units":
         arm.data.units.pop()
     elif what == "accounted rate":
@@ -132,7 +134,7 @@ def broken(monkeypatch, arm, cohort, what):
     ("noise twice", "every value of a step"), ("a unit left out", "every value of a step"),
     ("keyed moves", "private mode asks"), ("seeded", "private mode asks"), ("global", "private mode asks"),
     ("a pair", "no two units"), ("an opposite pair", "no two units"), ("not twice running", "no two units"),
-    ("rate", "at the rate that is promised"), ("fewer units", "units enter by chance"), ("accounted rate", "at the rate that is promised")])
+    ("rate", "at the rate that is promised"), ("drawn rate", "at the rate that is promised"), ("fewer units", "units enter by chance"), ("accounted rate", "at the rate that is promised")])
 def test_a_broken_promise_is_named(small_cohort, monkeypatch, what, promise):
     arm = arm_of(small_cohort)
     broken(monkeypatch, arm, small_cohort, what)
