@@ -7,22 +7,16 @@ of other data, code or parameters is not taken up.
 
 import contextlib
 import math
-import os
-import pickle
-import signal
-import threading
 import time
 import weakref
-from collections.abc import Iterator
-from pathlib import Path
 
 import torch
 from torch import nn
 
-from helpers import arms, checks, files, lineage, locks, models, private_runs, randomness, register, runs
+from helpers import arms, checkpoints, checks, files, lineage, locks, models, private_runs, randomness, register, runs
 
 CHECKPOINT_SECONDS = 60
-_live: weakref.WeakValueDictionary = weakref.WeakValueDictionary()  # the last session of each run in this process
+_live: weakref.WeakValueDictionary = weakref.WeakValueDictionary()  # by place of the checkpoint, the last session in this process
 
 
 class Session(randomness.Unrepeatable):
@@ -79,15 +73,15 @@ class Session(randomness.Unrepeatable):
             raise
         model.was_trained = getattr(model, "was_trained", False) or self.resumed
         self._saved_at, self._saved_step = time.monotonic(), self.step
-        _live[run] = self
+        _live[self.checkpoint] = self
 
     def _begin(self, parameters: dict, spend_again: bool, budget: float | None) -> bool:
         """Begin the run, or take it up; return whether it was there."""
-        earlier = _live.get(self.run)
+        earlier = _live.get(self.checkpoint)
         if earlier and earlier.private and earlier.step > earlier._saved_step:
             with contextlib.suppress(checks.InputError, OSError):  # not the last session of its run, or a full disk: its steps count all the same
                 earlier.save()  # cells run again, from the top: what the kernel holds is not thrown away
-        stored = _read_checkpoint(self.checkpoint, self.trained[0].device)
+        stored = checkpoints.read(self.checkpoint, self.trained[0].device)
         if self.arm.is_private:
             self.private = self._private_run(stored, parameters, spend_again, budget)
         else:
@@ -98,7 +92,7 @@ class Session(randomness.Unrepeatable):
 
     def _private_run(self, stored: dict, parameters: dict, spend_again: bool, budget: float | None) -> private_runs.PrivateRun:
         """Enter a private run in the register, or take it up."""
-        arm, cohort, folder, earlier = self.arm, self.arm.data.cohort, runs.run_dir(self.run), _live.get(self.run)
+        arm, cohort, folder, earlier = self.arm, self.arm.data.cohort, runs.run_dir(self.run), _live.get(self.checkpoint)
         if cohort is None:
             checks.refuse("the training set of a cohort", "one made by hand, whose patients nobody knows", "Make it with `TrainingSet.of`.")
         patients = register.Register().enrol(*cohort.training_patients())
@@ -151,26 +145,18 @@ class Session(randomness.Unrepeatable):
         self.save()
 
     def save(self) -> None:
-        """Write the checkpoint, whole or not at all.
-
-        Of a private run it lies beside the old one until its steps are in the register, so that a kill loses neither.
+        """Write the checkpoint; of a private run it counts only once its steps are in the register.
 
         Raises:
             InputError: another session has taken up this private run.
         """
         if self.private:
             self.private.check_owner()
-        new = _beside(self.checkpoint)
-        with files.atomic_path(new) as part:
-            torch.save({"fingerprint": self.fingerprint, "uuid": self.private and self.private.uuid,
-                        "identity": self.private and self.private.identity, "model": self.model.state_dict(),
-                        "optimizer": self.optimizer.state_dict(), "step": self.step, "seconds": self.seconds,
-                        "mean_weights": self.mean_weights,
-                        "history": self.history, "loss_sum": self.loss_sum, "n_images": self.n_images,
-                        "diagnostics": getattr(self.arm, "diagnostics", [])}, part)
-        if self.private:
-            self.private.before_checkpoint(self.step)
-        os.replace(new, self.checkpoint)
+        content = {name: getattr(self, name) for name in ("fingerprint", "step", "seconds", "mean_weights", "history", "loss_sum", "n_images")}
+        checkpoints.write(self.checkpoint, content | {
+            "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "diagnostics": getattr(self.arm, "diagnostics", []),
+            "uuid": self.private and self.private.uuid, "identity": self.private and self.private.identity},
+            lambda: self.private and self.private.before_checkpoint(self.step))
         self._saved_at, self._saved_step = time.monotonic(), self.step
 
     def _take_up_finished(self) -> bool:
@@ -252,7 +238,7 @@ def train_one_epoch(session: Session) -> float:
     goal = (session.epoch + 1) * session.arm.steps_per_epoch
     try:
         while session.step < goal:
-            with _undisturbed():
+            with checkpoints.undisturbed():
                 _train_one_step(session)
             if session.arm.shows_diagnostics or session.step == goal:  # a step's time tells how many were drawn
                 session.show_progress()
@@ -279,39 +265,6 @@ def _train_one_step(session: Session) -> None:
     session.seconds += time.monotonic() - started
     if session.step == session.steps:
         session.take_mean()
-
-
-@contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Let Ctrl-C, and a kernel's interrupt, wait for the end of a step: half a step would be released and not applied."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals go elsewhere
-        return
-    asked, before = [], signal.getsignal(signal.SIGINT)
-    signal.signal(signal.SIGINT, lambda *given: asked.append(given))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if asked and callable(before):
-        before(*asked[0])
-
-
-def _beside(checkpoint: Path) -> Path:
-    """Return where a checkpoint lies until its steps are registered."""
-    return checkpoint.with_name(f"{checkpoint.name}.new")
-
-
-def _read_checkpoint(path: Path, place: torch.device) -> dict:
-    """Return what the checkpoint with most steps holds, of two that a kill can leave; {} where none can be read."""
-    found = {"step": -1}
-    for each in (path, _beside(path)):
-        try:
-            stored = torch.load(each, weights_only=True, map_location=place)
-            found = stored if stored["step"] > found["step"] else found
-        except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError):
-            continue
-    return found if found["step"] >= 0 else {}
 
 
 def device() -> torch.device:

@@ -12,7 +12,7 @@ FOLDER = runs.repository_root() / "helpers"
 LAYERS = ["checks schema",
           "files locks runs manifests rules images volumes sources duplicates groups",
           "phantoms ct_phantoms synthetic synthetic_ct parts cohorts networks models accounting attacks promise privacy statement composition register lineage private_runs randomness units layer_gradients network_checks clipping metrics resampling published",
-          "replicates fairness correlations verdicts curves shortcuts outside training_sets arms group_gradients scoring training starts exact_steps selftest recipes overview answers figures group_figures volume_figures profiles studies spending results report"]
+          "replicates fairness correlations verdicts curves shortcuts outside training_sets arms group_gradients scoring checkpoints training starts exact_steps selftest recipes overview answers figures group_figures volume_figures profiles studies spending results report"]
 ORDER = " ".join(LAYERS).split()
 MODULES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__")
 MACHINERY = {"papermill", "nbformat", "nbclient", "nbconvert", "IPython", "ipykernel", "run_all", "run_notebook"}

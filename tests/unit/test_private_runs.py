@@ -11,7 +11,7 @@ import signal
 import pytest
 import torch
 
-from helpers import arms, checks, composition, files, locks, models, networks, private_runs, promise, register, runs, scoring, training, training_sets
+from helpers import arms, checkpoints, checks, composition, files, locks, models, networks, private_runs, promise, register, runs, scoring, training, training_sets
 
 RUN = "small-dp-eps5-seed4"
 STEPS = 8  # 2 epochs of 40 / 10
@@ -194,7 +194,7 @@ def test_a_line_stands_before_the_first_noisy_step_and_before_each_checkpoint(sm
     session = session_of(small_cohort)
     assert lines() == [("begin", STEPS)]
     replaced, replace = [], os.replace
-    monkeypatch.setattr(training.os, "replace", lambda old, new: replaced.append((str(new).endswith("checkpoint.pt"), lines())) or replace(old, new))
+    monkeypatch.setattr(checkpoints.os, "replace", lambda old, new: replaced.append((str(new).endswith("checkpoint.pt"), lines())) or replace(old, new))
     train(session)
     assert [state for is_checkpoint, state in replaced if is_checkpoint] == [[("begin", 8), ("checkpoint", 4)], [("begin", 8), ("checkpoint", 4), ("checkpoint", 8)]]
     finish(session, small_cohort)
@@ -314,7 +314,7 @@ def test_an_older_checkpoint_put_back_does_not_buy_steps(small_cohort, capsys):
 def test_a_kill_while_a_checkpoint_is_written_loses_and_hides_nothing(small_cohort, monkeypatch, moment):
     session = train(session_of(small_cohort), 1)
     training.train_one_epoch(session)
-    target = (session.private, "before_checkpoint") if moment == "before the line" else (training.os, "replace")
+    target = (session.private, "before_checkpoint") if moment == "before the line" else (checkpoints.os, "replace")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(*target, lambda *given: (_ for _ in ()).throw(KeyboardInterrupt) if moment == "before the line"
                       or str(given[1]).endswith("checkpoint.pt") else os.rename(*given))

@@ -240,7 +240,7 @@ def test_an_unknown_origin_makes_guarantee_and_statement_conditional(small_cohor
     for chain, is_known in ((None, False), ([{}], False), ([{}, PUBLIC], False), ([PUBLIC], True), ([], True)):
         ledger = arm_of(small_cohort, lineage=chain).ledger()
         assert ledger["guarantee"] == "valid" if is_known else ledger["guarantee"].startswith("valid only if the start never saw these patients")
-        assert ("(their origin is unknown)" in statement.privacy_statement(ledger)) != is_known
+        assert ("(start of unknown origin)" in statement.privacy_statement(ledger)) != is_known
 
 
 # ---- the register
