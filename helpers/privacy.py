@@ -49,7 +49,7 @@ UNKNOWN_ORIGIN = "start of unknown origin"
 
 def ledger(*, unit: str, n_units: int, expected_batch_size: int, steps: int, steps_done: int, noise_multiplier: float,
            clip_norm: float, delta: float, epsilon: float, max_images_per_unit: int, mode: str, views_per_image: int = 1,
-           max_images_per_patient: int | None = None, pos_weight: str = "none", lineage: list[dict] | None = (),
+           max_images_per_patient: int | None = None, pos_weight: str = "none", lineage: list[dict] | None = None,
            handled: dict | None = None) -> dict:
     """Return the privacy ledger of a run: what was promised, what was spent, what is not covered. Fit for JSON.
 
@@ -63,7 +63,7 @@ def ledger(*, unit: str, n_units: int, expected_batch_size: int, steps: int, ste
         mode: "demo" or "private".
         max_images_per_patient: declared cap, for a run whose unit is the image.
         pos_weight: where class weights come from: "none", "public" or "private labels".
-        lineage: what trained the start, see `lineage.of_start`; empty for random weights.
+        lineage: what trained the start, see `lineage`; [] for random weights, None where nobody knows.
         handled: how this run handled what is not covered; replaces entries of `NOT_COVERED`.
 
     Returns:

@@ -18,7 +18,7 @@ from scipy import stats
 from torch import nn
 from torch.nn import functional
 
-from helpers import accounting, arms, checks, models, networks, promise, randomness, runs, selftest, training, training_sets
+from helpers import accounting, arms, checks, clipping, models, networks, promise, randomness, runs, selftest, training, training_sets
 
 SEED, CLIP_NORM, MOST_IMAGES = 4, 0.7, 2
 STREAMS = ("sampling", "images", "augmentation", *(f"noise {chunk}" for chunk in range(8)))
@@ -297,11 +297,30 @@ def test_the_rate_that_draws_is_the_one_promised_and_accounted_for(mixed_cohort,
     assert ledger["epsilon_spent"]["PLD"] == arm.epsilon_spent()
 
 
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("unit", range(4))
+def test_every_unit_alone_contributes_at_most_the_clip_norm_within_an_autocast_of_the_caller(unit, autocast):
+    torch.manual_seed(unit)
+    model, images, labels = networks.resnet9(2, width=8, seed=1), torch.randn(unit + 1, 1, 32, 32), torch.ones(unit + 1, 2)
+    clipped = clipping.ClippedSum(model, 0.011)
+    with arms.autocast(images.device, "bfloat16" if autocast else "float32"):
+        norm = clipped.add(arms.image_losses(clipped.logits(images), labels), torch.zeros(unit + 1, dtype=torch.int64), 1)
+        length = torch.cat([part.double().flatten() for part in clipped.take()]).norm()
+    assert float(norm) > 0.011 and 0.011 * (1 - 1e-5) < float(length) <= 0.011 * (1 + 1e-5)
+
+
 # ---- the promise
 
 def settle(**changes):
     return promise.settle(**dict(unit="patient", n_units=1000, most_images=4, epsilon=2.0, delta=1e-5, clip_norm=1.0, epochs=5,
                                  expected_batch_size=100, max_images_per_patient=4, mode="private") | changes)
+
+
+@pytest.mark.parametrize("run", [(1.3, 0.1, 100, 1), (0.7, 0.02, 300, 1), (5.0, 1.0, 20, 1), (1.5, 0.05, 40, 4)])
+def test_epsilon_is_rounded_up_so_that_its_delta_is_kept(run):
+    run = accounting.Run(*run)
+    epsilon = accounting.epsilon_of((run,), 1e-5)
+    assert accounting.delta_of((run,), epsilon) <= 1e-5 < accounting.delta_of((run,), epsilon * (1 - 2e-6))
 
 
 def test_a_noise_multiplier_that_keeps_the_budget_of_one_epoch_only_is_refused():

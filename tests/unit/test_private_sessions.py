@@ -132,6 +132,26 @@ def test_weights_are_in_the_register_before_they_are_on_disk(small_cohort, resul
         begin(small_cohort)  # nothing is begun anew in silence beside these weights
 
 
+def test_a_private_checkpoint_holds_what_going_on_needs_and_nothing_else(small_cohort, results):
+    session = train(begin(small_cohort), 1)
+    stored = torch.load(session.checkpoint, weights_only=True)
+    assert set(stored) == {"fingerprint", "uuid", "identity", "model", "optimizer", "step", "seconds", "mean_weights", "history", "loss_sum", "n_images",
+                           "diagnostics"}
+    assert set(stored["model"]) == {"1.weight", "1.bias", "3.weight", "3.bias"} and set(stored["optimizer"]) == {"state", "param_groups"}
+    assert {name for of_one in stored["optimizer"]["state"].values() for name in of_one} == {"step", "exp_avg", "exp_avg_sq", "mu_product"}
+    assert (stored["step"], stored["loss_sum"], stored["n_images"], stored["diagnostics"]) == (4, 0, 0, [])
+    assert stored["history"] == [{"epoch": 1, "valid_auroc": 0.5}] and stored["identity"] == session.private.identity
+
+
+@pytest.mark.parametrize("mode, shown", [("private", [4, 8, 12]), ("demo", list(range(1, 13)))])
+def test_private_progress_is_shown_at_the_end_of_an_epoch_only(small_cohort, results, mode, shown):
+    # The time of a single step tells how many patients it drew.
+    session, seen = begin(small_cohort, mode=mode), []
+    session.show_progress = lambda: seen.append(session.step)
+    train(session)
+    assert seen == shown
+
+
 # ---- one session, one process, one count
 
 def test_the_count_never_falls_nor_exceeds_the_plan(small_cohort):
@@ -158,13 +178,15 @@ def test_a_checkpoint_of_another_run_of_the_same_promise_is_not_taken_up(small_c
     assert not again.resumed and again.step == 0 and models.weights_hash(again.model.state_dict()) == again.arm.start and not again.checkpoint.exists()
 
 
-@pytest.mark.parametrize("change", [{"identity": {"promise": {}}}, {"identity": None}, {"uuid": None}])
+@pytest.mark.parametrize("change", [{"identity": {"promise": {}}}, {"identity": None}, {"uuid": None}, {"fingerprint": "other"},
+                                    {"fingerprint": None}])
 def test_a_changed_checkpoint_is_refused_where_steps_are_known(small_cohort, results, change):
     session = train(begin(small_cohort), 1)
     torch.save(torch.load(session.checkpoint, weights_only=True) | change, session.checkpoint)
-    with pytest.raises(checks.InputError, match="a checkpoint that is not as it was written|4 steps written to a checkpoint that is damaged"):
+    with pytest.raises(checks.InputError, match="a checkpoint that is not as it was written|the checkpoint of .* as it was written"
+                       "|4 steps written to a checkpoint that is damaged"):
         begin(small_cohort)
-    assert events() == [("begin", 12), ("checkpoint", 4)]
+    assert [line["noted"] for line in register.Register().runs()] == [4]
 
 
 def test_a_kill_between_checkpoint_and_the_next_keeps_the_checkpoint_of_the_resumed_step(small_cohort, results):
@@ -218,9 +240,10 @@ def test_steps_of_a_checkpoint_that_a_kill_kept_from_the_register_count_when_it_
     def killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(session.private, "before_checkpoint", killed)
-    with pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(session.private, "before_checkpoint", killed)
         session.save()
+    training._live.clear()  # with its kernel
     begin(small_cohort, clip_norm=0.8, session={"spend_again": True})
     assert [line["steps"] for line in register.Register().runs()] == [8, 12]
 
@@ -240,7 +263,13 @@ def test_an_unknown_origin_makes_guarantee_and_statement_conditional(small_cohor
     for chain, is_known in ((None, False), ([{}], False), ([{}, PUBLIC], False), ([PUBLIC], True), ([], True)):
         ledger = arm_of(small_cohort, lineage=chain).ledger()
         assert ledger["guarantee"] == "valid" if is_known else ledger["guarantee"].startswith("valid only if the start never saw these patients")
-        assert ("(start of unknown origin)" in statement.privacy_statement(ledger)) != is_known
+        said = "holds only if the weights it started from never saw these patients (start of unknown origin)"
+        assert (said in statement.privacy_statement(ledger)) != is_known
+    arm = arms.PrivateArm(training_sets.TrainingSet.of(small_cohort, "patient"), network(), channels=1, epsilon=5.0, delta=1e-4, clip_norm=0.7, epochs=3,
+                          expected_batch_size=10, max_images_per_patient=2, physical_batch_size=7, mode="private", seed=4)
+    untold = {name: value for name, value in arm.promise.items()}
+    for ledger in (arm.ledger(), privacy.ledger(**untold, steps_done=0)):  # who says nothing of the start, knows nothing
+        assert ledger["guarantee"].startswith("valid only if the start never saw these patients")
 
 
 # ---- the register
