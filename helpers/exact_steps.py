@@ -93,7 +93,7 @@ def every_value(arm: arms.PrivateArm, cohort: cohorts.Cohort, mode: str = "demo"
     """
     parameters, batch, n = arm.clipped.parameters, arm.promise["expected_batch_size"], sum(p.numel() for p in arm.clipped.parameters)
     source, deviation = Known(mode, arm.steps), arm.promise["noise_multiplier"] * arm.promise["clip_norm"]
-    most, worst = max(4, _MOST_VALUES // n), 0.0
+    most, worst = int(np.clip(_MOST_VALUES // n, 4, 300)), 0.0
     steps = sorted({0, arm.steps - 1, *np.random.default_rng().permutation(arm.steps)[:most].tolist()})
     with in_float64(arm.model), in_place(arm, randomness=source, data=drawn_data(arm, cohort), precision="float32", physical_batch_size=4):
         for step in steps:

@@ -64,6 +64,8 @@ def test_runs_that_are_begun_are_counted_once_and_others_on_the_same_patients_to
     said = spending.planned(steps_of(), out)
     assert f"plans 1 new private run, together epsilon {alone:.4g} per patient" in said
     assert f"with the 1 in the privacy register of this results folder, on these patients, together epsilon {both:.4g} per patient" in said
+    with pytest.raises(checks.InputError, match="together keep BUDGET"):
+        spending.planned(steps_of(f"03.BUDGET={(alone + both) / 2}"), out)
 
 
 def test_a_run_that_this_register_does_not_know_is_planned_anew(out, monkeypatch):
