@@ -185,9 +185,9 @@ def begin(run: str, promise: Mapping, identity: dict, patients: register.Patient
         others = [line for line in own.runs(own.sharing(patients.key)) if not begun or line["uuid"] != begun["uuid"]]
         if begun and not reason and on_disk.checkpoint_of == begun["uuid"]:
             composition.check_budget(budget, others + [composition.line_of(promise)])
-            taken_up = PrivateRun(run, begun["uuid"], patients.key, identity, own, begun["noted"])
+            taken_up = PrivateRun(run, begun["uuid"], patients.key, note["identity"], own, begun["noted"])
             own.append("taken up", begun["uuid"], steps=begun["noted"], session=taken_up.session)
-            files.write_json(folder / NOTE, {"uuid": begun["uuid"], "identity": identity})
+            files.write_json(folder / NOTE, note)
             return taken_up
         left = [begun | {"steps": begun["noted"]}] if begun and begun["is_known"] else [begun] if begun else []
         composition.check_budget(budget, others + left + [composition.line_of(promise)])

@@ -170,15 +170,8 @@ class Session(randomness.Unrepeatable):
         return True
 
     def _resume(self, stored: dict) -> bool:
-        """Take up the checkpoint if it belongs to this very run; return whether it did.
-
-        Raises:
-            InputError: a private run's checkpoint says that it is of another identity: to begin again would not count its steps.
-        """
-        is_own = stored.get("uuid") == (self.private and self.private.uuid)
-        if not is_own or stored.get("fingerprint") != self.fingerprint:
-            if is_own and self.private:
-                checks.refuse(f"the checkpoint of {self.run} as it was written", "one that was changed", "Restore it, or set SPEND_AGAIN = True without it.")
+        """Take up the checkpoint if it belongs to this very run (of a private one `private_runs.begin` knows); return whether it did."""
+        if not stored or stored.get("uuid") != (self.private and self.private.uuid) or not self.private and stored["fingerprint"] != self.fingerprint:
             return False
         self.model.load_state_dict(stored["model"])
         self.optimizer.load_state_dict(stored["optimizer"])

@@ -441,6 +441,14 @@ def test_where_the_public_weights_lie_and_what_a_later_version_declares_is_no_di
     assert session_of(small_cohort, parameters={"SEED": 4, "PRETRAIN": "/data/w.safetensors", "NEW": "default"}).is_read
 
 
+def test_a_begun_run_goes_on_in_a_later_version_that_declares_more(small_cohort, monkeypatch):
+    train(session_of(small_cohort), 1)
+    for _ in range(2):  # taken up, killed, taken up
+        interrupt_after(session_of(small_cohort, parameters={"SEED": 4, "NEW": "default"}), 6, monkeypatch, is_killed=True)
+    finish(train(session_of(small_cohort, parameters={"SEED": 4, "NEW": "default"})), small_cohort)
+    assert counted() == [STEPS] and session_of(small_cohort).is_read
+
+
 def test_the_start_is_kept_with_the_run(small_cohort):
     session = train(session_of(small_cohort), 1)
     kept = runs.run_dir(RUN) / private_runs.START

@@ -178,13 +178,11 @@ def test_a_checkpoint_of_another_run_of_the_same_promise_is_not_taken_up(small_c
     assert not again.resumed and again.step == 0 and models.weights_hash(again.model.state_dict()) == again.arm.start and not again.checkpoint.exists()
 
 
-@pytest.mark.parametrize("change", [{"identity": {"promise": {}}}, {"identity": None}, {"uuid": None}, {"fingerprint": "other"},
-                                    {"fingerprint": None}])
+@pytest.mark.parametrize("change", [{"identity": {"promise": {}}}, {"identity": None}, {"uuid": None}])
 def test_a_changed_checkpoint_is_refused_where_steps_are_known(small_cohort, results, change):
     session = train(begin(small_cohort), 1)
     torch.save(torch.load(session.checkpoint, weights_only=True) | change, session.checkpoint)
-    with pytest.raises(checks.InputError, match="a checkpoint that is not as it was written|the checkpoint of .* as it was written"
-                       "|4 steps written to a checkpoint that is damaged"):
+    with pytest.raises(checks.InputError, match="a checkpoint that is not as it was written|4 steps written to a checkpoint that is damaged"):
         begin(small_cohort)
     assert [line["noted"] for line in register.Register().runs()] == [4]
 
