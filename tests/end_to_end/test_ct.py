@@ -139,7 +139,7 @@ def test_folders_by_split_and_class_and_the_papers_settings(tmp_path):
     assert record["ledger"]["guarantee"].startswith("not valid (delta is") and "no guarantee" in done.stdout
     refused = subprocess.run(command + ["--set", "03.ALLOW_WEAK_DELTA=False", *(word for setting in settings for word in ("--set", setting))],
                              text=True, capture_output=True, cwd=runs.repository_root())
-    assert refused.returncode == 1 and "Expected DELTA below 1 / 24 training images" in refused.stderr
+    assert refused.returncode == 2 and "Expected DELTA below 1 / 24 training images" in refused.stderr
 
 
 def test_bad_folders_and_tables_are_refused_in_words(tmp_path):
