@@ -63,10 +63,10 @@ notebooks: $(VENV)/.installed  ## execute the notebooks with their defaults and 
 expected: $(VENV)/.installed  ## renew the expected numbers of demo, demo_ct and smoke, and README's tables
 	$(PY) run_all.py --profile demo --out results
 	$(PY) run_all.py --profile smoke --out results_smoke
-	$(PY) -m helpers.report results demo
+	$(PY) -m helpers.study.report results demo
 	$(PY) run_all.py --profile demo_ct --out results_ct
-	$(PY) -m helpers.report results_ct demo_ct
-	$(PY) -m helpers.report results_smoke smoke
+	$(PY) -m helpers.study.report results_ct demo_ct
+	$(PY) -m helpers.study.report results_smoke smoke
 
 clean:  ## remove the environment and caches; results stay, they may have taken days
 	rm -rf $(VENV) *.egg-info .pytest_cache results_notebooks

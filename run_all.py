@@ -1,9 +1,11 @@
-"""Run a study: which notebook runs when, with what parameters; what is done already is not done again.
+"""Run a study: which notebook runs when, with what parameters; what is done already is not done
+again.
 
     python run_all.py --profile demo --out results
 
-A step is one notebook in a process of its own (`run_notebook.py`). It is skipped when its code, its parameters, its
-helper modules and the contents of its inputs are what they were, and its outputs are what it wrote.
+A step is one notebook in a process of its own (`run_notebook.py`). It is skipped when its code, its
+parameters, its helper modules and the contents of its inputs are what they were, and its outputs
+are what it wrote.
 """
 
 import argparse
@@ -21,68 +23,122 @@ from pathlib import Path
 import pandas as pd
 import psutil
 
-from helpers import checks, files, locks, profiles, report, results, runs, spending, studies
+from helpers.core import errors, files, locks, paths
+from helpers.study import plan, planned_spending, profiles, report, step_cache
 
 BYTES_PER_JOB = 2 * 1024**3
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
-                    "NUMEXPR_NUM_THREADS")
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
 
 
 def main(words: list[str] | None = None) -> int:
-    """Run the command line; return 0 when all is there, 1 after a failed step, 2 for a wrong use, 130 when stopped."""
+    """Run the command line.
+
+    Return 0 when all is there, 1 after a failed step, 2 for a wrong use, 130 when stopped.
+    """
     arguments = read_arguments(words)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if arguments.list:
-            print("\n".join(f"{name:20} {profiles.read_profile(name).title}" for name in profiles.names()))
+            print(
+                "\n".join(
+                    f"{name:20} {profiles.read_profile(name).title}" for name in profiles.names()
+                )
+            )
             return 0
         title, steps = read_study(arguments)
-        batch = Batch(results.Results(arguments.out.expanduser().resolve()), steps, arguments)
+        batch = Batch(step_cache.Results(arguments.out.expanduser().resolve()), steps, arguments)
         if arguments.dry_run:
             return show_plan(batch)
         with lock(batch.results.out):
             return run_study(batch, title)
-    except checks.InputError as error:
+    except errors.InputError as error:
         print(f"run_all.py: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"run_all.py: {error}. Check the place, the space left there and your rights to it.", file=sys.stderr)
+        print(
+            f"run_all.py: {error}. Check the place, the space left there and your rights to it.",
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt:
-        print("run_all.py: stopped. The same command goes on from here; finished steps are kept.", file=sys.stderr)
+        print(
+            "run_all.py: stopped. The same command goes on from here; finished steps are kept.",
+            file=sys.stderr,
+        )
         return 130
 
 
 def read_arguments(words: list[str] | None) -> argparse.Namespace:
     """Return the command line's arguments."""
-    parser = argparse.ArgumentParser(description="Run a study: prepare data, train without and with privacy, analyse.")
+    parser = argparse.ArgumentParser(
+        description="Run a study: prepare data, train without and with privacy, analyse."
+    )
     parser.add_argument("--profile", default="demo", help="a study in profiles/ (default: demo)")
-    parser.add_argument("--out", type=Path, default=runs.repository_root() / "results", help="folder of the results")
-    parser.add_argument("--data-root", action="append", default=[], metavar="PATH",
-                        help="folder with the cohort's files, or name=folder, repeated")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter; also 03.NAME=VALUE")
-    parser.add_argument("--only", metavar="STEP", help="run the steps whose names begin like this, e.g. 04")
-    parser.add_argument("--from", dest="start", metavar="STEP", help="run the first such step and all after it")
-    parser.add_argument("--force", action="store_true", help="remove what the steps wrote and run them again; private runs stay")
-    parser.add_argument("--jobs", type=int, help="steps side by side (default: by cores and free memory)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=paths.repository_root() / "results",
+        help="folder of the results",
+    )
+    parser.add_argument(
+        "--data-root",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="folder with the cohort's files, or name=folder, repeated",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a parameter; also 03.NAME=VALUE",
+    )
+    parser.add_argument(
+        "--only", metavar="STEP", help="run the steps whose names begin like this, e.g. 04"
+    )
+    parser.add_argument(
+        "--from", dest="start", metavar="STEP", help="run the first such step and all after it"
+    )
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="remove what the steps wrote and run them again; private runs stay",
+    )
+    parser.add_argument(
+        "--jobs", type=int, help="steps side by side (default: by cores and free memory)"
+    )
     parser.add_argument("--list", action="store_true", help="show the profiles")
-    parser.add_argument("--dry-run", action="store_true", help="check everything and show what would run")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="check everything and show what would run"
+    )
     return parser.parse_args(words)
 
 
-def read_study(arguments: argparse.Namespace) -> tuple[str, list[studies.Step]]:
+def read_study(arguments: argparse.Namespace) -> tuple[str, list[plan.Step]]:
     """Return the title and all steps of the study.
 
     Raises:
         InputError: anything wrong that can be known before a kernel starts.
     """
     if arguments.jobs is not None:
-        checks.number("--jobs", arguments.jobs, 1, 1024, integer=True)
+        errors.number("--jobs", arguments.jobs, 1, 1024, integer=True)
     profile = profiles.read_profile(arguments.profile)
-    chosen, lists = profiles.collect(profile, [profiles.read_setting(text) for text in arguments.set])
-    if (arguments.only or arguments.start or "01").startswith("01"):  # later notebooks read no files of data sets
-        chosen["01"]["DATA_ROOTS"] = studies.read_data_roots(arguments.data_root, studies.data_sets(chosen))
-    return profile.title, studies.plan(chosen, lists)
+    chosen, lists = profiles.collect(
+        profile, [profiles.read_setting(text) for text in arguments.set]
+    )
+    # later notebooks read no files of data sets
+    if (arguments.only or arguments.start or "01").startswith("01"):
+        chosen["01"]["DATA_ROOTS"] = plan.read_data_roots(
+            arguments.data_root, plan.data_sets(chosen)
+        )
+    return profile.title, plan.plan(chosen, lists)
 
 
 @contextlib.contextmanager
@@ -93,26 +149,39 @@ def lock(out: Path) -> Iterator[None]:
         InputError: another process holds it.
     """
     if not locks.hold(out / ".lock", str(out), "Wait for it, or set --out."):
-        print(f"The disk of {out} has no locks: see to it that no other run_all.py works in it.", file=sys.stderr)
+        print(
+            f"The disk of {out} has no locks: see to it that no other run_all.py works in it.",
+            file=sys.stderr,
+        )
     try:
         yield
     finally:
         locks.release(out / ".lock")
 
 
-def select(steps: list[studies.Step], only: str | None, start: str | None, out: Path) -> list[studies.Step]:
-    """Return the steps to run: those that begin with `only`, or all from the first that begins with `start`.
+def select(
+    steps: list[plan.Step], only: str | None, start: str | None, out: Path
+) -> list[plan.Step]:
+    """Return the steps to run: those that begin with `only`, or all from the first that begins with
+    `start`.
 
     Raises:
-        InputError: no step is called so, or a file it needs comes from a step that is left out and is not there.
+        InputError: no step is called so, or a file it needs comes from a step that is left out and
+            is not there.
     """
     named = [i for i, step in enumerate(steps) if step.id.startswith(only or start or "")]
     if not named:
-        checks.refuse(f"a step that begins with {only or start}", "none", f"Steps: {', '.join(s.id for s in steps)}.")
-    chosen = [steps[i] for i in named] if only else steps[named[0]:]
+        errors.refuse(
+            f"a step that begins with {only or start}",
+            "none",
+            f"Steps: {', '.join(s.id for s in steps)}.",
+        )
+    chosen = [steps[i] for i in named] if only else steps[named[0] :]
     made_here = {path for step in chosen for path in step.outputs}
     for path in [path for step in chosen for path in step.inputs if path not in made_here]:
-        checks.file_exists(out / path, "Run the steps before it first: leave out --only and --from.")
+        errors.file_exists(
+            out / path, "Run the steps before it first: leave out --only and --from."
+        )
     return chosen
 
 
@@ -120,7 +189,7 @@ def select(steps: list[studies.Step], only: str | None, start: str | None, out: 
 class Execution:
     """A step under way."""
 
-    step: studies.Step
+    step: plan.Step
     key: str
     process: subprocess.Popen
     threads: int
@@ -131,13 +200,19 @@ class Execution:
 class Batch:
     """The steps of a study: which wait, run and are done."""
 
-    def __init__(self, folder: results.Results, steps: list[studies.Step], arguments: argparse.Namespace) -> None:
+    def __init__(
+        self, folder: step_cache.Results, steps: list[plan.Step], arguments: argparse.Namespace
+    ) -> None:
         self.results, self.steps, self.force = folder, steps, arguments.force
         self.selected = select(steps, arguments.only, arguments.start, folder.out)
         self.waiting, self.running = list(self.selected), []
         self.done = {step.id for step in steps if step not in self.selected}
         self.complaints, self.seconds, self.n_ended, self.is_announced = [], {}, 0, False
-        self.cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self.cores = (
+            len(os.sched_getaffinity(0))
+            if hasattr(os, "sched_getaffinity")
+            else os.cpu_count() or 1
+        )
         by_memory = max(1, psutil.virtual_memory().available // BYTES_PER_JOB)
         self.jobs = arguments.jobs or (1 if has_gpu() else min(self.cores, by_memory))
 
@@ -160,35 +235,61 @@ class Batch:
             self.waiting.remove(step)
             self.end(step, "unchanged", 0)
         free = max(self.cores, self.jobs) - sum(execution.threads for execution in self.running)
-        starting = [step for step in ready if step not in unchanged][:max(0, min(self.jobs - len(self.running), free))]
-        if any(step.notebook.name[:2] in ("02", "03") for step in starting) and not self.is_announced:
+        starting = [step for step in ready if step not in unchanged][
+            : max(0, min(self.jobs - len(self.running), free))
+        ]
+        if (
+            any(step.notebook.name[:2] in ("02", "03") for step in starting)
+            and not self.is_announced
+        ):
             self.is_announced = True
-            said = spending.planned(self.steps, self.results.out)
+            said = planned_spending.planned(self.steps, self.results.out)
             print(said, end="\n" if said else "", flush=True)
         for step in starting:
             self.start(step, max(1, min(self.cores, free) // len(starting)))
         return bool(unchanged or starting)
 
-    def start(self, step: studies.Step, threads: int) -> None:
+    def start(self, step: plan.Step, threads: int) -> None:
         """Start a step in a process of its own; it ends when this one does."""
         self.waiting.remove(step)
         if self.force and (private := self.results.private_runs(step)):
-            print(f"--force leaves {', '.join(name for _, name in sorted(private))} as it is: a private run and its start are read, not made again. "
-                  "Another RECIPE or SPEND_AGAIN trains anew, and spends again.", flush=True)
+            print(
+                f"--force leaves {', '.join(name for _, name in sorted(private))} as it is: a"
+                " private run and its start are read, not made again. Another RECIPE or"
+                " SPEND_AGAIN trains anew, and spends again.",
+                flush=True,
+            )
         self.results.clear(step, everything=self.force)
         key, log = self.results.key(step), self.results.out / ".state" / f"{step.id}.log"
         environment = os.environ | {name: str(threads) for name in THREAD_VARIABLES}
         environment["RESULTS_DIR"] = str(self.results.out)
-        command = [sys.executable, "run_notebook.py", str(step.notebook), "--parameters", json.dumps(step.parameters),
-                   "--to", str(self.results.out / "notebooks" / step.id), "--end-with-parent"]
+        command = [
+            sys.executable,
+            "run_notebook.py",
+            str(step.notebook),
+            "--parameters",
+            json.dumps(step.parameters),
+            "--to",
+            str(self.results.out / "notebooks" / step.id),
+            "--end-with-parent",
+        ]
         with open(log, "w") as stream:
-            process = subprocess.Popen(command, cwd=runs.repository_root(), env=environment, start_new_session=True,
-                                       stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=stream)
+            process = subprocess.Popen(
+                command,
+                cwd=paths.repository_root(),
+                env=environment,
+                start_new_session=True,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=stream,
+            )
         self.running.append(Execution(step, key, process, threads, log))
 
     def gather(self) -> None:
         """Take note of the steps that have ended."""
-        for execution in [execution for execution in self.running if execution.process.poll() is not None]:
+        for execution in [
+            execution for execution in self.running if execution.process.poll() is not None
+        ]:
             self.running.remove(execution)
             step, code = execution.step, execution.process.returncode
             seconds, missing = time.monotonic() - execution.started, self.results.missing(step)
@@ -198,31 +299,46 @@ class Batch:
                 self.end(step, "done", seconds)
                 continue
             said = execution.log.read_text(encoding="utf-8").strip().splitlines()
-            reason = f"its process was killed by signal {-code}" if code < 0 else said[-1] if code and said \
-                else f"it did not write {checks.examples(missing)}"
+            reason = (
+                f"its process was killed by signal {-code}"
+                if code < 0
+                else said[-1]
+                if code and said
+                else f"it did not write {errors.examples(missing)}"
+            )
             self.complaints.append(f"{step.notebook.name} (step {step.id}) failed: {reason}.")
             self.end(step, "FAILED", seconds)
 
-    def end(self, step: studies.Step, state: str, seconds: float) -> None:
+    def end(self, step: plan.Step, state: str, seconds: float) -> None:
         """Print the line of a step that has ended."""
         self.done |= {step.id} if state != "FAILED" else set()
         self.n_ended += 1
-        print(f"[{self.n_ended}/{len(self.selected)}] {step.id:42} {state:9} {seconds:5.0f} s{self.remaining()}", flush=True)
+        print(
+            f"[{self.n_ended}/{len(self.selected)}] {step.id:42} {state:9} {seconds:5.0f}"
+            f" s{self.remaining()}",
+            flush=True,
+        )
 
     def remaining(self) -> str:
         """Return in words how long the coming steps will take, as far as earlier ones tell."""
-        def expected(step: studies.Step) -> float | None:
+
+        def expected(step: plan.Step) -> float | None:
             alike = self.seconds.get(step.notebook)
             return sum(alike) / len(alike) if alike else self.results.state(step).get("seconds")
 
-        known = [expected(execution.step) for execution in self.running] + [expected(step) for step in self.waiting]
-        total = sum(filter(None, known)) - sum(time.monotonic() - execution.started for execution in self.running)
+        known = [expected(execution.step) for execution in self.running] + [
+            expected(step) for step in self.waiting
+        ]
+        total = sum(filter(None, known)) - sum(
+            time.monotonic() - execution.started for execution in self.running
+        )
         if not known:
             return ""
         if all(seconds is None for seconds in known):
             return f"   {len(known)} to go, not timed before"
-        return f"   {len(known)} to go, about {max(0, total) / max(1, len(self.running)):.0f} s" \
-            + (" for those timed before" if None in known else "")
+        return f"   {len(known)} to go, about {max(0, total) / max(1, len(self.running)):.0f} s" + (
+            " for those timed before" if None in known else ""
+        )
 
 
 def has_gpu() -> bool:
@@ -260,8 +376,11 @@ def run_study(batch: Batch, title: str) -> int:
     out = batch.results.out
     print(f"{title}: {len(batch.selected)} steps into {out}", flush=True)
     if not batch.run():
-        print(f"run_all.py: {' '.join(batch.complaints)} Correct the cause and give the same command again: "
-              "it goes on from here, finished steps are kept.", file=sys.stderr)
+        print(
+            f"run_all.py: {' '.join(batch.complaints)} Correct the cause and give the same command"
+            " again: it goes on from here, finished steps are kept.",
+            file=sys.stderr,
+        )
         return 1
     if any(batch.results.missing(step) for step in batch.steps):
         return 0  # with --only or --from: the study is not whole yet
@@ -270,8 +389,15 @@ def run_study(batch: Batch, title: str) -> int:
     said = pd.read_csv(together)["what was spent"].iloc[0] if together.is_file() else ""
     links = {step.id: f"notebooks/{step.id}.html" for step in batch.steps}
     links |= {f"{folder}/": f"{folder}/" for folder in ("tables", "figures", "runs", "cohort")}
-    tables = {place for *_, place in report.CHECKLIST if place.startswith("tables/") and (out / place).is_file()}
-    files.write_text(out / "index.html", report.page(title, table, out / "figures/04_privacy_utility.png", links, tables, said))
+    tables = {
+        place
+        for *_, place in report.CHECKLIST
+        if place.startswith("tables/") and (out / place).is_file()
+    }
+    files.write_text(
+        out / "index.html",
+        report.page(title, table, out / "figures/04_privacy_utility.png", links, tables, said),
+    )
     print(f"\n{table.to_string(index=False)}\n\n{said}\n\nReport: {out / 'index.html'}")
     return 0
 

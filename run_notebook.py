@@ -1,7 +1,8 @@
 """Execute notebooks, each in a kernel of its own, and store them without traces of the machine.
 
-`run_all.py` starts one such process for each step, with threads and `RESULTS_DIR` in its environment:
-    python run_notebook.py notebooks/03_dp_training.ipynb --to results/notebooks/03-eps1 --parameters '{"EPSILON": 1}'
+`run_all.py` starts one such process for each step, with threads and `RESULTS_DIR` in its
+    environment: python run_notebook.py notebooks/03_dp_training.ipynb --to
+    results/notebooks/03-eps1 --parameters '{"EPSILON": 1}'
 `make notebooks` renews the stored outputs in place, with the notebooks' own defaults:
     python run_notebook.py notebooks/*.ipynb
 """
@@ -19,13 +20,20 @@ from pathlib import Path
 
 from PIL import Image
 
-from helpers import checks, files, profiles
+from helpers.core import errors, files
+from helpers.study import notebook_files
 
 CELL_SECONDS = 7 * 24 * 3600  # a cell that trains may take days, but none may wait for ever
-# Measured: glibc would give large blocks back to the system after each training step, and take them again in the next;
-# threads of OpenMP that spin for long make training ten times slower where another program uses a core.
-ENVIRONMENT = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**36), "MALLOC_TOP_PAD_": str(2**28),
-               "GOMP_SPINCOUNT": "3000"}
+# Measured: glibc would give large blocks back to the system after each training step, and take them
+# again in the next;
+# threads of OpenMP that spin for long make training ten times slower where another program uses a
+# core.
+ENVIRONMENT = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(2**36),
+    "MALLOC_TOP_PAD_": str(2**28),
+    "GOMP_SPINCOUNT": "3000",
+}
 # The page of a notebook without the scripts that its usual template loads from the network.
 OFFLINE_PAGE = """{%- extends 'lab/index.html.j2' -%}
 {%- block html_head_js -%}{%- endblock -%}{%- block jupyter_widgets -%}{%- endblock -%}
@@ -33,13 +41,26 @@ OFFLINE_PAGE = """{%- extends 'lab/index.html.j2' -%}
 
 
 def main() -> int:
-    """Read the command line; return 0, or with one line on standard error 1 (a cell failed) or 2 (a wrong parameter)."""
+    """Read the command line.
+
+    Return 0, or with one line on standard error 1 (a cell failed) or 2 (a wrong parameter).
+    """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("notebooks", nargs="+", type=Path)
-    parser.add_argument("--to", type=Path, help="path without ending for the executed .ipynb and its .html; "
-                                                "without it, outputs are stored in the notebook itself")
-    parser.add_argument("--parameters", type=json.loads, default={}, help="JSON, put in after the parameters cell")
-    parser.add_argument("--end-with-parent", action="store_true", help="end when standard input closes")
+    parser.add_argument(
+        "--to",
+        type=Path,
+        help=(
+            "path without ending for the executed .ipynb and its .html; "
+            "without it, outputs are stored in the notebook itself"
+        ),
+    )
+    parser.add_argument(
+        "--parameters", type=json.loads, default={}, help="JSON, put in after the parameters cell"
+    )
+    parser.add_argument(
+        "--end-with-parent", action="store_true", help="end when standard input closes"
+    )
     arguments = parser.parse_args()
     if arguments.end_with_parent:
         threading.Thread(target=end_with_parent, daemon=True).start()
@@ -48,8 +69,12 @@ def main() -> int:
             print(notebook.stem, flush=True)
         try:
             for name in arguments.parameters:
-                checks.one_of(f"the parameter of {notebook.name}", name, sorted(profiles.default_parameters(notebook)))
-        except checks.InputError as error:
+                errors.one_of(
+                    f"the parameter of {notebook.name}",
+                    name,
+                    sorted(notebook_files.default_parameters(notebook)),
+                )
+        except errors.InputError as error:
             print(error, file=sys.stderr)
             return 2
         complaint = run(notebook, arguments.to or notebook.with_suffix(""), arguments.parameters)
@@ -60,16 +85,21 @@ def main() -> int:
 
 
 def end_with_parent() -> None:
-    """End this process, and with it its kernel, when whoever started it is gone: nobody would know of its files."""
+    """End this process, and with it its kernel, when whoever started it is gone.
+
+    Nobody would know of its files.
+    """
     sys.stdin.read()
     os._exit(1)
 
 
 def run(source: Path, target: Path, parameters: dict) -> str | None:
-    """Execute a notebook and store `target`.ipynb, and `target`.html beside it unless it is the source itself.
+    """Execute a notebook and store `target`.ipynb, and `target`.html beside it unless it is the
+    source itself.
 
     Returns:
-        None, or what went wrong in one line; the notebook as far as it went is then at `target`.failed.ipynb.
+        None, or what went wrong in one line; the notebook as far as it went is then at
+        `target`.failed.ipynb.
     """
     executed, complaint = execute(source, parameters)
     clean(executed)
@@ -77,7 +107,7 @@ def run(source: Path, target: Path, parameters: dict) -> str | None:
         failed = Path(f"{target}.failed.ipynb")
         write_notebook(failed, executed)
         return f"{complaint} (the notebook as far as it went: {failed})"
-    executed.metadata["sources_sha256"] = profiles.sources_hash(source)
+    executed.metadata["sources_sha256"] = notebook_files.sources_hash(source)
     write_notebook(Path(f"{target}.ipynb"), executed)
     if Path(f"{target}.ipynb").resolve() != source.resolve():
         files.write_text(Path(f"{target}.html"), page(executed, target.name))
@@ -92,18 +122,37 @@ def execute(source: Path, parameters: dict) -> tuple[dict, str | None]:
     from traitlets.config import Config
 
     with short_temporary_folder() as folder, open(os.devnull, "w") as nowhere:
-        # The kernel of this very Python, unmoved by the user's other environments, settings and matplotlib back end.
-        os.environ |= {"JUPYTER_PREFER_ENV_PATH": "1", "JUPYTER_RUNTIME_DIR": folder, "IPYTHONDIR": folder} | ENVIRONMENT
+        # The kernel of this very Python, unmoved by the user's other environments, settings and
+        # matplotlib back end.
+        os.environ |= {
+            "JUPYTER_PREFER_ENV_PATH": "1",
+            "JUPYTER_RUNTIME_DIR": folder,
+            "IPYTHONDIR": folder,
+        } | ENVIRONMENT
         for name in ("JUPYTER_PATH", "MPLBACKEND"):
             os.environ.pop(name, None)
-        # Over TCP each kernel warns of missing encryption; sockets on disk belong to the user alone. Without a place of
-        # their own (`ip`) they lie in the working directory, and kernels started side by side get each other's messages.
-        config = Config({"KernelManager": {"transport": "ipc", "ip": f"{folder}/socket"}} if os.name != "nt" else {})
+        # Over TCP each kernel warns of missing encryption; sockets on disk belong to the user
+        # alone. Without a place of
+        # their own (`ip`) they lie in the working directory, and kernels started side by side get
+        # each other's messages.
+        config = Config(
+            {"KernelManager": {"transport": "ipc", "ip": f"{folder}/socket"}}
+            if os.name != "nt"
+            else {}
+        )
         result, complaint = Path(folder) / "executed.ipynb", None
         try:
             with contextlib.redirect_stderr(nowhere):
-                papermill.execute_notebook(source, result, parameters, kernel_name="python3", progress_bar=False,
-                                           execution_timeout=CELL_SECONDS, config=config, coalesce_streams=True)
+                papermill.execute_notebook(
+                    source,
+                    result,
+                    parameters,
+                    kernel_name="python3",
+                    progress_bar=False,
+                    execution_timeout=CELL_SECONDS,
+                    config=config,
+                    coalesce_streams=True,
+                )
         except papermill.PapermillExecutionError as error:
             last = (str(error.evalue).strip().splitlines() or ["no message"])[-1]
             complaint = f"in cell [{error.exec_count}]: {error.ename}: {last}"
@@ -116,17 +165,32 @@ def execute(source: Path, parameters: dict) -> tuple[dict, str | None]:
 
 def short_temporary_folder() -> tempfile.TemporaryDirectory:
     """Return a folder with a short name: a socket's path has at most 103 characters on macOS."""
-    return tempfile.TemporaryDirectory(prefix="k", dir="/tmp" if Path("/tmp").is_dir() else None,
-                                       ignore_cleanup_errors=True)
+    return tempfile.TemporaryDirectory(
+        prefix="k", dir="/tmp" if Path("/tmp").is_dir() else None, ignore_cleanup_errors=True
+    )
 
 
 def clean(notebook: dict) -> None:
-    """Remove paths, times and the runner's own marks from an executed notebook; count its code cells 1..n."""
+    """Remove paths, times and the runner's own marks from an executed notebook.
+
+    Count its code cells 1..n.
+    """
     notebook.metadata = type(notebook.metadata)(
-        kernelspec={"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
-        language_info={"file_extension": ".py", "mimetype": "text/x-python", "name": "python"})
-    notebook.cells = [cell for cell in notebook.cells if "papermill-error-cell-tag" not in cell.metadata.get("tags", [])]
-    executed = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.execution_count]
+        kernelspec={
+            "display_name": "Python 3 (ipykernel)",
+            "language": "python",
+            "name": "python3",
+        },
+        language_info={"file_extension": ".py", "mimetype": "text/x-python", "name": "python"},
+    )
+    notebook.cells = [
+        cell
+        for cell in notebook.cells
+        if "papermill-error-cell-tag" not in cell.metadata.get("tags", [])
+    ]
+    executed = [
+        cell for cell in notebook.cells if cell.cell_type == "code" and cell.execution_count
+    ]
     for number, cell in enumerate(executed, 1):
         cell.execution_count = number
         for output in cell.outputs:
@@ -135,7 +199,9 @@ def clean(notebook: dict) -> None:
             if "image/png" in output.get("data", {}):
                 output.data["image/png"] = with_palette(output.data["image/png"])
     for cell in notebook.cells:
-        cell.metadata = type(cell.metadata)({key: cell.metadata[key] for key in ("tags", "alt") if cell.metadata.get(key)})
+        cell.metadata = type(cell.metadata)(
+            {key: cell.metadata[key] for key in ("tags", "alt") if cell.metadata.get(key)}
+        )
 
 
 def with_palette(picture: str) -> str:
@@ -150,6 +216,7 @@ def with_palette(picture: str) -> str:
 def write_notebook(path: Path, notebook: dict) -> None:
     """Write a notebook whole or not at all, in nbformat's stable order of keys."""
     import nbformat
+
     files.write_text(path, nbformat.writes(notebook) + "\n")
 
 
@@ -158,8 +225,11 @@ def page(notebook: dict, title: str) -> str:
     from jinja2 import DictLoader
     from nbconvert import HTMLExporter
 
-    exporter = HTMLExporter(template_file="offline.html.j2", embed_images=True,
-                            extra_loaders=[DictLoader({"offline.html.j2": OFFLINE_PAGE})])
+    exporter = HTMLExporter(
+        template_file="offline.html.j2",
+        embed_images=True,
+        extra_loaders=[DictLoader({"offline.html.j2": OFFLINE_PAGE})],
+    )
     notebook = notebook.copy()
     notebook.metadata = notebook.metadata | {"title": title}
     html, _ = exporter.from_notebook_node(notebook)

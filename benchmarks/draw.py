@@ -1,27 +1,44 @@
-"""Figures of the benchmark: one tidy table in, one Axes out; `main` reads the results and writes the PNG files."""
+"""Figures of the benchmark.
+
+One tidy table in, one Axes out; `main` reads the results and writes the PNG files.
+"""
 
 from pathlib import Path
 
+import benchmark_figures
+import ladder_tables
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from helpers import figures, files, recipes
+from helpers.core import files
+from helpers.figures import house_style
 
 # Colour-blind safe, of falling lightness; hatches and markers tell the variants apart in grey.
-LOOKS = {"opacus ghost": ("#F0E442", "..", "v"), "opacus functorch": ("#E69F00", "xx", "^"),
-         "opacus hooks": ("#56B4E9", "//", "s"), "ours, patient": ("#0072B2", "", "D"), "ours, image": ("#00436B", "", "o"),
-         "non-private": ("black", "", "P")}
-LINES = {1.0: "-", 1.25: ":", 1.4: "--"}  # as fast as without privacy; what is hoped for; what is promised
-AXES = {"batch": "images a batch", "image_px": "side of the image (px)", "width": "channels after the stem"}
+LOOKS = {
+    "opacus ghost": ("#F0E442", "..", "v"),
+    "opacus functorch": ("#E69F00", "xx", "^"),
+    "opacus hooks": ("#56B4E9", "//", "s"),
+    "ours, patient": ("#0072B2", "", "D"),
+    "ours, image": ("#00436B", "", "o"),
+    "non-private": ("black", "", "P"),
+}
+# as fast as without privacy; what is hoped for; what is promised
+LINES = {1.0: "-", 1.25: ":", 1.4: "--"}
+AXES = {
+    "batch": "images a batch",
+    "image_px": "side of the image (px)",
+    "width": "channels after the stem",
+}
 
 
 def plot_ratios(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt.Axes:
-    """Draw bars of a private step's time in non-private steps, with quartiles over repetitions; the axis begins at 0.
+    """Draw bars of a private step's time in non-private steps, with quartiles over repetitions; the
+    axis begins at 0.
 
     Args:
-        table: one row a setting and variant; columns setting, variant (a key of LOOKS), ratio, ratio_low, ratio_high;
-            ratio is missing where memory was too small.
+        table: one row a setting and variant; columns setting, variant (a key of LOOKS), ratio,
+            ratio_low, ratio_high; ratio is missing where memory was too small.
         ax: where to draw; a new figure when None.
     """
     settings = list(dict.fromkeys(table["setting"]))
@@ -30,18 +47,47 @@ def plot_ratios(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt.Axes:
     for offset, name in zip(np.arange(len(shown)) - (len(shown) - 1) / 2, shown):
         rows = table[table["variant"] == name].set_index("setting").reindex(settings)
         places, ratios = np.arange(len(settings)) + 0.8 * offset / len(shown), rows["ratio"]
-        gaps = [(ratios - rows["ratio_low"]).clip(lower=0), (rows["ratio_high"] - ratios).clip(lower=0)]
-        ax.bar(places, ratios, 0.76 / len(shown), yerr=gaps, color=LOOKS[name][0], hatch=LOOKS[name][1], edgecolor="black",
-               linewidth=0.5, error_kw={"elinewidth": 0.8}, label=name)
+        gaps = [
+            (ratios - rows["ratio_low"]).clip(lower=0),
+            (rows["ratio_high"] - ratios).clip(lower=0),
+        ]
+        ax.bar(
+            places,
+            ratios,
+            0.76 / len(shown),
+            yerr=gaps,
+            color=LOOKS[name][0],
+            hatch=LOOKS[name][1],
+            edgecolor="black",
+            linewidth=0.5,
+            error_kw={"elinewidth": 0.8},
+            label=name,
+        )
         for place, ratio, high in zip(places, ratios, rows["ratio_high"]):
             text = "no memory" if np.isnan(ratio) else f"{ratio:.2f}"
-            ax.annotate(text, (place, 0 if np.isnan(ratio) else high), (0, 3), textcoords="offset points", ha="center",
-                        va="bottom", fontsize=7, rotation=90)
+            ax.annotate(
+                text,
+                (place, 0 if np.isnan(ratio) else high),
+                (0, 3),
+                textcoords="offset points",
+                ha="center",
+                va="bottom",
+                fontsize=7,
+                rotation=90,
+            )
     for height, style in LINES.items():
-        ax.axhline(height, color="0.3", linestyle=style, linewidth=1, label=f"{height:g} x the non-private step")
+        ax.axhline(
+            height,
+            color="0.3",
+            linestyle=style,
+            linewidth=1,
+            label=f"{height:g} x the non-private step",
+        )
     ax.margins(y=0.12)
     ax.set_xticks(range(len(settings)), [setting.replace("_", "\n") for setting in settings])
-    ax.set(ylabel="time of a training step in non-private steps\n(bars: quartiles over repetitions)")
+    ax.set(
+        ylabel="time of a training step in non-private steps\n(bars: quartiles over repetitions)"
+    )
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
     return ax
 
@@ -49,12 +95,14 @@ def plot_ratios(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt.Axes:
 def plot_growth(table: pd.DataFrame, xlabel: str, ax: plt.Axes | None = None) -> plt.Axes:
     """Draw steps a second against the size of the work, both on log scales.
 
-    A dotted line leads to the first size that was not run: to a cross for want of memory, to a bar for want of time.
+    A dotted line leads to the first size that was not run: to a cross for want of memory, to a bar
+    for want of time.
 
     No interval: the best of two turns in a process of its own.
 
     Args:
-        table: columns value, variant, milliseconds (missing where not run), remark (why not, or missing).
+        table: columns value, variant, milliseconds (missing where not run), remark (why not, or
+            missing).
         xlabel: of `value`, with its unit.
         ax: where to draw; a new figure when None.
     """
@@ -64,11 +112,24 @@ def plot_growth(table: pd.DataFrame, xlabel: str, ax: plt.Axes | None = None) ->
         run = rows.dropna(subset="milliseconds")
         if not len(run):
             continue
-        ax.plot(run["value"], 1000 / run["milliseconds"], marker + "-", color=color, markeredgecolor="black",
-                markeredgewidth=0.5, label=name)
+        ax.plot(
+            run["value"],
+            1000 / run["milliseconds"],
+            marker + "-",
+            color=color,
+            markeredgecolor="black",
+            markeredgewidth=0.5,
+            label=name,
+        )
         for row in rows[rows["milliseconds"].isna()].head(1).itertuples():
-            ax.plot([run["value"].iloc[-1], row.value], [1000 / run["milliseconds"].iloc[-1]] * 2, ":", color="0.3",
-                    marker="|" if "time" in row.remark else "x", markevery=[1])
+            ax.plot(
+                [run["value"].iloc[-1], row.value],
+                [1000 / run["milliseconds"].iloc[-1]] * 2,
+                ":",
+                color="0.3",
+                marker="|" if "time" in row.remark else "x",
+                markevery=[1],
+            )
     ax.set(xscale="log", yscale="log", xlabel=xlabel, ylabel="steps a second (best of two turns)")
     values = sorted(table["value"].unique())
     ax.set_xticks(values, [f"{value:g}" for value in values])
@@ -76,36 +137,66 @@ def plot_growth(table: pd.DataFrame, xlabel: str, ax: plt.Axes | None = None) ->
     return ax
 
 
-ARM_LOOKS = {"ours, patient": ("#0072B2", "D-"), "ours, image": ("#00436B", "o-"), "paper, as published": ("#E69F00", "^--"),
-             "paper, tuned": ("#D55E00", "v--"), "paper, our start": ("#CC79A7", "s--")}
+ARM_LOOKS = {
+    "ours, patient": ("#0072B2", "D-"),
+    "ours, image": ("#00436B", "o-"),
+    "paper, as published": ("#E69F00", "^--"),
+    "paper, tuned": ("#D55E00", "v--"),
+    "paper, our start": ("#CC79A7", "s--"),
+}
 
 
-def plot_ladder(table: pd.DataFrame, n_patients: int = 900, delta: float = 1e-5, ax: plt.Axes | None = None) -> plt.Axes:
-    """Draw mean AUROC of each arm against its budget, between the public model and the best without privacy.
+def plot_ladder(
+    table: pd.DataFrame, n_patients: int = 900, delta: float = 1e-5, ax: plt.Axes | None = None
+) -> plt.Axes:
+    """Draw mean AUROC of each arm against its budget, between the public model and the best without
+    privacy.
 
     Args:
         n_patients: of the test split.
         delta: of all arms.
-        table: columns arm, epsilon (missing without one), estimate, low, high; seeds: list of each seed's value (a dot).
+        table: columns arm, epsilon (missing without one), estimate, low, high; seeds: list of each
+            seed's value (a dot).
         ax: where to draw; a new figure when None.
     """
     ax = ax or plt.figure(figsize=(7.5, 4.2)).add_subplot()
-    for arm, style, label in (("ceiling", "-", "no privacy"), ("zero-shot", "--", "public model, untouched")):
+    for arm, style, label in (
+        ("ceiling", "-", "no privacy"),
+        ("zero-shot", "--", "public model, untouched"),
+    ):
         for row in table[table["arm"] == arm].itertuples():
-            ax.axhline(row.estimate, color="black" if arm == "ceiling" else "0.5", linestyle=style, label=label)
+            ax.axhline(
+                row.estimate,
+                color="black" if arm == "ceiling" else "0.5",
+                linestyle=style,
+                label=label,
+            )
             ax.axhspan(row.low, row.high, color="0.5", alpha=0.12, linewidth=0)
     for number, (arm, (color, style)) in enumerate(ARM_LOOKS.items()):
         rows = table[table["arm"] == arm].sort_values("epsilon")
         if rows.empty:
             continue
         places = rows["epsilon"] * 1.035 ** (number - 2)
-        ax.errorbar(places, rows["estimate"], yerr=[rows["estimate"] - rows["low"], rows["high"] - rows["estimate"]], fmt=style,
-                    color=color, capsize=3, label=arm if arm.startswith("ours") else f"{arm}, image")
+        ax.errorbar(
+            places,
+            rows["estimate"],
+            yerr=[rows["estimate"] - rows["low"], rows["high"] - rows["estimate"]],
+            fmt=style,
+            color=color,
+            capsize=3,
+            label=arm if arm.startswith("ours") else f"{arm}, image",
+        )
         for place, seeds in zip(places, rows["seeds"]):
             ax.plot([place] * len(seeds), seeds, ".", color="black", markersize=3, zorder=3)
     budgets = sorted(table["epsilon"].dropna().unique())
-    ax.set(xscale="log", xlabel=f"epsilon (log scale; delta {delta:g}; for the unit in the name)\n95 % intervals over patients and seeds; dots: seeds",
-           ylabel=f"mean AUROC, {n_patients} test patients (axis cut)")
+    ax.set(
+        xscale="log",
+        xlabel=(
+            f"epsilon (log scale; delta {delta:g}; for the unit in the name)\n95 % intervals over"
+            " patients and seeds; dots: seeds"
+        ),
+        ylabel=f"mean AUROC, {n_patients} test patients (axis cut)",
+    )
     ax.set_xticks(budgets, [f"{budget:g}" for budget in budgets])
     ax.minorticks_off()
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
@@ -113,30 +204,52 @@ def plot_ladder(table: pd.DataFrame, n_patients: int = 900, delta: float = 1e-5,
 
 
 def main(folder: Path) -> None:
-    """Draw private_step, growth, both ladders and sensitivity (of ladder_trials) from the JSON files, where there are such."""
+    """Draw private_step, growth, both ladders and sensitivity (of ladder_trials) from the JSON
+    files, where there are such.
+    """
     plt.switch_backend("Agg")
-    with plt.style.context(figures.STYLE):
+    with plt.style.context(house_style.STYLE):
         if (folder / "private_step.json").exists():
-            ax = plot_ratios(pd.DataFrame(files.read_json(folder / "private_step.json", "")["rows"]))
+            ax = plot_ratios(
+                pd.DataFrame(files.read_json(folder / "private_step.json", "")["rows"])
+            )
             ax.figure.savefig(folder / "private_step.png", dpi=150)
         if (folder / "growth.json").exists():
             table = pd.DataFrame(files.read_json(folder / "growth.json", "")["rows"])
             figure, axes = plt.subplots(1, len(AXES), figsize=(12, 3.8), sharey=True)
             for ax, (axis, xlabel) in zip(axes, AXES.items()):
-                plot_growth(table[table["axis"] == axis].reindex(columns=[*table.columns.union(["remark"])]), xlabel, ax)
+                plot_growth(
+                    table[table["axis"] == axis].reindex(
+                        columns=[*table.columns.union(["remark"])]
+                    ),
+                    xlabel,
+                    ax,
+                )
                 ax.label_outer()
-            ends = [plt.Line2D([], [], color="0.3", linestyle=":", marker=marker, label=label)
-                    for marker, label in (("x", "more memory than is free"), ("|", "over 4 s a step"))]
-            axes[-1].legend(handles=axes[0].get_legend_handles_labels()[0] + ends, loc="upper left", bbox_to_anchor=(1, 1),
-                            fontsize=9)
+            ends = [
+                plt.Line2D([], [], color="0.3", linestyle=":", marker=marker, label=label)
+                for marker, label in (("x", "more memory than is free"), ("|", "over 4 s a step"))
+            ]
+            axes[-1].legend(
+                handles=axes[0].get_legend_handles_labels()[0] + ends,
+                loc="upper left",
+                bbox_to_anchor=(1, 1),
+                fontsize=9,
+            )
             figure.savefig(folder / "growth.png", dpi=150)
         for name, about in (("ladder", {}), ("ct_ladder", {"n_patients": 325, "delta": 5e-5})):
-            if (folder / f"{name}.json").exists() and (found := files.read_json(folder / f"{name}.json", "")["levels"]):
+            if (folder / f"{name}.json").exists() and (
+                found := files.read_json(folder / f"{name}.json", "")["levels"]
+            ):
                 table = pd.DataFrame(found)
                 table[["estimate", "low", "high"]] = table["auroc"].tolist()
                 shown = table["arm"].isin([*ARM_LOOKS, "ceiling", "zero-shot"])
                 plot_ladder(table[shown], **about).figure.savefig(folder / f"{name}.png", dpi=150)
         if (folder / "ladder_trials.json").exists():
-            table = recipes.sensitivity(files.read_json(folder / "ladder_trials.json", "")["rows"])
+            table = ladder_tables.sensitivity(
+                files.read_json(folder / "ladder_trials.json", "")["rows"]
+            )
             if len(table):
-                figures.plot_sensitivity(table).figure.savefig(folder / "sensitivity.png", dpi=150)
+                benchmark_figures.plot_sensitivity(table).figure.savefig(
+                    folder / "sensitivity.png", dpi=150
+                )

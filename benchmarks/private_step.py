@@ -1,13 +1,14 @@
 """Time and memory of one private training step beside ordinary training and opacus, in one run.
 
-In: settings (network, image size, batch). Out: a table, and `results/<name>.json` for `draw.py`. Refuses to time a
-variant whose gradient differs from autograd on one unit at a time.
+In: settings (network, image size, batch). Out: a table, and `results/<name>.json` for `draw.py`.
+Refuses to time a variant whose gradient differs from autograd on one unit at a time.
 
-A step is the forward pass, the backward pass, clipping, noise and NAdam, as in `training.Session`. Variants take turns
-within each repetition, in a random order. All run in one process with the same threads and the same short spinning of
-OpenMP threads (GOMP_SPINCOUNT, set here and inherited by every subprocess), and each in the faster of two memory
-formats. The ratio is the median over repetitions of a step's time divided by the fastest non-private step's time
-in the same repetition, so that a machine that slows down for a while slows both.
+A step is the forward pass, the backward pass, clipping, noise and NAdam, as in
+`training_session.Session`. Variants take turns within each repetition, in a random order. All run
+in one process with the same threads and the same short spinning of OpenMP threads (GOMP_SPINCOUNT,
+set here and inherited by every subprocess), and each in the faster of two memory formats. The ratio
+is the median over repetitions of a step's time divided by the fastest non-private step's time in
+the same repetition, so that a machine that slows down for a while slows both.
 """
 
 import argparse
@@ -35,21 +36,38 @@ import torch
 import variants
 from variants import DEVICE, VARIANTS, Setting
 
-from helpers import checks, files, runs
+from helpers.core import errors, files, run_records
 
 RESULTS = Path(__file__).resolve().parent / "results"
 TURN_SECONDS = 0.5  # a variant's turn lasts at least so long; short steps are averaged over it
 MOST_SECONDS = 4.0  # of a step, in --growth
-LEAST_QUIET = 1.25  # longest over shortest turn of one variant; beyond it ratios are not to be quoted
-EXACT = functools.partial(torch.backends.cudnn.flags, enabled=True, allow_tf32=False)  # TF32 errs by about as much as:
+# longest over shortest turn of one variant; beyond it ratios are not to be quoted
+LEAST_QUIET = 1.25
+# TF32 errs by about as much as:
+EXACT = functools.partial(torch.backends.cudnn.flags, enabled=True, allow_tf32=False)
 LARGEST_ERROR = 1e-3  # of the gradient, relative to the L2 norm of the right one
-SHOWN = ["setting", "variant", "milliseconds", "ratio", "ratio_low", "ratio_high", "ratio_of_least", "peak_ratio",
-         "memory_format", "remark"]
-GROWTH = {"batch": (16, 32, 64, 128, 256, 512), "image_px": (32, 64, 128, 256), "width": (16, 32, 64)}
+SHOWN = [
+    "setting",
+    "variant",
+    "milliseconds",
+    "ratio",
+    "ratio_low",
+    "ratio_high",
+    "ratio_of_least",
+    "peak_ratio",
+    "memory_format",
+    "remark",
+]
+GROWTH = {
+    "batch": (16, 32, 64, 128, 256, 512),
+    "image_px": (32, 64, 128, 256),
+    "width": (16, 32, 64),
+}
 GROWTH_FROM = Setting("growth", 3, 64, 32)  # what is not varied
 
 
 # ---- timing
+
 
 def turn(step: Callable[[], object]) -> float:
     """Return the milliseconds of a step, averaged over a turn."""
@@ -63,14 +81,25 @@ def turn(step: Callable[[], object]) -> float:
 
 
 def take_turns(steps: dict[str, Callable[[], object]], repeats: int) -> pd.DataFrame:
-    """Return milliseconds, a row a repetition, a column a variant; the order of turns is new in each."""
-    rows = [{name: turn(steps[name]) for name in random.Random(repetition).sample(sorted(steps), len(steps))}
-            for repetition in range(repeats)]
+    """Return milliseconds, a row a repetition, a column a variant.
+
+    The order of turns is new in each.
+    """
+    rows = [
+        {
+            name: turn(steps[name])
+            for name in random.Random(repetition).sample(sorted(steps), len(steps))
+        }
+        for repetition in range(repeats)
+    ]
     return pd.DataFrame(rows, columns=list(steps))
 
 
-def candidates(name: str, setting: Setting, rights: dict, foreachs: tuple[bool, ...]) -> dict[str, variants.NonPrivate]:
-    """Return a variant in each memory format, checked (and so warmed up); a wrong one is named and left out.
+def candidates(
+    name: str, setting: Setting, rights: dict, foreachs: tuple[bool, ...]
+) -> dict[str, variants.NonPrivate]:
+    """Return a variant in each memory format, checked (and so warmed up); a wrong one is named and
+    left out.
 
     None is left where memory is too small.
 
@@ -89,28 +118,44 @@ def candidates(name: str, setting: Setting, rights: dict, foreachs: tuple[bool, 
                 variant.step()
                 found[label] = variant
             else:  # also NaN
-                print(f"{setting.name}: {label} is not timed: its gradient is wrong by {variant.error:.2g}", flush=True)
+                print(
+                    f"{setting.name}: {label} is not timed: its gradient is wrong by"
+                    f" {variant.error:.2g}",
+                    flush=True,
+                )
     except torch.OutOfMemoryError:
         return {}
-    return found or sys.exit(f"Expected a right gradient from {name} in some memory format; got none.")
+    return found or sys.exit(
+        f"Expected a right gradient from {name} in some memory format; got none."
+    )
 
 
 def fastest(found: dict[str, variants.NonPrivate]) -> variants.NonPrivate | None:
     """Return the one with the shortest of two turns."""
     if len(found) < 2:
         return next(iter(found.values()), None)
-    return found[take_turns({label: variant.step for label, variant in found.items()}, 2).min().idxmin()]
+    return found[
+        take_turns({label: variant.step for label, variant in found.items()}, 2).min().idxmin()
+    ]
 
 
 def measure(setting: Setting, private: list[str], repeats: int, with_memory: bool) -> list[dict]:
     """Return a row a variant: milliseconds, ratio to the fastest non-private step, peak memory."""
     with EXACT():
-        rights = {size: variants.right_gradient(setting, size) for size in (0, 1, variants.IMAGES_PER_PATIENT)}
+        rights = {
+            size: variants.right_gradient(setting, size)
+            for size in (0, 1, variants.IMAGES_PER_PATIENT)
+        }
     ordinary = candidates("non-private", setting, rights, (False, True))
     if not (first_choice := fastest(ordinary)):
         return [{"setting": setting.name, "variant": "non-private", "remark": "out of memory"}]
-    chosen = {name: fastest(candidates(name, setting, rights, (first_choice.foreach,))) for name in private}
-    bare = {name: variants.bare_loop(setting, name, first_choice.foreach) for name in variants.FORMATS}
+    chosen = {
+        name: fastest(candidates(name, setting, rights, (first_choice.foreach,)))
+        for name in private
+    }
+    bare = {
+        name: variants.bare_loop(setting, name, first_choice.foreach) for name in variants.FORMATS
+    }
     for loop in bare.values():
         next(loop)  # warms up; all others have been by their check
     steps = {label: variant.step for label, variant in ordinary.items()}
@@ -121,10 +166,16 @@ def measure(setting: Setting, private: list[str], repeats: int, with_memory: boo
     best = ordinary[medians.idxmin()]
     times["non-private"], times["bare loop"] = times[medians.idxmin()], times[best.memory_format]
     chosen = {"non-private": best, "bare loop": best} | chosen
-    rows = [{"setting": setting.name, "variant": name} | row_of(times, name, variant) for name, variant in chosen.items()]
+    rows = [
+        {"setting": setting.name, "variant": name} | row_of(times, name, variant)
+        for name, variant in chosen.items()
+    ]
     rows[0]["tried"] = medians.round(2).to_dict()
     if (worst := times["non-private"].max() / times["non-private"].min()) > LEAST_QUIET:
-        print(f"{setting.name}: the machine was not quiet: one non-private step took up to {worst:.2f} times its least time")
+        print(
+            f"{setting.name}: the machine was not quiet: one non-private step took up to"
+            f" {worst:.2f} times its least time"
+        )
     if with_memory:
         add_memory(rows, setting)
     return rows
@@ -135,31 +186,50 @@ def row_of(times: pd.DataFrame, name: str, variant: variants.NonPrivate | None) 
     if variant is None:
         return {"remark": "out of memory"}
     ratios = times[name] / times["non-private"]
-    return {"milliseconds": times[name].median(), "ratio": ratios.median(), "ratio_low": ratios.quantile(0.25),
-            "ratio_high": ratios.quantile(0.75),
-            "ratio_of_least": times[name].min() / times["non-private"].min(),
-            "memory_format": variant.memory_format, "foreach": variant.foreach,
-            "relative_error": None if name == "bare loop" else variant.error, "all_milliseconds": times[name].tolist()}
+    return {
+        "milliseconds": times[name].median(),
+        "ratio": ratios.median(),
+        "ratio_low": ratios.quantile(0.25),
+        "ratio_high": ratios.quantile(0.75),
+        "ratio_of_least": times[name].min() / times["non-private"].min(),
+        "memory_format": variant.memory_format,
+        "foreach": variant.foreach,
+        "relative_error": None if name == "bare loop" else variant.error,
+        "all_milliseconds": times[name].tolist(),
+    }
 
 
 # ---- memory and growth: each variant in a process of its own
 
+
 def peak_bytes() -> int:
-    """Return the most memory this process has held. On Linux `ru_maxrss` also counts what its parent held."""
+    """Return the most memory this process has held.
+
+    On Linux `ru_maxrss` also counts what its parent held.
+    """
     if DEVICE.type == "cuda":
         return torch.cuda.max_memory_allocated()
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
     except (OSError, StopIteration):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+            1 if sys.platform == "darwin" else 1024
+        )
 
 
 def child(task: dict) -> dict:
-    """Return seconds of a step and its peak memory beyond imports, data and model; called in a fresh process."""
+    """Return seconds of a step and its peak memory beyond imports, data and model.
+
+    Called in a fresh process.
+    """
     kind, setting = VARIANTS[task["variant"]], Setting(**task["setting"])
     variant = kind(setting, task["memory_format"], task["foreach"], clip_norm=1.0)
-    held = torch.cuda.memory_allocated() if DEVICE.type == "cuda" else psutil.Process().memory_info().rss
+    held = (
+        torch.cuda.memory_allocated()
+        if DEVICE.type == "cuda"
+        else psutil.Process().memory_info().rss
+    )
     try:
         variant.step()
         milliseconds = min(turn(variant.step) for _ in range(task["repeats"]))
@@ -168,11 +238,25 @@ def child(task: dict) -> dict:
     return {"milliseconds": milliseconds, "peak_bytes": peak_bytes() - held}
 
 
-def in_child(variant: str, setting: Setting, memory_format: str, foreach: bool, repeats: int = 1) -> dict:
+def in_child(
+    variant: str, setting: Setting, memory_format: str, foreach: bool, repeats: int = 1
+) -> dict:
     """Run `child` in a fresh process; one that the system ends is out of memory."""
-    task = dict(variant=variant, setting=dataclasses.asdict(setting), memory_format=memory_format, foreach=foreach,
-                repeats=repeats)
-    words = [sys.executable, __file__, "--threads", str(torch.get_num_threads()), "--child", json.dumps(task)]
+    task = dict(
+        variant=variant,
+        setting=dataclasses.asdict(setting),
+        memory_format=memory_format,
+        foreach=foreach,
+        repeats=repeats,
+    )
+    words = [
+        sys.executable,
+        __file__,
+        "--threads",
+        str(torch.get_num_threads()),
+        "--child",
+        json.dumps(task),
+    ]
     done = subprocess.run(words, stdout=subprocess.PIPE, text=True)
     if done.returncode in (-9, 137):
         return {"remark": "out of memory"}
@@ -191,28 +275,49 @@ def add_memory(rows: list[dict], setting: Setting) -> None:
 
 
 def extrapolated(points: list[tuple[float, float]], work: float) -> float:
-    """Return the value at `work` on the line through the last two points (work, value); one alone is proportional."""
+    """Return the value at `work` on the line through the last two points (work, value).
+
+    One alone is proportional.
+    """
     (work_0, value_0), (work_1, value_1) = ([(0.0, 0.0)] + points)[-2:]
     return value_1 + max(0.0, value_1 - value_0) / (work_1 - work_0) * (work - work_1)
 
 
 def grow(axis: str, name: str) -> list[dict]:
-    """Return a row a value of an axis of `GROWTH`, up to where a step takes too long or too much memory."""
+    """Return a row a value of an axis of `GROWTH`, up to where a step takes too long or too much
+    memory.
+    """
     rows, seconds, peaks = [], [], []
     for value in GROWTH[axis]:
-        setting, work = dataclasses.replace(GROWTH_FROM, **{axis: value}), float(value if axis == "batch" else value**2)
+        setting, work = (
+            dataclasses.replace(GROWTH_FROM, **{axis: value}),
+            float(value if axis == "batch" else value**2),
+        )
         row = {"axis": axis, "value": value, "variant": name}
-        free = torch.cuda.mem_get_info()[0] if DEVICE.type == "cuda" else psutil.virtual_memory().available
+        free = (
+            torch.cuda.mem_get_info()[0]
+            if DEVICE.type == "cuda"
+            else psutil.virtual_memory().available
+        )
         if peaks and (needed := extrapolated(peaks, work)) > free:
             row |= {"remark": "skipped: memory", "estimated_bytes": needed, "free_bytes": free}
         elif seconds and (estimate := extrapolated(seconds, work)) > MOST_SECONDS:
             row |= {"remark": "skipped: time", "estimated_seconds": estimate}
         else:
-            tried = [in_child(name, setting, memory_format, foreach=False, repeats=2) | {"memory_format": memory_format}
-                     for memory_format in VARIANTS[name].formats]
+            tried = [
+                in_child(name, setting, memory_format, foreach=False, repeats=2)
+                | {"memory_format": memory_format}
+                for memory_format in VARIANTS[name].formats
+            ]
             row |= min(tried, key=lambda result: result.get("milliseconds", float("inf")))
         rows.append(row)
-        print({key: round(shown, 1) if isinstance(shown, float) else shown for key, shown in row.items()}, flush=True)
+        print(
+            {
+                key: round(shown, 1) if isinstance(shown, float) else shown
+                for key, shown in row.items()
+            },
+            flush=True,
+        )
         if "remark" in row:
             break
         seconds.append((work, row["milliseconds"] / 1000))
@@ -222,49 +327,98 @@ def grow(axis: str, name: str) -> list[dict]:
 
 # ---- results
 
+
 def about() -> dict:
     """Return what the numbers depend on: machine, versions, commit, date."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        processor = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+        processor = next(
+            line.split(":")[1].strip() for line in lines if line.startswith("model name")
+        )
     except (OSError, StopIteration):
         processor = platform.processor()
-    hardware = runs.hardware() | {"processor": processor, "threads": torch.get_num_threads(),
-                                  "memory_gigabytes": round(psutil.virtual_memory().total / 1e9, 1),
-                                  "device": torch.cuda.get_device_name() if DEVICE.type == "cuda" else "cpu"}
-    return {"date": datetime.date.today().isoformat(), "commit": runs.commit(), "hardware": hardware,
-            "versions": runs.versions(), "GOMP_SPINCOUNT": os.environ["GOMP_SPINCOUNT"]}
+    hardware = run_records.hardware() | {
+        "processor": processor,
+        "threads": torch.get_num_threads(),
+        "memory_gigabytes": round(psutil.virtual_memory().total / 1e9, 1),
+        "device": torch.cuda.get_device_name() if DEVICE.type == "cuda" else "cpu",
+    }
+    return {
+        "date": datetime.date.today().isoformat(),
+        "commit": run_records.commit(),
+        "hardware": hardware,
+        "versions": run_records.versions(),
+        "GOMP_SPINCOUNT": os.environ["GOMP_SPINCOUNT"],
+    }
 
 
 def kept(out: Path, chosen: list[str]) -> list[dict]:
-    """Return the rows of settings not chosen now that `out` holds from the same machine and versions."""
+    """Return the rows of settings not chosen now that `out` holds from the same machine and
+    versions.
+    """
     before, now = (json.loads(out.read_text()) if out.exists() else {}), about()
     is_same = all(before.get(key) == now[key] for key in ("hardware", "versions"))
-    return [{"date": before["date"], "commit": before["commit"]} | row for row in before.get("rows", [])
-            if is_same and row["setting"] not in chosen]
+    return [
+        {"date": before["date"], "commit": before["commit"]} | row
+        for row in before.get("rows", [])
+        if is_same and row["setting"] not in chosen
+    ]
 
 
 def too_slow(rows: list[dict], most: float) -> list[str]:
-    """Return the 64 px and 224 px settings in which the image-level step exceeds `most` non-private ones, or is missing."""
-    looked_at = {row["setting"]: row.get("ratio", float("inf")) for row in rows
-                 if row["variant"] == "ours, image" and row["setting"].startswith(("64px", "224px"))}
-    return [f"{name}: {ratio:.2f}" for name, ratio in (looked_at or {"no 64 or 224 px setting": float("inf")}).items()
-            if not ratio <= most]
+    """Return the 64 px and 224 px settings in which the image-level step exceeds `most` non-private
+    ones, or is missing.
+    """
+    looked_at = {
+        row["setting"]: row.get("ratio", float("inf"))
+        for row in rows
+        if row["variant"] == "ours, image" and row["setting"].startswith(("64px", "224px"))
+    }
+    return [
+        f"{name}: {ratio:.2f}"
+        for name, ratio in (looked_at or {"no 64 or 224 px setting": float("inf")}).items()
+        if not ratio <= most
+    ]
 
 
 def arguments() -> argparse.Namespace:
     """Return the command line's arguments."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--settings", nargs="+", metavar="TEXT", help=f"only settings whose name holds a TEXT; there are "
-                        f"{', '.join(setting.name for setting in variants.SETTINGS)} (512px: only if named, or on a GPU)")
+    parser.add_argument(
+        "--settings",
+        nargs="+",
+        metavar="TEXT",
+        help=(
+            "only settings whose name holds a TEXT; there are"
+            f" {', '.join(setting.name for setting in variants.SETTINGS)} (512px: only if named, or"
+            " on a GPU)"
+        ),
+    )
     parser.add_argument("--repeats", type=int, default=7, help="repetitions (default 7)")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of every variant (default: all cores)")
+    parser.add_argument(
+        "--threads", type=int, default=os.cpu_count(), help="of every variant (default: all cores)"
+    )
     parser.add_argument("--fast", action="store_true", help="only non-private and ours")
     parser.add_argument("--no-memory", action="store_true", help="do not measure peak memory")
-    parser.add_argument("--check", type=float, metavar="RATIO", help="exit 1 if ours, image, is above it at 64 or 224 px")
-    parser.add_argument("--growth", action="store_true", help="steps/s as batch, image and width grow, instead of the table")
-    parser.add_argument("--figure", action="store_true", help="draw what is in the results, and measure nothing")
-    parser.add_argument("--out", type=Path, help="JSON file (default here: results/private_step.json, growth.json or fast.json)")
+    parser.add_argument(
+        "--check",
+        type=float,
+        metavar="RATIO",
+        help="exit 1 if ours, image, is above it at 64 or 224 px",
+    )
+    parser.add_argument(
+        "--growth",
+        action="store_true",
+        help="steps/s as batch, image and width grow, instead of the table",
+    )
+    parser.add_argument(
+        "--figure", action="store_true", help="draw what is in the results, and measure nothing"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="JSON file (default here: results/private_step.json, growth.json or fast.json)",
+    )
     parser.add_argument("--child", type=json.loads, help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -274,34 +428,54 @@ def main() -> None:
     options = arguments()
     torch.set_num_threads(options.threads)
     torch.backends.cudnn.benchmark = True
-    warnings.filterwarnings("ignore", message="Full backward hook is firing")  # the image itself needs no gradient
+    # the image itself needs no gradient
+    warnings.filterwarnings("ignore", message="Full backward hook is firing")
     if options.child:
         return print(json.dumps(child(options.child)))
     if options.figure:
         import draw
+
         return draw.main(options.out.parent if options.out else RESULTS)
-    out = options.out or RESULTS / f"{'growth' if options.growth else 'fast' if options.fast else 'private_step'}.json"
-    private = [name for name in VARIANTS if name.startswith("ours") or name.startswith("opacus") and not options.fast]
+    out = (
+        options.out
+        or RESULTS
+        / f"{'growth' if options.growth else 'fast' if options.fast else 'private_step'}.json"
+    )
+    private = [
+        name
+        for name in VARIANTS
+        if name.startswith("ours") or name.startswith("opacus") and not options.fast
+    ]
     rows: list[dict] = []
     if options.growth:
-        tasks = [functools.partial(grow, *task) for task in itertools.product(GROWTH, ["non-private", *private])]
+        tasks = [
+            functools.partial(grow, *task)
+            for task in itertools.product(GROWTH, ["non-private", *private])
+        ]
     else:
         settings = variants.chosen_settings(options.settings)
         rows = kept(out, [setting.name for setting in settings])
-        tasks = [functools.partial(measure, setting, private, options.repeats, not options.no_memory) for setting in settings]
+        tasks = [
+            functools.partial(measure, setting, private, options.repeats, not options.no_memory)
+            for setting in settings
+        ]
     order = [setting.name for setting in variants.SETTINGS]
     for task in tasks:
         rows += task()
         rows.sort(key=lambda row: order.index(row["setting"]) if "setting" in row else 0)
-        files.write_json(out, about() | {"rows": rows})  # after each, so that a long run can be stopped
+        # after each, so that a long run can be stopped
+        files.write_json(out, about() | {"rows": rows})
     if not options.growth:
         print(pd.DataFrame(rows).reindex(columns=SHOWN).round(2).to_string(index=False, na_rep=""))
     if options.check and (slow := too_slow(rows, options.check)):
-        raise SystemExit(f"Expected ours at image level at most {options.check:g} times the non-private step; got {slow}.")
+        raise SystemExit(
+            f"Expected ours at image level at most {options.check:g} times the non-private step;"
+            f" got {slow}."
+        )
 
 
 if __name__ == "__main__":
     try:
         main()
-    except checks.InputError as error:
+    except errors.InputError as error:
         sys.exit(str(error))

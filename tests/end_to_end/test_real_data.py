@@ -1,4 +1,7 @@
-"""Real data through manifests: the real COVID-19 collection where it is, and documented layouts with drawn files."""
+"""Real data through manifests.
+
+The real COVID-19 collection where it is, and documented layouts with drawn files.
+"""
 
 import hashlib
 import io
@@ -16,11 +19,15 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from helpers import checks, cohorts, manifests, overview, runs, synthetic
+from helpers.core import errors, paths
+from helpers.data import build_cohort, cohort_summary, cohorts, manifests
+from helpers.data.synthetic import chest_cohort
 
 COVID = Path(os.environ.get("REAL_DATA_ROOT") or "/nowhere") / "covid-chestxray"
-needs_covid = pytest.mark.skipif(not (COVID / "metadata.csv").exists(),
-                                 reason="REAL_DATA_ROOT is not set, or has no covid-chestxray/metadata.csv")
+needs_covid = pytest.mark.skipif(
+    not (COVID / "metadata.csv").exists(),
+    reason="REAL_DATA_ROOT is not set, or has no covid-chestxray/metadata.csv",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -41,27 +48,39 @@ def covid(tmp_path_factory) -> cohorts.Cohort:
     """The cohort of the real files, built once."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RESULTS_DIR", str(tmp_path_factory.mktemp("covid")))
-        return cohorts.build("covid_chestxray", COVID)
+        return build_cohort.build("covid_chestxray", COVID)
 
 
 @needs_covid
 def test_every_row_of_the_real_table_is_accounted_for(covid):
     table = pd.read_csv(COVID / "metadata.csv", dtype=str, keep_default_na=False)
-    closing = overview.exclusions(covid.record).set_index("what became of it")["rows"]
+    closing = cohort_summary.exclusions(covid.record).set_index("what became of it")["rows"]
     assert closing.to_dict() == {
-        "image file absent": 278, "modality is not X-ray": 84, "view is not PA or AP or AP Supine": 47,
-        "identical image of the same patient": 3, "kept": 261, "rows of the source": 673}
-    excluded = pd.read_csv(Path(covid.images.filename).with_name("exclusions.csv"), dtype={"patient_id": str})
+        "image file absent": 278,
+        "modality is not X-ray": 84,
+        "view is not PA or AP or AP Supine": 47,
+        "identical image of the same patient": 3,
+        "kept": 261,
+        "rows of the source": 673,
+    }
+    excluded = pd.read_csv(
+        Path(covid.images.filename).with_name("exclusions.csv"), dtype={"patient_id": str}
+    )
     assert len(excluded) == 412 and excluded["row"].is_unique and len(table) == 673
     for row in excluded[excluded["reason"] == "image file absent"].itertuples():
         source = table.loc[row.row]
-        assert source["filename"] == row.image_id and not (COVID / source["folder"] / source["filename"]).exists()
+        assert (
+            source["filename"] == row.image_id
+            and not (COVID / source["folder"] / source["filename"]).exists()
+        )
 
 
 @needs_covid
 def test_two_real_patients_with_identical_images_are_one_unit(covid):
     (note,) = covid.record["notes"]
-    first, second = re.fullmatch(r"Patients '(\d+)', '(\d+)' have an identical image and count as one patient, \1\.", note).groups()
+    first, second = re.fullmatch(
+        r"Patients '(\d+)', '(\d+)' have an identical image and count as one patient, \1\.", note
+    ).groups()
     kept = set(covid.table["patient_id"])
     assert covid.record["n_patients"] == len(kept) == 151 and first in kept and second not in kept
     assert (covid.table.groupby("patient_id")["split"].nunique() == 1).all()
@@ -69,44 +88,88 @@ def test_two_real_patients_with_identical_images_are_one_unit(covid):
 
 @needs_covid
 def test_real_labels_ages_and_images_are_those_of_the_source(covid):
-    source = pd.read_csv(COVID / "metadata.csv", dtype=str, keep_default_na=False).drop_duplicates("filename").set_index("filename")
+    source = (
+        pd.read_csv(COVID / "metadata.csv", dtype=str, keep_default_na=False)
+        .drop_duplicates("filename")
+        .set_index("filename")
+    )
     source = source.loc[covid.table["image_id"]]
-    assert covid.table["covid19"].tolist() == source["finding"].str.contains("COVID-19").astype(float).tolist()
+    assert (
+        covid.table["covid19"].tolist()
+        == source["finding"].str.contains("COVID-19").astype(float).tolist()
+    )
     assert covid.table["age_years"].isna().tolist() == (source["age"] == "").tolist()
-    assert covid.table["sex"].isin(["female", "male", "unknown"]).all() and set(covid.table["view"]) == {"PA", "AP", "AP Supine"}
+    assert covid.table["sex"].isin(["female", "male", "unknown"]).all() and set(
+        covid.table["view"]
+    ) == {"PA", "AP", "AP Supine"}
     grey = covid.images.reshape(261, -1)
-    assert (grey.max(axis=1) == 255).all() and (grey.std(axis=1) > 40).all()  # equalised, none is empty
+    # equalised, none is empty
+    assert (grey.max(axis=1) == 255).all() and (grey.std(axis=1) > 40).all()
 
 
 @needs_covid
 def test_real_files_that_are_damaged_or_absent_are_left_out_by_name(tmp_path):
     root, path = tmp_path / "covid", tmp_path / "covid_chestxray.yaml"
     (root / "images").mkdir(parents=True)
-    for file in [COVID / "metadata.csv", COVID / "checksums.csv", *sorted((COVID / "images").iterdir())[:12]]:
+    for file in [
+        COVID / "metadata.csv",
+        COVID / "checksums.csv",
+        *sorted((COVID / "images").iterdir())[:12],
+    ]:
         (root / file.relative_to(COVID)).write_bytes(file.read_bytes())
     damaged = root / "images" / "000001-12.jpg"
     damaged.write_bytes(damaged.read_bytes()[:-1000])
-    with pytest.raises(checks.InputError, match="at least 40% of 542 image files of covid_chestxray"):
-        cohorts.build("covid_chestxray", root)
+    with pytest.raises(
+        errors.InputError, match="at least 40% of 542 image files of covid_chestxray"
+    ):
+        build_cohort.build("covid_chestxray", root)
     shipped = manifests.manifests_dir() / "covid_chestxray.yaml"
-    path.write_text(shipped.read_text(encoding="utf-8").replace("min_share_present: 0.4", "min_share_present: 0"), encoding="utf-8")
-    cohort = cohorts.build(path, root, image_px=32, processes=1)
+    path.write_text(
+        shipped.read_text(encoding="utf-8").replace(
+            "min_share_present: 0.4", "min_share_present: 0"
+        ),
+        encoding="utf-8",
+    )
+    cohort = build_cohort.build(path, root, image_px=32, processes=1)
     assert cohort.record["exclusions"]["image file differs from its checksum"] == 1
     assert "000001-12.jpg" not in set(cohort.table["image_id"])
     assert cohort.record["n_images"] + sum(cohort.record["exclusions"].values()) == 673
 
 
 def write_chestxray14(root: Path, n_patients: int = 60) -> pd.DataFrame:
-    """Write the documented table, lists and PNG files (one RGBA, one impossible age), with phantoms as images."""
-    images, drawn = synthetic.draw_block("public", "train", 0, 0, image_px=64, n_patients=n_patients)
+    """Write the documented table, lists and PNG files (one RGBA, one impossible age), with phantoms
+    as images.
+    """
+    images, drawn = chest_cohort.draw_block(
+        "public", "train", 0, 0, image_px=64, n_patients=n_patients
+    )
     patient = drawn["patient_id"].astype("category").cat.codes + 1
-    names = [f"{p:08d}_{v:03d}.png" for p, v in zip(patient, drawn.groupby("patient_id").cumcount())]
-    words = {"cardiomegaly": "Cardiomegaly", "congestion": "Edema", "pleural_effusion_left": "Effusion",
-             "pneumonic_infiltrates_left": "Consolidation", "pneumonic_infiltrates_right": "Infiltration"}
-    labels = ["|".join(w for f, w in words.items() if row[f] > 0) or "No Finding" for row in drawn.to_dict("records")]
-    table = pd.DataFrame({"Image Index": names, "Finding Labels": labels, "Follow-up #": 0, "Patient ID": patient,
-                          "Patient Age": drawn["age_years"].astype(int), "Patient Gender": drawn["sex"].map({"male": "M", "female": "F"}),
-                          "View Position": "AP", "Unnamed": ""})
+    names = [
+        f"{p:08d}_{v:03d}.png" for p, v in zip(patient, drawn.groupby("patient_id").cumcount())
+    ]
+    words = {
+        "cardiomegaly": "Cardiomegaly",
+        "congestion": "Edema",
+        "pleural_effusion_left": "Effusion",
+        "pneumonic_infiltrates_left": "Consolidation",
+        "pneumonic_infiltrates_right": "Infiltration",
+    }
+    labels = [
+        "|".join(w for f, w in words.items() if row[f] > 0) or "No Finding"
+        for row in drawn.to_dict("records")
+    ]
+    table = pd.DataFrame(
+        {
+            "Image Index": names,
+            "Finding Labels": labels,
+            "Follow-up #": 0,
+            "Patient ID": patient,
+            "Patient Age": drawn["age_years"].astype(int),
+            "Patient Gender": drawn["sex"].map({"male": "M", "female": "F"}),
+            "View Position": "AP",
+            "Unnamed": "",
+        }
+    )
     table.loc[0, "Patient Age"] = 414
     (root / "images").mkdir(parents=True)
     for name, image in zip(names, images):
@@ -114,19 +177,32 @@ def write_chestxray14(root: Path, n_patients: int = 60) -> pd.DataFrame:
         (root / "images" / name).write_bytes(png(as_rgba if name == names[3] else image))
     table.to_csv(root / "Data_Entry_2017.csv", index=False)
     is_test = patient > 0.75 * n_patients
-    (root / "test_list.txt").write_text("\n".join(table.loc[is_test, "Image Index"]), encoding="utf-8")
-    (root / "train_val_list.txt").write_text("\n".join(table.loc[~is_test, "Image Index"]) + "\n", encoding="utf-8")
+    (root / "test_list.txt").write_text(
+        "\n".join(table.loc[is_test, "Image Index"]), encoding="utf-8"
+    )
+    (root / "train_val_list.txt").write_text(
+        "\n".join(table.loc[~is_test, "Image Index"]) + "\n", encoding="utf-8"
+    )
     return table
 
 
 def test_chestxray14_as_documented(tmp_path):
     table = write_chestxray14(tmp_path / "nih")
-    cohort = cohorts.build("chestxray14", tmp_path / "nih", image_px=64, processes=1)
+    cohort = build_cohort.build("chestxray14", tmp_path / "nih", image_px=64, processes=1)
     assert len(cohort.table) == len(table) and cohort.record["exclusions"] == {}
-    assert cohort.record["notes"] == ["1 rows with an impossible age (below 0 or above 120 years) count as age unknown."]
-    expected = {finding: table["Finding Labels"].str.contains(words).astype(float).tolist() for finding, words in {
-        "cardiomegaly": "Cardiomegaly", "congestion": "Edema", "pleural_effusion": "Effusion",
-        "pneumonic_infiltrates": "Infiltration|Consolidation|Pneumonia", "atelectasis": "Atelectasis"}.items()}
+    assert cohort.record["notes"] == [
+        "1 rows with an impossible age (below 0 or above 120 years) count as age unknown."
+    ]
+    expected = {
+        finding: table["Finding Labels"].str.contains(words).astype(float).tolist()
+        for finding, words in {
+            "cardiomegaly": "Cardiomegaly",
+            "congestion": "Edema",
+            "pleural_effusion": "Effusion",
+            "pneumonic_infiltrates": "Infiltration|Consolidation|Pneumonia",
+            "atelectasis": "Atelectasis",
+        }.items()
+    }
     assert {finding: cohort.table[finding].tolist() for finding in cohort.findings} == expected
     is_test = table["Patient ID"] > 45
     assert ((cohort.table["split"] == "test") == is_test.to_numpy()).all()
@@ -139,19 +215,26 @@ def test_chestxray14_refuses_what_is_wrong_in_it(tmp_path):
     path, lists = root / "Data_Entry_2017.csv", root / "test_list.txt"
 
     def refused(words: str) -> None:
-        with pytest.raises(checks.InputError, match=words):
-            cohorts.build("chestxray14", root, processes=1)
+        with pytest.raises(errors.InputError, match=words):
+            build_cohort.build("chestxray14", root, processes=1)
 
     table.assign(**{"Finding Labels": "Effusion|Pneumonitis"}).to_csv(path, index=False)
-    refused("column 'Finding Labels' of Data_Entry_2017.csv to hold entries known for it.*got 'Effusion.Pneumonitis'")
+    refused(
+        "column 'Finding Labels' of Data_Entry_2017.csv to hold entries known for it.*got"
+        " 'Effusion.Pneumonitis'"
+    )
     table.drop(columns="Patient ID").to_csv(path, index=False)
     refused("columns 'Patient ID' in Data_Entry_2017.csv")
     table.to_csv(path, index=False)
-    lists.write_text(lists.read_text(encoding="utf-8") + "\n" + table["Image Index"][0], encoding="utf-8")
+    lists.write_text(
+        lists.read_text(encoding="utf-8") + "\n" + table["Image Index"][0], encoding="utf-8"
+    )
     refused("each image in one list of train_val_list.txt, test_list.txt; got 1 in two")
     listed = table["Image Index"][table["Patient ID"] == table["Patient ID"][0]].tolist()
     assert len(listed) > 1  # the first patient's images: one in either list
-    (root / "train_val_list.txt").write_text("\n".join(set(table["Image Index"]) - {listed[0]}), encoding="utf-8")
+    (root / "train_val_list.txt").write_text(
+        "\n".join(set(table["Image Index"]) - {listed[0]}), encoding="utf-8"
+    )
     lists.write_text(listed[0], encoding="utf-8")
     refused("no patient in two splits of Data_Entry_2017.csv; got 1")
     lists.unlink()
@@ -159,49 +242,89 @@ def test_chestxray14_refuses_what_is_wrong_in_it(tmp_path):
 
 
 def write_taix_ray(root: Path, break_one: bool = False) -> pd.DataFrame:
-    """Write parquet shards as documented: hexadecimal ids, ages in days, grades, the PNG in a struct; phantoms as images."""
+    """Write parquet shards as documented.
+
+    Hexadecimal ids, ages in days, grades, the PNG in a struct; phantoms as images.
+    """
     (root / "data").mkdir(parents=True)
     tables = []
-    for split, name, n_patients in (("train", "train", 40), ("valid", "val", 15), ("test", "test", 15)):
-        images, drawn = synthetic.draw_block("private", split, 0, 0, image_px=72, n_patients=n_patients)
+    for split, name, n_patients in (
+        ("train", "train", 40),
+        ("valid", "val", 15),
+        ("test", "test", 15),
+    ):
+        images, drawn = chest_cohort.draw_block(
+            "private", split, 0, 0, image_px=72, n_patients=n_patients
+        )
+
         def hexadecimal(ids: pd.Series) -> pd.Series:
             return ids.map(lambda text: hashlib.sha256(text.encode()).hexdigest())
-        table = pd.DataFrame({
-            "UID": hexadecimal(drawn["image_id"]), "Fold": 0, "Split": name, "PatientID": hexadecimal(drawn["patient_id"]),
-            "PhysicianID": hexadecimal(drawn["sex"]), "StudyDate": "2015-03-01", "Age": (drawn["age_years"] * 365.25).astype(int),
-            "Sex": drawn["sex"].map({"male": "M", "female": "F"}), "HeartSize": drawn["cardiomegaly"].clip(upper=3),
-            "PulmonaryCongestion": drawn["congestion"]})
-        for column, finding in (("PleuralEffusion", "pleural_effusion"), ("PulmonaryOpacities", "pneumonic_infiltrates"),
-                                ("Atelectasis", "atelectasis")):
+
+        table = pd.DataFrame(
+            {
+                "UID": hexadecimal(drawn["image_id"]),
+                "Fold": 0,
+                "Split": name,
+                "PatientID": hexadecimal(drawn["patient_id"]),
+                "PhysicianID": hexadecimal(drawn["sex"]),
+                "StudyDate": "2015-03-01",
+                "Age": (drawn["age_years"] * 365.25).astype(int),
+                "Sex": drawn["sex"].map({"male": "M", "female": "F"}),
+                "HeartSize": drawn["cardiomegaly"].clip(upper=3),
+                "PulmonaryCongestion": drawn["congestion"],
+            }
+        )
+        for column, finding in (
+            ("PleuralEffusion", "pleural_effusion"),
+            ("PulmonaryOpacities", "pneumonic_infiltrates"),
+            ("Atelectasis", "atelectasis"),
+        ):
             for side in ("Right", "Left"):
                 table[f"{column}_{side}"] = drawn[f"{finding}_{side.lower()}"]
-        encoded = [{"bytes": png(image[:60]), "path": f"{uid}.png"} for uid, image in zip(table["UID"], images)]
+        encoded = [
+            {"bytes": png(image[:60]), "path": f"{uid}.png"}
+            for uid, image in zip(table["UID"], images)
+        ]
         if break_one and split == "train":
             encoded[1] = {"bytes": encoded[1]["bytes"][:500], "path": None}
             encoded[2] = {"bytes": None, "path": "elsewhere.png"}
-        shard = pa.Table.from_pandas(table, preserve_index=False).append_column("Image", pa.array(encoded))
+        shard = pa.Table.from_pandas(table, preserve_index=False).append_column(
+            "Image", pa.array(encoded)
+        )
         half = len(table) // 2
         for number, rows in enumerate((shard.slice(0, half), shard.slice(half))):
-            pq.write_table(rows, root / "data" / f"{name}-{number:05d}-of-00002.parquet", row_group_size=25)
+            pq.write_table(
+                rows, root / "data" / f"{name}-{number:05d}-of-00002.parquet", row_group_size=25
+            )
         tables.append(table)
     return pd.concat(tables, ignore_index=True)
 
 
 def test_taix_ray_as_documented(tmp_path):
     source = write_taix_ray(tmp_path / "taix")
-    cohort = cohorts.build("taix_ray", tmp_path / "taix", image_px=48, equalise="no", processes=1)
+    cohort = build_cohort.build(
+        "taix_ray", tmp_path / "taix", image_px=48, equalise="no", processes=1
+    )
     table = cohort.table.set_index("image_id").loc[source["UID"]]
     assert len(table) == len(source) and cohort.record["exclusions"] == {}
     assert table["split"].tolist() == source["Split"].replace("val", "valid").tolist()
     np.testing.assert_allclose(table["age_years"], source["Age"] / 365.25)
     assert table["cardiomegaly"].tolist() == (source["HeartSize"] >= 2).astype(float).tolist()
-    assert table["atelectasis_left"].tolist() == (source["Atelectasis_Left"] >= 2).astype(float).tolist()
-    # Rows of all shards and row groups lie beside their own image: 72 wide, 60 high, so 40 of 48 rows are not padding.
-    blocks = [synthetic.draw_block("private", split, 0, 0, image_px=72, n_patients=n)[0]
-              for split, n in (("train", 40), ("valid", 15), ("test", 15))]
+    assert (
+        table["atelectasis_left"].tolist()
+        == (source["Atelectasis_Left"] >= 2).astype(float).tolist()
+    )
+    # Rows of all shards and row groups lie beside their own image: 72 wide, 60 high, so 40 of 48
+    # rows are not padding.
+    blocks = [
+        chest_cohort.draw_block("private", split, 0, 0, image_px=72, n_patients=n)[0]
+        for split, n in (("train", 40), ("valid", 15), ("test", 15))
+    ]
     order = cohort.table.reset_index().set_index("image_id").loc[source["UID"], "index"]
     for place, image in list(zip(order, np.concatenate(blocks)))[::17]:
-        expected = Image.fromarray(image[:60].astype(np.float32)).resize((48, 40), Image.Resampling.BILINEAR)
+        expected = Image.fromarray(image[:60].astype(np.float32)).resize(
+            (48, 40), Image.Resampling.BILINEAR
+        )
         made = cohort.images[place]
         assert not made[:4].any() and not made[44:].any()
         assert np.corrcoef(made[4:44].ravel(), np.asarray(expected).ravel())[0, 1] > 0.999
@@ -210,55 +333,116 @@ def test_taix_ray_as_documented(tmp_path):
 def test_taix_ray_with_damaged_images_grades_and_shards(tmp_path):
     root = tmp_path / "taix"
     source = write_taix_ray(root, break_one=True)
-    cohort = cohorts.build("taix_ray", root, image_px=32, processes=2)
+    cohort = build_cohort.build("taix_ray", root, image_px=32, processes=2)
     assert cohort.record["exclusions"] == {"image cannot be decoded": 2}
     assert not set(source["UID"][1:3]) & set(cohort.table["image_id"])
     shard = root / "data" / "val-00000-of-00002.parquet"
     table = pq.read_table(shard)
-    wrong = table.set_column(table.column_names.index("HeartSize"), "HeartSize", pa.array([4] * len(table)))
+    wrong = table.set_column(
+        table.column_names.index("HeartSize"), "HeartSize", pa.array([4] * len(table))
+    )
     pq.write_table(wrong, shard)
-    with pytest.raises(checks.InputError, match="column 'HeartSize' of data/train-.* to hold grades 0, 1, 2, 3; got '4'"):
-        cohorts.build("taix_ray", root, image_px=32, processes=1)
+    with pytest.raises(
+        errors.InputError,
+        match="column 'HeartSize' of data/train-.* to hold grades 0, 1, 2, 3; got '4'",
+    ):
+        build_cohort.build("taix_ray", root, image_px=32, processes=1)
     shard.write_bytes(shard.read_bytes()[:5000])
-    with pytest.raises(checks.InputError, match="data/val-00000-of-00002.parquet to be a whole parquet file"):
-        cohorts.build("taix_ray", root, image_px=32, processes=1)
-    assert len(cohorts.read("taix_ray").table) == len(source) - 2  # the whole cohort of before is untouched
+    with pytest.raises(
+        errors.InputError, match="data/val-00000-of-00002.parquet to be a whole parquet file"
+    ):
+        build_cohort.build("taix_ray", root, image_px=32, processes=1)
+    # the whole cohort of before is untouched
+    assert len(cohorts.read("taix_ray").table) == len(source) - 2
 
 
 def test_a_missing_data_root_says_what_is_expected_and_how_to_get_it(tmp_path):
     for name in ("covid_chestxray", "chestxray14", "taix_ray"):
         expected = manifests.expected_files(manifests.read(name))[0].replace("*", r"\*")
-        with pytest.raises(checks.InputError, match=f"{expected}.* under the data root of {name}; got the empty folder .*How to get it: From"):
-            cohorts.build(name, tmp_path)
+        with pytest.raises(
+            errors.InputError,
+            match=(
+                f"{expected}.* under the data root of {name}; got the empty folder .*How to get it:"
+                " From"
+            ),
+        ):
+            build_cohort.build(name, tmp_path)
 
 
-def test_study_in_private_mode_on_documented_parquet_started_from_a_layout_that_is_not_shipped(tmp_path):
+def test_study_in_private_mode_on_documented_parquet_started_from_a_layout_that_is_not_shipped(
+    tmp_path,
+):
     write_taix_ray(tmp_path / "taix_ray")
     write_chestxray14(tmp_path / "ours")
     layout = (manifests.manifests_dir() / "chestxray14.yaml").read_text(encoding="utf-8")
-    layout = layout.replace("name: chestxray14", "name: ours").replace("Patient Gender", "who").replace("images/{", "films/{")
+    layout = (
+        layout.replace("name: chestxray14", "name: ours")
+        .replace("Patient Gender", "who")
+        .replace("images/{", "films/{")
+    )
     (tmp_path / "ours.yaml").write_text(layout, encoding="utf-8")
     (tmp_path / "ours" / "images").rename(tmp_path / "ours" / "films")
     table = tmp_path / "ours" / "Data_Entry_2017.csv"
-    table.write_text(table.read_text(encoding="utf-8").replace("Patient Gender", "who"), encoding="utf-8")
+    table.write_text(
+        table.read_text(encoding="utf-8").replace("Patient Gender", "who"), encoding="utf-8"
+    )
 
-    settings = [f"PRETRAIN={tmp_path / 'ours.yaml'}", "IMAGE_PX=48", "WIDTH=8", "CHANNELS=1", "EPSILON=7.89", "DELTA=0.005",
-                "PRETRAIN_EPOCHS=1", "EPOCHS=1", "03.EXPECTED_BATCH_SIZE=8", "N_BOOTSTRAP=20", "MIN_PATIENTS=2"]
-    command = [sys.executable, "run_all.py", "--profile", "taix_ray", "--out", str(tmp_path / "out"),
-               "--data-root", f"taix_ray={tmp_path / 'taix_ray'}", "--data-root", f"ours={tmp_path / 'ours'}"]
-    done = subprocess.run(command + [word for setting in settings for word in ("--set", setting)], text=True,
-                          capture_output=True, cwd=runs.repository_root())
+    settings = [
+        f"PRETRAIN={tmp_path / 'ours.yaml'}",
+        "IMAGE_PX=48",
+        "WIDTH=8",
+        "CHANNELS=1",
+        "EPSILON=7.89",
+        "DELTA=0.005",
+        "PRETRAIN_EPOCHS=1",
+        "EPOCHS=1",
+        "03.EXPECTED_BATCH_SIZE=8",
+        "N_BOOTSTRAP=20",
+        "MIN_PATIENTS=2",
+    ]
+    command = [
+        sys.executable,
+        "run_all.py",
+        "--profile",
+        "taix_ray",
+        "--out",
+        str(tmp_path / "out"),
+        "--data-root",
+        f"taix_ray={tmp_path / 'taix_ray'}",
+        "--data-root",
+        f"ours={tmp_path / 'ours'}",
+    ]
+    done = subprocess.run(
+        command + [word for setting in settings for word in ("--set", setting)],
+        text=True,
+        capture_output=True,
+        cwd=paths.repository_root(),
+    )
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "out/runs/taix_ray-dp-eps7.89-seed0/record.json").read_text())
-    assert record["ledger"]["guarantee"] == "valid" and record["ledger"]["epsilon_spent"]["PLD"] <= 7.89
+    assert (
+        record["ledger"]["guarantee"] == "valid"
+        and record["ledger"]["epsilon_spent"]["PLD"] <= 7.89
+    )
     page = (tmp_path / "out/notebooks/03_dp_training-eps7.89-seed0.ipynb").read_text()
-    assert "Whatever the method, an attacker" in page and "There is no privacy guarantee" not in page
+    assert (
+        "Whatever the method, an attacker" in page and "There is no privacy guarantee" not in page
+    )
 
 
 @pytest.mark.slow
 @needs_covid
 def test_study_on_the_real_files(tmp_path):
-    command = [sys.executable, "run_all.py", "--profile", "covid_chestxray", "--data-root", str(COVID), "--out", str(tmp_path / "out")]
-    done = subprocess.run(command, text=True, capture_output=True, cwd=runs.repository_root())
+    command = [
+        sys.executable,
+        "run_all.py",
+        "--profile",
+        "covid_chestxray",
+        "--data-root",
+        str(COVID),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    done = subprocess.run(command, text=True, capture_output=True, cwd=paths.repository_root())
     assert done.returncode == 0, done.stderr
     assert "not estimable" in (tmp_path / "out/notebooks/04_fairness_analysis.html").read_text()

@@ -7,7 +7,9 @@ import torch
 from opacus import GradSampleModule
 from torch import nn
 
-from helpers import arms, checks, clipping, networks
+from helpers.core import errors
+from helpers.privacy import clipping
+from helpers.training import image_loss, networks
 
 CLIP_NORM = 0.37
 UNIT_INDEX = torch.tensor([0, 0, 0, 1, 2, 2, 3, 3, 3, 3, 3])  # units of 3, 1, 2 and 5 images
@@ -35,8 +37,13 @@ def one_unit_at_a_time(network, images, labels, clip_norm):
         inside = UNIT_INDEX == unit
         known = ~labels[inside].isnan()
         losses = nn.functional.binary_cross_entropy_with_logits(
-            exact(images[inside].double()), labels[inside].nan_to_num(0.0).double(), reduction="none")
-        gradient = torch.autograd.grad(((losses * known).sum(1) / known.sum(1)).mean(), list(exact.parameters()))
+            exact(images[inside].double()),
+            labels[inside].nan_to_num(0.0).double(),
+            reduction="none",
+        )
+        gradient = torch.autograd.grad(
+            ((losses * known).sum(1) / known.sum(1)).mean(), list(exact.parameters())
+        )
         norm = torch.sqrt(sum(g.square().sum() for g in gradient))
         norms.append(norm)
         for sum_, g in zip(total, gradient):
@@ -46,7 +53,11 @@ def one_unit_at_a_time(network, images, labels, clip_norm):
 
 def clipped_sum(network, images, labels, clip_norm=CLIP_NORM, unit_index=UNIT_INDEX):
     clipped = clipping.ClippedSum(network, clip_norm)
-    norms = clipped.add(arms.image_losses(clipped.logits(images), labels), unit_index, int(unit_index.max()) + 1)
+    norms = clipped.add(
+        image_loss.image_losses(clipped.logits(images), labels),
+        unit_index,
+        int(unit_index.max()) + 1,
+    )
     return clipped.take(), norms
 
 
@@ -70,7 +81,7 @@ def test_clipped_sum_equals_opacus_hooks_at_image_level(network, batch):
     images, labels = batch
     hooked = GradSampleModule(networks.resnet9(3, 1, 16, seed=3), loss_reduction="sum")
     with pytest.warns(UserWarning, match="Full backward hook"):
-        arms.image_losses(hooked(images), labels).sum().backward()
+        image_loss.image_losses(hooked(images), labels).sum().backward()
     each = torch.cat([p.grad_sample.flatten(1) for p in hooked.parameters()], dim=1).double()
     expected = (each * (0.37 / each.norm(dim=1, keepdim=True)).clamp(max=1)).sum(0)
     sums, norms = clipped_sum(network, images, labels, unit_index=torch.arange(len(images)))
@@ -84,8 +95,8 @@ def test_every_unit_alone_contributes_at_most_the_clip_norm(network, batch, prec
     clipped = clipping.ClippedSum(network, 0.021)  # below every norm
     for unit in range(4):
         inside = UNIT_INDEX == unit
-        with arms.autocast(images.device, precision):
-            losses = arms.image_losses(clipped.logits(images[inside]), labels[inside])
+        with image_loss.autocast(images.device, precision):
+            losses = image_loss.image_losses(clipped.logits(images[inside]), labels[inside])
         norm = clipped.add(losses, torch.zeros(int(inside.sum()), dtype=torch.int64), 1)
         length = float(as_one(clipped.take()).norm())
         assert float(norm) > 0.021 and 0.021 * (1 - 1e-5) < length <= 0.021 * (1 + 1e-5)
@@ -95,8 +106,8 @@ def test_bfloat16_gives_nearly_the_sum_of_float32(network, batch):
     clipped = clipping.ClippedSum(network, 1e6)
     found = []
     for precision in ("float32", "bfloat16"):
-        with arms.autocast(batch[0].device, precision):
-            losses = arms.image_losses(clipped.logits(batch[0]), batch[1])
+        with image_loss.autocast(batch[0].device, precision):
+            losses = image_loss.image_losses(clipped.logits(batch[0]), batch[1])
         clipped.add(losses, UNIT_INDEX, 4)
         found.append(as_one(clipped.take()))
     wrong = float((found[0] - found[1]).norm() / found[0].norm())
@@ -111,7 +122,7 @@ def test_a_unit_without_gradient_adds_nothing(network, batch):
     assert norms[2] == 0 and all(torch.isfinite(s).all() for s in sums)
     weights = torch.tensor([1.0, 1.0, 0.0, 1.0])[UNIT_INDEX]
     clipped = clipping.ClippedSum(networks.resnet9(3, 1, 16, seed=3), CLIP_NORM)
-    clipped.add(arms.image_losses(clipped.logits(images), labels) * weights, UNIT_INDEX, 4)
+    clipped.add(image_loss.image_losses(clipped.logits(images), labels) * weights, UNIT_INDEX, 4)
     torch.testing.assert_close(as_one(clipped.take()), as_one(sums), rtol=1e-6, atol=1e-9)
 
 
@@ -123,12 +134,15 @@ def test_frozen_layers_are_left_out_and_cost_no_record(network, batch):
     logits = clipped.logits(images)
     assert {record.name.split(".")[0] for record in clipped._records} == {"blocks", "head"}
     assert not any(record.name.startswith("blocks.0") for record in clipped._records)
-    clipped.add(arms.image_losses(logits, labels), UNIT_INDEX, 4)
+    clipped.add(image_loss.image_losses(logits, labels), UNIT_INDEX, 4)
     whole = clipped_sum(networks.resnet9(3, 1, 16, seed=3), images, labels, 1e6)[0]
     found = clipped.take()
     assert len(found) < len(whole)
-    torch.testing.assert_close(as_one(found), as_one(whole[-len(found):]), rtol=1e-5, atol=1e-7)
-    assert all(not p.requires_grad for p in network.stem.parameters()) and network.head.weight.requires_grad
+    torch.testing.assert_close(as_one(found), as_one(whole[-len(found) :]), rtol=1e-5, atol=1e-7)
+    assert (
+        all(not p.requires_grad for p in network.stem.parameters())
+        and network.head.weight.requires_grad
+    )
 
 
 def test_clipped_sum_moves_by_at_most_clip_norm_when_a_unit_leaves(network, batch):
@@ -137,7 +151,9 @@ def test_clipped_sum_moves_by_at_most_clip_norm_when_a_unit_leaves(network, batc
     with_all, norms = clipped_sum(network, images, labels)
     assert (norms > CLIP_NORM).all()
     stay = UNIT_INDEX != 3
-    without, _ = clipped_sum(networks.resnet9(3, 1, 16, seed=3), images[stay], labels[stay], unit_index=UNIT_INDEX[stay])
+    without, _ = clipped_sum(
+        networks.resnet9(3, 1, 16, seed=3), images[stay], labels[stay], unit_index=UNIT_INDEX[stay]
+    )
     moved = torch.sqrt(sum((a - b).square().sum() for a, b in zip(with_all, without)))
     assert 0.99 * CLIP_NORM < float(moved) <= CLIP_NORM * (1 + 1e-4)
 
@@ -157,32 +173,34 @@ def test_a_broken_image_removes_its_unit_and_leaves_the_others_bit_for_bit(netwo
 
 def test_clipped_sum_starts_from_zero_after_take(network, batch):
     clipped = clipping.ClippedSum(network, CLIP_NORM)
-    clipped.add(arms.image_losses(clipped.logits(batch[0]), batch[1]), UNIT_INDEX, 4)
+    clipped.add(image_loss.image_losses(clipped.logits(batch[0]), batch[1]), UNIT_INDEX, 4)
     clipped.take()
     assert all((s == 0).all() for s in clipped.take())
 
 
 @pytest.mark.parametrize("shape", [(11, 1), (), (3,)])
 def test_clipped_sum_refuses_a_loss_that_is_not_one_value_per_image(network, shape):
-    with pytest.raises(checks.InputError, match="one value per image"):
+    with pytest.raises(errors.InputError, match="one value per image"):
         clipping.ClippedSum(network, 1.0).add(torch.zeros(shape), UNIT_INDEX, 4)
 
 
 def test_clipped_sum_refuses_a_unit_without_images(network, batch):
     clipped = clipping.ClippedSum(network, 1.0)
-    with pytest.raises(checks.InputError, match="to have an image"):
-        clipped.add(arms.image_losses(clipped.logits(batch[0]), batch[1]), UNIT_INDEX, 5)
+    with pytest.raises(errors.InputError, match="to have an image"):
+        clipped.add(image_loss.image_losses(clipped.logits(batch[0]), batch[1]), UNIT_INDEX, 5)
 
 
 def test_clipped_sum_refuses_images_of_a_unit_apart_from_each_other(network, batch):
     clipped = clipping.ClippedSum(network, 1.0)
-    with pytest.raises(checks.InputError, match="one after the other"):
-        clipped.add(arms.image_losses(clipped.logits(batch[0]), batch[1]), UNIT_INDEX.flip(0), 4)
+    with pytest.raises(errors.InputError, match="one after the other"):
+        clipped.add(
+            image_loss.image_losses(clipped.logits(batch[0]), batch[1]), UNIT_INDEX.flip(0), 4
+        )
 
 
 @pytest.mark.parametrize("clip_norm", [0, -1.0, float("nan")])
 def test_clipped_sum_refuses_a_clip_norm_that_bounds_nothing(network, clip_norm):
-    with pytest.raises(checks.InputError, match="CLIP_NORM"):
+    with pytest.raises(errors.InputError, match="CLIP_NORM"):
         clipping.ClippedSum(network, clip_norm)
 
 
@@ -203,19 +221,20 @@ class InPlace(nn.Module):
 
 def test_values_changed_in_place_are_refused(batch):
     clipped = clipping.ClippedSum(InPlace(), 1.0)
-    with pytest.raises(checks.InputError, match="output of conv2 changed.*out = out"):
-        clipped.add(arms.image_losses(clipped.logits(batch[0]), batch[1]), UNIT_INDEX, 4)
+    with pytest.raises(errors.InputError, match="output of conv2 changed.*out = out"):
+        clipped.add(image_loss.image_losses(clipped.logits(batch[0]), batch[1]), UNIT_INDEX, 4)
 
 
 def test_a_layer_the_loss_does_not_depend_on_is_refused(network, batch):
     clipped = clipping.ClippedSum(network, 1.0)
-    with pytest.raises(checks.InputError, match="loss to depend on"):
+    with pytest.raises(errors.InputError, match="loss to depend on"):
         clipped.add((clipped.logits(batch[0]).detach().requires_grad_()).sum(1), UNIT_INDEX, 4)
 
 
 @pytest.mark.parametrize("width, likeness", [(64, 1e-4), (16, 3e-5), (16, 1e-4), (16, 1e-3)])
 def test_a_unit_whose_images_nearly_cancel_keeps_the_bound(width, likeness):
-    # Two almost equal images with opposite labels: the sum of products loses what little is left of the gradient.
+    # Two almost equal images with opposite labels: the sum of products loses what little is left of
+    # the gradient.
     torch.manual_seed(6)
     network = networks.resnet9(3, 1, width, seed=3)
     nn.init.zeros_(network.head.weight)
@@ -225,7 +244,9 @@ def test_a_unit_whose_images_nearly_cancel_keeps_the_bound(width, likeness):
     labels = torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
     exact, _ = one_unit_at_a_time_of(network, images, labels)
     for clip_norm in (1e-4, 1e-3, 0.5 * exact):
-        sums, _ = clipped_sum(copy.deepcopy(network), images, labels, clip_norm, torch.tensor([0, 0]))
+        sums, _ = clipped_sum(
+            copy.deepcopy(network), images, labels, clip_norm, torch.tensor([0, 0])
+        )
         assert float(as_one(sums).norm()) <= clip_norm * (1 + 1e-5)
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import arms, clipping, networks, training_sets
+from helpers.privacy import clipping
+from helpers.training import image_augmentation, image_loss, networks, private_step, training_set
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 SIZES = [1, 2, 3, 1, 4, 2, 3]
@@ -14,12 +15,18 @@ CLIP_NORM = 0.7
 def one_unit_at_a_time(model, images, labels, unit_index):
     """(units, parameters) gradients in float64 on the CPU."""
     exact = networks.resnet9(8, images.shape[1], 16, head="sided").double()
-    exact.load_state_dict({name: value.double().cpu() for name, value in model.state_dict().items()})
+    exact.load_state_dict(
+        {name: value.double().cpu() for name, value in model.state_dict().items()}
+    )
     rows = []
     for unit in range(int(unit_index[-1]) + 1):
         own = unit_index.cpu() == unit
-        loss = arms.image_losses(exact(images.cpu().double()[own]), labels.cpu().double()[own]).mean()
-        rows.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(exact.parameters()))]))
+        loss = image_loss.image_losses(
+            exact(images.cpu().double()[own]), labels.cpu().double()[own]
+        ).mean()
+        rows.append(
+            torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(exact.parameters()))])
+        )
     return torch.stack(rows)
 
 
@@ -29,7 +36,12 @@ def batch(request):
     torch.manual_seed(1)
     unit_index = torch.repeat_interleave(torch.arange(len(SIZES)), torch.tensor(SIZES)).cuda()
     images = torch.randn(sum(SIZES), request.param, 48, 48).cuda()
-    return networks.resnet9(8, request.param, 16, head="sided").cuda(), images, torch.rand(sum(SIZES), 8).round().cuda(), unit_index
+    return (
+        networks.resnet9(8, request.param, 16, head="sided").cuda(),
+        images,
+        torch.rand(sum(SIZES), 8).round().cuda(),
+        unit_index,
+    )
 
 
 @pytest.mark.parametrize("tf32", [False, True], ids="allow_tf32={}".format)
@@ -37,15 +49,23 @@ def test_norms_and_clipped_sum_equal_the_loop(batch, tf32):
     model, images, labels, unit_index = batch
     expected = one_unit_at_a_time(model, images, labels, unit_index)
     clipped = clipping.ClippedSum(model, CLIP_NORM)
-    torch.backends.cudnn.conv.fp32_precision = torch.backends.cuda.matmul.fp32_precision = "tf32" if tf32 else "ieee"
+    torch.backends.cudnn.conv.fp32_precision = torch.backends.cuda.matmul.fp32_precision = (
+        "tf32" if tf32 else "ieee"
+    )
     try:
-        norms = clipped.add(arms.image_losses(clipped.logits(images), labels), unit_index, len(SIZES))
+        norms = clipped.add(
+            image_loss.image_losses(clipped.logits(images), labels), unit_index, len(SIZES)
+        )
     finally:
-        torch.backends.cudnn.conv.fp32_precision = torch.backends.cuda.matmul.fp32_precision = "ieee"
+        torch.backends.cudnn.conv.fp32_precision = torch.backends.cuda.matmul.fp32_precision = (
+            "ieee"
+        )
     total = torch.cat([s.flatten() for s in clipped.take()]).cpu().double()
     wanted = (expected * (CLIP_NORM / expected.norm(dim=1)).clamp(max=1)[:, None]).sum(0)
     close = 2e-2 if tf32 else 1e-5  # the forward pass is free to use TF32; the bound below is not
-    assert ((norms.cpu().double() - expected.norm(dim=1)).abs() / expected.norm(dim=1)).max() < close
+    assert (
+        (norms.cpu().double() - expected.norm(dim=1)).abs() / expected.norm(dim=1)
+    ).max() < close
     assert (total - wanted).norm() / wanted.norm() < close
 
 
@@ -54,24 +74,42 @@ def test_norms_and_clipped_sum_equal_the_loop(batch, tf32):
 def test_a_single_unit_is_never_above_the_clip_norm(batch, precision, tf32):
     model, images, labels, _ = batch
     clipped = clipping.ClippedSum(model, CLIP_NORM)
-    torch.backends.cudnn.conv.fp32_precision = torch.backends.cuda.matmul.fp32_precision = "tf32" if tf32 else "ieee"
+    torch.backends.cudnn.conv.fp32_precision = torch.backends.cuda.matmul.fp32_precision = (
+        "tf32" if tf32 else "ieee"
+    )
     try:
         for n_images in SIZES:
-            with arms.autocast(images.device, precision):
-                losses = 50 * arms.image_losses(clipped.logits(images[:n_images]), labels[:n_images])
+            with image_loss.autocast(images.device, precision):
+                losses = 50 * image_loss.image_losses(
+                    clipped.logits(images[:n_images]), labels[:n_images]
+                )
             norm = clipped.add(losses, torch.zeros(n_images, dtype=torch.int64).cuda(), 1)
             contribution = torch.cat([s.flatten() for s in clipped.take()]).double().norm()
             assert float(norm) > CLIP_NORM and float(contribution) <= CLIP_NORM * (1 + 1e-5)
     finally:
-        torch.backends.cudnn.conv.fp32_precision = torch.backends.cuda.matmul.fp32_precision = "ieee"
+        torch.backends.cudnn.conv.fp32_precision = torch.backends.cuda.matmul.fp32_precision = (
+            "ieee"
+        )
 
 
 def test_a_private_step_and_strong_variation_run_on_the_gpu(small_cohort):
-    data = training_sets.TrainingSet.of(small_cohort, "patient")
+    data = training_set.TrainingSet.of(small_cohort, "patient")
     model = networks.resnet9(2).cuda()
-    arm = arms.PrivateArm(data, model, channels=1, epsilon=3, delta=1e-5, clip_norm=CLIP_NORM, epochs=1, expected_batch_size=8,
-                          max_images_per_patient=2, physical_batch_size=16, mode="private", seed=0)
+    arm = private_step.PrivateArm(
+        data,
+        model,
+        channels=1,
+        epsilon=3,
+        delta=1e-5,
+        clip_norm=CLIP_NORM,
+        epochs=1,
+        expected_batch_size=8,
+        max_images_per_patient=2,
+        physical_batch_size=16,
+        mode="private",
+        seed=0,
+    )
     arm.set_gradients()
     assert all(p.grad.is_cuda and torch.isfinite(p.grad).all() for p in model.parameters())
-    varied = training_sets.vary(torch.randn(4, 1, 32, 32).cuda(), np.random.default_rng(0))
+    varied = image_augmentation.vary(torch.randn(4, 1, 32, 32).cuda(), np.random.default_rng(0))
     assert varied.is_cuda and torch.isfinite(varied).all()

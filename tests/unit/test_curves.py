@@ -5,18 +5,27 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from helpers import curves
+from helpers.analysis import curves
 
 
 @pytest.fixture
 def study():
     rng = np.random.default_rng(1)
     n = 3000
-    table = pd.DataFrame({"image_id": [f"i{k}" for k in range(n)], "patient_id": [f"p{k // 3}" for k in range(n)], "split": "test",
-                          "sex": rng.choice(["female", "male", "unknown"], n)})
+    table = pd.DataFrame(
+        {
+            "image_id": [f"i{k}" for k in range(n)],
+            "patient_id": [f"p{k // 3}" for k in range(n)],
+            "split": "test",
+            "sex": rng.choice(["female", "male", "unknown"], n),
+        }
+    )
     truth = rng.uniform(0.05, 0.95, n)
-    predictions = table[["image_id", "patient_id", "split"]].assign(finding="a", label=(rng.random(n) < truth).astype(float),
-                                                                    score=np.where(table["sex"] == "female", truth, truth**2))
+    predictions = table[["image_id", "patient_id", "split"]].assign(
+        finding="a",
+        label=(rng.random(n) < truth).astype(float),
+        score=np.where(table["sex"] == "female", truth, truth**2),
+    )
     return table, predictions
 
 
@@ -26,15 +35,22 @@ def test_roc_has_the_area_of_auroc_and_no_unknown_group(study):
     assert set(found["group"]) == {"female", "male"}
     female = found[found["group"] == "female"]
     rows = predictions[(table["sex"] == "female").to_numpy()]
-    assert np.trapezoid(female["sensitivity"], female["false_alarm_rate"]) == pytest.approx(roc_auc_score(rows["label"], rows["score"]), abs=0.005)
+    assert np.trapezoid(female["sensitivity"], female["false_alarm_rate"]) == pytest.approx(
+        roc_auc_score(rows["label"], rows["score"]), abs=0.005
+    )
     assert curves.roc({"run": predictions}, table, "sex", min_patients=5000).empty
 
 
-def test_calibration_lies_on_the_diagonal_where_scores_are_probabilities_and_leaves_it_where_they_are_not(study):
+def test_calibration_lies_on_the_diagonal_where_scores_are_probabilities_and_leaves_it_where_they_are_not(
+    study,
+):
     table, predictions = study
     found = curves.calibration({"run": predictions}, table, "sex")
     female, male = (found[found["group"] == sex] for sex in ("female", "male"))
     inside = (female["low"] <= female["mean_score"]) & (female["mean_score"] <= female["high"])
     assert inside.mean() >= 0.75 and len(female) == curves.N_BINS
     assert (male["share"] > male["mean_score"]).mean() > 0.8  # their scores are squared: too low
-    assert found.groupby("group")["n"].sum().to_dict() == table["sex"].value_counts()[["female", "male"]].to_dict()
+    assert (
+        found.groupby("group")["n"].sum().to_dict()
+        == table["sex"].value_counts()[["female", "male"]].to_dict()
+    )

@@ -9,15 +9,17 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from helpers import runs
+from helpers.core import paths
 
-ROOT = runs.repository_root()
+ROOT = paths.repository_root()
 
 
 def pins(name):
     """{package: version} of a requirements file, all of whose lines must be pins."""
     lines = [line.split("#")[0].strip() for line in (ROOT / name).read_text().splitlines()]
-    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", line) for line in lines if line), name
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", line) for line in lines if line), (
+        name
+    )
     return {canonicalize_name(line.split("==")[0]): line.split("==")[1] for line in lines if line}
 
 
@@ -28,7 +30,13 @@ def test_no_package_is_pinned_twice_and_none_only_for_one_system():
 
 
 def test_no_file_names_an_index():
-    for name in ("requirements.txt", "constraints.txt", "environment.yml", "Makefile", "pyproject.toml"):
+    for name in (
+        "requirements.txt",
+        "constraints.txt",
+        "environment.yml",
+        "Makefile",
+        "pyproject.toml",
+    ):
         assert not re.search(r"index-url|find-links|https?://", (ROOT / name).read_text()), name
 
 
@@ -40,9 +48,14 @@ def test_conda_environment_installs_the_same_files():
 def test_ranges_of_the_package_hold_the_pinned_versions():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     pinned = pins("requirements.txt")
-    ranges = [Requirement(text) for text in project["dependencies"] + sum(project["optional-dependencies"].values(), [])]
+    ranges = [
+        Requirement(text)
+        for text in project["dependencies"] + sum(project["optional-dependencies"].values(), [])
+    ]
     for requirement in ranges:
-        assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)]), requirement.name
+        assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)]), (
+            requirement.name
+        )
     assert {canonicalize_name(requirement.name) for requirement in ranges} == set(pinned)
 
 
@@ -54,7 +67,9 @@ def test_continuous_integration_runs_the_tests():
 
 def test_make_help_lists_every_target():
     declared = re.search(r"\.PHONY: (.*)", (ROOT / "Makefile").read_text()).group(1).split()
-    shown = subprocess.run(["make", "-s", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(
+        ["make", "-s", "help"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     assert [line.split()[1] for line in shown.splitlines()] == declared
 
 
@@ -64,6 +79,12 @@ def test_make_says_what_is_missing_when_no_python_fits(tmp_path):
     old = tmp_path / "python3.6"
     old.write_text("#!/bin/sh\necho 3.6\n")
     old.chmod(0o755)
-    done = subprocess.run(["make", "-s", "unit", f"PYTHON={old}"], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(
+        ["make", "-s", "unit", f"PYTHON={old}"], cwd=tmp_path, capture_output=True, text=True
+    )
     assert done.returncode == 2 and not (tmp_path / ".venv").exists()
-    assert "Expected Python 3.11, 3.12 or 3.13" in done.stderr and "(3.6)" in done.stderr and "6 GB" in done.stderr
+    assert (
+        "Expected Python 3.11, 3.12 or 3.13" in done.stderr
+        and "(3.6)" in done.stderr
+        and "6 GB" in done.stderr
+    )

@@ -4,23 +4,38 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import arms, checks, group_gradients, networks, training_sets
+from helpers.core import errors, random_streams
+from helpers.training import group_gradients, image_loss, networks, private_step, training_set
 
 
 def arm_of(cohort, mode="demo"):
-    data = training_sets.TrainingSet.of(cohort, "patient")
+    data = training_set.TrainingSet.of(cohort, "patient")
     model = networks.resnet9(2, channels=1, width=8, seed=0)
-    return arms.PrivateArm(data, model, channels=1, epsilon=8, delta=1e-3, clip_norm=0.5, epochs=1, expected_batch_size=10,
-                           max_images_per_patient=4, physical_batch_size=64, mode=mode, seed=0)
+    return private_step.PrivateArm(
+        data,
+        model,
+        channels=1,
+        epsilon=8,
+        delta=1e-3,
+        clip_norm=0.5,
+        epochs=1,
+        expected_batch_size=10,
+        max_images_per_patient=4,
+        physical_batch_size=64,
+        mode=mode,
+        seed=0,
+    )
 
 
 def ordinary_gradient(arm, unit):
     """The gradient of the mean loss of a unit's images, moved as in step 0."""
-    stream = arms.runs.random_stream(arm.seed, f"augmentation {arm.data.names[unit]}", 0)
+    stream = random_streams.random_stream(arm.seed, f"augmentation {arm.data.names[unit]}", 0)
     own = arm.data.units[unit]
     images, labels = arm.data.batch(own, arm.data.moves(len(own), stream), 1, torch.device("cpu"))
-    loss = arms.image_losses(arm.model(images), labels).mean()
-    return torch.cat([gradient.flatten() for gradient in torch.autograd.grad(loss, arm.clipped.parameters)])
+    loss = image_loss.image_losses(arm.model(images), labels).mean()
+    return torch.cat(
+        [gradient.flatten() for gradient in torch.autograd.grad(loss, arm.clipped.parameters)]
+    )
 
 
 def test_by_group_agrees_with_ordinary_gradients(small_cohort):
@@ -32,10 +47,14 @@ def test_by_group_agrees_with_ordinary_gradients(small_cohort):
     clipped_mean = (each / norms.clamp(min=1)[:, None]).mean(0)
     for group, inside in (("few", group_of == "few"), ("many", group_of == "many")):
         row, own = found[group], each[inside].mean(0)
-        assert row["n_units"] == inside.sum() and row["gradient_norm"] == pytest.approx(float(norms[inside].median()), rel=1e-3)
+        assert row["n_units"] == inside.sum() and row["gradient_norm"] == pytest.approx(
+            float(norms[inside].median()), rel=1e-3
+        )
         assert row["clipped_fraction"] == pytest.approx(float((norms[inside] > 1).double().mean()))
         for name, mean in (("followed", clipped_mean), ("followed_without", each.mean(0))):
-            assert row[name] == pytest.approx(float(torch.cosine_similarity(own, mean, dim=0)), abs=1e-3)
+            assert row[name] == pytest.approx(
+                float(torch.cosine_similarity(own, mean, dim=0)), abs=1e-3
+            )
 
 
 def test_by_group_leaves_the_arm_as_it_was(small_cohort):
@@ -49,11 +68,15 @@ def test_by_group_leaves_the_arm_as_it_was(small_cohort):
 
 
 def test_by_group_refuses_private_mode(small_cohort):
-    with pytest.raises(checks.InputError, match="DIAGNOSE_BY = 'none' in private mode"):
+    with pytest.raises(errors.InputError, match="DIAGNOSE_BY = 'none' in private mode"):
         group_gradients.by_group(arm_of(small_cohort, "private"), np.array(["all"] * 40), 0)
 
 
 def test_groups_of_units_are_those_of_their_patients(small_cohort):
-    table = small_cohort.table.assign(site=np.where(small_cohort.table["patient_id"].str[1:].astype(int) < 10, "a", "b"))
-    found = group_gradients.groups_of_units(training_sets.TrainingSet.of(small_cohort, "patient"), table, "site")
+    table = small_cohort.table.assign(
+        site=np.where(small_cohort.table["patient_id"].str[1:].astype(int) < 10, "a", "b")
+    )
+    found = group_gradients.groups_of_units(
+        training_set.TrainingSet.of(small_cohort, "patient"), table, "site"
+    )
     assert found.tolist() == ["a"] * 10 + ["b"] * 30

@@ -1,4 +1,6 @@
-"""Each layer's two ways to the gradients of units, against autograd on one unit at a time in float64."""
+"""Each layer's two ways to the gradients of units, against autograd on one unit at a time in
+float64.
+"""
 
 import copy
 
@@ -6,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from helpers import layer_gradients, units
+from helpers.privacy import layer_gradients, units
 
 SIZES = [3, 1, 2, 5, 1]  # images of each unit
 INDEX = torch.repeat_interleave(torch.arange(len(SIZES)), torch.tensor(SIZES))
@@ -20,8 +22,14 @@ LAYERS = {
     "conv_groups": (nn.Conv2d(4, 6, 3, groups=2), (4, 6, 6)),
     "conv_dilation": (nn.Conv2d(2, 3, 3, dilation=2), (2, 8, 8)),
     "conv3d": (nn.Conv3d(2, 4, 3, padding=1), (2, 4, 5, 3)),
-    "conv3d_flat": (nn.Conv3d(3, 5, (1, 3, 3), stride=2, padding=(0, 1, 1), bias=False), (3, 4, 6, 7)),
-    "conv3d_stem": (nn.Conv3d(1, 4, (7, 1, 7), stride=2, padding=(3, 0, 3), bias=False), (1, 9, 8, 10)),
+    "conv3d_flat": (
+        nn.Conv3d(3, 5, (1, 3, 3), stride=2, padding=(0, 1, 1), bias=False),
+        (3, 4, 6, 7),
+    ),
+    "conv3d_stem": (
+        nn.Conv3d(1, 4, (7, 1, 7), stride=2, padding=(3, 0, 3), bias=False),
+        (1, 9, 8, 10),
+    ),
     "conv3d_groups": (nn.Conv3d(4, 6, 2, groups=2), (4, 3, 4, 3)),
     "linear": (nn.Linear(7, 4), (7,)),
     "linear_no_bias": (nn.Linear(7, 4, bias=False), (7,)),
@@ -53,7 +61,9 @@ def one_unit_at_a_time(layer, a, b):
         inside = INDEX == unit
         total = (exact(a[inside].detach().double()) * b[inside].double()).sum()
         found.append(torch.autograd.grad(total, list(exact.parameters())))
-    return {name: torch.stack([of_unit[k] for of_unit in found]).float() for k, name in enumerate(names)}
+    return {
+        name: torch.stack([of_unit[k] for of_unit in found]).float() for k, name in enumerate(names)
+    }
 
 
 @pytest.mark.parametrize("way", ["gram", "together", "one_by_one", "by_cost"])
@@ -77,7 +87,9 @@ def test_squares_and_gradients_equal_one_unit_at_a_time(case, way, monkeypatch):
         total = torch.einsum("u,u...->...", weights, expected[name])
         if gradient is None:
             spread = weights[INDEX].view(-1, *[1] * (b.ndim - 1))
-            torch.testing.assert_close(rule.weighted_sum(layer, a.detach(), spread * b), total, rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(
+                rule.weighted_sum(layer, a.detach(), spread * b), total, rtol=1e-4, atol=1e-4
+            )
         else:
             torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-4)
 
@@ -86,7 +98,10 @@ def test_squares_are_never_too_small_where_images_nearly_cancel(monkeypatch):
     monkeypatch.setattr(layer_gradients, "_is_gram_cheaper", lambda *_: True)
     torch.manual_seed(3)
     of = units.Units(torch.zeros(2, dtype=torch.int64), [2])
-    for layer, shape in ((nn.Linear(4096, 8, bias=False), (4096,)), (nn.Conv2d(512, 64, 3, padding=1, bias=False), (512, 2, 2))):
+    for layer, shape in (
+        (nn.Linear(4096, 8, bias=False), (4096,)),
+        (nn.Conv2d(512, 64, 3, padding=1, bias=False), (512, 2, 2)),
+    ):
         for likeness in (0.0, 1e-6, 1e-5, 1e-4, 1e-3):
             one = torch.rand(1, *shape)
             a = torch.cat([one, one + likeness * torch.randn_like(one)])
@@ -94,26 +109,41 @@ def test_squares_are_never_too_small_where_images_nearly_cancel(monkeypatch):
             b = torch.cat([b, -b])
             squares, _ = layer_gradients.RULES[type(layer)].unit_gradients(layer, a, b, (), of)
             exact = copy.deepcopy(layer).double()
-            gradient, = torch.autograd.grad((exact(a.double()) * b.double()).sum(), [exact.weight])
+            (gradient,) = torch.autograd.grad(
+                (exact(a.double()) * b.double()).sum(), [exact.weight]
+            )
             assert float(squares) >= float(gradient.square().sum())
 
 
 def test_both_ways_of_a_convolution_are_taken_by_cost():
     each = units.Units(torch.arange(8), [1] * 8)
     deep, shallow = nn.Conv2d(256, 256, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
-    assert layer_gradients._convolution_prefers_gram(deep, torch.zeros(8, 256, 4, 4), torch.zeros(8, 256, 4, 4), each)
-    assert not layer_gradients._convolution_prefers_gram(shallow, torch.zeros(8, 8, 32, 32), torch.zeros(8, 8, 32, 32), each)
+    assert layer_gradients._convolution_prefers_gram(
+        deep, torch.zeros(8, 256, 4, 4), torch.zeros(8, 256, 4, 4), each
+    )
+    assert not layer_gradients._convolution_prefers_gram(
+        shallow, torch.zeros(8, 8, 32, 32), torch.zeros(8, 8, 32, 32), each
+    )
 
 
 def test_groups_and_dilation_have_no_gram_way():
     each = units.Units(torch.arange(8), [1] * 8)
-    for conv in (nn.Conv2d(256, 256, 3, padding=1, groups=2), nn.Conv2d(256, 256, 3, padding=2, dilation=2)):
-        assert not layer_gradients._convolution_prefers_gram(conv, torch.zeros(8, 256, 4, 4), torch.zeros(8, 256, 4, 4), each)
+    for conv in (
+        nn.Conv2d(256, 256, 3, padding=1, groups=2),
+        nn.Conv2d(256, 256, 3, padding=2, dilation=2),
+    ):
+        assert not layer_gradients._convolution_prefers_gram(
+            conv, torch.zeros(8, 256, 4, 4), torch.zeros(8, 256, 4, 4), each
+        )
 
 
 def test_group_norm_takes_the_statistics_of_the_forward_pass_or_its_own():
     layer, a = nn.GroupNorm(2, 4), torch.randn(11, 4, 8, 8)
-    rule, of, b = layer_gradients.RULES[nn.GroupNorm], units.Units(INDEX[:11], [3, 1, 2, 5]), torch.randn(11, 4, 8, 8)
+    rule, of, b = (
+        layer_gradients.RULES[nn.GroupNorm],
+        units.Units(INDEX[:11], [3, 1, 2, 5]),
+        torch.randn(11, 4, 8, 8),
+    )
     remembered = rule.remember(layer, layer(a.requires_grad_()))
     assert len(remembered) == 2
     squares = [rule.unit_gradients(layer, a.detach(), b, kept, of)[0] for kept in (remembered, ())]
@@ -122,5 +152,9 @@ def test_group_norm_takes_the_statistics_of_the_forward_pass_or_its_own():
 
 def test_squares_are_exact_for_large_gradients():
     gradient = torch.randn(2, 512, 1200, generator=torch.Generator().manual_seed(1))
-    torch.testing.assert_close(layer_gradients._squares(gradient), gradient.double().square().sum((1, 2)).float(),
-                               rtol=1e-6, atol=0)
+    torch.testing.assert_close(
+        layer_gradients._squares(gradient),
+        gradient.double().square().sum((1, 2)).float(),
+        rtol=1e-6,
+        atol=0,
+    )

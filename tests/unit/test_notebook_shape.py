@@ -6,9 +6,10 @@ import re
 
 import pytest
 
-from helpers import profiles, runs
+from helpers.core import paths
+from helpers.study import notebook_files
 
-PATHS = sorted((runs.repository_root() / "notebooks").glob("*.ipynb"))
+PATHS = sorted((paths.repository_root() / "notebooks").glob("*.ipynb"))
 MACHINE_PATH = re.compile(r"(/home/|/root/|/tmp/|/work/|/Users/|[A-Z]:\\\\)")
 
 pytestmark = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
@@ -37,8 +38,8 @@ def test_kernel_is_python3(path):
 
 
 def test_one_parameters_cell_of_literals_each_with_its_meaning(path):
-    assert profiles.default_parameters(path)
-    (cell,) = profiles.code_cells(path, "parameters")
+    assert notebook_files.default_parameters(path)
+    (cell,) = notebook_files.code_cells(path, "parameters")
     assert all("#" in line for line in cell.splitlines())
 
 
@@ -59,7 +60,9 @@ def test_code_cells_are_short(path):
 
 def test_code_is_plain_and_defines_no_class(path):
     for cell in code(path):
-        assert not [node for node in ast.walk(ast.parse(cell["source"])) if isinstance(node, ast.ClassDef)]
+        assert not [
+            node for node in ast.walk(ast.parse(cell["source"])) if isinstance(node, ast.ClassDef)
+        ]
         assert not re.search(r"sys\.path|os\.chdir|filterwarnings|# ?TODO", cell["source"])
 
 
@@ -68,7 +71,9 @@ def test_file_is_small(path):
 
 
 def test_cells_were_executed_in_order(path):
-    assert [cell["execution_count"] for cell in code(path)] == list(range(1, len(code(path)) + 1)), "run `make notebooks`"
+    assert [cell["execution_count"] for cell in code(path)] == list(
+        range(1, len(code(path)) + 1)
+    ), "run `make notebooks`"
 
 
 def test_strictly_compared_cells_have_a_stored_output(path):
@@ -79,10 +84,18 @@ def test_strictly_compared_cells_have_a_stored_output(path):
 def test_outputs_hold_no_path_warning_or_error(path):
     for cell in code(path):
         for output in cell["outputs"]:
-            text = json.dumps({kind: data for kind, data in output.get("data", {}).items() if kind.startswith("text")}
-                              | {"text": output.get("text", "")})
+            text = json.dumps(
+                {
+                    kind: data
+                    for kind, data in output.get("data", {}).items()
+                    if kind.startswith("text")
+                }
+                | {"text": output.get("text", "")}
+            )
             assert output["output_type"] != "error" and output.get("name") != "stderr"
-            assert not MACHINE_PATH.search(text) and "Warning" not in text and "Traceback" not in text
+            assert (
+                not MACHINE_PATH.search(text) and "Warning" not in text and "Traceback" not in text
+            )
 
 
 def test_metadata_holds_no_trace_of_an_execution(path):
@@ -99,4 +112,6 @@ def test_every_picture_has_an_alternative_text(path):
 
 
 def test_sources_are_those_of_the_stored_outputs(path):
-    assert read(path)["metadata"].get("sources_sha256") == profiles.sources_hash(path), "run `make notebooks`"
+    assert read(path)["metadata"].get("sources_sha256") == notebook_files.sources_hash(path), (
+        "run `make notebooks`"
+    )

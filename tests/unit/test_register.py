@@ -1,4 +1,6 @@
-"""The register keeps every line, recognises a torn one, and composes the runs of patients who are the same."""
+"""The register keeps every line, recognises a torn one, and composes the runs of patients who are
+the same.
+"""
 
 import multiprocessing
 import os
@@ -6,11 +8,22 @@ import os
 import numpy as np
 import pytest
 
-from helpers import checks, register
+from helpers.core import errors
+from helpers.privacy import register
 
 IDS, FILMS = [f"p{k}" for k in range(20) for _ in range(2)], [f"film{k}" for k in range(40)]
-LINE = {"run": "r", "cohort": "c", "unit": "patient", "noise_multiplier": 1.0, "sample_rate": 0.1, "steps_planned": 8, "steps": 8,
-        "delta": 1e-5, "n_images": 1, "pos_weight": "none"}
+LINE = {
+    "run": "r",
+    "cohort": "c",
+    "unit": "patient",
+    "noise_multiplier": 1.0,
+    "sample_rate": 0.1,
+    "steps_planned": 8,
+    "steps": 8,
+    "delta": 1e-5,
+    "n_images": 1,
+    "pos_weight": "none",
+}
 
 
 @pytest.fixture
@@ -37,7 +50,9 @@ def test_a_run_counts_as_planned_until_it_has_ended(own):
     own.append("checkpoint", "a", steps=3)
     assert [(line["steps"], line["noted"]) for line in own.runs(["key"])] == [(8, 3)]
     own.append("end", "a", steps=5, why="given up")
-    assert [(line["steps"], line["is_ended"], line["why"]) for line in own.runs(["key"])] == [(5, True, "given up")]
+    assert [(line["steps"], line["is_ended"], line["why"]) for line in own.runs(["key"])] == [
+        (5, True, "given up")
+    ]
     own.append("taken up", "a", steps=3)  # a copy of the checkpoint, after its run had ended
     assert [(line["steps"], line["noted"]) for line in own.runs(["key"])] == [(8, 5)]
     own.append("checkpoint", "a", steps=11)
@@ -74,13 +89,17 @@ def test_a_missing_or_torn_end_counts_as_all_steps(own):
 def test_a_damaged_register_is_refused(own):
     begin(own, "a")
     own.path.write_bytes(b"begin: a\n" + own.path.read_bytes())
-    with pytest.raises(checks.InputError, match="lines of JSON in .*spent.jsonl; got line 1"):
+    with pytest.raises(errors.InputError, match="lines of JSON in .*spent.jsonl; got line 1"):
         own.runs()
 
 
 def test_a_line_is_on_disk_when_append_returns(own, monkeypatch):
     synced, fsync = [], os.fsync
-    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(os.readlink(f"/proc/self/fd/{handle}")) or fsync(handle))
+    monkeypatch.setattr(
+        os,
+        "fsync",
+        lambda handle: synced.append(os.readlink(f"/proc/self/fd/{handle}")) or fsync(handle),
+    )
     begin(own, "a")
     assert synced == [str(own.path), str(own.folder)]
 
@@ -89,12 +108,12 @@ def test_a_register_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     blocked = register.Register(tmp_path / "file" / "register")
     for attempt in (lambda: begin(blocked, "a"), lambda: blocked.enrol(IDS, FILMS)):
-        with pytest.raises(checks.InputError, match="no private step is made unregistered"):
+        with pytest.raises(errors.InputError, match="no private step is made unregistered"):
             attempt()
     own = register.Register(tmp_path / "own")
     write = os.write
     monkeypatch.setattr(os, "write", lambda handle, text: write(handle, text[:10]))  # a full disk
-    with pytest.raises(checks.InputError, match="no space left"):
+    with pytest.raises(errors.InputError, match="no space left"):
         begin(own, "a")
     monkeypatch.undo()
     begin(own, "b")
@@ -121,6 +140,7 @@ def test_lines_of_two_processes_do_not_mix_and_held_is_exclusive(own):
 
 # ---- patients
 
+
 def test_the_key_is_of_ids_and_films_in_no_order(own):
     first, again = own.enrol(IDS, FILMS), own.enrol(IDS[::-1], FILMS[::-1])
     assert first.key == again.key and len(first.ids) == 20 and len(first.films) == 40
@@ -128,15 +148,26 @@ def test_the_key_is_of_ids_and_films_in_no_order(own):
         assert own.enrol(*changed).key != first.key
 
 
-@pytest.mark.parametrize("ids, films, shared", [
-    (["p0", "q1"], ["a", "b"], "1 patient ids"), (["q0", "q1"], ["film7", "b"], "1 films"),
-    ([*IDS, "new"], [*FILMS, "new"], "20 patient ids and 40 films"), (["q0"], ["a"], None), (["film7"], ["p0"], None)])
+@pytest.mark.parametrize(
+    "ids, films, shared",
+    [
+        (["p0", "q1"], ["a", "b"], "1 patient ids"),
+        (["q0", "q1"], ["film7", "b"], "1 films"),
+        ([*IDS, "new"], [*FILMS, "new"], "20 patient ids and 40 films"),
+        (["q0"], ["a"], None),
+        (["film7"], ["p0"], None),
+    ],
+)
 def test_cohorts_that_share_a_patient_or_a_film_count_as_one(own, ids, films, shared):
     first, other = own.enrol(IDS, FILMS), own.enrol(ids, films)
     begin(own, "a", patients=first.key)
     begin(own, "b", patients=other.key)
     assert own.sharing(first.key) == {first.key: "all"} | ({other.key: shared} if shared else {})
-    assert len(own.runs(own.sharing(first.key))) == len(own.runs(own.sharing(other.key))) == (2 if shared else 1)
+    assert (
+        len(own.runs(own.sharing(first.key)))
+        == len(own.runs(own.sharing(other.key)))
+        == (2 if shared else 1)
+    )
 
 
 def test_cohorts_that_can_no_longer_be_compared_count_as_one(own, tmp_path):
@@ -145,7 +176,9 @@ def test_cohorts_that_can_no_longer_be_compared_count_as_one(own, tmp_path):
     begin(own, "b", patients=other.key)
     assert list(own.sharing(first.key)) == [first.key]
     own._members_path(other.key).unlink()
-    assert "nobody knows" in own.sharing(first.key)[other.key] and third.key not in own.sharing(first.key)
+    assert "nobody knows" in own.sharing(first.key)[other.key] and third.key not in own.sharing(
+        first.key
+    )
     moved = register.Register(tmp_path / "moved")  # the lines alone, copied to another place
     moved.folder.mkdir()
     (moved.folder / "spent.jsonl").write_bytes(own.path.read_bytes())
@@ -157,9 +190,12 @@ def test_hashes_of_another_salt_are_no_evidence(own, tmp_path):
     theirs = elsewhere.enrol(["q0"], ["a"])
     first = own.enrol(IDS, FILMS)
     begin(own, "b", patients=theirs.key)
-    (own.folder / f"patients-{theirs.key}.npz").write_bytes((elsewhere.folder / f"patients-{theirs.key}.npz").read_bytes())
+    (own.folder / f"patients-{theirs.key}.npz").write_bytes(
+        (elsewhere.folder / f"patients-{theirs.key}.npz").read_bytes()
+    )
     assert own.patients(theirs.key) is None and "nobody knows" in own.sharing(first.key)[theirs.key]
-    assert own.enrol(["q0"], ["a"]).key == theirs.key and own.patients(theirs.key) is not None  # known again once it is enrolled here
+    # known again once it is enrolled here
+    assert own.enrol(["q0"], ["a"]).key == theirs.key and own.patients(theirs.key) is not None
 
 
 def make_salt(folder, queue):
@@ -170,7 +206,10 @@ def test_two_processes_that_begin_a_register_have_one_salt(tmp_path):
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
     for attempt in range(10):
-        both = [context.Process(target=make_salt, args=(tmp_path / str(attempt), queue)) for _ in range(2)]
+        both = [
+            context.Process(target=make_salt, args=(tmp_path / str(attempt), queue))
+            for _ in range(2)
+        ]
         for process in both:
             process.start()
         assert queue.get(timeout=60) == queue.get(timeout=60)
@@ -182,8 +221,8 @@ def test_a_run_whose_beginning_is_missing_is_refused(own):
     begin(own, "a")
     own.append("checkpoint", "a", steps=3)
     text = own.path.read_bytes()
-    own.path.write_bytes(text[:30] + b"\n" + text[text.index(b"\n") + 1:])
-    with pytest.raises(checks.InputError, match="a beginning of each run"):
+    own.path.write_bytes(text[:30] + b"\n" + text[text.index(b"\n") + 1 :])
+    with pytest.raises(errors.InputError, match="a beginning of each run"):
         own.runs()
 
 
@@ -207,14 +246,17 @@ def test_patients_hashes_are_salted_and_the_salt_is_missed(own, tmp_path):
     first = own.enrol(IDS, FILMS)
     elsewhere = register.Register(tmp_path / "elsewhere").enrol(IDS, FILMS)
     assert first.key == elsewhere.key and first.mark != elsewhere.mark
-    assert not np.intersect1d(first.ids, elsewhere.ids).size and not np.intersect1d(first.films, elsewhere.films).size
+    assert (
+        not np.intersect1d(first.ids, elsewhere.ids).size
+        and not np.intersect1d(first.films, elsewhere.films).size
+    )
     (own.folder / "salt").unlink()
-    with pytest.raises(checks.InputError, match="the salt of the patients' hashes"):
+    with pytest.raises(errors.InputError, match="the salt of the patients' hashes"):
         own.enrol(IDS[2:], FILMS[2:])
 
 
 def test_damaged_hashes_are_refused(own):
     first = own.enrol(IDS, FILMS)
     next(own.folder.glob("patients-*")).write_bytes(b"")
-    with pytest.raises(checks.InputError, match="salted hashes in .*; got a damaged file"):
+    with pytest.raises(errors.InputError, match="salted hashes in .*; got a damaged file"):
         own.patients(first.key)

@@ -4,14 +4,30 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import checks, report, runs
+from helpers.core import errors, paths
+from helpers.study import report
 
-EXPECTED = runs.repository_root() / "expected"
+EXPECTED = paths.repository_root() / "expected"
 
 
 def one_run(**changes):
-    row = {"run": "r", "arm": "dp", "epsilon": 2.0, "unit": "patient", "recipe": "default", "mode": "private", "macro_auroc": 0.8, "low": 0.75, "high": 0.85,
-           "sex_contrast": -0.02, "sex_low": -0.05, "sex_high": 0.01, "age_contrast": np.nan, "age_low": np.nan, "age_high": np.nan}
+    row = {
+        "run": "r",
+        "arm": "dp",
+        "epsilon": 2.0,
+        "unit": "patient",
+        "recipe": "default",
+        "mode": "private",
+        "macro_auroc": 0.8,
+        "low": 0.75,
+        "high": 0.85,
+        "sex_contrast": -0.02,
+        "sex_low": -0.05,
+        "sex_high": 0.01,
+        "age_contrast": np.nan,
+        "age_low": np.nan,
+        "age_high": np.nan,
+    }
     return pd.DataFrame([row | changes])
 
 
@@ -23,32 +39,52 @@ def test_summary_writes_each_number_with_its_interval():
 
 
 def test_summary_refuses_a_table_without_its_columns():
-    with pytest.raises(checks.InputError, match="macro_auroc"):
+    with pytest.raises(errors.InputError, match="macro_auroc"):
         report.summary(one_run().drop(columns="macro_auroc"))
 
 
 def test_page_escapes_what_it_shows(tmp_path):
     (tmp_path / "f.png").write_bytes(b"png")
-    page = report.page("<b>title", report.summary(one_run()), tmp_path / "f.png", {"a<b": "notebooks/a.html"})
-    assert "<b>title" not in page and "&lt;b&gt;title" in page and 'href="notebooks/a.html"' in page and "a&lt;b" in page
+    page = report.page(
+        "<b>title", report.summary(one_run()), tmp_path / "f.png", {"a<b": "notebooks/a.html"}
+    )
+    assert (
+        "<b>title" not in page
+        and "&lt;b&gt;title" in page
+        and 'href="notebooks/a.html"' in page
+        and "a&lt;b" in page
+    )
 
 
 def test_checklist_links_to_what_is_there_and_says_what_is_not():
-    rows = report.checklist({"01_data": "notebooks/01_data.html", "runs/": "runs/"}, ["tables/04_metrics.csv"]).splitlines()
+    rows = report.checklist(
+        {"01_data": "notebooks/01_data.html", "runs/": "runs/"}, ["tables/04_metrics.csv"]
+    ).splitlines()
     assert len(rows) == len(report.CHECKLIST)
-    assert '<a href="notebooks/01_data.html">' in rows[0] and any('<a href="tables/04_metrics.csv">' in row for row in rows)
+    assert '<a href="notebooks/01_data.html">' in rows[0] and any(
+        '<a href="tables/04_metrics.csv">' in row for row in rows
+    )
     assert sum("not in this study" in row for row in rows) >= 5 and "in the paper" in rows[-1]
 
 
 def test_readme_shows_the_expected_demo():
-    readme = (runs.repository_root() / "README.md").read_text(encoding="utf-8")
+    readme = (paths.repository_root() / "README.md").read_text(encoding="utf-8")
     for name in report.SHOWN_IN_README:
-        assert report.renew_readme(readme, pd.read_csv(EXPECTED / f"{name}.csv"), name) == readme, "run `make expected`"
-    with pytest.raises(checks.InputError, match="demo table"):
+        assert report.renew_readme(readme, pd.read_csv(EXPECTED / f"{name}.csv"), name) == readme, (
+            "run `make expected`"
+        )
+    with pytest.raises(errors.InputError, match="demo table"):
         report.renew_readme("no marks here", one_run())
 
 
-@pytest.mark.parametrize("name, cohort", [("demo", "synthetic_cxr_private"), ("smoke", "synthetic_cxr_private"), ("demo_ct", "synthetic_ct_private")])
+@pytest.mark.parametrize(
+    "name, cohort",
+    [
+        ("demo", "synthetic_cxr_private"),
+        ("smoke", "synthetic_cxr_private"),
+        ("demo_ct", "synthetic_ct_private"),
+    ],
+)
 def test_expected_numbers_are_those_of_this_profile(name, cohort):
     table = pd.read_csv(EXPECTED / f"{name}.csv")
     assert table["run"].tolist()[:2] == [f"{cohort}-zero_shot", f"{cohort}-baseline-seed0"]

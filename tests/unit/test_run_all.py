@@ -7,7 +7,8 @@ import sys
 import pytest
 
 import run_all
-from helpers import checks, files, profiles, results, runs, studies
+from helpers.core import errors, fingerprints, paths
+from helpers.study import notebook_files, plan, profiles, step_cache
 
 PRIVATE = "synthetic_cxr_private"
 
@@ -16,152 +17,280 @@ def plan_of(profile="smoke", *settings, comparisons=()):
     """The steps of a profile with settings, and with these comparisons instead of its own."""
     wanted = profiles.read_profile(profile).model_copy(update={"comparisons": list(comparisons)})
     chosen, lists = profiles.collect(wanted, [profiles.read_setting(text) for text in settings])
-    return studies.plan(chosen, lists)
+    return plan.plan(chosen, lists)
 
 
 def command(*words):
     """A finished `python run_all.py ...`."""
-    return subprocess.run([sys.executable, "run_all.py", *words], cwd=runs.repository_root(), capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "run_all.py", *words],
+        cwd=paths.repository_root(),
+        capture_output=True,
+        text=True,
+    )
 
 
 # ---- settings
 
-@pytest.mark.parametrize("text, setting", [
-    ("EPOCHS=3", (None, "EPOCHS", 3)), ("03.DELTA=1e-5", ("03", "DELTA", 1e-5)), ("COHORT=abc", (None, "COHORT", "abc")),
-    ("EPSILONS=[1, 2.5]", (None, "EPSILONS", [1, 2.5])), ("PRETRAIN=a=b", (None, "PRETRAIN", "a=b"))])
+
+@pytest.mark.parametrize(
+    "text, setting",
+    [
+        ("EPOCHS=3", (None, "EPOCHS", 3)),
+        ("03.DELTA=1e-5", ("03", "DELTA", 1e-5)),
+        ("COHORT=abc", (None, "COHORT", "abc")),
+        ("EPSILONS=[1, 2.5]", (None, "EPSILONS", [1, 2.5])),
+        ("PRETRAIN=a=b", (None, "PRETRAIN", "a=b")),
+    ],
+)
 def test_read_setting_knows_numbers_lists_and_text(text, setting):
     assert profiles.read_setting(text) == setting
 
 
 def test_later_settings_win_and_reach_every_notebook_that_has_the_parameter():
-    chosen, _ = profiles.collect(profiles.read_profile("smoke"), [profiles.read_setting("EPOCHS=2"),
-                                                                profiles.read_setting("03.EPOCHS=3")])
-    assert chosen["02"]["EPOCHS"] == 2 and chosen["03"]["EPOCHS"] == 3 and "EPOCHS" not in chosen["04"]
+    chosen, _ = profiles.collect(
+        profiles.read_profile("smoke"),
+        [profiles.read_setting("EPOCHS=2"), profiles.read_setting("03.EPOCHS=3")],
+    )
+    assert (
+        chosen["02"]["EPOCHS"] == 2 and chosen["03"]["EPOCHS"] == 3 and "EPOCHS" not in chosen["04"]
+    )
 
 
 def test_text_of_yaml_serves_as_a_float_and_an_integer_too():
-    chosen, _ = profiles.collect(profiles.Profile(title="t", notebooks={"03": {"DELTA": "1e-6", "CLIP_NORM": 2}}), [])
+    chosen, _ = profiles.collect(
+        profiles.Profile(title="t", notebooks={"03": {"DELTA": "1e-6", "CLIP_NORM": 2}}), []
+    )
     assert chosen["03"]["DELTA"] == 1e-6 and isinstance(chosen["03"]["CLIP_NORM"], float)
 
 
 def test_epsilon_replaces_the_list():
-    assert [step.parameters["EPSILON"] for step in plan_of("demo", "EPSILON=2") if "EPSILON" in step.parameters] == [2.0]
+    assert [
+        step.parameters["EPSILON"]
+        for step in plan_of("demo", "EPSILON=2")
+        if "EPSILON" in step.parameters
+    ] == [2.0]
 
 
 # ---- the plan
 
+
 def test_plan_of_two_budgets_and_two_seeds():
     steps = {step.id: step for step in plan_of("demo", "EPSILONS=[1, 8]", "SEEDS=[0, 1]")}
     first = "02_baseline_training-seed0"
-    assert list(steps) == ["01_data_preparation", first, "02_baseline_training-seed1", "03_dp_training-eps1-seed0",
-                           "03_dp_training-eps1-seed1", "03_dp_training-eps8-seed0", "03_dp_training-eps8-seed1",
-                           "04_fairness_analysis"]
+    assert list(steps) == [
+        "01_data_preparation",
+        first,
+        "02_baseline_training-seed1",
+        "03_dp_training-eps1-seed0",
+        "03_dp_training-eps1-seed1",
+        "03_dp_training-eps8-seed0",
+        "03_dp_training-eps8-seed1",
+        "04_fairness_analysis",
+    ]
     assert steps[first].needs == ["01_data_preparation"]
-    assert all(step.needs == [first] for name, step in steps.items() if name[:2] in ("02", "03") and name != first)
+    assert all(
+        step.needs == [first]
+        for name, step in steps.items()
+        if name[:2] in ("02", "03") and name != first
+    )
     assert steps["04_fairness_analysis"].needs == list(steps)[:-1]
     assert steps["04_fairness_analysis"].parameters["RUNS"] == [
-        f"{PRIVATE}-{name}" for name in ("zero_shot", "baseline-seed0", "baseline-seed1", "dp-eps1-seed0", "dp-eps1-seed1",
-                                         "dp-eps8-seed0", "dp-eps8-seed1")]
+        f"{PRIVATE}-{name}"
+        for name in (
+            "zero_shot",
+            "baseline-seed0",
+            "baseline-seed1",
+            "dp-eps1-seed0",
+            "dp-eps1-seed1",
+            "dp-eps8-seed0",
+            "dp-eps8-seed1",
+        )
+    ]
 
 
-PAPER = {"RECIPE": "paper_recipe", "EPSILON": 7.89, "PRIVACY_UNIT": "image", "LEARNING_RATE": "5e-4"}
+PAPER = {
+    "RECIPE": "paper_recipe",
+    "EPSILON": 7.89,
+    "PRIVACY_UNIT": "image",
+    "LEARNING_RATE": "5e-4",
+}
 
 
 def test_a_comparison_is_one_more_private_run_a_seed_with_its_own_parameters():
-    steps = {step.id: step for step in plan_of("demo", "SEEDS=[0, 1]", "03.DELTA=2e-5", comparisons=[PAPER])}
+    steps = {
+        step.id: step
+        for step in plan_of("demo", "SEEDS=[0, 1]", "03.DELTA=2e-5", comparisons=[PAPER])
+    }
     own = steps["03_dp_training-eps7.89-seed1-paper_recipe"]
-    assert own.parameters["LEARNING_RATE"] == 5e-4 and own.parameters["PRIVACY_UNIT"] == "image" and own.parameters["DELTA"] == 2e-5
-    assert f"{PRIVATE}-dp-eps7.89-seed1-image_level-paper_recipe" in steps["04_fairness_analysis"].parameters["RUNS"]
-    assert len(steps) == 2 + 2 + 3 * 2 + 2 and "PRIVACY_UNIT" not in steps["03_dp_training-eps1.06-seed0"].parameters
+    assert (
+        own.parameters["LEARNING_RATE"] == 5e-4
+        and own.parameters["PRIVACY_UNIT"] == "image"
+        and own.parameters["DELTA"] == 2e-5
+    )
+    assert (
+        f"{PRIVATE}-dp-eps7.89-seed1-image_level-paper_recipe"
+        in steps["04_fairness_analysis"].parameters["RUNS"]
+    )
+    assert (
+        len(steps) == 2 + 2 + 3 * 2 + 2
+        and "PRIVACY_UNIT" not in steps["03_dp_training-eps1.06-seed0"].parameters
+    )
 
 
-@pytest.mark.parametrize("given, message", [
-    ({"EPSILON": 1.0}, "RECIPE in comparison 1"), ({"RECIPE": "mine"}, "EPSILON in comparison 1"),
-    (PAPER | {"WIDTH": 8}, "comparison 1.*WIDTH"), (PAPER | {"MODE": "demo"}, "comparison 1.*MODE"), (PAPER | {"CLIP_NORM": "wide"}, "CLIP_NORM of type float"),
-    (PAPER | {"CLIP_NORM": -1.0}, "CLIP_NORM"), (PAPER | {"RECIPE": "Mine!"}, "RECIPE of small letters")])
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ({"EPSILON": 1.0}, "RECIPE in comparison 1"),
+        ({"RECIPE": "mine"}, "EPSILON in comparison 1"),
+        (PAPER | {"WIDTH": 8}, "comparison 1.*WIDTH"),
+        (PAPER | {"MODE": "demo"}, "comparison 1.*MODE"),
+        (PAPER | {"CLIP_NORM": "wide"}, "CLIP_NORM of type float"),
+        (PAPER | {"CLIP_NORM": -1.0}, "CLIP_NORM"),
+        (PAPER | {"RECIPE": "Mine!"}, "RECIPE of small letters"),
+    ],
+)
 def test_a_comparison_that_is_not_in_order_is_refused(given, message):
-    with pytest.raises(checks.InputError, match=message):
+    with pytest.raises(errors.InputError, match=message):
         plan_of("demo", comparisons=[given])
 
 
-@pytest.mark.parametrize("comparisons", [[PAPER, PAPER], [PAPER | {"RECIPE": "default", "PRIVACY_UNIT": "patient"}],
-                                         [PAPER, PAPER | {"RECIPE": "paper_recipe_long"}]])
+@pytest.mark.parametrize(
+    "comparisons",
+    [
+        [PAPER, PAPER],
+        [PAPER | {"RECIPE": "default", "PRIVACY_UNIT": "patient"}],
+        [PAPER, PAPER | {"RECIPE": "paper_recipe_long"}],
+    ],
+)
 def test_runs_that_would_share_a_name_or_its_beginning_are_refused(comparisons):
-    with pytest.raises(checks.InputError, match="RECIPE of its own"):
+    with pytest.raises(errors.InputError, match="RECIPE of its own"):
         plan_of("demo", comparisons=comparisons)
 
 
 def test_a_comparison_keeps_its_recipe_and_goes_where_one_budget_is_asked_for():
-    steps = plan_of("demo", "03.EPOCHS=3", "03.DELTA=1e-6", "SEEDS=[0]", comparisons=[PAPER | {"EPOCHS": 9}])
+    steps = plan_of(
+        "demo", "03.EPOCHS=3", "03.DELTA=1e-6", "SEEDS=[0]", comparisons=[PAPER | {"EPOCHS": 9}]
+    )
     private = [step.parameters for step in steps if step.id.startswith("03")]
-    assert [values["EPOCHS"] for values in private] == [3, 3, 3, 9] and {values["DELTA"] for values in private} == {1e-6}
-    assert not [step for step in plan_of("demo", "EPSILON=2", comparisons=[PAPER]) if "paper" in step.id]
+    assert [values["EPOCHS"] for values in private] == [3, 3, 3, 9] and {
+        values["DELTA"] for values in private
+    } == {1e-6}
+    assert not [
+        step for step in plan_of("demo", "EPSILON=2", comparisons=[PAPER]) if "paper" in step.id
+    ]
 
 
 def test_one_network_for_all_arms_and_no_budget_that_is_none():
-    with pytest.raises(checks.InputError, match="HEAD for all notebooks; got HEAD for 02 alone"):
+    with pytest.raises(errors.InputError, match="HEAD for all notebooks; got HEAD for 02 alone"):
         plan_of("demo", "02.HEAD=pooled")
     plan_of("demo", "HEAD=pooled")
-    for setting, message in (("EPSILON=None", "EPSILON to be a number"), ("SEEDS=[None]", "SEED to be an integer"),
-                             ("02.BATCH_SIZE=None", "BATCH_SIZE")):
-        with pytest.raises(checks.InputError, match=message):
+    for setting, message in (
+        ("EPSILON=None", "EPSILON to be a number"),
+        ("SEEDS=[None]", "SEED to be an integer"),
+        ("02.BATCH_SIZE=None", "BATCH_SIZE"),
+    ):
+        with pytest.raises(errors.InputError, match=message):
             plan_of("demo", setting)
-    assert all(step.parameters.get("EPOCHS", 0) is None for step in plan_of("smoke", "03.EPOCHS=None") if step.id[:2] == "03")
+    assert all(
+        step.parameters.get("EPOCHS", 0) is None
+        for step in plan_of("smoke", "03.EPOCHS=None")
+        if step.id[:2] == "03"
+    )
 
 
 def test_only_the_first_baseline_writes_the_common_start():
-    written = {step.id: {path.parts[1] for path in step.outputs} for step in plan_of("demo", "SEEDS=[0, 1]")}
-    assert written["02_baseline_training-seed0"] == {f"{PRIVATE}-zero_shot", f"{PRIVATE}-baseline-seed0"}
+    written = {
+        step.id: {path.parts[1] for path in step.outputs}
+        for step in plan_of("demo", "SEEDS=[0, 1]")
+    }
+    assert written["02_baseline_training-seed0"] == {
+        f"{PRIVATE}-zero_shot",
+        f"{PRIVATE}-baseline-seed0",
+    }
     assert written["02_baseline_training-seed1"] == {f"{PRIVATE}-baseline-seed1"}
 
 
 def test_without_pretraining_there_is_no_zero_shot_run():
     steps = plan_of("demo", "PRETRAIN=none")
-    assert not [path for step in steps for path in step.outputs + step.inputs if "zero_shot" in str(path)]
+    assert not [
+        path for step in steps for path in step.outputs + step.inputs if "zero_shot" in str(path)
+    ]
     assert f"{PRIVATE}-zero_shot" not in steps[-1].parameters["RUNS"]
 
 
 def test_seed_of_the_analysis_is_its_own():
-    chosen, lists = profiles.collect(profiles.read_profile("demo"), [profiles.read_setting("SEEDS=[3]"),
-                                                                   profiles.read_setting("04.SEED=5")])
-    *training, last = studies.plan(chosen, lists)
+    chosen, lists = profiles.collect(
+        profiles.read_profile("demo"),
+        [profiles.read_setting("SEEDS=[3]"), profiles.read_setting("04.SEED=5")],
+    )
+    *training, last = plan.plan(chosen, lists)
     assert last.parameters["SEED"] == 5 and training[-1].parameters["SEED"] == 3
 
 
 def test_fairness_decides_the_analysis_only():
-    users = {step.id[:2] for step in plan_of()
-             if "fairness" in {path.stem for path in files.helper_sources(profiles.helpers_used(step.notebook))}}
+    users = {
+        step.id[:2]
+        for step in plan_of()
+        if "group_contrasts"
+        in {
+            path.stem
+            for path in fingerprints.helper_sources(notebook_files.helpers_used(step.notebook))
+        }
+    }
     assert users == {"04"}
 
 
 # ---- refusals
 
-@pytest.mark.parametrize("words, message", [
-    (["--profile", "demoo"], "one of chestxray14, covid_chestxray, demo, demo_ct, panorama, paper_recipe, pdac_paper, smoke, taix_ray; got 'demoo'"),
-    (["--set", "EPSILO=1"], "Did you mean 'EPSILON'"),
-    (["--set", "03.EPOCH=1"], "parameter of 03_dp_training to be one of ALLOW_WEAK_DELTA, AVERAGING"),
-    (["--set", "EPSILON=0"], "EPSILON to be a number in (0, 1000]; got 0"),
-    (["--set", "EPOCHS=1.5"], "EPOCHS of type int"),
-    (["--set", "02.SEED=1"], "SEED for all notebooks"),
-    (["--set", "EPOCHS"], "--set NAME=value"),
-    (["--set", "COHORT=nowhere"], "data manifest to be one of"),
-    (["--set", "SEEDS=[0, 0]"], "different values in SEEDS"),
-    (["--set", "PRETRAIN=absent.safetensors"], "Correct PRETRAIN"),
-    (["--profile", "covid_chestxray", "--data-root", "/nowhere"], "metadata.csv under the data root of covid_chestxray"),
-    (["--data-root", "other=/tmp"], "the data set of --data-root"),
-    (["--data-root", "/tmp"], "no --data-root for synthetic_cxr_private"),
-    (["--set", "04.ATTRIBUTES=['ward']"], "ATTRIBUTES of notebook 04"),
-    (["--set", "04.PLANNED=[['ward', 'A - B', 1.0]]"], "each attribute in PLANNED of notebook 04"),
-    (["--set", "04.PLANNED=[['sex', 'female - male']]"], "PLANNED to be a list of [attribute, contrast, epsilon]"),
-    (["--set", "04.MARGIN=0"], "MARGIN to be a number in (0, 0.5]; got 0"),
-    (["--set", "04.AGE_EDGES=[10, 20]"], "AGE_EDGES to be lower edges"),
-    (["--set", "EVALUATE_ON=nowhere"], "data manifest to be one of"),
-    (["--set", "EVALUATE_ON=synthetic_cxr_private"], "EVALUATE_ON other than COHORT"),
-    (["--set", "04.EVALUATE_ON=synthetic_cxr_elsewhere"], "EVALUATE_ON for all notebooks"),
-    (["--only", "07"], "a step that begins with 07"),
-    (["--only", "04"], "Run the steps before it first"),
-    (["--jobs", "0"], "--jobs to be an integer"),
-])
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (
+            ["--profile", "demoo"],
+            (
+                "one of chestxray14, covid_chestxray, demo, demo_ct, panorama, paper_recipe,"
+                " pdac_paper, smoke, taix_ray; got 'demoo'"
+            ),
+        ),
+        (["--set", "EPSILO=1"], "Did you mean 'EPSILON'"),
+        (
+            ["--set", "03.EPOCH=1"],
+            "parameter of 03_dp_training to be one of ALLOW_WEAK_DELTA, AVERAGING",
+        ),
+        (["--set", "EPSILON=0"], "EPSILON to be a number in (0, 1000]; got 0"),
+        (["--set", "EPOCHS=1.5"], "EPOCHS of type int"),
+        (["--set", "02.SEED=1"], "SEED for all notebooks"),
+        (["--set", "EPOCHS"], "--set NAME=value"),
+        (["--set", "COHORT=nowhere"], "data manifest to be one of"),
+        (["--set", "SEEDS=[0, 0]"], "different values in SEEDS"),
+        (["--set", "PRETRAIN=absent.safetensors"], "Correct PRETRAIN"),
+        (
+            ["--profile", "covid_chestxray", "--data-root", "/nowhere"],
+            "metadata.csv under the data root of covid_chestxray",
+        ),
+        (["--data-root", "other=/tmp"], "the data set of --data-root"),
+        (["--data-root", "/tmp"], "no --data-root for synthetic_cxr_private"),
+        (["--set", "04.ATTRIBUTES=['ward']"], "ATTRIBUTES of notebook 04"),
+        (
+            ["--set", "04.PLANNED=[['ward', 'A - B', 1.0]]"],
+            "each attribute in PLANNED of notebook 04",
+        ),
+        (
+            ["--set", "04.PLANNED=[['sex', 'female - male']]"],
+            "PLANNED to be a list of [attribute, contrast, epsilon]",
+        ),
+        (["--set", "04.MARGIN=0"], "MARGIN to be a number in (0, 0.5]; got 0"),
+        (["--set", "04.AGE_EDGES=[10, 20]"], "AGE_EDGES to be lower edges"),
+        (["--set", "EVALUATE_ON=nowhere"], "data manifest to be one of"),
+        (["--set", "EVALUATE_ON=synthetic_cxr_private"], "EVALUATE_ON other than COHORT"),
+        (["--set", "04.EVALUATE_ON=synthetic_cxr_elsewhere"], "EVALUATE_ON for all notebooks"),
+        (["--only", "07"], "a step that begins with 07"),
+        (["--only", "04"], "Run the steps before it first"),
+        (["--jobs", "0"], "--jobs to be an integer"),
+    ],
+)
 def test_wrong_use_is_refused_in_one_paragraph(words, message, tmp_path, capsys):
     assert run_all.main(["--profile", "smoke", "--out", str(tmp_path / "out"), *words]) == 2
     said = capsys.readouterr()
@@ -171,26 +300,43 @@ def test_wrong_use_is_refused_in_one_paragraph(words, message, tmp_path, capsys)
 
 def test_refusal_as_the_shell_sees_it(tmp_path):
     done = command("--set", "EPSILON=0", "--out", str(tmp_path))
-    assert done.returncode == 2 and done.stderr.startswith("run_all.py: Expected EPSILON") and not done.stdout
+    assert (
+        done.returncode == 2
+        and done.stderr.startswith("run_all.py: Expected EPSILON")
+        and not done.stdout
+    )
 
 
 def test_checks_before_the_first_kernel_do_without_torch():
-    code = "import run_all, sys; run_all.main(['--profile', 'smoke', '--dry-run']); sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=runs.repository_root(), capture_output=True).returncode == 0
+    code = (
+        "import run_all, sys; run_all.main(['--profile', 'smoke', '--dry-run']); sys.exit('torch'"
+        " in sys.modules)"
+    )
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], cwd=paths.repository_root(), capture_output=True
+        ).returncode
+        == 0
+    )
 
 
 def test_notebook_that_is_no_python_is_refused(tmp_path):
     path = tmp_path / "09_broken.ipynb"
-    path.write_text('{"cells": [{"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": ["X = ("]}]}')
-    with pytest.raises(checks.InputError, match="Python in code cell 1 of 09_broken.ipynb"):
-        profiles.default_parameters(path)
+    path.write_text(
+        '{"cells": [{"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": ["X ='
+        ' ("]}]}'
+    )
+    with pytest.raises(errors.InputError, match="Python in code cell 1 of 09_broken.ipynb"):
+        notebook_files.default_parameters(path)
 
 
-@pytest.mark.parametrize("text, message", [("title: [", "YAML"), ("title: t\nepsilons: [1]", "epsilons: Extra inputs")])
+@pytest.mark.parametrize(
+    "text, message", [("title: [", "YAML"), ("title: t\nepsilons: [1]", "epsilons: Extra inputs")]
+)
 def test_profile_in_another_form_is_refused(text, message, tmp_path, monkeypatch):
     monkeypatch.setattr(profiles, "PROFILES", tmp_path)
     (tmp_path / "mine.yaml").write_text(text)
-    with pytest.raises(checks.InputError, match=message):
+    with pytest.raises(errors.InputError, match=message):
         profiles.read_profile("mine")
 
 
@@ -205,17 +351,34 @@ def test_list_and_dry_run_execute_nothing(tmp_path, capsys):
     assert run_all.main(["--list"]) == 0
     assert run_all.main(["--profile", "demo", "--dry-run", "--out", str(tmp_path / "out")]) == 0
     said = capsys.readouterr().out
-    assert "smoke" in said and "03_dp_training-eps1.06-seed0" in said and not (tmp_path / "out").exists()
+    assert (
+        "smoke" in said
+        and "03_dp_training-eps1.06-seed0" in said
+        and not (tmp_path / "out").exists()
+    )
 
 
 # ---- sharing the machine
 
-@pytest.mark.parametrize("cores, jobs, n_ready, threads", [
-    (2, 2, 1, [2]), (2, 2, 2, [1, 1]), (2, 2, 6, [1, 1]), (8, 4, 3, [2, 2, 2]), (4, 1, 3, [4]), (2, 3, 3, [1, 1, 1])])
+
+@pytest.mark.parametrize(
+    "cores, jobs, n_ready, threads",
+    [
+        (2, 2, 1, [2]),
+        (2, 2, 2, [1, 1]),
+        (2, 2, 6, [1, 1]),
+        (8, 4, 3, [2, 2, 2]),
+        (4, 1, 3, [4]),
+        (2, 3, 3, [1, 1, 1]),
+    ],
+)
 def test_ready_steps_share_the_cores(cores, jobs, n_ready, threads, tmp_path, monkeypatch):
     arguments = run_all.read_arguments(["--jobs", str(jobs)])
-    batch = run_all.Batch(results.Results(tmp_path), plan_of(), arguments)
-    batch.cores, batch.waiting = cores, [studies.Step(f"s{i}", plan_of()[0].notebook, {}) for i in range(n_ready)]
+    batch = run_all.Batch(step_cache.Results(tmp_path), plan_of(), arguments)
+    batch.cores, batch.waiting = (
+        cores,
+        [plan.Step(f"s{i}", plan_of()[0].notebook, {}) for i in range(n_ready)],
+    )
     started = []
     monkeypatch.setattr(batch, "start", lambda step, n_threads: started.append(n_threads))
     batch.advance()
@@ -224,14 +387,22 @@ def test_ready_steps_share_the_cores(cores, jobs, n_ready, threads, tmp_path, mo
 
 # ---- what is done already
 
+
 @pytest.fixture
 def finished(tmp_path):
     """A results folder with one finished step, which read `in` and wrote `tables/09_out.csv`."""
     notebook = tmp_path / "09_step.ipynb"
-    notebook.write_text('{"cells": [{"cell_type": "code", "metadata": {}, "source": ["from helpers import groups"]}]}')
-    step = studies.Step("09_step", notebook, {"N": 1}, inputs=[tmp_path / "in"], marks=["09_"])
-    folder = results.Results(tmp_path / "out")
-    for path in [step.inputs[0], *(folder.out / page for page in results.pages(step)), folder.out / "tables/09_out.csv"]:
+    notebook.write_text(
+        '{"cells": [{"cell_type": "code", "metadata": {}, "source": ["from helpers import'
+        ' groups"]}]}'
+    )
+    step = plan.Step("09_step", notebook, {"N": 1}, inputs=[tmp_path / "in"], marks=["09_"])
+    folder = step_cache.Results(tmp_path / "out")
+    for path in [
+        step.inputs[0],
+        *(folder.out / page for page in step_cache.pages(step)),
+        folder.out / "tables/09_out.csv",
+    ]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("contents")
     folder.store(step, folder.key(step), 1.0)
@@ -256,7 +427,9 @@ def test_changed_output_is_noticed_and_removed(finished):
     (folder.out / "tables/09_out.csv").write_text("content")
     assert not folder.is_done(step)
     folder.clear(step, everything=False)
-    assert not (folder.out / "tables/09_out.csv").exists() and folder.state(step) == {"seconds": 1.0}
+    assert not (folder.out / "tables/09_out.csv").exists() and folder.state(step) == {
+        "seconds": 1.0
+    }
 
 
 def test_state_that_cannot_be_read_means_run_again(finished):
@@ -267,15 +440,24 @@ def test_state_that_cannot_be_read_means_run_again(finished):
 
 def test_big_file_is_hashed_again_when_it_changes(finished, monkeypatch):
     folder, step = finished
-    monkeypatch.setattr(results, "BIG_BYTES", 0)
+    monkeypatch.setattr(step_cache, "BIG_BYTES", 0)
     before = folder.content_hash(step.inputs[0])
-    assert results.Results(folder.out).content_hash(step.inputs[0]) == before
+    assert step_cache.Results(folder.out).content_hash(step.inputs[0]) == before
     step.inputs[0].write_text("longer contents")
     assert folder.content_hash(step.inputs[0]) != before
 
 
 def test_a_single_notebook_refuses_a_misspelt_parameter(monkeypatch, capsys):
     import run_notebook
-    monkeypatch.setattr("sys.argv", ["run_notebook.py", "notebooks/04_fairness_analysis.ipynb", "--parameters", '{"MARGN": 0.05}'])
-    monkeypatch.chdir(runs.repository_root())
+
+    monkeypatch.setattr(
+        "sys.argv",
+        [
+            "run_notebook.py",
+            "notebooks/04_fairness_analysis.ipynb",
+            "--parameters",
+            '{"MARGN": 0.05}',
+        ],
+    )
+    monkeypatch.chdir(paths.repository_root())
     assert run_notebook.main() == 2 and "Did you mean 'MARGIN'?" in capsys.readouterr().err

@@ -1,4 +1,7 @@
-"""What a study will spend is said before it is trained, and what was spent after; a budget refuses in between."""
+"""What a study will spend is said before it is trained, and what was spent after.
+
+A budget refuses in between.
+"""
 
 import json
 import subprocess
@@ -8,7 +11,10 @@ import pandas as pd
 import pytest
 
 import run_all
-from helpers import accounting, checks, composition, files, private_runs, profiles, promise, recipes, register, results, runs, spending, studies
+from helpers.core import errors, files, paths
+from helpers.privacy import accounting, composition, private_runs, promise, register, spending
+from helpers.study import notebook_files, plan, planned_spending, profiles, step_cache
+from helpers.training import recipe_rule
 
 PRIVATE = "synthetic_cxr_private"
 
@@ -18,38 +24,56 @@ def out(tmp_path, monkeypatch):
     """A results folder with a cohort of 90 training patients, two images each."""
     monkeypatch.delenv("PRIVACY_REGISTER", raising=False)
     monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
-    table = pd.DataFrame({"image_id": [f"i{k}" for k in range(200)], "patient_id": [f"p{k // 2}" for k in range(200)],
-                          "split": ["train"] * 180 + ["test"] * 20, "film_sha256": [f"f{k}" for k in range(200)]})
+    table = pd.DataFrame(
+        {
+            "image_id": [f"i{k}" for k in range(200)],
+            "patient_id": [f"p{k // 2}" for k in range(200)],
+            "split": ["train"] * 180 + ["test"] * 20,
+            "film_sha256": [f"f{k}" for k in range(200)],
+        }
+    )
     files.write_table(tmp_path / "cohort" / PRIVATE / "table.parquet", table)
     return tmp_path
 
 
 def steps_of(*settings):
-    chosen, lists = profiles.collect(profiles.read_profile("smoke"), [profiles.read_setting(text) for text in
-                                                                      ("03.MODE=private", "EPSILONS=[1, 4]", *settings)])
-    return studies.plan(chosen, lists)
+    chosen, lists = profiles.collect(
+        profiles.read_profile("smoke"),
+        [profiles.read_setting(text) for text in ("03.MODE=private", "EPSILONS=[1, 4]", *settings)],
+    )
+    return plan.plan(chosen, lists)
 
 
 def line(epsilon, n_units=90, unit="patient"):
     """The line of a run of the smoke study."""
     steps = round(n_units / 16)
-    return {"noise_multiplier": accounting.noise_multiplier_for(epsilon, 1e-3, 16 / n_units, steps), "sample_rate": 16 / n_units, "steps": steps,
-            "n_images": 1 if unit == "patient" else 8, "delta": 1e-3, "pos_weight": "none", "unit": unit}
+    return {
+        "noise_multiplier": accounting.noise_multiplier_for(epsilon, 1e-3, 16 / n_units, steps),
+        "sample_rate": 16 / n_units,
+        "steps": steps,
+        "n_images": 1 if unit == "patient" else 8,
+        "delta": 1e-3,
+        "pos_weight": "none",
+        "unit": unit,
+    }
 
 
 def test_a_study_says_what_it_plans(out):
     expected = composition.epsilon_together([line(1.0), line(4.0)])[0]
-    assert spending.planned(steps_of(), out) == (f"This study plans 2 new private runs, together epsilon {expected:.4g} per patient at delta 0.001 "
-                                                 "(PLD, an upper bound).")
+    assert (
+        planned_spending.planned(steps_of(), out)
+        == f"This study plans 2 new private runs, together epsilon {expected:.4g} per patient at"
+        " delta 0.001 (PLD, an upper bound)."
+    )
     assert 4 < expected < 5 and not (out / "register" / "spent.jsonl").exists()
 
 
 def test_demo_mode_plans_to_spend_nothing(out):
-    assert spending.planned(steps_of("03.MODE=demo"), out) == ""
+    assert planned_spending.planned(steps_of("03.MODE=demo"), out) == ""
 
 
 def test_image_level_runs_count_for_a_patient_with_all_images(out):
-    said = spending.planned(steps_of("EPSILONS=[1]", "03.PRIVACY_UNIT=image"), out)
+    said = planned_spending.planned(steps_of("EPSILONS=[1]", "03.PRIVACY_UNIT=image"), out)
     expected = composition.epsilon_together([line(1.0, 180, "image")])[0]
     assert f"together epsilon {expected:.4g} per patient" in said and expected > 4
 
@@ -59,133 +83,303 @@ def test_runs_that_are_begun_are_counted_once_and_others_on_the_same_patients_to
     patients = own.enrol([f"p{k // 2}" for k in range(180)], [f"f{k}" for k in range(180)])
     first = line(1.0) | {"steps_planned": 6, "cohort": PRIVATE, "patients": patients.key}
     own.append("begin", "a", run=f"{PRIVATE}-dp-eps1-seed0", **first)
-    files.write_json(runs.run_dir(f"{PRIVATE}-dp-eps1-seed0") / private_runs.NOTE, {"uuid": "a", "identity": {}})
-    alone, both = (composition.epsilon_together(lines)[0] for lines in ([line(4.0)], [line(1.0), line(4.0)]))
-    said = spending.planned(steps_of(), out)
+    files.write_json(
+        paths.run_dir(f"{PRIVATE}-dp-eps1-seed0") / private_runs.NOTE, {"uuid": "a", "identity": {}}
+    )
+    alone, both = (
+        composition.epsilon_together(lines)[0] for lines in ([line(4.0)], [line(1.0), line(4.0)])
+    )
+    said = planned_spending.planned(steps_of(), out)
     assert f"plans 1 new private run, together epsilon {alone:.4g} per patient" in said
-    assert f"with the 1 in the privacy register of this results folder, on these patients, together epsilon {both:.4g} per patient" in said
-    with pytest.raises(checks.InputError, match="together keep BUDGET"):
-        spending.planned(steps_of(f"03.BUDGET={(alone + both) / 2}"), out)
+    assert (
+        "with the 1 in the privacy register of this results folder, on these patients, together"
+        f" epsilon {both:.4g} per patient" in said
+    )
+    with pytest.raises(errors.InputError, match="together keep BUDGET"):
+        planned_spending.planned(steps_of(f"03.BUDGET={(alone + both) / 2}"), out)
 
 
 def test_a_run_that_this_register_does_not_know_is_planned_anew(out, monkeypatch):
-    files.write_json(runs.run_dir(f"{PRIVATE}-dp-eps1-seed0") / private_runs.NOTE, {"uuid": "a", "identity": {}})
-    assert "plans 2 new private runs" in spending.planned(steps_of(), out)
+    files.write_json(
+        paths.run_dir(f"{PRIVATE}-dp-eps1-seed0") / private_runs.NOTE, {"uuid": "a", "identity": {}}
+    )
+    assert "plans 2 new private runs" in planned_spending.planned(steps_of(), out)
 
 
 @pytest.mark.parametrize("learning_rate, n_new", [(2e-3, 1), (1e-3, 2)])
 def test_what_is_to_be_spent_again_is_planned(out, learning_rate, n_new):
     train = pd.read_parquet(out / "cohort" / PRIVATE / "table.parquet").query("split == 'train'")
     own = register.Register()
-    values = profiles.default_parameters(profiles.notebooks()["03"]) | steps_of()[-3].parameters
+    values = (
+        notebook_files.default_parameters(notebook_files.notebooks()["03"])
+        | steps_of()[-3].parameters
+    )
     assert values["EPSILON"] == 1.0
-    made = spending.promise_of(values, train)
-    own.append("begin", "a", run="r", cohort=PRIVATE, patients=own.enrol(train["patient_id"], train["film_sha256"]).key, **composition.line_of(made))
-    files.write_json(runs.run_dir(f"{PRIVATE}-dp-eps1-seed0") / private_runs.NOTE, {"uuid": "a", "identity": {
-        "promise": dict(made), "parameters": {"LEARNING_RATE": 2e-3, "SCHEDULE": "cosine"}, "data": "d", "start": "s"}})
-    assert f"plans {n_new} new private run" in spending.planned(steps_of("03.SPEND_AGAIN=True", f"03.LEARNING_RATE={learning_rate}"), out)
+    made = planned_spending.promise_of(values, train)
+    own.append(
+        "begin",
+        "a",
+        run="r",
+        cohort=PRIVATE,
+        patients=own.enrol(train["patient_id"], train["film_sha256"]).key,
+        **composition.line_of(made),
+    )
+    files.write_json(
+        paths.run_dir(f"{PRIVATE}-dp-eps1-seed0") / private_runs.NOTE,
+        {
+            "uuid": "a",
+            "identity": {
+                "promise": dict(made),
+                "parameters": {"LEARNING_RATE": 2e-3, "SCHEDULE": "cosine"},
+                "data": "d",
+                "start": "s",
+            },
+        },
+    )
+    assert f"plans {n_new} new private run" in planned_spending.planned(
+        steps_of("03.SPEND_AGAIN=True", f"03.LEARNING_RATE={learning_rate}"), out
+    )
 
 
 def test_a_cohort_of_an_earlier_version_is_refused(out):
     path = out / "cohort" / PRIVATE / "table.parquet"
     files.write_table(path, pd.read_parquet(path).drop(columns="film_sha256"))
-    with pytest.raises(checks.InputError, match="columns 'film_sha256' in the table of synthetic_cxr_private, built by an earlier version"):
-        spending.planned(steps_of(), out)
+    with pytest.raises(
+        errors.InputError,
+        match=(
+            "columns 'film_sha256' in the table of synthetic_cxr_private, built by an earlier"
+            " version"
+        ),
+    ):
+        planned_spending.planned(steps_of(), out)
 
 
 def test_a_study_beyond_its_budget_is_refused_before_anything_is_trained(out, monkeypatch):
     both = composition.epsilon_together([line(1.0), line(4.0)])[0]
-    assert spending.planned(steps_of(f"03.BUDGET={both + 0.01}"), out)
-    with pytest.raises(checks.InputError, match=r"private runs that together keep BUDGET = 4.1; got 2 on these patients, together epsilon 4\.\d"):
-        spending.planned(steps_of("03.BUDGET=4.1"), out)
+    assert planned_spending.planned(steps_of(f"03.BUDGET={both + 0.01}"), out)
+    with pytest.raises(
+        errors.InputError,
+        match=(
+            r"private runs that together keep BUDGET = 4.1; got 2 on these patients, together"
+            r" epsilon 4\.\d"
+        ),
+    ):
+        planned_spending.planned(steps_of("03.BUDGET=4.1"), out)
 
 
 def test_run_all_announces_before_the_first_training_step_and_stops_there(out, monkeypatch, capsys):
-    batch = run_all.Batch(results.Results(out), steps_of("03.BUDGET=4.1"), run_all.read_arguments([]))
+    batch = run_all.Batch(
+        step_cache.Results(out), steps_of("03.BUDGET=4.1"), run_all.read_arguments([])
+    )
     batch.waiting, batch.done, started = batch.steps[1:], {batch.steps[0].id}, []
     monkeypatch.setattr(batch, "start", lambda step, threads: started.append(step.id))
-    with pytest.raises(checks.InputError, match="Nothing was trained"):
+    with pytest.raises(errors.InputError, match="Nothing was trained"):
         batch.run()
     assert started == []
-    batch = run_all.Batch(results.Results(out), steps_of(), run_all.read_arguments([]))
+    batch = run_all.Batch(step_cache.Results(out), steps_of(), run_all.read_arguments([]))
     batch.waiting, batch.done = batch.steps[1:], {batch.steps[0].id}
     monkeypatch.setattr(batch, "start", lambda step, threads: started.append(step.id))
     batch.advance()
-    assert "This study plans 2 new private runs" in capsys.readouterr().out and started == ["02_baseline_training-seed0"]
+    assert "This study plans 2 new private runs" in capsys.readouterr().out and started == [
+        "02_baseline_training-seed0"
+    ]
 
 
-@pytest.mark.parametrize("settings", [{}, {"PRIVACY_UNIT": "image", "MAX_IMAGES_PER_PATIENT": 1}, {"EPOCHS": None, "EXPECTED_BATCH_SIZE": None},
-                                      {"NOISE_MULTIPLIER": 9.0}, {"CLIP_NORM": 0.5, "VIEWS_PER_IMAGE": 2}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"PRIVACY_UNIT": "image", "MAX_IMAGES_PER_PATIENT": 1},
+        {"EPOCHS": None, "EXPECTED_BATCH_SIZE": None},
+        {"NOISE_MULTIPLIER": 9.0},
+        {"CLIP_NORM": 0.5, "VIEWS_PER_IMAGE": 2},
+    ],
+)
 def test_the_promise_planned_is_the_promise_made(out, settings):
     train = pd.read_parquet(out / "cohort" / PRIVATE / "table.parquet").query("split == 'train'")
-    values = profiles.default_parameters(profiles.notebooks()["03"]) | {"MODE": "private", "DELTA": 1e-3, "EPOCHS": 1, "EXPECTED_BATCH_SIZE": 16} | settings
+    values = (
+        notebook_files.default_parameters(notebook_files.notebooks()["03"])
+        | {"MODE": "private", "DELTA": 1e-3, "EPOCHS": 1, "EXPECTED_BATCH_SIZE": 16}
+        | settings
+    )
     unit, cap = values["PRIVACY_UNIT"], values["MAX_IMAGES_PER_PATIENT"]
     n_units = 90 if unit == "patient" else 90 * min(2, cap)
-    chosen, _ = recipes.settle(values["EPSILON"], n_units, EXPECTED_BATCH_SIZE=values["EXPECTED_BATCH_SIZE"], EPOCHS=values["EPOCHS"], LEARNING_RATE=None)
-    expected = promise.settle(unit=unit, n_units=n_units, most_images=min(2, cap) if unit == "image" else 2, epsilon=7.89, delta=1e-3,
-                              clip_norm=values["CLIP_NORM"], epochs=chosen["EPOCHS"], expected_batch_size=chosen["EXPECTED_BATCH_SIZE"],
-                              max_images_per_patient=cap, mode="private", views_per_image=values["VIEWS_PER_IMAGE"],
-                              noise_multiplier=values["NOISE_MULTIPLIER"])
-    assert dict(spending.promise_of(values, train)) == dict(expected)
+    chosen, _ = recipe_rule.settle(
+        values["EPSILON"],
+        n_units,
+        EXPECTED_BATCH_SIZE=values["EXPECTED_BATCH_SIZE"],
+        EPOCHS=values["EPOCHS"],
+        LEARNING_RATE=None,
+    )
+    expected = promise.settle(
+        unit=unit,
+        n_units=n_units,
+        most_images=min(2, cap) if unit == "image" else 2,
+        epsilon=7.89,
+        delta=1e-3,
+        clip_norm=values["CLIP_NORM"],
+        epochs=chosen["EPOCHS"],
+        expected_batch_size=chosen["EXPECTED_BATCH_SIZE"],
+        max_images_per_patient=cap,
+        mode="private",
+        views_per_image=values["VIEWS_PER_IMAGE"],
+        noise_multiplier=values["NOISE_MULTIPLIER"],
+    )
+    assert dict(planned_spending.promise_of(values, train)) == dict(expected)
 
 
 # ---- what was spent
 
+
 def record(run, mode, epsilon=1.0, **changes):
-    made = promise.settle(unit="patient", n_units=90, most_images=2, epsilon=epsilon, delta=1e-3, clip_norm=1.0, epochs=1, expected_batch_size=16,
-                          max_images_per_patient=8, mode=mode)
-    ledger = {name: made[name] for name in ("unit", "n_units", "expected_batch_size", "noise_multiplier", "delta", "mode", "pos_weight")}
-    return {"run": run, "arm": "dp", "delta": 1e-3, "parameters": dict(made), "patients": "key", "uuid": run,
-            "ledger": ledger | {"steps_planned": made["steps"], "steps_done": made["steps"]}} | changes
+    made = promise.settle(
+        unit="patient",
+        n_units=90,
+        most_images=2,
+        epsilon=epsilon,
+        delta=1e-3,
+        clip_norm=1.0,
+        epochs=1,
+        expected_batch_size=16,
+        max_images_per_patient=8,
+        mode=mode,
+    )
+    ledger = {
+        name: made[name]
+        for name in (
+            "unit",
+            "n_units",
+            "expected_batch_size",
+            "noise_multiplier",
+            "delta",
+            "mode",
+            "pos_weight",
+        )
+    }
+    return {
+        "run": run,
+        "arm": "dp",
+        "delta": 1e-3,
+        "parameters": dict(made),
+        "patients": "key",
+        "uuid": run,
+        "ledger": ledger | {"steps_planned": made["steps"], "steps_done": made["steps"]},
+    } | changes
 
 
 def test_private_records_that_no_register_knows_are_added_to_those_it_knows(out):
     own = register.Register()
-    own.append("begin", "a", run="a", cohort="c", patients="key", **composition.line_of(record("a", "private")["parameters"]))
-    table, words = spending.spent([record("a", "private"), record("b", "private", 4.0), {"run": "z", "arm": "baseline", "ledger": None}])
-    assert table[["run", "state"]].values.tolist() == [["a", "not ended: counts as planned"], ["b", "not in this register"]]
+    own.append(
+        "begin",
+        "a",
+        run="a",
+        cohort="c",
+        patients="key",
+        **composition.line_of(record("a", "private")["parameters"]),
+    )
+    table, words = spending.spent(
+        [
+            record("a", "private"),
+            record("b", "private", 4.0),
+            {"run": "z", "arm": "baseline", "ledger": None},
+        ]
+    )
+    assert table[["run", "state"]].values.tolist() == [
+        ["a", "not ended: counts as planned"],
+        ["b", "not in this register"],
+    ]
     both = composition.epsilon_together([line(1.0), line(4.0)])[0]
-    assert words.startswith(f"2 private runs in the privacy register of this results folder, on these patients: together epsilon {both:.4g} per patient at delta 0.001") and spending.NO_BOUND in words
+    assert (
+        words.startswith(
+            "2 private runs in the privacy register of this results folder, on these patients:"
+            f" together epsilon {both:.4g} per patient at delta 0.001"
+        )
+        and spending.NO_BOUND in words
+    )
 
 
 def test_demo_records_are_arithmetic_and_other_systems_unknown(out):
     table, words = spending.spent([record("a", "demo")])
-    assert table["state"].tolist() == ["demo: no guarantee"] and words.startswith("In demo mode nothing is promised") and spending.NO_BOUND not in words
-    assert spending.spent([{"run": "z", "arm": "baseline", "ledger": None}])[1] == "No private run: nothing was spent."
-    earlier = {name: value for name, value in record("a", "private").items() if name not in ("patients", "uuid")}
+    assert (
+        table["state"].tolist() == ["demo: no guarantee"]
+        and words.startswith("In demo mode nothing is promised")
+        and spending.NO_BOUND not in words
+    )
+    assert (
+        spending.spent([{"run": "z", "arm": "baseline", "ledger": None}])[1]
+        == "No private run: nothing was spent."
+    )
+    earlier = {
+        name: value
+        for name, value in record("a", "private").items()
+        if name not in ("patients", "uuid")
+    }
     assert spending.spent([earlier])[0]["state"].tolist() == ["not in this register"]
-    assert spending.spent([{"run": "z", "arm": "dp", "ledger": None}])[1] == "What these models spent is not known here."
+    assert (
+        spending.spent([{"run": "z", "arm": "dp", "ledger": None}])[1]
+        == "What these models spent is not known here."
+    )
 
 
 def test_of_run_names_the_patients_shared_with_other_cohorts(out):
     own = register.Register()
     first, other = own.enrol(["p", "q"], ["f", "g"]), own.enrol(["p", "r"], ["h", "i"])
     for uuid, patients in (("a", first), ("b", other)):
-        own.append("begin", uuid, run=uuid, cohort=uuid, patients=patients.key, **composition.line_of(record(uuid, "private")["parameters"]))
+        own.append(
+            "begin",
+            uuid,
+            run=uuid,
+            cohort=uuid,
+            patients=patients.key,
+            **composition.line_of(record(uuid, "private")["parameters"]),
+        )
     table, words = spending.of_run(private_runs.PrivateRun("a", "a", first.key, {}, own))
-    assert table["run"].tolist() == ["a", "b"] and "2 private runs" in words and "share patients with this one count as if they were on the same (1 patient ids)" in words
+    assert (
+        table["run"].tolist() == ["a", "b"]
+        and "2 private runs" in words
+        and "share patients with this one count as if they were on the same (1 patient ids)"
+        in words
+    )
     assert "nothing is spent" in spending.of_run(None)[1]
 
 
 def test_planning_needs_no_torch():
-    code = "from helpers import spending; import sys; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=runs.repository_root()).returncode == 0
+    code = (
+        "from helpers.study import planned_spending; import sys; sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=paths.repository_root()).returncode == 0
 
 
 # ---- nothing private is cleared
 
+
 @pytest.fixture
 def stored(out):
-    """A private run, a demo run and the private one's predictions elsewhere, each known as whole; and the step that made them."""
+    """A private run, a demo run and the private one's predictions elsewhere, each known as whole.
+
+    And the step that made them.
+    """
     names = ["c-dp-eps1-seed0", "other-from-c-dp-eps1-seed0", "c-dp-eps2-seed0"]
     for name in names:
         for file in ("predictions.parquet", "weights.safetensors", "checkpoint.pt"):
             files.write_text(out / "runs" / name / file, "contents")
-        files.write_json(out / "runs" / name / "record.json", {"ledger": {"mode": "demo" if "eps2" in name else "private"}, "uuid": "a",
-                                                                "identity": {"a": 1}} | ({"trained_on": "c"} if "from" in name else {}))
-    step = studies.Step("03_x", profiles.notebooks()["03"], {}, outputs=[out / "runs" / name / file for name in names for file in studies.RUN_FILES])
+        files.write_json(
+            out / "runs" / name / "record.json",
+            {
+                "ledger": {"mode": "demo" if "eps2" in name else "private"},
+                "uuid": "a",
+                "identity": {"a": 1},
+            }
+            | ({"trained_on": "c"} if "from" in name else {}),
+        )
+    step = plan.Step(
+        "03_x",
+        notebook_files.notebooks()["03"],
+        {},
+        outputs=[out / "runs" / name / file for name in names for file in plan.RUN_FILES],
+    )
     step.outputs = [path.relative_to(out) for path in step.outputs]
-    folder = results.Results(out)
+    folder = step_cache.Results(out)
     files.write_text(out / "notebooks/03_x.ipynb", "page")
     folder.store(step, folder.key(step), 1.0)
     return folder, step, names
@@ -199,35 +393,70 @@ def test_a_step_that_runs_again_keeps_all_of_a_private_run_and_its_checkpoint(st
     assert not folder.is_done(step)
     folder.clear(step, everything)
     for name in (private, elsewhere):
-        assert {path.name for path in (folder.out / "runs" / name).iterdir()} == {"predictions.parquet", "weights.safetensors", "checkpoint.pt", "record.json"}
+        assert {path.name for path in (folder.out / "runs" / name).iterdir()} == {
+            "predictions.parquet",
+            "weights.safetensors",
+            "checkpoint.pt",
+            "record.json",
+        }
     left = {path.name for path in (folder.out / "runs" / demo).glob("*")}
-    assert left == (set() if everything else {"weights.safetensors", "checkpoint.pt", "record.json"})  # demo mode keeps its habits
+    assert left == (
+        set() if everything else {"weights.safetensors", "checkpoint.pt", "record.json"}
+    )  # demo mode keeps its habits
 
 
 def test_the_start_of_a_private_run_stays_too_and_a_damaged_baseline_is_no_obstacle(out):
     for name in ("c-zero_shot", "c-baseline-seed0"):
         files.write_text(out / "runs" / name / "record.json", "{damaged")
-    step = studies.Step("02_x", profiles.notebooks()["02"], {}, outputs=[studies.Path("runs", name, "record.json") for name in ("c-zero_shot", "c-baseline-seed0")])
-    folder = results.Results(out)
+    step = plan.Step(
+        "02_x",
+        notebook_files.notebooks()["02"],
+        {},
+        outputs=[
+            plan.Path("runs", name, "record.json") for name in ("c-zero_shot", "c-baseline-seed0")
+        ],
+    )
+    folder = step_cache.Results(out)
     assert folder.private_runs(step) == set()
-    files.write_json(out / "runs" / "c-dp-eps1-seed0" / private_runs.NOTE, {"uuid": "a", "identity": {}})
+    files.write_json(
+        out / "runs" / "c-dp-eps1-seed0" / private_runs.NOTE, {"uuid": "a", "identity": {}}
+    )
     folder.clear(step, everything=True)
-    assert (out / "runs" / "c-zero_shot").exists() and not (out / "runs" / "c-baseline-seed0").exists()
+    assert (out / "runs" / "c-zero_shot").exists() and not (
+        out / "runs" / "c-baseline-seed0"
+    ).exists()
 
 
 def test_force_leaves_register_and_private_runs_and_says_so(stored, monkeypatch, capsys):
     folder, step, names = stored
-    register.Register(folder.out / "register").append("begin", "a", run="a", patients="key", **line(1.0))
+    register.Register(folder.out / "register").append(
+        "begin", "a", run="a", patients="key", **line(1.0)
+    )
     batch = run_all.Batch(folder, [step], run_all.read_arguments(["--force"]))
     monkeypatch.setattr(run_all.subprocess, "Popen", lambda *given, **named: None)
     batch.start(step, 1)
     said = capsys.readouterr().out
-    assert f"--force leaves {names[0]}, {names[1]} as it is: a private run and its start are read, not made again" in said
-    assert (folder.out / "register" / "spent.jsonl").exists() and (folder.out / "runs" / names[0] / "weights.safetensors").exists()
+    assert (
+        f"--force leaves {names[0]}, {names[1]} as it is: a private run and its start are read, not"
+        " made again" in said
+    )
+    assert (folder.out / "register" / "spent.jsonl").exists() and (
+        folder.out / "runs" / names[0] / "weights.safetensors"
+    ).exists()
 
 
 def test_a_begun_run_is_known_by_its_note_alone(out):
-    files.write_json(out / "runs" / "c-dp-eps1-seed0" / private_runs.NOTE, {"uuid": "a", "identity": {}})
-    step = studies.Step("03_x", profiles.notebooks()["03"], {}, outputs=[studies.Path("runs/c-dp-eps1-seed0/record.json")])
-    results.Results(out).clear(step, everything=True)
-    assert json.loads((out / "runs" / "c-dp-eps1-seed0" / private_runs.NOTE).read_text())["uuid"] == "a"
+    files.write_json(
+        out / "runs" / "c-dp-eps1-seed0" / private_runs.NOTE, {"uuid": "a", "identity": {}}
+    )
+    step = plan.Step(
+        "03_x",
+        notebook_files.notebooks()["03"],
+        {},
+        outputs=[plan.Path("runs/c-dp-eps1-seed0/record.json")],
+    )
+    step_cache.Results(out).clear(step, everything=True)
+    assert (
+        json.loads((out / "runs" / "c-dp-eps1-seed0" / private_runs.NOTE).read_text())["uuid"]
+        == "a"
+    )

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from helpers import units
+from helpers.privacy import units
 
 SIZES = [3, 1, 2, 5, 1]  # images of each unit
 INDEX = torch.repeat_interleave(torch.arange(len(SIZES)), torch.tensor(SIZES))
@@ -24,5 +24,6 @@ def test_pieces_never_split_a_unit_and_cover_all():
     cuts = units.pieces(sizes, 12)
     assert [unit for cut in cuts for unit in range(cut.start, cut.stop)] == list(range(60))
     assert all(sum(sizes[cut]) <= 12 for cut in cuts)
-    assert units.pieces([3, 20, 2], 8) == [slice(0, 1), slice(1, 2), slice(2, 3)]  # a large unit stands alone
+    # a large unit stands alone
+    assert units.pieces([3, 20, 2], 8) == [slice(0, 1), slice(1, 2), slice(2, 3)]
     assert units.pieces([], 8) == []

@@ -1,0 +1,89 @@
+"""The study's answer in sentences, computed from its tables."""
+
+import pandas as pd
+
+from helpers.analysis import equivalence
+
+
+def conclusions(
+    summary: pd.DataFrame,
+    prices: pd.DataFrame,
+    gains: pd.DataFrame,
+    planned: pd.DataFrame,
+    changes: pd.DataFrame,
+) -> list[str]:
+    """Return the study's answer in sentences: is anything predicted, what does privacy cost, do
+    groups pay unequally.
+
+    Args:
+        summary: from `study_summary.summary`.
+        prices: summarised differences of mean AUROC to the run without privacy
+            (`group_contrasts.changes`); empty without one.
+        gains: the same to the public model; empty without one.
+        planned: from `equivalence.planned_table`.
+        changes: from `equivalence.of_changes`, with label; all contrasts of AUROC of private arms.
+    """
+    said = []
+    for row in summary[
+        summary["macro_auroc"].isna() | ~summary["low"].map(equivalence.predicts)
+    ].itertuples():
+        said.append(
+            f"{row.arm_label}: mean AUROC is not estimable."
+            if pd.isna(row.low)
+            else (
+                f"{row.arm_label}: no finding is predicted: mean AUROC {row.macro_auroc:.3f}"
+                f" [{row.low:.3f}, {row.high:.3f}]"
+                f" {'lies below' if row.high < 0.5 else 'does not lie above'} 0.5. What follows"
+                " about it means nothing."
+            )
+        )
+    if len(said) == len(summary):
+        return said
+    private = summary[summary["arm"] == "dp"]
+    if prices.empty or private.empty:
+        return said + [
+            f"{row.arm_label}: mean AUROC {row.macro_auroc:.3f} [{row.low:.3f}, {row.high:.3f}]. "
+            "The price of privacy needs a baseline run and a private run."
+            for row in summary.itertuples()
+        ]
+    for row in private.itertuples():
+        name = row.arm_label if "per image" in row.arm_label else f"{row.arm_label} per {row.unit}"
+        price = (
+            "the price of privacy"
+            if row.recipe == "default"
+            else "the difference to the run without privacy, which has another recipe"
+        )
+        said.append(
+            f"{name}: mean AUROC {row.macro_auroc:.3f} [{row.low:.3f}, {row.high:.3f}]; "
+            + equivalence.in_words(*_interval(prices, row.run), price)
+            + "."
+        )
+        # another recipe may start from another head of the public model
+        if len(gains) and row.recipe == "default":
+            said.append(
+                "   "
+                + equivalence.in_words(
+                    *_interval(gains, row.run), "What private patients added to the public model"
+                )
+                + "."
+            )
+        own = changes[changes["run"] == row.run]
+        counts = own["verdict"].value_counts()
+        said.append(
+            f"   Of {len(own)} contrasts between groups: "
+            + ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
+            + "."
+        )
+    for row in planned.itertuples():
+        if row.verdict not in ("budget not run", "no such contrast here", "not estimable"):
+            said.append(
+                f"Planned: {row.group} at {row.arm_label}: gap_change {row.estimate:+.3f}"
+                f" [{row.low:+.3f}, {row.high:+.3f}], p {row.p_holm:.3f} after Holm; {row.verdict}"
+                f" (a change of {row.smallest_visible:.3f} would have been seen)."
+            )
+    return said
+
+
+def _interval(table: pd.DataFrame, run: str) -> tuple[float, float, float]:
+    """Return estimate, low and high of a run's row."""
+    return tuple(table.set_index("run").loc[run, ["estimate", "low", "high"]])

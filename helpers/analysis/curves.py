@@ -1,0 +1,139 @@
+"""ROC and calibration curves by group of patients.
+
+In: predictions of several runs, the cohort's table. Out: tables of points for `fairness_figures`.
+Refuses: nothing of its own; a group without enough patients has no curve.
+"""
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import roc_curve
+
+from helpers.analysis import bootstrap
+from helpers.core import random_streams
+from helpers.data import groups
+
+FALSE_ALARMS = np.linspace(0, 1, 51)  # at which curves of several findings are averaged
+N_BINS = 8  # of scores, equally filled
+
+
+def roc(
+    predictions: dict[str, pd.DataFrame],
+    table: pd.DataFrame,
+    attribute: str,
+    min_patients: int = 10,
+) -> pd.DataFrame:
+    """Return ROC curves by group, averaged over findings at equal false-alarm rates.
+
+    No interval: AUROC, the area under each, has one in the table of metrics.
+
+    Args:
+        predictions: run -> table of `run_records.PREDICTION_COLUMNS`.
+        table: the cohort's table.
+        attribute: see `groups.add_groups`.
+        min_patients: fewest patients with and without a finding.
+
+    Returns:
+        run, group, false_alarm_rate, sensitivity (mean over findings), n_findings.
+    """
+    rows = []
+    for (run, group), part in _by_group(predictions, table, attribute):
+        curves = [
+            np.interp(FALSE_ALARMS, *roc_curve(one["label"], one["score"])[:2])
+            for _, one in part.groupby("finding")
+            if one.groupby("label")["patient_id"].nunique().reindex([0, 1], fill_value=0).min()
+            >= min_patients
+        ]
+        if curves:
+            rows.append(
+                pd.DataFrame(
+                    {
+                        "run": run,
+                        "group": group,
+                        "false_alarm_rate": FALSE_ALARMS,
+                        "sensitivity": np.mean(curves, axis=0),
+                        "n_findings": len(curves),
+                    }
+                )
+            )
+    return (
+        pd.concat(rows, ignore_index=True)
+        if rows
+        else pd.DataFrame(columns=["run", "group", "false_alarm_rate", "sensitivity", "n_findings"])
+    )
+
+
+def calibration(
+    predictions: dict[str, pd.DataFrame],
+    table: pd.DataFrame,
+    attribute: str,
+    min_patients: int = 10,
+    n_bootstrap: int = 300,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Return how often a finding is present among scores of equal size, by group, all findings
+    together.
+
+    Args:
+        predictions, table, attribute: as in `roc`.
+        min_patients: fewest patients of a group.
+        n_bootstrap: resamples of patients for the interval.
+        seed: of the stream "calibration".
+
+    Returns:
+        run, group, mean_score, share (of positive labels), low, high (95 %, over patients), n
+        (image-finding pairs).
+    """
+    rows = []
+    for (run, group), part in _by_group(predictions, table, attribute):
+        if part["patient_id"].nunique() < min_patients:
+            continue
+        edges = np.unique(np.quantile(part["score"], np.linspace(0, 1, N_BINS + 1)))
+        places = np.clip(
+            np.searchsorted(edges, part["score"], side="right") - 1, 0, max(0, len(edges) - 2)
+        )
+        draws = bootstrap.Draws.of(
+            part["patient_id"].to_numpy(),
+            n_bootstrap,
+            random_streams.random_stream(seed, "calibration"),
+        )
+        in_bin = np.array([places == place for place in range(max(1, len(edges) - 1))], dtype=float)
+        n = draws.sums(in_bin)
+        shares = np.divide(
+            draws.sums(in_bin * part["label"].to_numpy()),
+            n,
+            out=np.full(n.shape, np.nan),
+            where=n > 0,
+        )
+        low, high = np.nanpercentile(shares[:, 1:], [2.5, 97.5], axis=1)
+        rows.append(
+            pd.DataFrame(
+                {
+                    "run": run,
+                    "group": group,
+                    "mean_score": in_bin @ part["score"].to_numpy() / n[:, 0],
+                    "share": shares[:, 0],
+                    "low": low,
+                    "high": high,
+                    "n": n[:, 0].astype(int),
+                }
+            )
+        )
+    return (
+        pd.concat(rows, ignore_index=True)
+        if rows
+        else pd.DataFrame(columns=["run", "group", "mean_score", "share", "low", "high", "n"])
+    )
+
+
+def _by_group(
+    predictions: dict[str, pd.DataFrame], table: pd.DataFrame, attribute: str
+) -> list[tuple]:
+    """Return ((run, group), test predictions with known labels), unknown groups left out."""
+    grouped = groups.add_groups(table, [attribute]).set_index("image_id")[f"group_{attribute}"]
+    found = []
+    for run, predicted in predictions.items():
+        test = predicted[(predicted["split"] == "test") & predicted["label"].notna()]
+        for group, part in test.groupby(test["image_id"].map(grouped)):
+            if not groups.is_unknown([group])[0]:
+                found.append(((run, group), part))
+    return found

@@ -1,0 +1,126 @@
+"""The paper's measures on this study's results.
+
+Findings per image, standard errors, its printed numbers beside ours.
+"""
+
+import numpy as np
+import pandas as pd
+
+from helpers.analysis import group_contrasts, metrics, published_results, study_arms
+from helpers.analysis.metric_table import ALL
+from helpers.data import groups
+
+
+def findings_per_image(
+    table: pd.DataFrame, findings: list[str], age_edges: list[float] | None = None
+) -> pd.DataFrame:
+    """Return the number of findings present per test image, mean and standard deviation, by age
+    group and sex.
+
+    What the paper calls co-morbidity. Unknown labels count as absent, as there.
+
+    Args:
+        table: the cohort's table.
+        findings: its findings.
+        age_edges: see `groups.add_groups`.
+    """
+    test = groups.add_groups(table[table["split"] == "test"], ["age", "sex"], age_edges)
+    number = test[findings].sum(axis=1)
+    cells = number.groupby([test["group_age"], test["group_sex"]]).agg(["mean", "std", "size"])
+    # one image has none
+    spread = cells["std"].map(lambda value: "" if np.isnan(value) else f" +- {value:.2f}")
+    text = (
+        cells["mean"].map("{:.2f}".format) + spread + cells["size"].map(" (n={:.0f})".format)
+    ).unstack()
+    return (
+        text.loc[sorted(text.index, key=groups.place)]
+        .fillna("")
+        .rename_axis("age")
+        .reset_index()
+        .rename_axis(columns=None)
+    )
+
+
+def standard_errors(
+    predictions: dict[str, pd.DataFrame], metric_table: pd.DataFrame
+) -> pd.DataFrame:
+    """Return the standard error of each run's AUROC by finding twice: from the bootstrap, and in
+    closed form (Obuchowski).
+
+    Args:
+        predictions: run -> its predictions.
+        metric_table: from `metric_table.replicate`.
+
+    Returns:
+        run, finding, bootstrap, closed_form, ratio of the first to the second.
+    """
+    rows = []
+    for run, predicted in predictions.items():
+        for finding, part in predicted[
+            (predicted["split"] == "test") & predicted["label"].notna()
+        ].groupby("finding", sort=False):
+            variance = metrics.clustered_auroc_variance(
+                *(part[column].to_numpy() for column in ("label", "score", "patient_id"))
+            )
+            draws = metric_table.loc[(run, "auroc", finding, ALL, ALL)].to_numpy(float)[1:]
+            rows.append(
+                {
+                    "run": run,
+                    "finding": finding,
+                    "bootstrap": draws.std(ddof=1),
+                    "closed_form": variance**0.5,
+                }
+            )
+    table = pd.DataFrame(rows)
+    return table.assign(
+        ratio=table["bootstrap"] / table["closed_form"].where(table["closed_form"] > 0)
+    )
+
+
+def beside_published(
+    summary: pd.DataFrame, contrasts: pd.DataFrame, names: list[str]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return this study's curve and contrasts beside published ones, for
+    `fairness_figures.plot_published`.
+
+    Args:
+        summary: from `study_summary.summary`; private arms of one recipe and unit are shown, see
+            `study_arms.one_way`.
+        contrasts: summarised AUROC contrasts, mean over findings, with label, attribute, arm,
+            epsilon, recipe.
+        names: of published results, see `published_results.read`; only verified values.
+    """
+    theirs = pd.concat([published_results.read(name) for name in names])
+    curves, others = published_results.relative(theirs), published_results.contrasts(theirs)
+    others = others[others["group"].isin(["female - male", "oldest 25% - rest"])].rename(
+        columns={"group": "label"}
+    )
+    without = next(iter(summary.loc[summary["arm"] == "baseline", "macro_auroc"]), np.nan)
+    own = study_arms.one_way(summary)
+    ours = pd.DataFrame(
+        {
+            "study": "this study",
+            "epsilon": own["epsilon"],
+            "auroc": own["macro_auroc"],
+            "difference": own["macro_auroc"] - without,
+            "chance_corrected_ratio": (own["macro_auroc"] - 0.5) / (without - 0.5),
+        }
+    )
+    mine = contrasts[
+        contrasts["run"].isin(own["run"])
+        & contrasts["attribute"].isin(["sex", group_contrasts.age_attribute(contrasts)])
+    ]
+    last = group_contrasts.oldest(mine.loc[mine["attribute"] != "sex", "group"])
+    mine = mine[mine["group"].isin(["female - male", last])]
+    mine = pd.DataFrame(
+        {
+            "study": "this study",
+            "epsilon": mine["epsilon"],
+            "label": mine["label"],
+            "contrast": mine["estimate"],
+        }
+    )
+    return (
+        pd.concat([part for part in (curves, ours) if len(part)], ignore_index=True),
+        pd.concat([part for part in (others, mine) if len(part)], ignore_index=True),
+    )

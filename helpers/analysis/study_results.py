@@ -1,0 +1,118 @@
+"""The runs of a study, or other people's predictions, opened for analysis.
+
+In: a cohort's name or files. Out: table of images, records of runs, their predictions. Raises
+`InputError` for runs of another cohort or of other data.
+"""
+
+import pandas as pd
+
+from helpers.analysis import external_predictions, metric_table, study_arms, study_summary
+from helpers.core import errors, run_records
+from helpers.data import cohorts, manifests
+
+
+def opened(
+    cohort: str, names: list[str], predictions: list[dict], table_path: str
+) -> tuple[pd.DataFrame, dict, list[dict], dict[str, pd.DataFrame]]:
+    """Return table of images, cohort's record, records of runs and their predictions: of a study,
+    or of other models.
+
+    Args:
+        cohort, names: of a study's runs, see `records_of`.
+        predictions, table_path: of other models, see `external_predictions.study`; used where there
+            are any.
+
+    Raises:
+        InputError: see there.
+    """
+    if predictions:
+        table, records, found = external_predictions.study(predictions, table_path)
+        findings = list(
+            dict.fromkeys(finding for rows in found.values() for finding in rows["finding"])
+        )
+        labels = (
+            pd.concat(found.values())
+            .drop_duplicates(["image_id", "finding"])
+            .pivot(index="image_id", columns="finding", values="label")
+        )
+        return (
+            table.drop(columns=findings, errors="ignore").join(labels, on="image_id"),
+            {"access": "outside", "findings": findings},
+            records,
+            found,
+        )
+    cohort = manifests.name_of(cohort)
+    table, record = cohorts.read_table(cohort)
+    records = records_of(cohort, names, record["data_hash"])
+    return (
+        table,
+        record,
+        records,
+        {each["run"]: run_records.read_predictions(each["run"]) for each in records},
+    )
+
+
+def records_of(cohort: str, names: list[str], data_hash: str) -> list[dict]:
+    """Return the records of a cohort's runs: zero-shot, baselines, private runs by budget.
+
+    Args:
+        cohort: name of the cohort.
+        names: runs wanted; [] for all finished ones.
+        data_hash: of the cohort as it is now.
+
+    Raises:
+        InputError: no run, a run that is not there, or one that was made with other data.
+    """
+    records = [run_records.read_record(name) for name in names or run_records.runs_of(cohort)]
+    if not records:
+        errors.refuse(
+            f"at least one finished run of {cohort}", "none", "Run notebook 02 or 03 first."
+        )
+    for record in records:
+        if record["cohort"] != cohort or record["data_hash"] != data_hash:
+            errors.refuse(
+                f"runs made with {cohort} as it is now",
+                f"{record['run']}, made with other data",
+                "Run it again, or name the wanted ones in RUNS.",
+            )
+    return records
+
+
+def elsewhere(
+    cohort: str,
+    records: list[dict],
+    *,
+    n_bootstrap: int,
+    min_patients: int,
+    age_edges: list[float],
+    seed: int,
+) -> pd.DataFrame:
+    """Return `study_summary.summary` of the same models among the patients of another cohort.
+
+    Args:
+        cohort: where the models were tried, see `other_cohort.try_elsewhere`.
+        records: of the models' runs.
+        n_bootstrap, min_patients, age_edges, seed: see `metric_table.replicate`.
+
+    Raises:
+        InputError: a model was not tried there, or on other data.
+    """
+    name = manifests.name_of(cohort)
+    table, record = cohorts.read_table(name)
+    there = records_of(
+        name,
+        [run_records.elsewhere_name(each["run"], name) for each in records],
+        record["data_hash"],
+    )
+    predictions = {each["run"]: run_records.read_predictions(each["run"]) for each in there}
+    found = metric_table.replicate(
+        predictions,
+        table,
+        ["sex", "age"],
+        n_bootstrap=n_bootstrap,
+        min_patients=min_patients,
+        seed=seed,
+        age_edges=age_edges,
+        names=("auroc",),
+    )
+    return study_summary.summary(study_arms.arm_table(there), found)

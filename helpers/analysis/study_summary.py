@@ -1,0 +1,52 @@
+"""The study in one row an arm: mean AUROC, and its contrasts by sex and of the oldest group."""
+
+import pandas as pd
+
+from helpers.analysis import confidence_intervals, group_contrasts, study_arms
+from helpers.analysis.metric_table import ALL
+
+
+def summary(arms: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """Return the study in one row an arm: mean AUROC, and its contrasts by sex and of the oldest
+    group, with intervals.
+
+    Args:
+        arms: from `arm_table`.
+        table: from `metric_table.replicate`, of single runs.
+
+    Returns:
+        The columns of `private_step`, one row an arm, macro_auroc, low, high, and for sex and age
+        <name>_contrast, <name>_low, <name>_high.
+    """
+    aurocs = table[table.index.get_level_values("metric") == "auroc"]
+    everybody = _of(
+        confidence_intervals.summarise(study_arms.pool(group_contrasts.macro(aurocs), arms)), ALL
+    ).rename(columns={"estimate": "macro_auroc"})
+    rows = study_arms.pooled_arms(arms).merge(
+        everybody[["run", "macro_auroc", "low", "high"]], on="run"
+    )
+    found = confidence_intervals.summarise(
+        study_arms.pool(group_contrasts.macro(group_contrasts.contrasts(aurocs)), arms)
+    )
+    for attribute in ("sex", "age"):
+        named = {
+            "estimate": f"{attribute}_contrast",
+            "low": f"{attribute}_low",
+            "high": f"{attribute}_high",
+        }
+        # a band that is not estimable stays the oldest
+        here = _of(found, group_contrasts.age_attribute(found) if attribute == "age" else attribute)
+        last = (
+            here[here["group"] == group_contrasts.oldest(here["group"])]
+            if attribute == "age"
+            else here
+        )
+        rows = rows.merge(
+            last.rename(columns=named)[["run", *named.values()]], on="run", how="left"
+        )
+    return rows
+
+
+def _of(table: pd.DataFrame, attribute: str) -> pd.DataFrame:
+    """Return the rows of one attribute."""
+    return table[table["attribute"] == attribute]

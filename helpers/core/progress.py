@@ -1,0 +1,10 @@
+"""A plain progress bar."""
+
+import sys
+
+from tqdm import tqdm
+
+
+def progress(total: int, label: str) -> tqdm:
+    """Return a plain progress bar on standard output, refreshed at most every 2 s."""
+    return tqdm(total=total, desc=label, file=sys.stdout, mininterval=2, ascii=" =", ncols=76)

@@ -1,0 +1,96 @@
+"""A built cohort: its images, its table, its record. Reading only; `build_cohort` makes it.
+
+In: a cohort's name. Out: a `Cohort`, or its table alone. Raises `InputError` for a cohort that was
+not built or is not whole. Imports neither torch nor a decoder, so that analysis can read tables.
+"""
+
+import dataclasses
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from helpers.core import errors, files, paths
+from helpers.data import manifest_schema, manifests
+
+MADE_BY = "Run notebook 01 with this cohort first."
+
+
+@dataclasses.dataclass(repr=False)
+class Cohort:
+    """Images and what is known of them.
+
+    name: the manifest's name.
+    images: (n, height, width) or, of CT, (n, depth, height, width) uint8, memory-mapped, read only.
+    table: n rows in the same order: image_id, patient_id, split, sex, age_years, n_comorbidities,
+        each finding (1 present, 0 absent, NaN unknown), further columns, film_sha256: of the image
+        as it came, before anything was done to it (the file's bytes; a volume's scan, see
+        `decode_volume.decode`; of a drawn image its pixels as stored, so that it differs by size).
+    findings: names of the finding columns.
+    canonical: finding -> name under which data sets share it, with ":right" or ":left" where the
+    label has a side.
+    record: content of `record.json`.
+    """
+
+    name: str
+    images: np.memmap
+    table: pd.DataFrame
+    findings: list[str]
+    canonical: dict[str, str]
+    record: dict
+
+    def films(self) -> np.ndarray:
+        """Return (n,) the hash of each image as it came.
+
+        Of its pixels in a table that does not say.
+        """
+        if "film_sha256" in self.table:
+            return self.table["film_sha256"].to_numpy()
+        return np.array(
+            [hashlib.sha256(np.ascontiguousarray(image)).hexdigest() for image in self.images]
+        )
+
+    def training_patients(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return patient id and film of each training image, as the privacy register takes them."""
+        is_train = (self.table["split"] == "train").to_numpy()
+        return self.table["patient_id"].to_numpy()[is_train], self.films()[is_train]
+
+    def __repr__(self) -> str:
+        return (
+            f"Cohort({self.name!r}, {len(self.table):,} images of"
+            f" {self.table['patient_id'].nunique():,} patients)"
+        )
+
+
+def read(name: str | Path) -> Cohort:
+    """Return a built cohort; images stay on disk until used.
+
+    Args:
+        name: of the manifest (its path is understood, too).
+
+    Raises:
+        InputError: not built yet, or not whole.
+    """
+    table, record = read_table(name)
+    images = np.load(
+        errors.file_exists(paths.cohort_dir(record["cohort"]) / "images.npy", MADE_BY),
+        mmap_mode="r",
+    )
+    errors.same_length(images=images, table=table)
+    return Cohort(record["cohort"], images, table, record["findings"], record["canonical"], record)
+
+
+def read_table(name: str | Path) -> tuple[pd.DataFrame, dict]:
+    """Return a built cohort's table and record, without its images.
+
+    Raises:
+        InputError: not built yet, or not whole.
+    """
+    folder = paths.cohort_dir(manifests.name_of(name))
+    record = files.read_json(folder / "record.json", MADE_BY)
+    table = pd.read_parquet(errors.file_exists(folder / "table.parquet", MADE_BY))
+    errors.has_columns(
+        table, [*manifest_schema.COHORT_COLUMNS, *record["findings"]], str(folder / "table.parquet")
+    )
+    return table, record

@@ -1,0 +1,227 @@
+"""Find, read and check data manifests, and the places under a data root that they name.
+
+In: a manifest's name (`data_manifests/<name>.yaml`) or the path of a YAML file. Out: a checked
+`Manifest`, paths.
+Refuses: an unknown name, wrong fields, a missing or unreadable data root, paths that leave it. Code
+knows *kinds* of layout and of label rules; no data set's name occurs in it.
+"""
+
+import os
+import re
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+
+from helpers.core import errors, fingerprints, paths
+from helpers.data.manifest_schema import Manifest, stay_inside
+
+
+def manifests_dir() -> Path:
+    """Return the folder of the shipped manifests."""
+    return paths.repository_root() / "data_manifests"
+
+
+def names() -> list[str]:
+    """Return the names of the shipped manifests, sorted."""
+    return sorted(path.stem for path in manifests_dir().glob("*.yaml"))
+
+
+def name_of(name_or_path: str | Path) -> str:
+    """Return the cohort's name that belongs to a manifest's name or path."""
+    text = str(name_or_path)
+    return Path(text).stem if text.endswith((".yaml", ".yml")) else text
+
+
+def read(name_or_path: str | Path) -> Manifest:
+    """Return a checked manifest.
+
+    Args:
+        name_or_path: a name from `names()`, or the path of a YAML file (ending in .yaml).
+
+    Raises:
+        InputError: no such manifest (lists the known ones); not YAML; a field is absent, unknown or
+            wrong (names file and field); the field `name` is not the file's name.
+    """
+    text = str(name_or_path)
+    if name_of(text) == text:
+        errors.one_of("data manifest", text, names())
+        path = manifests_dir() / f"{text}.yaml"
+    else:
+        path = errors.file_exists(Path(text), f"Known manifests: {', '.join(names())}.")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        errors.refuse(
+            f"{path.name} to be a YAML file", " ".join(str(error).split()), "Correct the manifest."
+        )
+    try:
+        manifest = Manifest.model_validate(content)
+    except ValidationError as error:
+        problems = [
+            f"{'.'.join(map(str, one['loc'])) or 'the whole'}: {one['msg']}"
+            for one in error.errors()
+        ]
+        errors.refuse(
+            f"valid fields in {path.name}", "; ".join(problems[:3]), "Correct the manifest."
+        )
+    if manifest.name != path.stem:
+        errors.refuse(
+            f"name: {path.stem} in {path.name}",
+            f"name: {manifest.name}",
+            "Rename the file or the field.",
+        )
+    return manifest
+
+
+def wanted(
+    cohort: str, pretrain: str, data_roots: dict[str, str], evaluate_on: str = "none"
+) -> list[Manifest]:
+    """Return the manifests of the data sets a study needs, after checking how the parameters fit
+    together.
+
+    Args:
+        cohort: COHORT, the name or path of a manifest.
+        pretrain: PRETRAIN, the same, or "none", or the path of a safetensors file (neither needs a
+            data set).
+        data_roots: DATA_ROOTS, name of a manifest -> folder of its files.
+        evaluate_on: EVALUATE_ON, the name or path of a manifest on whose patients models are tried
+            as well, or "none".
+
+    Raises:
+        InputError: an unknown manifest; pretraining on the cohort itself; a data root for a data
+            set not needed.
+    """
+    manifests = [read(cohort)]
+    if pretrain != "none" and not str(pretrain).endswith(".safetensors"):
+        manifests.append(read(pretrain))
+    known = [manifest.name for manifest in manifests]
+    if len(set(known)) < len(known):
+        errors.refuse(
+            f"PRETRAIN other than COHORT = {cohort!r}",
+            repr(pretrain),
+            "What is learnt from the private patients before private training has no guarantee.",
+        )
+    if evaluate_on != "none":
+        elsewhere = read(evaluate_on)
+        if elsewhere.name == known[0]:
+            errors.refuse(
+                f"EVALUATE_ON other than COHORT = {cohort!r}",
+                repr(evaluate_on),
+                "Its own test patients are predicted in any case.",
+            )
+        manifests += [elsewhere] if elsewhere.name not in known else []
+        known.append(elsewhere.name)
+    for name in data_roots:
+        errors.one_of("each name in DATA_ROOTS", name, known)
+    return manifests
+
+
+def size_fits(
+    manifest: Manifest,
+    image_px: int = 0,
+    equalise: str = "as_manifest",
+    volume_shape: object = (),
+    window_hu: object = (),
+) -> None:
+    """Accept IMAGE_PX and EQUALISE for images, VOLUME_SHAPE and WINDOW_HU for volumes.
+
+    Raises:
+        InputError: those of the other kind are set.
+    """
+    if manifest.volume and (image_px or equalise == "yes"):
+        errors.refuse(
+            f"VOLUME_SHAPE and WINDOW_HU for {manifest.name}, whose images are volumes",
+            "IMAGE_PX or EQUALISE",
+            "Leave IMAGE_PX at 0 and EQUALISE as in the manifest.",
+        )
+    if not manifest.volume and (volume_shape or window_hu):
+        errors.refuse(
+            f"no VOLUME_SHAPE and no WINDOW_HU for {manifest.name}, whose images are no volumes",
+            [volume_shape, window_hu],
+            "Leave them empty; IMAGE_PX sets the size of an image.",
+        )
+
+
+def manifest_hash(manifest: Manifest) -> str:
+    """Return the SHA-256 of a manifest's content (not of comments or layout of the file)."""
+    return fingerprints.fingerprint(manifest.model_dump(mode="json"))
+
+
+def expected_files(manifest: Manifest) -> list[str]:
+    """Return the tables, lists and shards that must lie under the data root."""
+    layout = manifest.layout
+    if layout.kind == "folders":
+        first = [re.sub(r"\{[^{}]+\}", "*", layout.pattern), *filter(None, [layout.table])]
+    else:
+        first = layout.shards if layout.kind == "parquet_images" else [layout.table]
+    return [*first, *manifest.split.lists.values()]
+
+
+def locate(manifest: Manifest, data_root: str | Path | None) -> Path:
+    """Return the data root, after checking that the manifest's tables, lists and shards are there.
+
+    Raises:
+        InputError: no root, root absent, empty or unreadable, or a file absent; says how to get the
+            data.
+    """
+    wanted = f"{', '.join(expected_files(manifest))} under the data root of {manifest.name}"
+    do = (
+        f"Pass DATA_ROOTS = {{{manifest.name!r}: <folder>}} or --data-root. "
+        f"How to get it: {' '.join(manifest.how_to_get.split())}"
+    )
+    if not data_root:
+        errors.refuse(wanted, "no data root", do)
+    root = Path(data_root).expanduser()
+    try:
+        if not root.is_dir():
+            errors.refuse(wanted, f"no folder {root}", do)
+        if not any(root.iterdir()):
+            errors.refuse(wanted, f"the empty folder {root}", do)
+        for pattern in expected_files(manifest):
+            # A literal path is a pattern without wildcards, but a name may hold [ or ].
+            if not (inside(root, pattern).is_file() or any(root.glob(pattern))):
+                if manifest.volume and next(root.rglob("*.dcm"), None):
+                    errors.refuse(
+                        wanted,
+                        f"DICOM files in {root}",
+                        "Convert each series: dcm2niix -z y -o OUT FOLDER.",
+                    )
+                errors.refuse(wanted, f"no {pattern} in {root}", do)
+    except PermissionError as error:
+        refuse_unreadable(error)
+    return root
+
+
+def refuse_unreadable(error: PermissionError) -> None:
+    """Raise `InputError` for a folder or file this user may not read."""
+    errors.refuse(
+        f"read permission for {error.filename}",
+        "permission denied",
+        "Ask its owner, or run as a user who may read it.",
+    )
+
+
+def inside(root: Path, relative: str) -> Path:
+    """Return `root / relative`, which must not leave the root, also not through links.
+
+    Raises:
+        InputError: absolute, contains `..`, or leads out of the root by a link.
+    """
+    try:
+        stay_inside(relative)
+    except ValueError as error:
+        errors.refuse(
+            "paths under the data root",
+            repr(relative),
+            f"A path {error}. Correct the table or manifest.",
+        )
+    path = os.path.join(root, relative)
+    if not os.path.realpath(path).startswith(os.path.realpath(root) + os.sep):
+        errors.refuse(
+            "paths under the data root",
+            f"{relative!r}, a link that leaves it",
+            "Copy the file into the data root, or set the data root to the folder that holds it"
+            " all.",
+        )
+    return Path(path)

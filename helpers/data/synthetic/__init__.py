@@ -1,0 +1,1 @@
+"""The drawn cohorts: chest and abdomen phantoms with planted effects."""

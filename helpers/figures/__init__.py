@@ -1,0 +1,1 @@
+"""One tidy table in, one Axes out. Imports nothing of ours."""

@@ -1,0 +1,379 @@
+"""How much privacy a run spends: epsilon, calibration, patients with many images, several runs
+together.
+
+In: noise multiplier, sampling rate, steps, delta. Out: epsilon by three accountants, the noise
+multiplier that keeps a budget, delta at any epsilon. Refuses: values out of range, budgets out of
+reach.
+
+A run is `steps` steps of the Poisson-sampled Gaussian mechanism; neighbouring data sets differ by
+one unit, present or zeroed out. Every figure is an upper bound: privacy losses are rounded up on a
+grid, the worse direction is taken, and floating-point error is added to delta. The grid follows the
+spread of a step's loss, so that any epsilon takes seconds.
+
+Sources: PLD: Koskela et al. (2020), Doroshenko et al. (2022), "Connect the dots"; PRV: Gopi et al.
+(2021); RDP: Mironov (2017); several images of a patient: Choquette-Choo et al. (2024), "Privacy
+amplification for matrix mechanisms", cor. 4.7.
+"""
+
+import collections
+import functools
+import math
+import numbers
+import warnings
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+from dp_accounting.pld import privacy_loss_distribution as pld
+from scipy import stats
+
+from helpers.core import errors
+
+ACCOUNTANTS = ("PLD", "PRV", "RDP")  # not GDP, which understates epsilon
+MOST_IMAGES = 200  # of a patient in a run whose unit is the image; beyond, epsilon is infinite
+# multipliers below the first count as no noise: epsilon is infinite, an upper bound
+NO_NOISE, _MOST_NOISE = 0.01, 1e7
+# added to delta for each step; FFTs in double and extended precision differ by less than half of it
+ROUNDING = 1e-15
+_RULES = {  # what a value must be, and what to do
+    "EPSILON": (
+        lambda value: 0 < value <= 1000,
+        "a number in (0, 1000]",
+        "Choose a finite budget.",
+    ),
+    "DELTA": (
+        lambda value: 0 < value <= 0.1,
+        "a number in (0, 0.1]",
+        "Choose it far below 1 / number of units.",
+    ),
+    "sample_rate": (
+        lambda value: 0 < value <= 1,
+        "a number in (0, 1]",
+        "It is expected batch size / number of units.",
+    ),
+    "noise_multiplier": (
+        lambda value: 0 <= value <= _MOST_NOISE,
+        "a number in [0, 1e7]",
+        "It is noise / clip norm.",
+    ),
+    "steps": (
+        lambda value: isinstance(value, numbers.Integral) and value >= 0,
+        "a whole number >= 0",
+        "Count the steps.",
+    ),
+    "n_images": (
+        lambda value: isinstance(value, numbers.Integral) and value >= 0,
+        "a whole number >= 0",
+        "Count images.",
+    ),
+    "false_positive_rate": (
+        lambda value: 0 < value < 1,
+        "a number in (0, 1)",
+        "Choose, for example, 0.01.",
+    ),
+}
+
+
+def check(**values: float) -> None:
+    """Refuse values that break the rule of their name, and a delta that drowns in the rounding
+    errors of the steps.
+    """
+    for name, value in values.items():
+        holds, wanted, do = _RULES[name]
+        if not isinstance(value, numbers.Real) or isinstance(value, bool) or not holds(value):
+            errors.refuse(f"{name} to be {wanted}", repr(value), do)
+    least = 10 * ROUNDING * values.get("steps", 0)
+    if values.get("DELTA", 1) < least:
+        errors.refuse(
+            f"DELTA of at least {least:.2g} for so many steps",
+            values["DELTA"],
+            "Below, rounding errors decide.",
+        )
+
+
+# ---- the privacy loss of a run
+
+
+def _grid_width(noise_multiplier: float, chances: np.ndarray) -> tuple[float, float]:
+    """Return the grid's width, a small part of the standard deviation of one step's privacy loss,
+    and the least width.
+
+    Rounding adds at most width^2 / 4 to a step's variance: a 20th moves epsilons below 1,000 by
+    less than 0.2 % (450 random runs). With several images each grid point costs a search, hence a
+    10th. The least width bounds the number of points.
+    """
+    z, dz = np.linspace(-9, 9, 2001, retstep=True)
+    x = noise_multiplier * z + np.arange(len(chances))[:, None]
+    losses = np.full(x.shape, -np.inf)
+    for k in np.flatnonzero(chances):
+        losses = np.logaddexp(
+            losses, math.log(chances[k]) + (k * x - k * k / 2) / noise_multiplier**2
+        )
+    weights = chances[:, None] * stats.norm.pdf(z) * dz
+    spread = math.sqrt(np.sum(weights * (losses - np.sum(weights * losses)) ** 2))
+    parts, most = (20, 1e5) if len(chances) == 2 else (10, 4e4)
+    return max(spread / parts, least := float(np.ptp(losses[chances > 1e-20])) / most), least
+
+
+class Run(NamedTuple):
+    """Steps of one mechanism, as a unit of `n_images` images sees it, each of them drawn with
+    `sample_rate` by itself.
+    """
+
+    noise_multiplier: float
+    sample_rate: float
+    steps: int
+    n_images: int = 1
+
+
+@functools.lru_cache(maxsize=8)
+def _losses(runs: tuple[Run, ...]) -> pld.PrivacyLossDistribution:
+    """Return the privacy loss of runs together, on one grid.
+
+    The widths' root mean square over steps.
+    """
+    chances = [
+        stats.binom.pmf(np.arange(run.n_images + 1), run.n_images, run.sample_rate) for run in runs
+    ]
+    widths = np.array([_grid_width(run.noise_multiplier, own) for run, own in zip(runs, chances)])
+    width = max(
+        math.sqrt(np.average(widths[:, 0] ** 2, weights=[run.steps for run in runs])),
+        widths[:, 1].max(),
+    )
+    grid, whole = dict(value_discretization_interval=width, log_mass_truncation_bound=-35), None
+    for run, own in zip(runs, chances):
+        if run.n_images == 1:
+            one_step = pld.from_gaussian_mechanism(
+                run.noise_multiplier, sampling_prob=run.sample_rate, **grid
+            )
+        else:  # k drawn images move the sum by up to k clip norms
+            one_step = pld.from_mixture_gaussian_mechanism(
+                run.noise_multiplier, np.arange(run.n_images + 1), own, **grid
+            )
+        part = one_step.self_compose(run.steps)
+        whole = part if whole is None else whole.compose(part)
+    return whole
+
+
+def delta_of(runs: tuple[Run, ...], epsilon: float) -> float:
+    """Return an upper bound of delta at epsilon of runs together, of the worse direction."""
+    runs = tuple(run for run in runs if run.steps and run.n_images)
+    if not runs or any(run.noise_multiplier < NO_NOISE for run in runs):
+        return 1.0 if runs else 0.0
+    slack = 0.0
+    for run in runs:
+        slack += ROUNDING * run.steps
+        # dp-accounting inverts the loss to 1e-6; delta has its peak there, so that a square of that
+        # is lost
+        if run.n_images > 1:
+            q = run.sample_rate
+            slack += (
+                2e-13
+                * run.n_images
+                * q
+                / max(q, (1 - q) ** run.n_images)
+                / run.noise_multiplier**3
+                * run.steps
+            )
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = _losses(runs).get_delta_for_epsilon(float(epsilon))
+    return float(found) + slack if found < 1 else 1.0  # also where rounding errors made it NaN
+
+
+@functools.cache
+def epsilon_of(runs: tuple[Run, ...], delta: float) -> float:
+    """Return the smallest epsilon (to a millionth of it, from above) whose delta is at most
+    `delta`.
+    """
+
+    def too_small(epsilon: float) -> bool:
+        return delta_of(runs, epsilon) > delta
+
+    if too_small(math.inf):
+        return math.inf
+    low, high = 0.0, 1.0 if too_small(0) else 0.0
+    while too_small(high):
+        low, high = high, 2 * high
+    while high - low > 1e-6 * high:
+        middle = (low + high) / 2
+        low, high = (middle, high) if too_small(middle) else (low, middle)
+    return high
+
+
+def _opacus(name: str, run: tuple, delta: float, **options: float) -> float:
+    """Return the bound of an accountant of opacus, "PRV" or "RDP", NaN where its own checks fail."""
+    from opacus import (
+        accountants,  # here, because it imports torch, which planning a study does without
+    )
+
+    accountant = getattr(accountants, f"{name}Accountant")()
+    accountant.history = [run]
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # RDP's orders: looser, still a bound
+        try:
+            return float(accountant.get_epsilon(delta=delta, **options))
+        except (RuntimeError, ValueError):
+            return math.nan
+
+
+@functools.cache
+def _prv_epsilon(run: tuple, delta: float) -> float:
+    """Return the PRV bound, or NaN where opacus cannot be trusted.
+
+    It takes exp() of its losses, which overflows at 709.
+    """
+    reach = _opacus("RDP", run, delta / 4000) + 3  # the end of opacus' grid
+    # not above 4 million points
+    coarse = reach * math.sqrt(run[2] * math.log(12_000 / delta) / 2) / 2e6
+    error = max(coarse, 3e-4, min(0.5, _opacus("RDP", run, delta) / 1000))
+    epsilon = (
+        _opacus("PRV", run, delta, eps_error=error) if reach < 700 and error <= 0.5 else math.nan
+    )
+    return max(0.0, epsilon) if math.isfinite(epsilon) else math.nan
+
+
+# ---- epsilon
+
+
+def epsilon_spent(
+    noise_multiplier: float, sample_rate: float, steps: int, delta: float, accountant: str = "PLD"
+) -> float:
+    """Return epsilon after `steps` steps of the Poisson-sampled Gaussian mechanism.
+
+    Args:
+        noise_multiplier: standard deviation of the noise in units of the clip norm, >= 0.
+        sample_rate: q in (0, 1].
+        steps: optimizer steps, >= 0.
+        delta: in (0, 0.1].
+        accountant: PLD (what is quoted), PRV or RDP.
+
+    Returns:
+        An upper bound: 0.0 for no steps, infinity for no noise. PRV is NaN where opacus cannot be
+        trusted: where its grid of losses overflows (from about epsilon 450) or would need too many
+            points, and where its own checks fail.
+
+    Raises:
+        InputError: a value out of its range, or delta lost in rounding errors.
+    """
+    errors.one_of("accountant", accountant, ACCOUNTANTS)
+    check(noise_multiplier=noise_multiplier, sample_rate=sample_rate, steps=steps, DELTA=delta)
+    run = (noise_multiplier, sample_rate, steps)
+    if accountant == "PLD" or steps == 0 or noise_multiplier < NO_NOISE:
+        return epsilon_of((Run(*run),), delta)
+    return _prv_epsilon(run, delta) if accountant == "PRV" else _opacus("RDP", run, delta)
+
+
+def epsilon_for_patient(
+    noise_multiplier: float, sample_rate: float, steps: int, delta: float, n_images: int
+) -> float:
+    """Return epsilon for a patient with `n_images` training images in a run whose unit is the
+    image.
+
+    The number of the patient's images in a step is binomial, and each moves the sum by up to the
+    clip norm: a mixture of Gaussians with sensitivities 0 to `n_images`. `n_images` x epsilon would
+    say nothing: its delta exceeds 1.
+
+    Returns:
+        An upper bound by PLD at the same delta, as `epsilon_spent` gives for one image; infinity
+        above 200 images.
+
+    Raises:
+        InputError: a value out of its range, or delta lost in rounding errors.
+    """
+    check(
+        noise_multiplier=noise_multiplier,
+        sample_rate=sample_rate,
+        steps=steps,
+        DELTA=delta,
+        n_images=n_images,
+    )
+    if n_images > MOST_IMAGES and steps:
+        return math.inf
+    return epsilon_of((Run(noise_multiplier, sample_rate, steps, n_images),), delta)
+
+
+def epsilon_of_all(runs: Iterable[Run], delta: float) -> float:
+    """Return epsilon of several runs on the same units together, at one delta; they may differ in
+    everything.
+
+    Args:
+        runs: in any order; a run whose unit is the image counts for a patient with `n_images` of
+            them.
+        delta: in (0, 0.1].
+
+    Returns:
+        An upper bound by PLD: 0.0 for no steps, infinity where a run has no noise or a patient more
+        than 200 images.
+
+    Raises:
+        InputError: a value out of its range, or delta lost in rounding errors.
+    """
+    steps = collections.Counter()
+    for noise_multiplier, sample_rate, n_steps, n_images in runs:
+        check(
+            noise_multiplier=noise_multiplier,
+            sample_rate=sample_rate,
+            steps=n_steps,
+            n_images=n_images,
+        )
+        steps[noise_multiplier, sample_rate, n_images] += n_steps
+    check(DELTA=delta, steps=sum(steps.values()))
+    together = tuple(
+        Run(sigma, q, n_steps, n)
+        for (sigma, q, n), n_steps in sorted(steps.items())
+        if n_steps and n
+    )
+    if any(run.n_images > MOST_IMAGES for run in together):
+        return math.inf
+    # on grids of their own, which may differ in the fourth digit
+    alone = [epsilon_of((run,), delta) for run in together]
+    return (
+        max(epsilon_of(together, delta), *alone)
+        if len(together) > 1
+        else epsilon_of(together, delta)
+    )
+
+
+@functools.cache
+def noise_multiplier_for(epsilon: float, delta: float, sample_rate: float, steps: int) -> float:
+    """Return a noise multiplier, of 6 digits, that keeps a budget, `epsilon` in (0, 1000], and
+    makes use of it.
+
+    Guarantees: `epsilon_spent` of the result, by PLD, lies in [0.99, 1] x `epsilon`.
+
+    Raises:
+        InputError: a value out of its range, or no multiplier spends the budget: the largest still
+            spends more, or the run spends less with hardly any noise.
+    """
+    check(EPSILON=epsilon, sample_rate=sample_rate, steps=steps, DELTA=delta)
+    # multipliers too small and large enough, and what they spend
+    low, high, most, least = 0.0, math.inf, math.inf, 0.0
+    tried = min(_MOST_NOISE, max(0.5, 3 * sample_rate * math.sqrt(steps) / epsilon))
+    while (
+        not 0.995 * epsilon
+        <= (spent := epsilon_of((Run(tried := float(f"{tried:.6g}"), sample_rate, steps),), delta))
+        <= epsilon
+    ):
+        low, most, high, least = (
+            (tried, spent, high, least) if spent > epsilon else (low, most, tried, spent)
+        )
+        if low > _MOST_NOISE / 2 or high < 2 * NO_NOISE or high - low < 1e-5 * low:
+            errors.refuse(
+                f"a noise multiplier that spends EPSILON = {epsilon:g} at delta {delta:g} in"
+                f" {steps:,} steps at sample_rate {sample_rate:.3g}",
+                f"epsilon {spent:.3g} with noise multiplier {tried:.3g}",
+                (
+                    "Lower EPSILON or DELTA: this run spends less, whatever its noise."
+                    if high < 2 * NO_NOISE
+                    else "Raise EPSILON or DELTA, or lower EPOCHS."
+                ),
+            )
+        share = (
+            math.log(most / (0.9975 * epsilon)) / math.log(most / least)
+            if least and most < math.inf
+            else 0.5
+        )
+        between = low * (high / low) ** min(0.9, max(0.1, share)) if low else high / 2
+        # on a line on logarithmic axes, or twice or half the only end
+        tried = between if high < math.inf else 2 * low
+    return tried

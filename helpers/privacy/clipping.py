@@ -1,0 +1,294 @@
+"""Clipped sums of the gradients of single units (patients or images), in one backward pass.
+
+In: one loss per image and the unit of each image. Out: the sum over units of their clipped
+gradients. Refuses: networks whose gradients cannot be bounded, by the name of the layer; losses
+that are not one number per image.
+
+Parameters ask for no gradient during the pass: hooks keep what each layer saw (a) and the gradient
+at its output (b), from which `layer_gradients` has the norm of every unit's gradient and then the
+sum with one weight a unit ("book-keeping").
+"""
+
+import collections
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from helpers.core import errors
+from helpers.privacy import layer_gradients, model_validation
+from helpers.privacy.units import Units
+
+
+@dataclasses.dataclass
+class Record:
+    """One layer in one pass: its input a, the gradient b at its output, and the gradients of units
+    where they were formed.
+
+    `a` and `b` are let go where the sum no longer needs them.
+    """
+
+    name: str
+    layer: nn.Module
+    a: torch.Tensor | None
+    output: torch.Tensor | None
+    versions: tuple[int, int]
+    remembered: tuple
+    b: torch.Tensor | None = None
+    squares: torch.Tensor | None = None
+    formed: dict[str, torch.Tensor | None] = dataclasses.field(default_factory=dict)
+
+    def receive(self, gradient: torch.Tensor, units: Units) -> None:
+        """Take the gradient at the output, and from it the squared norms of this layer's gradients
+        of units.
+
+        Raises:
+            InputError: the layer's input or output was changed in place since.
+        """
+        if (self.a._version, self.output._version) != self.versions:
+            errors.refuse(
+                "values that nothing changes in place",
+                f"the input or output of {self.name} changed",
+                "Write out = out + shortcut for out += shortcut, and inplace=False.",
+            )
+        with torch.no_grad(), _exact_float32(gradient.device.type):
+            self.a, self.b = (
+                x.to(torch.promote_types(x.dtype, torch.float32))
+                for x in (self.a, gradient.detach())
+            )
+            rule = layer_gradients.RULES[type(self.layer)]
+            squares, self.formed = rule.unit_gradients(
+                self.layer, self.a, self.b, self.remembered, units
+            )
+        self.squares, self.output, self.remembered = squares, None, ()
+        if None not in self.formed.values():
+            self.a = self.b = None
+
+    def remove(self, units_gone: torch.Tensor, images_gone: torch.Tensor) -> None:
+        """Set all that belongs to some units to exact 0.
+
+        0 x NaN is NaN, a weight alone would not remove them.
+        """
+        for gradient in self.formed.values():
+            if gradient is not None:
+                gradient[units_gone] = 0
+        if self.b is not None:
+            self.a, self.b = (
+                x.masked_fill(_as_column(images_gone, x), 0) for x in (self.a, self.b)
+            )
+
+    def weighted_sums(
+        self, weights: torch.Tensor, image_weights: torch.Tensor
+    ) -> Iterator[tuple[nn.Parameter, torch.Tensor]]:
+        """Yield each parameter with the weighted sum of its gradients of units."""
+        for name, gradient in self.formed.items():
+            if gradient is not None:
+                total = (weights @ gradient.flatten(1)).view(gradient.shape[1:])
+            else:
+                weighted = self.b * _as_column(image_weights, self.b)
+                total = layer_gradients.RULES[type(self.layer)].weighted_sum(
+                    self.layer, self.a, weighted
+                )
+            yield getattr(self.layer, name), total
+
+
+class ClippedSum:
+    """Gather gradients g_u of units, clip each to the L2 norm C, and add them up.
+
+    g_u = (1/n_u) sum over the n_u images of unit u of the gradient of the image's loss.
+
+    Guarantees: a unit changes the sum by at most C (1 + 1e-5); a unit whose gradient is not finite
+    adds exactly 0 and leaves the others bit for bit as they are; norms and sums come from the same
+    a and b, in float32 or better, also where the network computes in bfloat16. All images of a unit
+    must be in one call of `add`.
+    """
+
+    def __init__(self, model: nn.Module, clip_norm: float) -> None:
+        """Hook the model; parameters that ask for no gradient now are frozen and cost nothing.
+
+        Raises:
+            InputError: clip_norm <= 0, or a layer whose gradients cannot be bounded for a unit;
+                names it.
+        """
+        errors.number("CLIP_NORM", clip_norm, 0, 1e6, open_low=True)
+        self.clip_norm, self.model = clip_norm, model.train()
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self._layers = model_validation.trainable_layers(model)
+        self._place = {id(parameter): place for place, parameter in enumerate(self.parameters)}
+        self._sums: list[torch.Tensor | None] = [None] * len(self.parameters)
+        self._records: list[Record] = []
+        self._units: Units | None = None
+        self._is_open = self._is_watched = False
+        for name, layer in self._layers.items():
+            layer.register_forward_hook(self._hook(name), with_kwargs=True)
+
+    def logits(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the model's output, with what each layer saw recorded.
+
+        Raises:
+            InputError: a layer was used twice, a parameter outside its own layer, or other
+                parameters train than at first.
+        """
+        if [id(p) for p in self.model.parameters() if p.requires_grad] != list(self._place):
+            errors.refuse(
+                "the parameters to train to be those of the beginning",
+                "some frozen or unfrozen since",
+                "Freeze and unfreeze before the arm is made.",
+            )
+        self._records, self._is_open = [], True
+        watch = (
+            contextlib.nullcontext() if self._is_watched else model_validation.Watch(self._layers)
+        )
+        try:
+            with _without_gradient(self.parameters), watch, torch.enable_grad():
+                logits = self.model(images)
+        finally:
+            self._is_open = False
+        self._is_watched = True
+        used = collections.Counter(record.name for record in self._records)
+        for name in self._layers:
+            if used[name] != 1:
+                errors.refuse(
+                    f"the layer {name} to be used once in a forward pass",
+                    f"{used[name]} uses",
+                    "Give each use a layer of its own, or freeze it.",
+                )
+        return logits
+
+    def add(self, losses: torch.Tensor, unit_index: torch.Tensor, n_units: int) -> torch.Tensor:
+        """Add the clipped gradients of these units to the sum.
+
+        Args:
+            losses: (batch,) float, one value per image, from `logits` of this batch.
+            unit_index: (batch,) int64, ascending from 0 to n_units - 1, the unit of each image.
+            n_units: number of units in this batch.
+
+        Returns:
+            (n_units,) norms of g_u before clipping, with a bound of rounding added; not finite
+            where a unit was removed.
+
+        Raises:
+            InputError: `losses` is not one value per image, a unit has no image, or a layer's
+                values changed in place.
+        """
+        self._units = units = _units(losses, unit_index, n_units)
+        images_per_unit = torch.tensor(units.sizes, device=losses.device)[unit_index]
+        (losses / images_per_unit).sum().backward()
+        records, self._records = self._records, []
+        with torch.no_grad(), _exact_float32(losses.device.type):
+            return self._add(records, units)
+
+    def _add(self, records: list[Record], units: Units) -> torch.Tensor:
+        """Norms, weights and weighted sums from the records of one pass."""
+        for record in records:
+            if record.squares is None:
+                errors.refuse(
+                    f"the loss to depend on {record.name}",
+                    "no gradient at its output",
+                    "Freeze it, or use it.",
+                )
+        norms = torch.stack([record.squares for record in records]).sum(0).sqrt()
+        kept = torch.isfinite(norms)
+        # The margin keeps float32 rounding below the bound; the smallest number keeps a zero
+        # gradient from 0/0.
+        weights = torch.where(
+            kept, (self.clip_norm * (1 - 2e-6) / norms.clamp(min=1e-30)).clamp(max=1.0), 0.0
+        )
+        is_whole = bool(kept.all())
+        for record in records:
+            if not is_whole:
+                record.remove(~kept, ~kept[units.index])
+            for parameter, total in record.weighted_sums(weights, weights[units.index]):
+                place = self._place[id(parameter)]
+                self._sums[place] = (
+                    total if self._sums[place] is None else self._sums[place].add_(total)
+                )
+        return norms
+
+    def take(self) -> list[torch.Tensor]:
+        """Return the sums, one tensor a parameter, and start again from zero."""
+        sums, self._sums = self._sums, [None] * len(self.parameters)
+        return [torch.zeros_like(p) if s is None else s for p, s in zip(self.parameters, sums)]
+
+    def _hook(self, name: str):
+        """Return the forward hook of a layer."""
+
+        def keep(layer: nn.Module, inputs: tuple, named: dict, output: torch.Tensor) -> None:
+            if not self._is_open:
+                return
+            (a,) = (*inputs, *named.values())
+            # the first trainable layer: nothing before it needs a gradient
+            if not output.requires_grad:
+                output.requires_grad_()
+            remembered = layer_gradients.RULES[type(layer)].remember(layer, output)
+            record = Record(
+                name, layer, a.detach(), output.detach(), (a._version, output._version), remembered
+            )
+            output.register_hook(lambda gradient: record.receive(gradient, self._units))
+            self._records.append(record)
+
+        return keep
+
+
+def _units(losses: torch.Tensor, unit_index: torch.Tensor, n_units: int) -> Units:
+    """Return the units of a batch.
+
+    Raises:
+        InputError: see `ClippedSum.add`.
+    """
+    if losses.ndim != 1 or len(losses) != len(unit_index):
+        errors.refuse(
+            f"a loss of shape ({len(unit_index)},), one value per image",
+            tuple(losses.shape),
+            "Use reduction='none' and reduce over findings only.",
+        )
+    sizes = torch.bincount(unit_index, minlength=n_units).tolist()
+    if len(sizes) != n_units or 0 in sizes:
+        errors.refuse(
+            f"each of {n_units} units to have an image",
+            sizes[:10],
+            "Number a batch's units from 0 without gaps.",
+        )
+    if bool((unit_index[1:] < unit_index[:-1]).any()):
+        errors.refuse(
+            "the images of a unit one after the other",
+            unit_index.tolist()[:10],
+            "Sort the images by unit.",
+        )
+    return Units(unit_index, sizes)
+
+
+def _as_column(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Return (batch,) values with as many dimensions as `like`, to be spread over its others."""
+    return values.view(-1, *[1] * (like.ndim - 1))
+
+
+@contextlib.contextmanager
+def _without_gradient(parameters: list[nn.Parameter]) -> Iterator[None]:
+    """Let parameters ask for no gradient, so that the backward pass computes those of activations
+    only.
+    """
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+
+
+@contextlib.contextmanager
+def _exact_float32(device_type: str) -> Iterator[None]:
+    """Compute in full float32: no autocast, no TF32 on GPUs."""
+    switches = [(torch.backends.cuda.matmul, "ieee"), (torch.backends.cudnn.conv, "ieee")]
+    before = [switch.fp32_precision for switch, _ in switches]
+    try:
+        for switch, precision in switches:
+            switch.fp32_precision = precision
+        with torch.autocast(device_type, enabled=False):
+            yield
+    finally:
+        for (switch, _), precision in zip(switches, before):
+            switch.fp32_precision = precision

@@ -1,0 +1,182 @@
+"""Poisson sampling and Gaussian noise of private training, and the count of what was released.
+
+In: mode, seed, planned steps. Out: which units enter a step, Gaussian noise, the number of noisy
+sums so far.
+Refuses: noise beyond the planned steps, copies, pickles and use in another process: their noise
+would repeat.
+"""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+
+from helpers.core import errors, random_streams
+
+# of the noise, each with its own generator: fixed, so that demo mode repeats whatever the number of
+# cores
+CHUNKS = 8
+
+
+class Unrepeatable:
+    """What must exist once: a copy would draw the same noise, or count its releases apart.
+
+    Guarantees: `copy`, `deepcopy` and `pickle` (hence also spawned processes and `torch.save`) are
+    refused.
+    """
+
+    def __reduce_ex__(self, protocol: int) -> tuple:
+        errors.refuse(
+            f"one {type(self).__name__} for one private run",
+            "an attempt to copy or pickle it",
+            "Its noise would repeat, or its steps be counted apart: make another one for another"
+            " run.",
+        )
+
+
+class Randomness(Unrepeatable):
+    """Sampling and noise of each step, and their count: step t is the one after t releases.
+
+    `demo`: keyed by (seed, stream, step), so that a resumed run repeats the uninterrupted one; not
+    a guarantee, since whoever knows the seed can subtract the noise. `private`: generators with 128
+    bits of operating-system entropy each, never stored; a resumed run goes on with fresh entropy.
+
+    Guarantees: no two streams, chunks of the noise or steps share their numbers; no global seed has
+    a say in private mode; no noise is given out uncounted, beyond the planned steps, or in a forked
+    process.
+    """
+
+    def __init__(self, mode: str, seed: int, steps: int, is_registered: bool = True) -> None:
+        """Begin at step 0.
+
+        Args:
+            mode: "demo" or "private".
+            seed: of the keyed streams; without effect in private mode.
+            steps: planned noisy sums, >= 1.
+            is_registered: whether the run stands in the privacy register; until then private mode
+                gives no noise.
+        """
+        self.mode, self.seed, self.steps = (
+            errors.one_of("MODE", mode, ("demo", "private")),
+            seed,
+            steps,
+        )
+        self.is_registered = is_registered
+        self._released, self._process = 0, os.getpid()
+        self._chunks = [f"noise {chunk}" for chunk in range(CHUNKS)]
+        if mode == "private":
+            self._fresh = {
+                name: np.random.Generator(np.random.PCG64DXSM(np.random.SeedSequence()))
+                for name in ("sampling", "images", "augmentation", *self._chunks)
+            }
+
+    @property
+    def released(self) -> int:
+        """Return the number of noisy sums that were given out, those of earlier sessions included."""
+        return self._released
+
+    def go_on_after(self, released: int) -> None:
+        """Count the releases of earlier sessions of the same run. The count never falls.
+
+        Raises:
+            InputError: fewer than counted already, or more than planned.
+        """
+        if not self._released <= released <= self.steps:
+            errors.refuse(
+                f"{self._released} to {self.steps} steps released before",
+                released,
+                "A count of releases never falls.",
+            )
+        self._released = released
+
+    def check_step_left(self) -> None:
+        """Accept one more release.
+
+        Raises:
+            InputError: all planned steps are released, this is another process than the one that
+                made it, or a private run does not stand in the register.
+        """
+        if os.getpid() != self._process:
+            errors.refuse(
+                "private steps in the process that made their randomness",
+                "a forked one, whose noise would repeat",
+                "Make network and arm in the process that trains.",
+            )
+        if self.mode == "private" and not self.is_registered:
+            errors.refuse(
+                "a session that has entered the run in the privacy register",
+                "none",
+                "Make a `training_session.Session` first.",
+            )
+        if self._released >= self.steps:
+            errors.refuse(
+                f"at most the {self.steps} planned steps",
+                f"one more after {self._released}",
+                "The noise was calibrated for these: plan another run with more EPOCHS under"
+                " another RECIPE.",
+            )
+
+    def draw_units(self, n_units: int, sample_rate: float) -> np.ndarray:
+        """Return the units that enter the next step, each independently with probability
+        `sample_rate` (Poisson).
+        """
+        return np.flatnonzero(self._stream("sampling").random(n_units) < sample_rate)
+
+    def choose_images(self, images: list[np.ndarray], most: int) -> list[np.ndarray]:
+        """Return for each drawn unit at most `most` of its images, drawn at random without
+        replacement.
+        """
+        stream = self._stream("images")
+        return [
+            rows if len(rows) <= most else np.sort(stream.choice(rows, most, replace=False))
+            for rows in images
+        ]
+
+    def augmentation(self, unit: str, step: int) -> np.random.Generator:
+        """Return the generator that moves a unit's images.
+
+        Keyed by the unit in demo mode, so that nobody else has a say in it.
+        """
+        return (
+            self._fresh["augmentation"]
+            if self.mode == "private"
+            else random_streams.random_stream(self.seed, f"augmentation {unit}", step)
+        )
+
+    def noise(
+        self, parameters: list[torch.Tensor], standard_deviation: float
+    ) -> list[torch.Tensor]:
+        """Return independent Gaussian noise, one tensor a parameter, once for a logical batch;
+        drawn in threads.
+
+        Guarantees: counted before it is drawn, so that a sum that gets noise is never left
+        uncounted.
+
+        Raises:
+            InputError: see `check_step_left`.
+        """
+        self.check_step_left()
+        sizes = [p.numel() for p in parameters]
+        flat = np.empty(sum(sizes), dtype=np.float32)
+        streams = [self._stream(name) for name in self._chunks]
+        self._released += 1
+
+        def fill(stream: np.random.Generator, chunk: np.ndarray) -> None:
+            stream.standard_normal(out=chunk, dtype=np.float32)
+            np.multiply(chunk, np.float32(standard_deviation), out=chunk)
+
+        with ThreadPoolExecutor(
+            min(CHUNKS, torch.get_num_threads()) if len(flat) > 2**17 else 1
+        ) as threads:
+            list(threads.map(fill, streams, np.array_split(flat, CHUNKS)))  # list() lets errors out
+        parts = torch.from_numpy(flat).to(parameters[0].device).split(sizes)
+        return [part.view_as(p).to(p.device) for part, p in zip(parts, parameters)]
+
+    def _stream(self, name: str) -> np.random.Generator:
+        """Return the generator of a stream at the present step."""
+        return (
+            self._fresh[name]
+            if self.mode == "private"
+            else random_streams.random_stream(self.seed, name, self._released)
+        )

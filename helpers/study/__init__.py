@@ -1,0 +1,1 @@
+"""Profiles, plan, step cache, report: what runs when."""

@@ -1,0 +1,130 @@
+"""What the private runs of a study will spend together, before any of them is trained.
+
+In: the steps of a study and the privacy register. Out: the planned total in words. Needs no torch.
+Raises `InputError` for a study that would exceed its BUDGET.
+"""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from helpers.core import errors, files
+from helpers.data import manifests
+from helpers.privacy import composition, private_runs, promise, register, spending
+from helpers.study import notebook_files, plan
+from helpers.training import recipe_rule
+
+
+def planned(steps: Collection[plan.Step], out: Path) -> str:
+    """Return in words what the private runs of a study will spend together, and with all others on
+    the same patients.
+
+    A run that was begun or finished is in the register already. In demo mode nothing is spent, and
+    nothing said.
+
+    Args:
+        steps: of the study.
+        out: its results folder, with the cohort in it.
+
+    Raises:
+        InputError: the total exceeds BUDGET, or a run promises nothing.
+    """
+    number = "03"
+    defaults = notebook_files.default_parameters(notebook_files.notebooks()[number])
+    private = [
+        values
+        for step in steps
+        if step.notebook.name.startswith(number)
+        for values in [defaults | step.parameters | {"run": step.outputs[0].parts[1]}]
+        if values["MODE"] == "private"
+    ]
+    if not private:
+        return ""
+    table = pd.read_parquet(
+        out / "cohort" / manifests.name_of(private[0]["COHORT"]) / "table.parquet"
+    )
+    errors.has_columns(
+        table,
+        ["film_sha256"],
+        f"the table of {private[0]['COHORT']}, built by an earlier version of this package",
+    )
+    train, own = table[table["split"] == "train"], register.Register(register.place(out))
+    key, known = (
+        own.enrol(train["patient_id"], train["film_sha256"]).key,
+        {line["uuid"] for line in own.runs()},
+    )
+    lines, others = [], own.runs(own.sharing(key))
+    for values in private:
+        made, note = promise_of(values, train), private_runs.note_of(out / "runs" / values["run"])
+        if (
+            not note
+            or note["uuid"] not in known
+            or values["SPEND_AGAIN"]
+            and _is_other(note["identity"], made, values)
+        ):
+            lines.append(composition.line_of(made))
+    budgets = [values["BUDGET"] for values in private if values["BUDGET"] is not None]
+    composition.check_budget(min(budgets, default=None) if lines else None, others + lines)
+    said = f"This study plans {len(lines)} new private run{'s' * (len(lines) != 1)}"
+    if not lines + others:
+        return f"{said}."
+    said += f", together {composition.in_words(lines)}" if lines else ""
+    return said + (
+        f"; with the {len(others)} in {spending.place_in_words()}, together"
+        f" {composition.in_words(lines + others)}."
+        if others
+        else "."
+    )
+
+
+def _is_other(identity: dict, made: Mapping, values: dict) -> bool:
+    """Return whether a run that was begun differs from what is planned, as far as that can be told
+    before its start is known.
+    """
+    declared = {
+        name: values[name]
+        for name in identity.get("parameters", {})
+        if name in values and values[name] is not None
+    }
+    planned = {
+        "promise": dict(made),
+        "parameters": declared,
+        "data": identity.get("data"),
+        "start": identity.get("start"),
+    }
+    return bool(list(private_runs.differences(identity, files.plain(planned))))
+
+
+def promise_of(values: dict, train: pd.DataFrame) -> dict:
+    """Return the promise of a private run from the parameters of notebook 03.
+
+    Args:
+        values: UPPER_CASE name -> value.
+        train: the training rows of the cohort's table.
+    """
+    unit, of_patient = values["PRIVACY_UNIT"], train["patient_id"].value_counts()
+    if unit == "image":  # each patient keeps at most so many
+        of_patient = of_patient.clip(upper=values["MAX_IMAGES_PER_PATIENT"])
+    n_units = len(of_patient) if unit == "patient" else int(of_patient.sum())
+    chosen, _ = recipe_rule.settle(
+        values["EPSILON"],
+        n_units,
+        **{name: values[name] for name in ("EXPECTED_BATCH_SIZE", "EPOCHS", "LEARNING_RATE")},
+    )
+    return promise.settle(
+        unit=unit,
+        n_units=n_units,
+        most_images=int(of_patient.max()),
+        epsilon=values["EPSILON"],
+        delta=values["DELTA"],
+        clip_norm=values["CLIP_NORM"],
+        epochs=chosen["EPOCHS"],
+        expected_batch_size=chosen["EXPECTED_BATCH_SIZE"],
+        max_images_per_patient=values["MAX_IMAGES_PER_PATIENT"],
+        mode=values["MODE"],
+        views_per_image=values["VIEWS_PER_IMAGE"],
+        noise_multiplier=values["NOISE_MULTIPLIER"],
+        allow_weak_delta=values["ALLOW_WEAK_DELTA"],
+        pos_weight="private labels" if values["POS_WEIGHT"] == "private" else values["POS_WEIGHT"],
+    )

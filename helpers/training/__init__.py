@@ -1,0 +1,1 @@
+"""Networks, starts, the ordinary and the private step, loop and checkpoints, recipe, prediction, self-test."""

@@ -1,0 +1,68 @@
+"""Checkpoints of training: on disk whole, and never of half a step.
+
+In: the state of a session. Out: a file, and what can be read of one. Refuses nothing: what cannot
+be read counts as absent.
+"""
+
+import contextlib
+import os
+import pickle
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+
+from helpers.core import files
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Let Ctrl-C, and a kernel's interrupt, wait for the end of a step.
+
+    Half a step would be released and not applied.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals go elsewhere
+        return
+    asked, before = [], signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, lambda *given: asked.append(given))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if asked and callable(before):
+        before(*asked[0])
+
+
+def _beside(checkpoint: Path) -> Path:
+    """Return where a checkpoint lies until its steps are registered."""
+    return checkpoint.with_name(f"{checkpoint.name}.new")
+
+
+def write(path: Path, content: dict, before_it_counts: Callable[[], None] = lambda: None) -> None:
+    """Write a checkpoint, whole or not at all.
+
+    It lies beside the old one while `before_it_counts` runs (the register takes note of it), so
+    that a kill loses neither.
+    """
+    with files.atomic_path(_beside(path)) as part:
+        torch.save(content, part)
+    before_it_counts()
+    os.replace(_beside(path), path)
+
+
+def read(path: Path, place: torch.device) -> dict:
+    """Return what the checkpoint with most steps holds, of two that a kill can leave.
+
+    {} where none can be read.
+    """
+    found = {"step": -1}
+    for each in (path, _beside(path)):
+        try:
+            stored = torch.load(each, weights_only=True, map_location=place)
+            found = stored if stored["step"] > found["step"] else found
+        except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError):
+            continue
+    return found if found["step"] >= 0 else {}

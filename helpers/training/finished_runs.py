@@ -1,0 +1,164 @@
+"""The end of a run: predictions, weights and record on disk, all or none.
+
+In: a trained network, its cohort, its ledger. Out: a whole run. Raises `InputError` where steps are
+left or a private run is not its session's.
+"""
+
+import pandas as pd
+from torch import nn
+
+from helpers.core import errors, fingerprints, locks, paths, run_records
+from helpers.data import cohorts
+from helpers.privacy import lineage, private_runs, register
+from helpers.training import prediction, weight_files
+
+
+def finish(
+    model: nn.Module,
+    cohort: cohorts.Cohort,
+    channels: int,
+    *,
+    run: str,
+    arm: str,
+    seed: int,
+    parameters: dict,
+    seconds: float,
+    fingerprint: str,
+    ledger: dict | None = None,
+    history: list[dict] | None = None,
+    recipe: str = "default",
+    start: list[dict] | None = None,
+    made_from: dict | None = None,
+    private_run: private_runs.PrivateRun | None = None,
+) -> pd.DataFrame:
+    """Predict `valid` and `test`, write weights, predictions and record of a run, and return the
+    predictions.
+
+    A private run that is finished is read; its predictions are made again where they are damaged or
+    of another cohort's `valid` and `test`. Guarantees: weights and ledger of a finished private run
+    stay as they are.
+
+    Args:
+        model: trained.
+        cohort: whose images are predicted.
+        channels: of the model's input.
+        run, arm, seed, parameters, seconds, fingerprint, history, recipe: for the record; see
+            `run_records.new_record`.
+        ledger: the privacy ledger of a private run.
+        start: lineage of the weights from which it started, see `lineage`.
+        made_from: further contents that decide the run, for the record.
+        private_run: of the session, in private mode.
+
+    Raises:
+        InputError: steps are left, another session has taken up the private run, or it is not
+            passed.
+    """
+    if private_run and private_run.is_finished:
+        return _read_again(model, cohort, channels, run)
+    if ledger and ledger["steps_done"] < ledger["steps_planned"]:
+        errors.refuse(
+            f"all {ledger['steps_planned']} steps of {run}",
+            f"{ledger['steps_done']}",
+            "Run the training cell again: it goes on.",
+        )
+    if private_run:
+        # weights, too, are on disk after their steps are in the register
+        private_run.before_checkpoint(ledger["steps_done"])
+    elif ledger and ledger["mode"] == "private":
+        errors.refuse(
+            f"the private run of the session of {run}",
+            "none",
+            "Pass private_run = session.private: its end goes into the register.",
+        )
+    predictions = prediction.predictions_of(model, cohort, channels)
+    canonical = [cohort.canonical[finding] for finding in cohort.findings]
+    trained_on = (
+        []
+        if arm == "zero_shot"
+        else [
+            lineage.of_training(
+                cohort.name,
+                register.Register().enrol(*cohort.training_patients()),
+                is_private=private_run is not None,
+            )
+        ]
+    )
+    weight_files.save_weights(
+        model,
+        paths.run_dir(run) / "weights.safetensors",
+        canonical,
+        lineage.after(start, *trained_on),
+    )
+    promise = (
+        {
+            "epsilon_target": ledger["epsilon_target"],
+            "epsilon_spent": ledger["epsilon_spent"]["PLD"],
+            "delta": ledger["delta"],
+            "unit": ledger["unit"],
+        }
+        if ledger
+        else dict.fromkeys(("epsilon_target", "epsilon_spent", "delta", "unit"))
+    )
+    of_private = (
+        {
+            "uuid": private_run.uuid,
+            "patients": private_run.patients,
+            "identity": private_run.identity,
+        }
+        if private_run
+        else {}
+    )
+    run_records.finish_run(
+        run_records.new_record(
+            run=run,
+            cohort=cohort.name,
+            arm=arm,
+            **promise,
+            seed=seed,
+            recipe=recipe,
+            parameters=parameters,
+            seconds=round(seconds, 1),
+            ledger=ledger,
+            data_hash=cohort.record["data_hash"],
+            fingerprint=fingerprint,
+            history=history or [],
+            made_from=made_from or {},
+            weights_hash=weight_files.weights_hash(model.state_dict()),
+            **of_private,
+        ),
+        predictions,
+    )
+    if private_run:
+        private_run.end(ledger["steps_done"])
+    locks.release(paths.lock_path(run))
+    return predictions
+
+
+def is_predicted(run: str, fingerprint: str, cohort: cohorts.Cohort) -> bool:
+    """Return whether a run is whole, was made like this, and has predicted this cohort's patients."""
+    record = run_records.read_record(run) if run_records.is_whole(run) else {}
+    return (record.get("fingerprint"), record.get("data_hash")) == (
+        fingerprint,
+        cohort.record["data_hash"],
+    )
+
+
+def _read_again(model: nn.Module, cohort: cohorts.Cohort, channels: int, run: str) -> pd.DataFrame:
+    """Return a finished run's predictions, made again from its weights where they are not those of
+    its record or of the cohort.
+    """
+    record, path = run_records.read_record(run), paths.run_dir(run) / "predictions.parquet"
+    is_right = (
+        path.exists()
+        and fingerprints.file_hash(path) == record["files"]["predictions.parquet"]
+        and record["data_hash"] == cohort.record["data_hash"]
+    )
+    predictions = (
+        run_records.read_predictions(run)
+        if is_right
+        else prediction.predictions_of(model, cohort, channels)
+    )
+    if not is_right:
+        run_records.finish_run(record | {"data_hash": cohort.record["data_hash"]}, predictions)
+    locks.release(paths.lock_path(run))
+    return predictions

@@ -1,0 +1,108 @@
+"""Why privacy may hurt a group: how long its gradients are, how many are clipped, and whether the
+step still follows them.
+
+In: a private arm in demo mode, the group of each of its units. Out: a row a group. Refuses: private
+mode, in which nothing may be shown that depends on training images without protection.
+
+A group whose gradients are longer loses more of them to clipping; a small one is outvoted and
+drowned in noise (Bagdasaryan, Poursaeed and Shmatikov 2019; Tran, Dinh and Fioretto 2021).
+"""
+
+import numpy as np
+import pandas as pd
+import torch
+
+from helpers.core import errors, random_streams
+from helpers.data import groups
+from helpers.training import private_step, training_set
+
+_NOT_CLIPPED = 1e6  # a clip norm that no gradient reaches
+
+
+def groups_of_units(
+    data: training_set.TrainingSet, table: pd.DataFrame, attribute: str
+) -> np.ndarray:
+    """Return the group of each unit (of its first image, where a patient's images differ).
+
+    Args:
+        data: the training images.
+        table: the cohort's table.
+        attribute: see `groups.add_groups`.
+    """
+    of_rows = groups.add_groups(table, [attribute])[f"group_{attribute}"].to_numpy()[data.rows]
+    return np.array([of_rows[own[0]] for own in data.units])
+
+
+def by_group(
+    arm: private_step.PrivateArm, group_of_unit: np.ndarray, epoch: int, most_units: int = 200
+) -> list[dict]:
+    """Return what clipping does to each group's gradients at the network's present weights.
+
+    gradient_norm: median norm over units before clipping, in clip norms; clipped_fraction: of
+    units; followed: cosine between the group's own mean gradient and the mean of everybody's
+    clipped ones, which the step follows but for noise;
+    followed_without: the same with nothing clipped.
+
+    Guarantees: the network, the arm's sums and its randomness are left as they were.
+
+    Args:
+        arm: between two steps.
+        group_of_unit: (n_units,) text.
+        epoch: names the random choice of units.
+        most_units: of a group, chosen at random.
+
+    Raises:
+        InputError: private mode.
+    """
+    if not arm.shows_diagnostics:
+        errors.refuse(
+            "DIAGNOSE_BY = 'none' in private mode",
+            "a group's gradients",
+            "They are outside the promise.",
+        )
+    stream, found, means = random_streams.random_stream(arm.seed, "group gradients", epoch), [], {}
+    for group in sorted(set(group_of_unit)):
+        members = np.flatnonzero(group_of_unit == group)
+        units = np.sort(stream.permutation(members)[:most_units])
+        clipped, norms = _sum(arm, units, arm.promise["clip_norm"])
+        whole, _ = _sum(arm, units, _NOT_CLIPPED)
+        means[group] = (len(members) / len(group_of_unit), clipped / len(units), whole / len(units))
+        in_clip_norms = norms[torch.isfinite(norms)] / arm.promise["clip_norm"]
+        found.append(
+            {
+                "epoch": epoch,
+                "group": group,
+                "n_units": len(members),
+                "gradient_norm": float(in_clip_norms.median()),
+                "clipped_fraction": float((in_clip_norms > 1).double().mean()),
+            }
+        )
+    of_all = {
+        place: sum(share * parts[place] for share, *parts in means.values()) for place in (0, 1)
+    }
+    for row in found:
+        own = means[row["group"]][2]
+        row |= {"followed": _cosine(own, of_all[0]), "followed_without": _cosine(own, of_all[1])}
+    return found
+
+
+def _sum(
+    arm: private_step.PrivateArm, units: np.ndarray, clip_norm: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the sum of the units' gradients, clipped to a norm, as one vector, and their norms
+    before.
+    """
+    kept, arm.clipped.clip_norm = arm.clipped.clip_norm, clip_norm
+    try:
+        images = [arm.data.units[unit][: arm.promise["max_images_per_unit"]] for unit in units]
+        _, norms = arm.add_units(dict(zip(units, images)), step=0)
+        return torch.cat([total.flatten() for total in arm.clipped.take()]).cpu(), norms
+    finally:
+        arm.clipped.take()
+        arm.clipped.clip_norm = kept
+
+
+def _cosine(one: torch.Tensor, other: torch.Tensor) -> float:
+    """Return the cosine of the angle between two vectors; NaN if one is 0."""
+    lengths = one.norm() * other.norm()
+    return float(one @ other / lengths) if lengths > 0 else float("nan")

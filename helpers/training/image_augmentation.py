@@ -1,0 +1,79 @@
+"""Data augmentation: random shifts of images, and strong variation for public training.
+
+In: images, a generator. Out: images of the same shape. An image's augmentation never depends on
+other patients. No flips: sides matter.
+"""
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+
+def shift(images: np.ndarray, moves: np.ndarray) -> np.ndarray:
+    """Return each image or volume moved, its edge repeated. No flips: sides matter.
+
+    Args:
+        images: (batch, *size), e.g. (batch, height, width).
+        moves: (batch, dimensions) integers, pixels towards the end of each dimension (down and to
+            the right).
+    """
+    n = images.ndim
+    places = [np.arange(len(images)).reshape(-1, *[1] * (n - 1))]
+    for axis, length in enumerate(images.shape[1:]):
+        moved = np.clip(np.arange(length) - moves[:, axis, None], 0, length - 1)
+        places.append(
+            moved.reshape(len(images), *[-1 if other == axis else 1 for other in range(n - 1)])
+        )
+    return images[tuple(places)]
+
+
+def vary(images: torch.Tensor, stream: np.random.Generator) -> torch.Tensor:
+    """Return images or volumes as other machines and positions might have shown them: scale, tilt,
+    place, tone, sharpness.
+
+    Wider than what sites do to their films, so that features learnt in one hospital hold in
+    another. No flips.
+
+    Args:
+        images: (batch, channels, *size), each standardised.
+        stream: gives six numbers an image, seven a volume.
+
+    Returns:
+        The same shape, each image standardised again.
+    """
+    every, is_volume = tuple(range(2, images.ndim)), images.ndim == 5
+    draws = torch.from_numpy(
+        stream.standard_normal((6 + is_volume, len(images)), dtype=np.float32)
+    ).to(images.device)
+    tone, sharp = (value.view(-1, *[1] * (images.ndim - 1)) for value in draws[4:6])
+    low, high = images.amin(every, keepdim=True), images.amax(every, keepdim=True)
+    shown = ((images - low) / (high - low).clamp(min=1e-6)) ** torch.exp(0.35 * tone)
+    mean = functional.avg_pool3d if is_volume else functional.avg_pool2d
+    shown = shown + (0.45 + 0.45 * sharp) * (
+        shown - mean(functional.pad(shown, (3,) * 2 * len(every), mode="replicate"), 7, 1)
+    )
+    grid = functional.affine_grid(_turn(draws, len(every)), list(images.shape), align_corners=False)
+    shown = functional.grid_sample(shown, grid, padding_mode="border", align_corners=False)
+    every = tuple(range(1, images.ndim))
+    return (shown - shown.mean(every, keepdim=True)) / shown.std(every, keepdim=True).clamp(
+        min=1e-6
+    )
+
+
+def _turn(draws: torch.Tensor, dimensions: int) -> torch.Tensor:
+    """Return (batch, dimensions, dimensions + 1) maps that scale, tilt (a volume about its long
+    axis) and move.
+    """
+    size, tilt, down, right = (
+        torch.exp(0.08 + 0.12 * draws[0]),
+        0.1 * draws[1],
+        0.08 * draws[2],
+        0.08 * draws[3],
+    )
+    across, along = (size * tilt.cos(), -size * tilt.sin()), (size * tilt.sin(), size * tilt.cos())
+    if dimensions == 2:
+        return torch.stack([*across, right, *along, down], 1).view(-1, 2, 3)
+    none = torch.zeros_like(size)
+    return torch.stack(
+        [*across, none, right, *along, none, down, none, none, size, 0.08 * draws[6]], 1
+    ).view(-1, 3, 4)

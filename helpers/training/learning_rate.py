@@ -1,0 +1,16 @@
+"""The learning-rate schedule: linear warm-up, then cosine decay; or constant."""
+
+import math
+
+from helpers.core import errors
+
+
+def learning_rate_at(step: int, steps: int, highest: float, schedule: str = "cosine") -> float:
+    """Return the rate of a step.
+
+    Linear warm-up over 5 % of the steps, then a cosine down to 5 % of `highest`; or constant.
+    """
+    if errors.one_of("SCHEDULE", schedule, ("cosine", "constant")) == "constant":
+        return highest
+    warm_up = min(1.0, (step + 1) / max(1, round(0.05 * steps)))
+    return highest * warm_up * (0.05 + 0.95 * (1 + math.cos(math.pi * step / steps)) / 2)

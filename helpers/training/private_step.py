@@ -1,0 +1,265 @@
+"""A private training step (DP-SGD): Poisson-subsampled units, clipped per-unit gradients, Gaussian
+noise once.
+
+In: a training set, a network, a privacy budget. Out: gradients in `parameter.grad`, step by step.
+Raises `InputError` for a batch larger than the cohort, delta too large, networks that cannot be
+clipped, private mode without noise, steps beyond the planned ones, a second session.
+"""
+
+import math
+
+import numpy as np
+import torch
+from torch import nn
+
+from helpers.core import errors, notebook_parameters
+from helpers.privacy import accounting, clipping, privacy_ledger, promise, sampling_and_noise, units
+from helpers.training import image_loss, training_set, weight_files
+
+
+class PrivateArm(sampling_and_noise.Unrepeatable):
+    """Private training: units drawn by chance, their gradients clipped and summed, noise added once
+    a step.
+
+    Guarantees: neighbouring data sets differ in the sum by what `ClippedSum` bounds, since the
+    augmentation of an image follows from its own unit and the step, not from who else was drawn; a
+    step begins without sums of another; noise of `noise_multiplier` x `clip_norm` is added to every
+    step, also one in which no unit was drawn; the divisor is the declared expected number; nothing
+    but the noisy mean reaches the optimizer. Steps are counted where noise is drawn, and none is
+    released beyond the planned ones; in private mode none without a session, which has registered
+    the run. The arm cannot be copied, pickled or used in a forked process.
+    """
+
+    def __init__(
+        self,
+        data: training_set.TrainingSet,
+        model: nn.Module,
+        *,
+        channels: int,
+        epsilon: float,
+        delta: float,
+        clip_norm: float,
+        epochs: int,
+        expected_batch_size: int,
+        max_images_per_patient: int,
+        physical_batch_size: int,
+        mode: str,
+        seed: int,
+        views_per_image: int = 1,
+        precision: str = "float32",
+        noise_multiplier: float | None = None,
+        weighting: tuple[str, torch.Tensor | None] = ("none", None),
+        allow_weak_delta: bool = False,
+        lineage: list[dict] | None = None,
+    ) -> None:
+        """Calibrate the noise, hook the network, and fix what it starts from: the present weights.
+
+        Args:
+            data: the training images, gathered by the unit of the promise.
+            model: on the device where it is to be trained.
+            channels: of the model's input.
+            epsilon, delta, clip_norm, epochs, expected_batch_size, max_images_per_patient,
+                views_per_image, noise_multiplier, allow_weak_delta: see `promise.settle`.
+            physical_batch_size: images in memory at a time; decides speed, not results.
+            mode, seed: see `sampling_and_noise.Randomness`.
+            precision: see `autocast`.
+            weighting: where the weight of positive labels comes from ("none", "public", "private
+                labels"), and the weight.
+            lineage: what trained the model so far, see `lineage`; [] for random weights, None for
+                nobody knows.
+
+        Raises:
+            InputError: a budget that promises nothing or is not kept, or a network that cannot be
+                clipped.
+        """
+        if getattr(model, "was_trained", False):
+            errors.refuse(
+                "a network as it starts, which nothing has trained in this process",
+                "one that was trained",
+                "Run the notebook from the top: it makes the network anew, and takes up what is on"
+                " disk.",
+            )
+        if data.cohort:
+            notebook_parameters.mode_fits(mode, data.cohort.record.get("access", "embedded"))
+        weighted_by, self.pos_weight = weighting
+        self.promise = promise.settle(
+            unit=data.unit,
+            n_units=len(data.units),
+            most_images=data.most_images,
+            epsilon=epsilon,
+            delta=delta,
+            clip_norm=clip_norm,
+            epochs=epochs,
+            expected_batch_size=expected_batch_size,
+            max_images_per_patient=max_images_per_patient,
+            mode=mode,
+            views_per_image=views_per_image,
+            noise_multiplier=noise_multiplier,
+            pos_weight=weighted_by,
+            allow_weak_delta=allow_weak_delta,
+        )
+        self.warning = promise.check_delta(delta, len(data.units), data.unit, allow_weak_delta)
+        self.data, self.model, self.channels, self.seed, self.precision = (
+            data,
+            model,
+            channels,
+            seed,
+            precision,
+        )
+        self.steps, self.sample_rate = self.promise["steps"], expected_batch_size / len(data.units)
+        self.randomness, self.physical_batch_size = (
+            sampling_and_noise.Randomness(mode, seed, self.steps, is_registered=False),
+            physical_batch_size,
+        )
+        self.steps_per_epoch = promise.steps_per_epoch(len(data.units), expected_batch_size)
+        self.clipped = clipping.ClippedSum(model, clip_norm)
+        self.start, self.lineage = weight_files.weights_hash(model.state_dict()), lineage
+        self.is_private, self.shows_diagnostics = mode == "private", mode == "demo"
+        self._session: object = None
+        self.diagnostics: list[dict] = []  # outside the promise
+
+    @property
+    def steps_done(self) -> int:
+        """Return the number of noisy sums released, those of earlier sessions of the run included."""
+        return self.randomness.released
+
+    def go_on_after(self, steps: int) -> None:
+        """Count the steps that earlier sessions of the run released."""
+        self.randomness.go_on_after(steps)
+
+    def check_unused(self) -> None:
+        """Accept an arm that no session has used, with the weights with which it was made.
+
+        Raises:
+            InputError: another session has it, a step was made already, or the weights are others
+                by now.
+        """
+        if self._session is not None or self.steps_done:
+            errors.refuse(
+                "an arm that no session has used",
+                f"one with {self.steps_done} of {self.steps} steps released",
+                "Go on with its session (run the training cell again), or run the notebook from the"
+                " top: it takes up what was written.",
+            )
+        if weight_files.weights_hash(self.model.state_dict()) != self.start:
+            errors.refuse(
+                "the weights with which the arm was made",
+                "others, changed since",
+                "Run the notebook from the top: a private run starts from public weights.",
+            )
+
+    def belong_to(self, session: object) -> None:
+        """Let this session, which has registered the run, and no other, train with the arm.
+
+        See `check_unused`.
+        """
+        self.check_unused()
+        self._session, self.randomness.is_registered = session, True
+
+    def draw(self) -> dict[int, np.ndarray]:
+        """Return the units that enter the next step, each with the positions of its images that
+        enter.
+        """
+        drawn = self.randomness.draw_units(len(self.data.units), self.sample_rate)
+        images = [self.data.units[unit] for unit in drawn]
+        return dict(
+            zip(drawn, self.randomness.choose_images(images, self.promise["max_images_per_unit"]))
+        )
+
+    def set_gradients(self) -> tuple[float, int]:
+        """Set the next step's noisy mean of clipped gradients; return the sum of losses and the
+        number of images.
+
+        Both are 0 in private mode: they are outside the promise, and a checkpoint holds them.
+
+        Raises:
+            InputError: all planned steps are released, or in private mode no session has registered
+                the run.
+        """
+        self.randomness.check_step_left()
+        self.clipped.take()  # what an interrupted attempt at this step left
+        views = self.promise["views_per_image"]
+        drawn = {unit: np.repeat(own, views) for unit, own in self.draw().items()}
+        loss_sum, norms = self.add_units(drawn, self.steps_done)
+        signal, noise = self.set_noisy_mean()
+        if not self.shows_diagnostics:
+            return 0.0, 0
+        clipped = (norms > self.promise["clip_norm"]).float()
+        self.diagnostics.append(
+            {
+                "units": len(norms),
+                "clipped_fraction": float(clipped.sum()) / max(1, len(norms)),
+                "signal_to_noise": signal / noise if noise else math.nan,
+            }
+        )
+        return loss_sum, sum(len(own) for own in drawn.values())
+
+    def add_units(self, drawn: dict[int, np.ndarray], step: int) -> tuple[float, torch.Tensor]:
+        """Add the clipped gradients of some units, whole ones at a time.
+
+        Return the sum of losses and the norms.
+        """
+        positions = list(drawn.values())
+        moves = [
+            self.data.moves(len(own), self.randomness.augmentation(self.data.names[unit], step))
+            for unit, own in drawn.items()
+        ]
+        loss_sum, norms = 0.0, [torch.zeros(0)]
+        for piece in units.pieces([len(own) for own in positions], self.physical_batch_size):
+            device = next(self.model.parameters()).device
+            images, labels = self.data.batch(
+                np.concatenate(positions[piece]),
+                np.concatenate(moves[piece]),
+                self.channels,
+                device,
+            )
+            sizes = [len(own) for own in positions[piece]]
+            unit_index = torch.from_numpy(np.repeat(np.arange(len(sizes)), sizes)).to(device)
+            with image_loss.autocast(device, self.precision):
+                losses = image_loss.image_losses(
+                    self.clipped.logits(images), labels, self.pos_weight
+                )
+            norms.append(self.clipped.add(losses, unit_index, len(sizes)).cpu())
+            loss_sum += float(losses.detach().nansum())
+        return loss_sum, torch.cat(norms)
+
+    def set_noisy_mean(self) -> tuple[float, float]:
+        """Set gradients to (sum + noise) / expected number of units, and clear the sum.
+
+        Return both L2 norms (demo mode).
+        """
+        sums = self.clipped.take()
+        noise = self.randomness.noise(
+            sums, self.promise["noise_multiplier"] * self.promise["clip_norm"]
+        )
+        norms = (
+            [math.sqrt(sum(float(t.square().sum()) for t in parts)) for parts in (sums, noise)]
+            if self.shows_diagnostics
+            else [math.nan, math.nan]
+        )
+        self.model.zero_grad()  # nothing but noisy sums may reach the optimizer
+        for parameter, total, added in zip(self.clipped.parameters, sums, noise):
+            parameter.grad = total.add_(added).div_(self.promise["expected_batch_size"])
+        return norms[0], norms[1]
+
+    def epsilon_spent(self) -> float:
+        """Return epsilon (PLD) after the steps released so far."""
+        return accounting.epsilon_spent(
+            self.promise["noise_multiplier"],
+            self.sample_rate,
+            self.steps_done,
+            self.promise["delta"],
+        )
+
+    def ledger(self, **handled: str) -> dict:
+        """Return the privacy ledger of the steps released.
+
+        `handled` says how this run handled what the promise does not cover.
+        """
+        merged = {"merged patients": training_set.merged_in_words(self.data.merged)}
+        return privacy_ledger.ledger(
+            steps_done=self.steps_done,
+            handled=merged | handled,
+            lineage=self.lineage,
+            **self.promise,
+        )

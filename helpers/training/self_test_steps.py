@@ -1,0 +1,327 @@
+"""Single steps of a private arm to the last value: noise by its streams, draws by all pairs, the
+rate that is accounted for.
+
+In: a private arm, its cohort. Out: for each promise whether it is kept, and what was tried.
+Refuses: nothing; `self_test` does.
+
+Statistical tests see neither a single parameter nor a rare step. Here the noise of a step is known
+before: in demo mode by its keys, in private mode from generators of known state in the place of the
+operating system's. No private image is read.
+"""
+
+import contextlib
+import secrets
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from scipy import stats
+
+from helpers.core import random_streams
+from helpers.data import cohorts
+from helpers.privacy import accounting, sampling_and_noise
+from helpers.training import private_step, training_set
+
+SIZES = [1, 2, 3, 5]  # images of the four units that are tried
+ALARM = 1e-8  # chance of a false alarm of one statistical test
+_MOST_VALUES = 25 * 10**6  # of noise, compared in one mode: a second or two
+
+
+@contextlib.contextmanager
+def in_place(arm: private_step.PrivateArm, **parts: object) -> Iterator[None]:
+    """Give an arm other parts for a moment, its randomness for instance.
+
+    Gradients and sums are left as they were.
+    """
+    parts = {"diagnostics": []} | parts
+    own, gradients = (
+        {name: getattr(arm, name) for name in parts},
+        [p.grad for p in arm.clipped.parameters],
+    )
+    for name, value in parts.items():
+        setattr(arm, name, value)
+    try:
+        yield
+    finally:
+        for name, value in own.items():
+            setattr(arm, name, value)
+        arm.clipped.take()
+        for parameter, gradient in zip(arm.clipped.parameters, gradients):
+            parameter.grad = gradient
+
+
+@contextlib.contextmanager
+def in_float64(model: torch.nn.Module) -> Iterator[None]:
+    """Let a network compute in float64, whatever its input.
+
+    Its float32 weights come back as they were.
+    """
+    handle = model.double().register_forward_pre_hook(
+        lambda _, inputs: tuple(x.double() for x in inputs)
+    )
+    try:
+        yield
+    finally:
+        handle.remove()
+        model.float()
+
+
+class Known(sampling_and_noise.Randomness):
+    """Randomness whose streams the test knows.
+
+    It draws everybody or nobody, and keeps the sums to which it gave noise.
+    """
+
+    def __init__(self, mode: str, steps: int) -> None:
+        super().__init__(mode, secrets.randbelow(2**31), steps)
+        self.draws_everybody, self.sums = True, []
+        if mode == "private":
+            seeds = {name: secrets.randbits(128) for name in self._fresh}
+            self._fresh, self._twins = (
+                {name: np.random.default_rng(seed) for name, seed in seeds.items()}
+                for _ in range(2)
+            )
+
+    def draw_units(self, n_units: int, sample_rate: float) -> np.ndarray:
+        """Return all units, or none."""
+        return np.arange(n_units if self.draws_everybody else 0)
+
+    def noise(
+        self, parameters: list[torch.Tensor], standard_deviation: float
+    ) -> list[torch.Tensor]:
+        """Return what any other would, and keep the sums."""
+        self.sums.append([p.clone() for p in parameters])
+        return super().noise(parameters, standard_deviation)
+
+    def expected_noise(self, step: int, n: int, standard_deviation: float) -> torch.Tensor:
+        """Return the n values that a step must have.
+
+        8 chunks in a row, each from its own stream.
+        """
+        streams = [
+            (
+                self._twins[name]
+                if self.mode == "private"
+                else random_streams.random_stream(self.seed, name, step)
+            )
+            for name in (f"noise {chunk}" for chunk in range(8))
+        ]
+        chunks = np.array_split(np.empty(n, dtype=np.float32), 8)
+        return torch.from_numpy(
+            np.concatenate(
+                [
+                    stream.standard_normal(len(chunk), dtype=np.float32)
+                    for stream, chunk in zip(streams, chunks)
+                ]
+            )
+            * np.float32(standard_deviation)
+        )
+
+
+def drawn_data(arm: private_step.PrivateArm, cohort: cohorts.Cohort) -> training_set.TrainingSet:
+    """Return four units of drawn noise in the place of an arm's data."""
+    rng, n = np.random.default_rng(), sum(SIZES)
+    return training_set.TrainingSet(
+        images=rng.integers(0, 256, (n, *cohort.images.shape[1:]), dtype=np.uint8),
+        rows=np.arange(n),
+        unit=arm.data.unit,
+        most_images=max(SIZES),
+        labels=torch.from_numpy(rng.integers(0, 2, (n, len(cohort.findings))).astype(np.float32)),
+        units=np.split(np.arange(n), np.cumsum(SIZES)[:-1]),
+        names=np.array([f"drawn {unit}" for unit in range(len(SIZES))]),
+    )
+
+
+def every_value(
+    arm: private_step.PrivateArm, cohort: cohorts.Cohort, mode: str = "demo"
+) -> tuple[bool, str]:
+    """Make whole steps: gradient x expected number - sum must be the noise known before, in every
+    value, drawn once a step.
+
+    Four units enter the first step, nobody the others. In demo mode their sum is compared with that
+    of one unit at a time.
+    """
+    parameters, batch, n = (
+        arm.clipped.parameters,
+        arm.promise["expected_batch_size"],
+        sum(p.numel() for p in arm.clipped.parameters),
+    )
+    source, deviation = (
+        Known(mode, arm.steps),
+        arm.promise["noise_multiplier"] * arm.promise["clip_norm"],
+    )
+    most, worst = int(np.clip(_MOST_VALUES // n, 4, 300)), 0.0
+    steps = sorted(
+        {0, arm.steps - 1, *np.random.default_rng().permutation(arm.steps)[:most].tolist()}
+    )
+    with (
+        in_float64(arm.model),
+        in_place(
+            arm,
+            randomness=source,
+            data=drawn_data(arm, cohort),
+            precision="float32",
+            physical_batch_size=4,
+        ),
+    ):
+        for step in steps:
+            source.go_on_after(step)
+            source.sums, source.draws_everybody = [], step == 0
+            alone = _one_at_a_time(arm) if mode == "demo" else None
+            arm.set_gradients()
+            if len(source.sums) != 1 or source.released != step + 1:
+                return False, f"noise was drawn {len(source.sums)} times in step {step}"
+            total, expected = _flat(source.sums[0]), source.expected_noise(step, n, deviation)
+            found = batch * _flat([p.grad for p in parameters]) - total
+            worst = max(worst, float((found - expected.to(found)).abs().max()))
+            if mode == "demo" and (total - alone).norm() > 1e-5 * max(
+                alone.norm(), 1e-3 * arm.promise["clip_norm"]
+            ):
+                return False, f"the sum of step {step} is not that of one unit at a time"
+    text = (
+        f"{n:,} values in {len(steps)} of {arm.steps} steps, at most {worst:.1e} from the noise"
+        " known before"
+    )
+    return worst <= 1e-6 * deviation + 1e-9 * arm.promise["clip_norm"], text
+
+
+def _flat(parts: list[torch.Tensor]) -> torch.Tensor:
+    """Return tensors as one vector."""
+    return torch.cat([part.flatten() for part in parts])
+
+
+def _one_at_a_time(arm: private_step.PrivateArm) -> torch.Tensor:
+    """Return the sum of what each unit of the next step adds alone, as one vector."""
+    total, views = 0.0, arm.promise["views_per_image"]
+    for unit, own in arm.draw().items():
+        arm.add_units({unit: np.repeat(own, views)}, arm.steps_done)
+        total = total + _flat(arm.clipped.take())
+    return total if torch.is_tensor(total) else _flat(arm.clipped.take())
+
+
+def fresh(arm: private_step.PrivateArm, cohort: cohorts.Cohort) -> tuple[bool, str]:
+    """Make steps in private mode while keyed streams raise.
+
+    Let two sources with one seed, made under one global state, differ.
+    """
+
+    def refuse(seed: int, name: str, step: int = 0) -> None:
+        raise RuntimeError(f"the keyed stream {name!r} was asked for in private mode")
+
+    own, random_streams.random_stream = random_streams.random_stream, refuse
+    try:
+        before = _global_states()
+        sources = [sampling_and_noise.Randomness("private", 0, steps=1) for _ in range(2)]
+        drawn = [
+            (
+                source.draw_units(1000, 0.5).tobytes(),
+                source.noise([torch.zeros(100)], 1.0)[0].numpy().tobytes(),
+            )
+            for source in sources
+        ]
+        with in_place(arm, randomness=sources[0]):
+            arm.draw()
+        is_exact, text = every_value(arm, cohort, "private")
+        is_untouched = _global_states() == before
+    finally:
+        random_streams.random_stream = own
+    differ = all(one != other for one, other in zip(*drawn))
+    return is_exact and is_untouched and differ, (
+        text
+        if not is_exact
+        else f"{text}; none keyed, "
+        + (
+            "a global generator used"
+            if not is_untouched
+            else "two sources differ"
+            if differ
+            else "two sources alike"
+        )
+    )
+
+
+def _global_states() -> tuple:
+    """Return the states of torch's and numpy's global generators."""
+    return (
+        torch.get_rng_state().numpy().tobytes(),
+        np.random.get_state()[1].tobytes(),
+        np.random.get_state()[2],
+    )
+
+
+def pairs(arm: private_step.PrivateArm, most_units: int = 1500) -> tuple[bool, str]:
+    """Draw as the arm does, and count for every two units how often they entered one step, or two
+    successive ones.
+
+    Of more units some are taken at random. Each count is binomial; all together give a false alarm
+    less often than once in 10^7.
+    """
+    n, q = arm.promise["n_units"], arm.sample_rate
+    n_steps, units = (
+        2 * int(np.clip(3e5 / (n * q), 100, 500)),
+        np.random.default_rng().permutation(n)[:most_units],
+    )
+    entered, place = np.zeros((n_steps, len(units)), dtype=np.float32), np.full(n, -1)
+    place[units] = np.arange(len(units))
+    with in_place(arm, randomness=sampling_and_noise.Randomness("private", 0, steps=1)):
+        for step in range(n_steps):
+            own = place[list(arm.draw())]
+            entered[step, own[own >= 0]] = 1
+    is_right, words = True, []
+    for name, first, second in (
+        ("one step", entered, entered),
+        ("successive ones", entered[::2], entered[1::2]),
+    ):
+        together = (torch.from_numpy(first.T.copy()) @ torch.from_numpy(second.copy())).numpy()
+        counts = together[np.triu_indices(len(units), 1)] if first is second else together.flatten()
+        chance = ALARM / max(1, len(counts))
+        low, high = (
+            stats.binom.ppf(chance, len(first), q * q),
+            stats.binom.isf(chance, len(first), q * q),
+        )
+        is_right &= bool((low <= counts).all() and (counts <= high).all())
+        words.append(
+            f"{len(counts):,} pairs in {name}: together {counts.min(initial=n_steps):.0f} to"
+            f" {counts.max(initial=0):.0f} times, allowed {low:.0f} to {high:.0f}"
+        )
+    again = int(together.diagonal().sum())  # who entered comes again no less and no more often
+    is_right &= chance_of(again, len(first) * len(units), q * q) > ALARM
+    return bool(is_right), "; ".join(words)
+
+
+def chance_of(found: int, n: int, q: float) -> float:
+    """Return the chance that a binomial number is as far out as `found`, on its side."""
+    return min(stats.binom.cdf(found, n, q), stats.binom.sf(found - 1, n, q))
+
+
+def rate(arm: private_step.PrivateArm) -> tuple[bool, str]:
+    """Compare units and rate with which the arm draws with the promise, the ledger, and what
+    epsilon is computed from.
+    """
+    source, promise, asked = sampling_and_noise.Randomness("private", 0, arm.steps), arm.promise, []
+    source.draw_units = lambda n_units, sample_rate: (
+        asked.append((n_units, sample_rate)) or np.arange(0)
+    )
+    with in_place(arm, randomness=source):
+        arm.draw()
+        ledger = arm.ledger()
+        source.go_on_after(arm.steps)
+        spent = arm.epsilon_spent()
+    wanted = (promise["n_units"], promise["expected_batch_size"] / promise["n_units"])
+    accounted = accounting.epsilon_spent(
+        promise["noise_multiplier"], wanted[1], promise["steps"], promise["delta"]
+    )
+    is_kept = spent <= promise["epsilon"] or promise["mode"] == "demo"
+    is_right = (
+        asked == [wanted]
+        and (ledger["n_units"], ledger["sample_rate"]) == wanted
+        and spent == accounted
+        and is_kept
+    )
+    return (
+        is_right,
+        (
+            f"drawn at {asked[0][1]:.6g} of {asked[0][0]:,}, ledger {ledger['sample_rate']:.6g};"
+            f" all {arm.steps} steps spend {spent:.4g}"
+        ),
+    )

@@ -1,0 +1,102 @@
+"""Transfer of public weights to a network of other findings, heads or dimensions.
+
+In: weights of a public model and the canonical names of its outputs. Out: a network that starts
+from them. Raises `InputError` for weights that do not fit.
+"""
+
+import torch
+
+from helpers.core import errors
+from helpers.training import networks
+
+
+def start_from(
+    model: networks.ResNet9,
+    weights: dict[str, torch.Tensor],
+    known: list[str],
+    canonical: list[str],
+) -> list[str]:
+    """Give a model public weights; each finding's output starts from the public one of the same
+    canonical name.
+
+    An output that the public data know without a side starts, in a sided head, from the public
+    evidence on its side of the film: the mean over that half instead of the whole. The patient's
+    right is the viewer's left, cells 0 and 2 of the four (0, 2, 4 and 6 of a volume's eight). One
+    without a side that the public data know by side starts from the mean of both. A finding that
+    the public data do not know starts at zero: logit 0, score 0.5.
+
+    Args:
+        model: changed in place; one output for each entry of `canonical`.
+        weights: state of a network of the same width and channels, with either head; for volumes
+            also one of images.
+        known: the canonical names of the outputs in `weights`, with ":right" or ":left" where they
+            have a side.
+        canonical: the same for each finding, in the order of the model's outputs.
+
+    Returns:
+        The canonical names that start at zero.
+
+    Raises:
+        InputError: the weights do not fit the network.
+    """
+    head = {
+        f"head.{part}": torch.zeros_like(value) for part, value in model.head.state_dict().items()
+    }
+    missing = []
+    try:
+        n_features = model.head.in_features // model.n_cells
+        public = (
+            weights["head.weight"].to(head["head.weight"].device).unflatten(1, (n_features, -1))
+        )
+        for output, name in enumerate(canonical):
+            rows = alike(name, known)
+            if not rows:
+                missing.append(name)
+                continue
+            gains_side = ":" in name and known[rows[0]] != name
+            head["head.bias"][output] = weights["head.bias"][rows].mean()
+            head["head.weight"][output] = _spread(
+                public[rows].mean(0), model.n_cells, name if gains_side else ""
+            ).flatten()
+        model.load_state_dict(networks.in_planes(weights, model) | head)
+    except (RuntimeError, KeyError, IndexError):
+        errors.refuse(
+            "public weights that fit this network",
+            "other names or shapes",
+            "Use the WIDTH and CHANNELS with which they were trained.",
+        )
+    return sorted(set(missing))
+
+
+def alike(name: str, known: list[str]) -> list[int]:
+    """Return the places in `known` of a canonical name.
+
+    Itself, else without its side, else with either side.
+    """
+    base = name.partition(":")[0]
+    for wanted in ({name}, {base}, {f"{name}:right", f"{name}:left"}):
+        if places := [place for place, each in enumerate(known) if each in wanted][: len(wanted)]:
+            return places
+    return []
+
+
+def _spread(evidence: torch.Tensor, n_cells: int, side_of: str) -> torch.Tensor:
+    """Return (features, cells) weights of an output from (features, public cells) ones.
+
+    Args:
+        evidence: the public output's weights.
+        n_cells: 1, 4 or (volumes) 8, of the new head.
+        side_of: name of an output with a side that the public one does not have; "" for none.
+    """
+    if evidence.shape[1] == n_cells and not side_of:
+        return evidence
+    share = torch.full((n_cells,), 1 / n_cells, device=evidence.device)
+    if n_cells > 1 and side_of:  # cells go from the patient's right to the left fastest
+        share = (
+            torch.tensor(
+                [1.0, 0] if side_of.endswith(":right") else [0, 1.0], device=evidence.device
+            ).repeat(n_cells // 2)
+            * 2
+            / n_cells
+        )
+    return evidence.sum(1, keepdim=True) * share

@@ -1,0 +1,320 @@
+"""A training run under way: model, optimizer, arm, checkpoint, and how far it is.
+
+In: a network and an arm (`ordinary_step`, `private_step`). Out: a session that begins, resumes or
+finds its run finished. Raises `InputError` for a run that another process trains; in private mode
+for whatever would spend a budget twice (`private_runs`).
+"""
+
+import contextlib
+import time
+import weakref
+
+import torch
+from torch import nn
+
+from helpers.core import errors, fingerprints, locks, paths, progress, run_records
+from helpers.privacy import lineage, private_runs, register, sampling_and_noise
+from helpers.training import checkpoints, ordinary_step, private_step, weight_files
+
+CHECKPOINT_SECONDS = 60
+# by place of the checkpoint, the last session in this process
+_live: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
+
+
+class Session(sampling_and_noise.Unrepeatable):
+    """A training run under way: model, optimizer, arm, and how far it is.
+
+    Guarantees: a checkpoint is written whole, between steps only; in demo mode and on the same
+    machine a run resumed from it equals the uninterrupted one bit for bit. A private run stands in
+    the privacy register before its first step, and steps that are on disk are in the register
+    first.
+    """
+
+    def __init__(
+        self,
+        run: str,
+        model: nn.Module,
+        arm: ordinary_step.BaselineArm | private_step.PrivateArm,
+        *,
+        epochs: int,
+        learning_rate: float,
+        fingerprint: str = "",
+        schedule: str = "cosine",
+        averaging: float = 0.0,
+        parameters: dict | None = None,
+        spend_again: bool = False,
+        budget: float | None = None,
+    ) -> None:
+        """Begin a run, go on from its checkpoint, or take it up where it is finished.
+
+        Args:
+            run: name of the run, see `run_records.run_name`.
+            model: on the device where it is to be trained; the one the arm was made with.
+            arm: says which images enter a step and what the gradient is; not yet used.
+            epochs: expected passes through the training units.
+            learning_rate: the highest of the schedule `learning_rate_at`.
+            schedule: "cosine" or "constant", see `learning_rate_at`.
+            averaging: decay of the running mean of weights that the finished run has; 0 for its
+                last weights. A mean of what is private already costs no privacy.
+            fingerprint: of all that decides the numbers, see `fingerprints.fingerprint`; code
+                included. Private mode has an identity in its place: promise, data, start and
+                `parameters`, never code.
+            parameters: declared ones, for the identity of a private run.
+            spend_again, budget: of a private run, see `private_runs.begin`.
+
+        Raises:
+            InputError: another process trains the run, the arm was used, or a private run cannot be
+                taken up.
+        """
+        if getattr(arm, "steps", epochs * arm.steps_per_epoch) != epochs * arm.steps_per_epoch:
+            errors.refuse(
+                f"EPOCHS for which the noise was calibrated ({arm.steps} steps)",
+                f"{epochs} ({epochs * arm.steps_per_epoch} steps)",
+                "Use the same EPOCHS for the arm and the session.",
+            )
+        if isinstance(arm, private_step.PrivateArm):
+            arm.check_unused()
+        self.run, self.model, self.arm, self.epochs = run, model, arm, epochs
+        self.learning_rate, self.fingerprint, self.schedule = learning_rate, fingerprint, schedule
+        self.averaging = errors.number("AVERAGING", averaging, 0, 0.9999)
+        self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.mean_weights = [parameter.detach().clone() for parameter in self.trained]
+        self.optimizer = torch.optim.NAdam(self.trained, lr=learning_rate)
+        self.seconds, self.history, self.loss_sum, self.n_images = 0.0, [], 0.0, 0
+        self.checkpoint, self.private, self._bar = paths.run_dir(run) / "checkpoint.pt", None, None
+        is_held = locks.is_held(paths.lock_path(run))
+        if not locks.hold(
+            paths.lock_path(run),
+            f"the run {run}",
+            "Wait for it, or end it (in JupyterLab: shut its kernel down).",
+        ):
+            print(f"This disk has no locks: see to it that nobody else trains {run} meanwhile.")
+        try:
+            self.resumed = self._begin(parameters or {}, spend_again, budget)
+        except BaseException:
+            if not is_held:
+                locks.release(paths.lock_path(run))
+            raise
+        model.was_trained = getattr(model, "was_trained", False) or self.resumed
+        self._saved_at, self._saved_step = time.monotonic(), self.step
+        _live[self.checkpoint] = self
+
+    def _begin(self, parameters: dict, spend_again: bool, budget: float | None) -> bool:
+        """Begin the run, or take it up; return whether it was there."""
+        earlier = _live.get(self.checkpoint)
+        if earlier and earlier.private and earlier.step > earlier._saved_step:
+            # not the last session of its run, or a full disk: its steps count all the same
+            with contextlib.suppress(errors.InputError, OSError):
+                # cells run again, from the top: what the kernel holds is not thrown away
+                earlier.save()
+        stored = checkpoints.read(self.checkpoint, self.trained[0].device)
+        if self.arm.is_private:
+            self.private = self._private_run(stored, parameters, spend_again, budget)
+        else:
+            private_runs.refuse_other(self.run)
+        if isinstance(self.arm, private_step.PrivateArm):
+            self.arm.belong_to(self)
+        return self._take_up_finished() or self._resume(stored)
+
+    def _private_run(
+        self, stored: dict, parameters: dict, spend_again: bool, budget: float | None
+    ) -> private_runs.PrivateRun:
+        """Enter a private run in the register, or take it up."""
+        arm, cohort, folder, earlier = (
+            self.arm,
+            self.arm.data.cohort,
+            paths.run_dir(self.run),
+            _live.get(self.checkpoint),
+        )
+        if cohort is None:
+            errors.refuse(
+                "the training set of a cohort",
+                "one made by hand, whose patients nobody knows",
+                "Make it with `TrainingSet.of`.",
+            )
+        patients = register.Register().enrol(*cohort.training_patients())
+        arm.lineage = lineage.checked(arm.lineage, cohort.name, patients)
+        declared = {
+            name: value
+            for name, value in parameters.items()
+            if name not in arm.promise and name != "PRETRAIN"
+        } | {
+            "POS_WEIGHTS": None if arm.pos_weight is None else arm.pos_weight.tolist(),
+            "LEARNING_RATE": self.learning_rate,
+            "SCHEDULE": self.schedule,
+            "AVERAGING": self.averaging,
+            "PRECISION": arm.precision,
+            "trained": [
+                name for name, parameter in self.model.named_parameters() if parameter.requires_grad
+            ],
+        }
+        on_disk = private_runs.OnDisk(
+            stored.get("uuid", private_runs.EARLIER) if stored else None,
+            stored.get("step", 0),
+            stored.get("identity") or {},
+            weight_files.hash_of_file(folder / "weights.safetensors"),
+            *((earlier.private.uuid, earlier.step) if earlier and earlier.private else ()),
+        )
+        identity = {
+            "promise": dict(arm.promise),
+            "data": arm.data.content_hash(),
+            "start": arm.start,
+            "parameters": declared,
+        }
+        self.fingerprint = fingerprints.fingerprint(identity)
+        run = private_runs.begin(
+            self.run,
+            arm.promise,
+            identity,
+            patients,
+            cohort.name,
+            on_disk,
+            spend_again=spend_again,
+            budget=budget,
+        )
+        if not run.released:
+            weight_files.save_weights(
+                self.model,
+                folder / private_runs.START,
+                [cohort.canonical[finding] for finding in cohort.findings],
+                arm.lineage,
+            )
+        return run
+
+    @property
+    def is_read(self) -> bool:
+        """Return whether this is a private run that was finished before.
+
+        It is read, not trained.
+        """
+        return bool(self.private and self.private.is_finished)
+
+    @property
+    def step(self) -> int:
+        """Return the number of steps made; the arm counts them."""
+        return self.arm.steps_done
+
+    @property
+    def steps(self) -> int:
+        """Return the number of optimizer steps of the whole run."""
+        return self.epochs * self.arm.steps_per_epoch
+
+    def show_progress(self) -> None:
+        """Move the progress bar, one for the whole run, to the present step."""
+        if self._bar is None:
+            self._bar = progress.progress(self.steps, "steps")
+        self._bar.update(self.step - self._bar.n)
+        if self.step == self.steps:
+            self._bar.close()
+
+    @property
+    def epoch(self) -> int:
+        """Return the number of finished epochs."""
+        return self.step // self.arm.steps_per_epoch
+
+    def end_epoch(self, **shown: float) -> None:
+        """Keep what is shown of the epoch just finished, and write both with the checkpoint."""
+        self.history.append({"epoch": self.epoch, **shown})
+        self.save()
+
+    def save(self) -> None:
+        """Write the checkpoint; of a private run it counts only once its steps are in the register.
+
+        Raises:
+            InputError: another session has taken up this private run.
+        """
+        if self.private:
+            self.private.check_owner()
+        content = {
+            name: getattr(self, name)
+            for name in (
+                "fingerprint",
+                "step",
+                "seconds",
+                "mean_weights",
+                "history",
+                "loss_sum",
+                "n_images",
+            )
+        }
+        checkpoints.write(
+            self.checkpoint,
+            content
+            | {
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "diagnostics": getattr(self.arm, "diagnostics", []),
+                "uuid": self.private and self.private.uuid,
+                "identity": self.private and self.private.identity,
+            },
+            lambda: self.private and self.private.before_checkpoint(self.step),
+        )
+        self._saved_at, self._saved_step = time.monotonic(), self.step
+
+    def _take_up_finished(self) -> bool:
+        """Take up the run if it is finished.
+
+        To train once more would spend the budget once more.
+        """
+        if not (self.private.is_finished if self.private else is_done(self.run, self.fingerprint)):
+            return False
+        self.model.load_state_dict(
+            weight_files.load_weights(paths.run_dir(self.run) / "weights.safetensors")[0]
+        )
+        record = run_records.read_record(self.run)
+        self.arm.go_on_after(self.private.released if self.private else self.steps)
+        self.seconds, self.history = record["seconds"], record["history"]
+        return True
+
+    def _resume(self, stored: dict) -> bool:
+        """Take up the checkpoint if it belongs to this very run (of a private one
+        `private_runs.begin` knows); return whether it did.
+        """
+        if (
+            not stored
+            or stored.get("uuid") != (self.private and self.private.uuid)
+            or not self.private
+            and stored["fingerprint"] != self.fingerprint
+        ):
+            return False
+        self.model.load_state_dict(stored["model"])
+        self.optimizer.load_state_dict(stored["optimizer"])
+        for name in ("seconds", "history", "loss_sum", "n_images", "mean_weights"):
+            setattr(self, name, stored[name])
+        self.arm.go_on_after(self.private.released if self.private else stored["step"])
+        if self.step > stored["step"]:
+            print(
+                f"{self.step - stored['step']} steps after this checkpoint were released and are"
+                " lost: they stay counted."
+            )
+        if stored["diagnostics"]:
+            self.arm.diagnostics = stored["diagnostics"]
+        if self.step == self.steps:  # killed between the last step and the end of its epoch
+            self.take_mean()
+        return True
+
+    @torch.no_grad()
+    def average(self) -> None:
+        """Bring the running mean of weights up to date.
+
+        At first of a shorter memory, so that it forgets the start.
+        """
+        decay = min(self.averaging, self.step / (self.step + 9))
+        torch._foreach_lerp_(self.mean_weights, self.trained, 1 - decay)
+
+    @torch.no_grad()
+    def take_mean(self) -> None:
+        """Give the model the running mean of its weights."""
+        torch._foreach_copy_(self.trained, self.mean_weights)
+
+    def save_if_due(self) -> None:
+        """Write the checkpoint if the last one is older than `CHECKPOINT_SECONDS`."""
+        if time.monotonic() - self._saved_at > CHECKPOINT_SECONDS:
+            self.save()
+
+
+def is_done(run: str, fingerprint: str) -> bool:
+    """Return whether a run is whole and was made with the same data, code and parameters."""
+    return (
+        run_records.is_whole(run) and run_records.read_record(run).get("fingerprint") == fingerprint
+    )

@@ -1,0 +1,753 @@
+"""Cohorts: nothing is dropped silently, nothing half-written is taken for whole, equal input gives
+equal files.
+"""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+
+from helpers.core import errors, fingerprints, paths
+from helpers.data import (
+    build_cohort,
+    chunks,
+    cohort_summary,
+    cohorts,
+    duplicates,
+    label_rules,
+    manifest_schema,
+    manifests,
+    source_tables,
+)
+from helpers.data.synthetic import chest_cohort
+
+
+@pytest.fixture(autouse=True)
+def results(tmp_path, monkeypatch) -> Path:
+    """A results folder of this test alone."""
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path / "results"))
+    return tmp_path / "results"
+
+
+def write_ward(folder: Path, n: int = 40, px: int = 24, **changes: object) -> Path:
+    """Write a data set that is not shipped.
+
+    A table with ';', two images a patient, 16-bit PNGs in folders by year.
+    """
+    rng = np.random.default_rng(7)
+    (folder / "films" / "2020").mkdir(parents=True)
+    table = pd.DataFrame(
+        {
+            "film": [f"f{i:04d}" for i in range(n)],
+            "year": 2020,
+            "person": [f"p{i // 2:03d}" for i in range(n)],
+            "sex": rng.choice(["w", "m"], n),
+            "effusion": rng.integers(0, 5, n),
+            "ward": rng.choice(["A", "B"], n),
+        }
+    )
+    table.to_csv(folder / "films.csv", sep=";", index=False)
+    for film in table["film"]:
+        Image.fromarray(rng.integers(0, 4000, (px, px)).astype(np.uint16)).save(
+            folder / "films" / "2020" / f"{film}.png"
+        )
+    manifest = {
+        "name": "ward",
+        "title": "A ward",
+        "modality": "chest radiograph",
+        "access": "private",
+        "licence": "none",
+        "citation": "none",
+        "how_to_get": "Ask the ward.",
+        "image_id": "{film}",
+        "patient_id": "person",
+        "layout": {
+            "kind": "table_and_images",
+            "table": "films.csv",
+            "separator": ";",
+            "image_path": "films/{year}/{film}.png",
+        },
+        "sex": {"column": "sex", "values": {"w": "female", "m": "male"}},
+        "further_columns": {"ward": "ward"},
+        "findings": {
+            "effusion": {
+                "canonical": "pleural_effusion",
+                "column": "effusion",
+                "grades": [0, 1, 2, 3, 4],
+                "positive_grades": [3, 4],
+            }
+        },
+        "split": {"valid_share": 0.2, "test_share": 0.3},
+        "image": {"px": 16},
+        "min_share_present": 0.5,
+    } | changes
+    path = folder / "ward.yaml"
+    path.write_text(yaml.safe_dump(manifest), encoding="utf-8")
+    return path
+
+
+def contents(name: str = "ward") -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(paths.cohort_dir(name).iterdir())}
+
+
+def test_build_of_a_layout_that_is_not_shipped(tmp_path):
+    cohort = build_cohort.build(write_ward(tmp_path), tmp_path, processes=1)
+    source = pd.read_csv(tmp_path / "films.csv", sep=";")
+    assert cohort.images.shape == (40, 16, 16) and cohort.images.dtype == np.uint8
+    assert cohort.table["effusion"].tolist() == (source["effusion"] >= 3).astype(float).tolist()
+    assert cohort.table.columns.tolist() == [
+        *manifest_schema.COHORT_COLUMNS,
+        "effusion",
+        "ward",
+        "film_sha256",
+    ]
+    assert cohort.canonical == {"effusion": "pleural_effusion"} and cohort.findings == ["effusion"]
+    assert (cohort.table.groupby("patient_id")["split"].nunique() == 1).all()
+    again = cohorts.read("ward")
+    assert again.table.equals(cohort.table) and np.array_equal(again.images, cohort.images)
+    assert set(contents()) == {"images.npy", "table.parquet", "record.json", "exclusions.csv"}
+
+
+def test_missing_and_damaged_images_are_excluded_by_id_with_a_reason(tmp_path):
+    path = write_ward(tmp_path)
+    films = tmp_path / "films" / "2020"
+    (films / "f0001.png").unlink()
+    (films / "f0002.png").write_bytes((films / "f0002.png").read_bytes()[:300])
+    (films / "f0003.png").write_bytes(b"no image")
+    os.remove(films / "f0004.png")
+    os.mkfifo(films / "f0004.png")  # reading it would never end
+    cohort = build_cohort.build(path, tmp_path, processes=1)
+    excluded = pd.read_csv(paths.cohort_dir("ward") / "exclusions.csv", index_col="image_id")
+    assert excluded["reason"].to_dict() == {
+        "f0001": "image file absent",
+        "f0002": "image cannot be decoded",
+        "f0003": "image cannot be decoded",
+        "f0004": "image file absent",
+    }
+    assert len(cohort.table) == len(cohort.images) == 36
+    assert cohort_summary.exclusions(cohort.record)["rows"].tolist() == [2, 2, 36, 40]
+
+
+def test_too_many_absent_images_are_refused(tmp_path):
+    path = write_ward(tmp_path, min_share_present=0.99)
+    (tmp_path / "films" / "2020" / "f0007.png").unlink()
+    with pytest.raises(
+        errors.InputError,
+        match="at least 99% of 40 image files of ward; got 39; absent are 'films/2020/f0007.png'",
+    ):
+        build_cohort.build(path, tmp_path, processes=1)
+
+
+def test_a_file_that_differs_from_its_checksum_is_excluded(tmp_path):
+    path = write_ward(
+        tmp_path,
+        layout={
+            "kind": "table_and_images",
+            "table": "films.csv",
+            "separator": ";",
+            "image_path": "films/{year}/{film}.png",
+            "checksums": "sums.csv",
+        },
+    )
+    pd.DataFrame({"path": ["films/2020/f0009.png"], "sha256": ["0" * 64]}).to_csv(
+        tmp_path / "sums.csv", index=False
+    )
+    cohort = build_cohort.build(path, tmp_path, processes=1)
+    assert cohort.record["exclusions"] == {"image file differs from its checksum": 1}
+
+
+def test_paths_in_a_table_cannot_leave_the_data_root(tmp_path):
+    path = write_ward(tmp_path)
+    table = pd.read_csv(tmp_path / "films.csv", sep=";")
+    table.astype({"film": object}).replace({"film": {"f0005": "../../../secret"}}).to_csv(
+        tmp_path / "films.csv", sep=";", index=False
+    )
+    with pytest.raises(
+        errors.InputError, match="paths under the data root; got 'films/2020/../../../secret.png'"
+    ):
+        build_cohort.build(path, tmp_path, processes=1)
+
+
+def test_build_is_equal_for_one_and_two_processes_and_for_interrupted_builds(tmp_path, monkeypatch):
+    path = write_ward(tmp_path, n=24)
+    monkeypatch.setattr(chunks, "IMAGES_PER_PART", 6)
+    build_cohort.build(path, tmp_path, processes=1)
+    whole = contents()
+    (paths.cohort_dir("ward") / "record.json").unlink()
+    build_cohort.build(path, tmp_path, processes=2)
+    assert contents() == whole
+
+    (paths.cohort_dir("ward") / "record.json").unlink()
+    make, made = chunks.make, []
+
+    def killed_at_the_third(folder, task):
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        made.append(task.number)
+        make(folder, task)
+
+    monkeypatch.setattr(chunks, "make", killed_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        build_cohort.build(path, tmp_path, processes=1)
+    with pytest.raises(errors.InputError, match="Run notebook 01"):
+        cohorts.read("ward")
+    monkeypatch.setattr(
+        chunks, "make", lambda folder, task: (made.append(task.number), make(folder, task))
+    )
+    build_cohort.build(path, tmp_path, processes=1)
+    assert made == [0, 1, 2, 3] and contents() == whole
+
+
+def test_data_hash_is_of_contents_not_of_how_the_table_is_packed(tmp_path, monkeypatch):
+    path, of, to_parquet = write_ward(tmp_path, n=8), {}, pd.DataFrame.to_parquet
+    for compression in ("snappy", "gzip"):
+        (paths.cohort_dir("ward") / "record.json").unlink(missing_ok=True)
+        monkeypatch.setattr(
+            pd.DataFrame,
+            "to_parquet",
+            lambda table, file, **named: to_parquet(table, file, compression=compression, **named),
+        )
+        of[compression] = build_cohort.build(path, tmp_path, processes=1).record
+    assert of["snappy"]["data_hash"] == of["gzip"]["data_hash"]
+    assert of["snappy"]["files"]["table.parquet"] != of["gzip"]["files"]["table.parquet"]
+    hashes = {of["gzip"]["data_hash"]}
+    table = pd.read_csv(tmp_path / "films.csv", sep=";")
+    table.assign(ward="C").to_csv(tmp_path / "films.csv", sep=";", index=False)  # another table
+    hashes.add(build_cohort.build(path, tmp_path, processes=1).record["data_hash"])
+    # other images
+    hashes.add(build_cohort.build(path, tmp_path, image_px=20, processes=1).record["data_hash"])
+    path.write_text(
+        path.read_text(encoding="utf-8").replace("pleural_effusion", "effusion"), encoding="utf-8"
+    )
+    # another meaning
+    hashes.add(build_cohort.build(path, tmp_path, image_px=20, processes=1).record["data_hash"])
+    assert len(hashes) == 4
+
+
+def test_build_does_nothing_when_whole_and_notices_a_flipped_byte_or_a_new_file(
+    tmp_path, monkeypatch
+):
+    path = write_ward(tmp_path)
+    (tmp_path / "films" / "2020" / "f0001.png").rename(tmp_path / "kept.png")
+    build_cohort.build(path, tmp_path, processes=1)
+    whole = contents()
+    calls = []
+    monkeypatch.setattr(
+        build_cohort, "_make", lambda *arguments: calls.append(1) or pytest.fail("made again")
+    )
+    os.utime(tmp_path / "films.csv")  # touching is no change
+    build_cohort.build(path, tmp_path, processes=1)
+    monkeypatch.undo()
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path / "results"))
+    images = paths.cohort_dir("ward") / "images.npy"
+    images.write_bytes(whole["images.npy"][:-1] + bytes([whole["images.npy"][-1] ^ 1]))
+    build_cohort.build(path, tmp_path, processes=1)
+    assert contents() == whole and not calls
+    (tmp_path / "kept.png").rename(tmp_path / "films" / "2020" / "f0001.png")
+    assert len(build_cohort.build(path, tmp_path, processes=1).table) == 40
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
+def test_a_killed_build_goes_on_and_leaves_no_worker(tmp_path):
+    code = (
+        "from helpers.data import build_cohort\nif __name__ == '__main__':\n   "
+        " build_cohort.build('synthetic_cxr_public', processes=2)\n"
+    )
+    (tmp_path / "build.py").write_text(code, encoding="utf-8")
+    process = subprocess.Popen(
+        [sys.executable, str(tmp_path / "build.py")],
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    folder = paths.cohort_dir("synthetic_cxr_public")
+    deadline = time.monotonic() + 60
+    while not list(folder.glob(".parts-*/*.parquet")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    with pytest.raises(errors.InputError, match="Run notebook 01"):
+        cohorts.read("synthetic_cxr_public")
+    assert list(folder.glob(".parts-*/*.parquet"))
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(process.pid, 0)  # asks whether anybody is left in the group
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    pytest.fail("workers outlive the killed build")
+
+
+def test_embedded_cohorts_are_the_generators_blocks_in_order():
+    cohort = build_cohort.build(
+        "synthetic_cxr_private",
+        n_patients=120,
+        n_test_patients=30,
+        image_px=32,
+        generator_seed=5,
+        processes=1,
+    )
+    images, table = chest_cohort.draw_block("private", "train", 1, 5, image_px=32, n_patients=20)
+    train = cohort.table["split"] == "train"
+    block = cohort.table[train & cohort.table["image_id"].isin(table["image_id"])]
+    assert block["image_id"].tolist() == table["image_id"].tolist()
+    assert np.array_equal(cohort.images[block.index], images)
+    assert np.array_equal(
+        block[list(chest_cohort.FINDINGS)], table[list(chest_cohort.FINDINGS)] >= 1
+    )
+    patients = cohort.table.groupby("split")["patient_id"].nunique().to_dict()
+    assert (
+        patients == {"train": 120, "valid": 30, "test": 30}
+        and cohort.table["n_comorbidities"].dtype == "Int64"
+    )
+    assert cohort.record["merged"] == {"ids": 0, "units": 0, "largest": 0}
+    assert cohort.table["film_sha256"].tolist() == [
+        hashlib.sha256(image.tobytes()).hexdigest() for image in cohort.images
+    ]
+
+
+def test_film_sha256_is_of_the_file_whatever_its_size_here_and_changes_with_it(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(chunks, "IMAGES_PER_PART", 6)
+    path, films = write_ward(tmp_path), tmp_path / "films" / "2020"
+    # left out: rows and files are no longer one to one
+    (films / "f0007.png").write_bytes((films / "f0006.png").read_bytes())
+    small, large = (
+        build_cohort.build(path, tmp_path, image_px=px, processes=1).table.set_index("image_id")[
+            "film_sha256"
+        ]
+        for px in (16, 20)
+    )
+    assert (
+        small.to_dict()
+        == {film: fingerprints.file_hash(films / f"{film}.png") for film in small.index}
+        and len(small) == 39
+    )
+    assert large.equals(small) and small.is_unique
+    # the same pixels, another file
+    (films / "f0003.png").write_bytes((films / "f0003.png").read_bytes() + b"\0")
+    after = build_cohort.build(path, tmp_path, processes=1).table.set_index("image_id")[
+        "film_sha256"
+    ]
+    assert after.index[after != small].tolist() == ["f0003"]
+
+
+def test_public_site_labels_are_those_of_either_side():
+    cohort = build_cohort.build(
+        "synthetic_cxr_public", n_patients=40, n_test_patients=20, image_px=32, processes=1
+    )
+    _, table = chest_cohort.draw_block("public", "train", 0, 0, image_px=32, n_patients=40)
+    either = (table["atelectasis_right"] >= 1) | (table["atelectasis_left"] >= 1)
+    assert (
+        cohort.table.loc[cohort.table["split"] == "train", "atelectasis"].astype(bool).tolist()
+        == either.tolist()
+    )
+    assert "atelectasis_right" not in cohort.table and set(cohort.table["split"]) == {
+        "train",
+        "valid",
+    }
+
+
+def test_memory_does_not_grow_with_the_images(tmp_path, monkeypatch):
+    monkeypatch.setattr(chunks, "IMAGES_PER_PART", 32)
+
+    def peak(n: int) -> int:
+        folder = tmp_path / str(n)
+        folder.mkdir()
+        path = write_ward(folder, n=n, image={"px": 128})
+        tracemalloc.start()
+        try:
+            build_cohort.build(path, folder, processes=1)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(20)  # imports
+    growth, images = peak(256) - peak(64), 192 * 128 * 128
+    assert growth < 0.2 * images  # the table's rows alone
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (dict(n_patients=5), "no number of patients for ward, whose images are real"),
+        (dict(image_px=5000), "IMAGE_PX"),
+        (dict(equalise="maybe"), "EQUALISE"),
+        (dict(data_root=None), "no data root"),
+    ],
+)
+def test_build_refuses_wrong_arguments(tmp_path, arguments, words):
+    path = write_ward(tmp_path)
+    with pytest.raises(errors.InputError, match=words):
+        build_cohort.build(path, **({"data_root": tmp_path} | arguments))
+
+
+def test_build_refuses_a_data_root_or_another_generator_for_an_embedded_cohort(tmp_path):
+    with pytest.raises(
+        errors.InputError, match="no data root for synthetic_cxr_private, which is drawn"
+    ):
+        build_cohort.build("synthetic_cxr_private", tmp_path)
+    text = (manifests.manifests_dir() / "synthetic_cxr_private.yaml").read_text(encoding="utf-8")
+    path = tmp_path / "synthetic_cxr_private.yaml"
+    path.write_text(
+        text.replace(
+            f"generator_version: {chest_cohort.GENERATOR_VERSION}", "generator_version: 99"
+        ),
+        encoding="utf-8",
+    )
+    with pytest.raises(errors.InputError, match="generator_version .*; got 99"):
+        build_cohort.build(path)
+
+
+def test_read_names_the_notebook_that_makes_a_cohort():
+    for read in (cohorts.read, cohorts.read_table):
+        with pytest.raises(errors.InputError, match="nothing there. Run notebook 01"):
+            read("synthetic_cxr_private")
+
+
+def test_cohorts_need_no_torch():
+    code = (
+        "import sys; from helpers.data import build_cohort, cohort_summary;"
+        " sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+# ---- identical images
+
+
+def settle(
+    rows: list[tuple[str, str, str, str | None]], **split: object
+) -> tuple[pd.DataFrame, pd.DataFrame, list[str], dict[str, int]]:
+    """Settle rows of (image_id, patient_id, sha256, given split).
+
+    A hash that begins with blank is of an image of one value.
+    """
+    table = pd.DataFrame(rows, columns=["image_id", "patient_id", "sha256", "split"]).assign(
+        row=range(len(rows))
+    )
+    manifest = manifests.read("covid_chestxray").model_copy(
+        update={"split": manifest_schema.SplitRule.model_validate(split)}
+    )
+    facts = pd.DataFrame(
+        {
+            "row": table["row"],
+            "sha256": table["sha256"],
+            "reason": None,
+            "part": 0,
+            "at": table["row"],
+            "is_constant": table["sha256"].str.startswith("blank"),
+        }
+    )
+    if not manifest.split.is_given:
+        table = table.drop(columns="split")
+    nothing = pd.DataFrame(columns=source_tables.EXCLUDED_COLUMNS)
+    return duplicates.settle(
+        manifest, source_tables.Source(table.drop(columns="sha256"), nothing, []), facts
+    )
+
+
+def test_patients_with_an_identical_image_are_one_patient_also_through_a_third():
+    rows, excluded, notes, _ = settle(
+        [
+            ("a", "3", "x", None),
+            ("b", "2", "x", None),
+            ("c", "2", "y", None),
+            ("d", "1", "y", None),
+            ("e", "9", "z", None),
+        ],
+        test_share=0.3,
+    )
+    assert rows[["image_id", "patient_id"]].values.tolist() == [["a", "1"], ["c", "1"], ["e", "9"]]
+    assert set(excluded["reason"]) == {"identical image of the same patient"} and excluded[
+        "image_id"
+    ].tolist() == ["b", "d"]
+    assert notes == ["Patients '1', '2', '3' have an identical image and count as one patient, 1."]
+
+
+def test_identical_images_with_a_given_split():
+    given = dict(column="part", values={"train": "train"})
+    rows, excluded, notes, _ = settle(
+        [
+            ("a", "1", "x", "train"),
+            ("b", "1", "x", "train"),  # one patient: the second goes
+            # another patient of train: the two are one
+            ("c", "2", "x", "train"),
+            ("g", "2", "y", "train"),
+            # the later split goes
+            ("d", "3", "x", "test"),
+            ("e", "4", "w", "valid"),
+            ("f", "5", "w", "test"),
+        ],
+        **given,
+    )
+    assert rows["image_id"].tolist() == ["a", "g", "e"] and rows["patient_id"].tolist() == [
+        "1",
+        "1",
+        "4",
+    ]
+    assert excluded[["image_id", "reason"]].values.tolist() == [
+        ["b", "identical image of the same patient"],
+        ["c", "identical image of the same patient"],
+        ["d", "identical image in an earlier split"],
+        ["f", "identical image in an earlier split"],
+    ]
+    assert notes == ["Patients '1', '2' have an identical image and count as one patient, 1."]
+
+
+def test_merged_counts_the_ids_that_became_one_training_patient():
+    given = dict(column="part", values={"train": "train", "test": "test"})
+    merged = settle(
+        [
+            ("a", "3", "x", "train"),
+            ("b", "2", "x", "train"),
+            ("c", "2", "y", "train"),
+            ("d", "1", "y", "train"),  # 1, 2, 3 by a chain
+            ("e", "4", "z", "train"),
+            ("f", "5", "z", "train"),  # 4 and 5
+            # 6 alone; its film in test is left out
+            ("g", "6", "w", "train"),
+            ("h", "6", "w", "train"),
+            ("i", "7", "w", "test"),
+            # 8 and 9, not of training
+            ("j", "8", "v", "test"),
+            ("k", "9", "v", "test"),
+        ],
+        **given,
+    )[3]
+    assert merged == {"ids": 5, "units": 2, "largest": 3}
+    assert settle(
+        [("a", "3", "x", None), ("b", "2", "x", None), ("c", "2", "y", None), ("d", "1", "y", None)]
+    )[3] == {"ids": 3, "units": 1, "largest": 3}
+    assert settle([("a", "1", "x", None), ("b", "2", "y", None)])[3] == {
+        "ids": 0,
+        "units": 0,
+        "largest": 0,
+    }
+
+
+def test_a_blank_image_makes_no_two_patients_one_and_leaves_out_no_image_of_another():
+    # one patient: the second goes
+    rows = [
+        ("a", "1", "blank", "train"),
+        ("b", "1", "blank", "train"),
+        # two more patients: all stay
+        ("c", "2", "blank", "train"),
+        ("d", "3", "blank", "test"),
+        # 2 and 4 are one: its second goes
+        ("e", "2", "x", "train"),
+        ("f", "4", "x", "train"),
+        ("g", "4", "blank", "train"),
+    ]
+    for split in (dict(column="part", values={"train": "train"}), dict(test_share=0.3)):
+        kept, excluded, notes, _ = settle(rows, **split)
+        assert kept[["image_id", "patient_id"]].values.tolist() == [
+            ["a", "1"],
+            ["c", "2"],
+            ["d", "3"],
+            ["e", "2"],
+        ]
+        assert excluded["image_id"].tolist() == ["b", "f", "g"] and set(excluded["reason"]) == {
+            "identical image of the same patient"
+        }
+        assert notes == ["Patients '2', '4' have an identical image and count as one patient, 2."]
+
+
+@pytest.mark.parametrize("takes_blanks", [False, True])
+@pytest.mark.parametrize(
+    "split", [dict(test_share=0.05), dict(column="ward", values={"A": "train", "B": "test"})]
+)
+def test_equal_blank_films_of_two_patients_stay_of_two_patients(
+    tmp_path, monkeypatch, split, takes_blanks
+):
+    """The decoder refuses blank films; the second case has one that takes them."""
+    path, films, decode = (
+        write_ward(tmp_path, n=8, split=split),
+        tmp_path / "films" / "2020",
+        chunks.decode_film.decode,
+    )
+    table = pd.read_csv(tmp_path / "films.csv", sep=";").assign(ward=[*"AABBAAAA"])
+    table.to_csv(tmp_path / "films.csv", sep=";", index=False)
+    for film in ("f0000", "f0001", "f0002"):  # two of p000, one of p001
+        Image.fromarray(np.full((24, 24), 9, np.uint8)).save(films / f"{film}.png")
+    # one film of p002 and p003
+    (films / "f0006.png").write_bytes((films / "f0004.png").read_bytes())
+
+    def takes_all(encoded, px, *more, **named):
+        return (
+            np.zeros((px, px), np.uint8)
+            if encoded == (films / "f0000.png").read_bytes()
+            else decode(encoded, px, *more, **named)
+        )
+
+    monkeypatch.setattr(chunks.decode_film, "decode", takes_all if takes_blanks else decode)
+    cohort = build_cohort.build(path, tmp_path, processes=1)
+    assert cohort.record["notes"] == [
+        "Patients 'p002', 'p003' have an identical image and count as one patient, p002."
+    ]
+    assert cohort.record["merged"] == {"ids": 2, "units": 1, "largest": 2}
+    kept = [["f0003", "p001"], ["f0004", "p002"], ["f0005", "p002"], ["f0007", "p002"]]
+    if takes_blanks:
+        assert cohort.table[["image_id", "patient_id"]].values.tolist() == [
+            ["f0000", "p000"],
+            ["f0002", "p001"],
+            *kept,
+        ]
+        assert cohort.record["exclusions"] == {"identical image of the same patient": 2}
+    else:
+        assert cohort.table[["image_id", "patient_id"]].values.tolist() == kept
+        assert cohort.record["exclusions"] == {
+            "image has one grey value only": 3,
+            "identical image of the same patient": 1,
+        }
+
+
+def test_facts_say_which_films_and_volumes_are_of_one_value(tmp_path, monkeypatch):
+    rows = pd.DataFrame({"row": range(3), "file": ["a", "b", "c"], "mask": ""})
+    for name in rows["file"]:
+        (tmp_path / name).write_bytes(name.encode())
+    made = {
+        "a": np.zeros((8, 8, 8), np.uint8),
+        "b": np.full((8, 8, 8), 255, np.uint8),
+        "c": np.eye(8, dtype=np.uint8) * np.ones((8, 1, 1), np.uint8),
+    }
+    monkeypatch.setattr(
+        chunks.decode_volume, "decode", lambda path, *more: (made[path.name], path.name)
+    )
+    monkeypatch.setattr(
+        chunks.decode_film, "decode", lambda encoded, *more, **named: made[encoded.decode()][0]
+    )
+    volume = {
+        "shape": [8] * 3,
+        "spacing_mm": [1] * 3,
+        "window_hu": [0, 1],
+        "mask": None,
+        "mask_labels": [],
+    }
+    for options in ({"volume": volume}, {"image_px": 8, "aspect": "pad", "equalise": False}):
+        task = chunks.Task(0, options, root=tmp_path, rows=rows)
+        chunks.make(tmp_path / "parts", task)
+        assert chunks.facts(tmp_path / "parts", task)["is_constant"].tolist() == [True, True, False]
+
+
+def test_given_split_may_give_a_share_of_training_patients_to_valid_whole():
+    given = dict(column="part", values={"train": "train", "test": "test"}, valid_share=0.4)
+    rows, *_ = settle(
+        [(f"i{i}", f"{i % 200}", f"x{i}", "test" if i % 200 < 50 else "train") for i in range(600)],
+        **given,
+    )
+    counts = rows.drop_duplicates("patient_id")["split"].value_counts()
+    assert counts["test"] == 50 and 40 < counts["valid"] < 80  # 60 expected of 150
+    assert (rows.groupby("patient_id")["split"].nunique() == 1).all()
+
+
+def test_a_person_under_two_names_in_a_given_train_is_not_in_train_and_valid():
+    given = dict(column="part", values={"train": "train"}, valid_share=0.5)
+    people = [str(k) for k in range(20)]
+    assert (
+        len(
+            {
+                label_rules.hash_split(each, manifest_schema.SplitRule.model_validate(given))
+                for each in people
+            }
+        )
+        == 2
+    )
+    rows, *_ = settle(
+        [
+            row
+            for each in people
+            for row in ((f"a{each}", each, "x", "train"), (f"b{each}", each, f"y{each}", "train"))
+        ],
+        **given,
+    )
+    assert rows["patient_id"].nunique() == 1 and rows["split"].nunique() == 1 and len(rows) == 21
+
+
+def test_repeated_image_ids_are_refused():
+    with pytest.raises(
+        errors.InputError, match="one image an image_id .* got 1 repeated, e.g. 'a'"
+    ):
+        settle([("a", "1", "x", None), ("a", "2", "y", None)], test_share=0.3)
+
+
+# ---- overview
+
+
+def test_prevalence_on_four_images_worked_by_hand():
+    table = pd.DataFrame(
+        {
+            "patient_id": ["1", "2", "3", "4"],
+            "sex": ["female"] * 4,
+            "effusion": [1.0, 0.0, 0.0, 1.0],
+        }
+    )
+    row = cohort_summary.prevalence_by_group(table, ["effusion"], "sex").iloc[0]
+    # One image a patient: Wilson, n = 4, p = 1/2: (1/2 + 3.8416/8) / (1 + 3.8416/4) = 0.5,
+    # half = sqrt(3.8416 (1/16 + 3.8416/64)) / 1.9604 = 0.3500
+    assert (row["prevalence"], row["n_patients"]) == (0.5, 4)
+    assert row["low"] == pytest.approx(0.1500, abs=2e-4) and row["high"] == pytest.approx(
+        0.8500, abs=2e-4
+    )
+
+
+def test_prevalence_interval_counts_patients_and_misses_no_group():
+    single = pd.DataFrame(
+        {
+            "patient_id": [str(i) for i in range(50)],
+            "sex": "male",
+            "effusion": [float(i % 5 == 0) for i in range(50)],
+        }
+    )
+    # four equal images a patient tell no more than one
+    fourfold = pd.concat([single] * 4, ignore_index=True)
+    columns = ["prevalence", "low", "high", "n_patients"]
+    one, four = (
+        cohort_summary.prevalence_by_group(table, ["effusion"], "sex")[columns].iloc[0]
+        for table in (single, fourfold)
+    )
+    np.testing.assert_allclose(one.astype(float), four.astype(float))
+    with_unknown = cohort_summary.prevalence_by_group(
+        single.assign(sex=["unknown"] + ["female"] * 49), ["effusion"], "sex"
+    )
+    assert (
+        with_unknown["group"].tolist() == ["female", "unknown"] and with_unknown["low"].ge(0).all()
+    )
+
+
+def test_examples_are_of_the_training_split_and_one_for_each_finding():
+    table = pd.DataFrame(
+        {"split": ["test", "train", "train", "train"], "a": [1, 1, 0, 1], "b": [0, 1, 0, 0]}
+    )
+    assert cohort_summary.examples(table, ["a", "b"])["shows"].to_dict() == {
+        2: "none of the findings",
+        3: "a",
+        1: "b",
+    }
+
+
+def test_size_verdict_warns_of_a_small_cohort():
+    table = pd.DataFrame({"split": "train", "patient_id": [str(i) for i in range(1000)]})
+    assert "enough to try" in cohort_summary.size_verdict(table)
+    assert "Its 58 training patients are far too few" in cohort_summary.size_verdict(table.head(58))
+
+
+def test_notes_that_name_patients_are_shown_of_open_data_only():
+    record = {
+        "cohort": "ward",
+        "access": "open",
+        "notes": ["Patients 1, 2 have an identical image."],
+    }
+    assert "Patients 1, 2" in cohort_summary.notes(record)
+    assert "Patients 1, 2" not in cohort_summary.notes(record | {"access": "private"})
+    assert "nothing else" in cohort_summary.notes(record | {"notes": []})

@@ -1,0 +1,157 @@
+"""Verdicts, planned comparisons and Holm: by hand, and what they refuse."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import norm
+
+from helpers.analysis import equivalence, study_arms
+from helpers.analysis.metric_table import LEVELS
+
+
+def table_of(rows, n=4000):
+    """Replicates of gap_change around the given (run, attribute, group).
+
+    (estimate, standard error).
+    """
+    rng = np.random.default_rng(0)
+    index = pd.MultiIndex.from_tuples(
+        [(run, "auroc", "macro", attribute, group) for run, attribute, group in rows], names=LEVELS
+    )
+    draws = [
+        np.r_[estimate, estimate + error * rng.standard_normal(n)]
+        for estimate, error in rows.values()
+    ]
+    return pd.DataFrame(draws, index=index).assign(**dict.fromkeys(study_arms.BETWEEN_SEEDS, 0.0))
+
+
+@pytest.mark.parametrize(
+    "limits_95, limits_90, expected",
+    [
+        ((-0.09, -0.03), (-0.08, -0.04), "worse by more than the margin, for the group"),
+        ((0.03, 0.09), (0.04, 0.08), "worse by more than the margin, for the rest"),
+        ((-0.021, 0.015), (-0.019, 0.012), "equivalent"),  # the 90 % interval decides
+        ((-0.03, -0.001), (-0.028, -0.003), "not resolved"),  # told from 0, but not from the margin
+        ((-0.06, 0.05), (-0.05, 0.04), "not resolved"),
+        ((np.nan, np.nan), (np.nan, np.nan), "not estimable"),
+    ],
+)
+def test_verdict_is_the_intervals_place_to_the_margin(limits_95, limits_90, expected):
+    assert equivalence.verdict(*limits_95, *limits_90, 0.02) == expected
+
+
+def test_of_changes_finds_what_was_planted_and_says_what_could_have_been_seen():
+    found = equivalence.of_changes(
+        table_of(
+            {
+                ("dp", "sex", "female - male"): (-0.06, 0.01),
+                ("dp", "age", ">= 80 - rest"): (0.0, 0.005),
+                ("dp", "site", "B - A"): (-0.02, 0.02),
+            }
+        ),
+        0.02,
+    )
+    assert found["verdict"].tolist() == [
+        "worse by more than the margin, for the group",
+        "equivalent",
+        "not resolved",
+    ]
+    assert found["smallest_visible"].to_numpy() == pytest.approx(
+        2.8016 * np.array([0.01, 0.005, 0.02]), rel=0.05
+    )
+    assert equivalence.smallest_visible(0.01, 4) == pytest.approx(
+        0.01 * (norm.ppf(1 - 0.05 / 8) + norm.ppf(0.8))
+    )
+    assert equivalence.of_changes(table_of({("dp", "sex", "f - m"): (0, 1)}).iloc[:0], 0.02).empty
+
+
+def test_smallest_visible_is_seen_in_four_of_five_studies():
+    rng = np.random.default_rng(3)
+    estimates = equivalence.smallest_visible(1.0) + rng.standard_normal(20_000)
+    assert (estimates - 1.96 > 0).mean() == pytest.approx(0.8, abs=0.01)
+
+
+def test_bootstrap_p_by_hand():
+    assert equivalence.bootstrap_p(np.array([1, 2, 3, 4, -1, np.nan])) == pytest.approx(2 * 2 / 6)
+    assert equivalence.bootstrap_p(np.full(9999, 0.1)) == pytest.approx(2 / 10_000)
+    assert equivalence.bootstrap_p(np.zeros(5)) == 1 and np.isnan(
+        equivalence.bootstrap_p(np.array([np.nan]))
+    )
+
+
+def test_holm_by_hand_and_missing_ones_count():
+    assert equivalence.holm(np.array([0.01, 0.04, 0.03, 0.005])) == pytest.approx(
+        [0.03, 0.06, 0.06, 0.02]
+    )
+    assert equivalence.holm(np.array([0.02, np.nan])) == pytest.approx([0.04, np.nan], nan_ok=True)
+    assert (
+        equivalence.holm(np.array([0.6, 0.9])).max() <= 1
+        and len(equivalence.holm(np.array([]))) == 0
+    )
+
+
+def arms_of(*runs):
+    return pd.DataFrame(
+        [
+            {
+                "run": run,
+                "arm": "dp",
+                "epsilon": epsilon,
+                "unit": unit,
+                "recipe": recipe,
+                "arm_label": f"epsilon {epsilon:g}",
+            }
+            for run, epsilon, unit, recipe in runs
+        ]
+    )
+
+
+def test_planned_table_keeps_every_hypothesis_in_its_order():
+    changes = table_of(
+        {
+            ("dp1", "sex", "female - male"): (-0.08, 0.01),
+            ("dp1", "age", ">= 80 - rest"): (0.001, 0.01),
+            ("other", "sex", "female - male"): (0.5, 0.01),
+        }
+    )
+    arms = arms_of(
+        ("other", 1.0, "image", "default"),
+        ("dp1", 1.0, "patient", "default"),
+        ("third", 1.0, "patient", "theirs"),
+    )
+    planned = [
+        ["age", ">= 80 - rest", 1],
+        ["sex", "female - male", 1.0],
+        ["sex", "female - male", 8.0],
+        ["scanner", "B - A", 1.0],
+    ]
+    found = equivalence.planned_table(changes, arms, planned, 0.02)
+    assert found["verdict"].tolist() == [
+        "equivalent",
+        "worse by more than the margin, for the group",
+        "budget not run",
+        "no such contrast here",
+    ]
+    assert found["arm_label"].tolist()[:2] == ["epsilon 1"] * 2
+    only_images = arms_of(("other", 1.0, "image", "default"))
+    # the only way there is
+    assert equivalence.planned_table(changes, only_images, planned, 0.02).loc[1, "estimate"] == 0.5
+    assert found.loc[1, "estimate"] == -0.08 and found.loc[1, "p_holm"] == pytest.approx(
+        4 * found.loc[1, "p"]
+    )
+    assert found["p"].isna().tolist() == [False, False, True, True]
+    assert equivalence.planned_table(changes, arms, [], 0.02).empty
+
+
+def test_only_scores_above_chance_predict():
+    assert (
+        equivalence.predicts(0.51)
+        and not equivalence.predicts(0.5)
+        and not equivalence.predicts(float("nan"))
+    )
+
+
+def test_in_words_says_whether_the_interval_leaves_zero_out():
+    assert "not resolved" in equivalence.in_words(-0.02, -0.05, 0.01, "a gap")
+    assert "is resolved" in equivalence.in_words(-0.02, -0.03, -0.01, "a gap")
+    assert "not estimable" in equivalence.in_words(float("nan"), 0, 0, "a gap")

@@ -1,0 +1,139 @@
+"""Files are whole or absent; fingerprints follow contents and nothing else."""
+
+import hashlib
+import json
+import math
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from helpers.core import errors, files, fingerprints
+
+
+def test_atomic_path_keeps_the_old_file_when_writing_fails(tmp_path):
+    path = tmp_path / "a.txt"
+    files.write_text(path, "old")
+    with pytest.raises(RuntimeError), files.atomic_path(path) as part:
+        part.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_write_json_turns_numpy_and_nan_into_plain_json(tmp_path):
+    files.write_json(
+        tmp_path / "a.json",
+        {"n": np.int64(3), "x": math.nan, "t": (1, np.float32(0.5)), 4: tmp_path},
+    )
+    assert json.loads((tmp_path / "a.json").read_text()) == {
+        "n": 3,
+        "x": None,
+        "t": [1, 0.5],
+        "4": str(tmp_path),
+    }
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
+def test_write_table_can_be_read_again(tmp_path, name):
+    table = pd.DataFrame({"a": [1, 2], "b": ["x", "y"]})
+    files.write_table(tmp_path / "new" / name, table)
+    read = pd.read_csv if name.endswith("csv") else pd.read_parquet
+    pd.testing.assert_frame_equal(read(tmp_path / "new" / name), table, check_dtype=False)
+
+
+def test_read_json_refuses_what_is_no_json(tmp_path):
+    (tmp_path / "a.json").write_text("{")
+    with pytest.raises(errors.InputError, match="Expected JSON .* Delete the file. Run 01."):
+        files.read_json(tmp_path / "a.json", "Run 01.")
+
+
+def test_file_hash_is_sha256_of_the_contents(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    assert fingerprints.file_hash(tmp_path / "a") == hashlib.sha256(b"abc").hexdigest()
+
+
+def test_table_hash_does_not_depend_on_file_format_types_or_kind_of_missing_value(tmp_path):
+    table = pd.DataFrame(
+        {
+            "n": [1, 2, 3],
+            "x": [0.1, 2.0, np.nan],
+            "name": ["a", "é", None],
+            "yes": [True, False, True],
+        }
+    )
+    table.to_parquet(tmp_path / "plain.parquet", compression=None)
+    table.to_parquet(tmp_path / "packed.parquet", compression="gzip")
+    assert (tmp_path / "plain.parquet").read_bytes() != (tmp_path / "packed.parquet").read_bytes()
+    same = [
+        table,
+        *map(pd.read_parquet, tmp_path.iterdir()),
+        table.astype({"n": "Int64"}),
+        table.astype({"n": float}),
+        table.astype(object),
+        table.convert_dtypes(),
+        table.astype({"x": "Float64"}),
+        table.astype({"name": "category"}),
+        table.astype({"n": "int8"}),
+        table.assign(name=["a", "é", np.nan]).astype({"name": object}),
+        table.set_index(pd.Index([5, 6, 7])),
+        table.assign(x=pd.Series([0.1, 2, pd.NA], dtype=object)),
+    ]
+    assert len(same) == 13 and {fingerprints.table_hash(each) for each in same} == {
+        fingerprints.table_hash(table)
+    }
+    by_hand = (
+        '["n", [1, 2, 3]]["x", [0.1, 2, null]]["name", ["a", "\\u00e9", null]]["yes", [true, false,'
+        " true]]"
+    )
+    assert fingerprints.table_hash(table) == hashlib.sha256(by_hand.encode()).hexdigest()
+
+
+def test_table_hash_sees_every_value_order_and_name():
+    table = pd.DataFrame({"n": [1, 2, 3], "x": [0.1, 2.0, np.nan], "name": ["a", "b", None]})
+    other = [
+        table,
+        table.assign(n=[1, 2, 4]),
+        table.assign(x=[np.nextafter(0.1, 1), 2, np.nan]),
+        table.assign(x=[0.1, 2, 0]),
+        table.iloc[::-1],
+        table.assign(x=[0.1, 2, np.inf]),
+        table.rename(columns={"n": "m"}),
+        table[["x", "n", "name"]],
+        table.assign(n=["1", "2", "3"]),
+        table.head(2),
+        table.assign(name=["a", "b", ""]),
+        table.assign(name=["a", "b", "None"]),
+        table.assign(name=["ab", "", None]),
+        table.drop(columns="name"),
+    ]
+    assert len({fingerprints.table_hash(each) for each in other}) == len(other)
+
+
+def test_helpers_imported_knows_every_way_to_import():
+    source = (
+        "from helpers.core import errors, files as whole_files\nfrom helpers.data.groups import place\n"
+        "from helpers.data.synthetic import chest_cohort\n"
+        "import helpers.privacy.accounting, os\nimport numpy as np"
+    )
+    assert fingerprints.helpers_imported(source) == {
+        "core.errors",
+        "core.files",
+        "data.groups",
+        "data.synthetic.chest_cohort",
+        "privacy.accounting",
+    }
+
+
+def test_helper_sources_follow_imports():
+    names = {path.stem for path in fingerprints.helper_sources({"core.fingerprints"})}
+    assert names == {"fingerprints", "files", "errors"}
+
+
+def test_fingerprint_follows_contents_not_order_or_time():
+    first = fingerprints.fingerprint({"a": 1, "b": [2.5]}, {"core.errors"})
+    assert fingerprints.fingerprint({"b": [2.5], "a": 1}, {"core.errors"}) == first
+    os.utime(errors.__file__)
+    assert fingerprints.fingerprint({"a": 1, "b": [2.5]}, {"core.errors"}) == first
+    assert fingerprints.fingerprint({"a": 2, "b": [2.5]}, {"core.errors"}) != first
+    assert fingerprints.fingerprint({"a": 1, "b": [2.5]}, {"core.files"}) != first

@@ -1,0 +1,335 @@
+"""Tables and sentences of notebook 04."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from helpers.analysis import (
+    conclusions,
+    confidence_intervals,
+    display,
+    equivalence,
+    group_contrasts,
+    paper_comparison,
+    planted_effects,
+    study_arms,
+    study_results,
+    study_summary,
+)
+from helpers.analysis.metric_table import replicate
+from helpers.core import errors, run_records
+
+
+def test_in_order_sorts_bands_from_low_to_high_and_names_the_attribute():
+    table = pd.DataFrame(
+        {
+            "attribute": ["sex", "sex", "age", "age", "age", "age"],
+            "group": ["male", "female", ">= 80", "unknown", "[30, 60)", "[0, 30)"],
+        }
+    )
+    assert display.in_order(table)["label"].tolist() == [
+        "female",
+        "male",
+        "age [0, 30)",
+        "age [30, 60)",
+        "age >= 80",
+        "age unknown",
+    ]
+
+
+def test_in_order_sorts_contrasts_by_their_band():
+    table = pd.DataFrame(
+        {"attribute": "age", "group": [">= 80 - rest", "[0, 30) - rest", "[30, 60) - rest"]}
+    )
+    assert display.in_order(table)["group"].tolist() == [
+        "[0, 30) - rest",
+        "[30, 60) - rest",
+        ">= 80 - rest",
+    ]
+
+
+def test_shown_says_missing_values_in_words():
+    table = pd.DataFrame({"group": ["a", "b"], "auroc": [0.5, np.nan], "n": [1, 2]})
+    shown = display.shown(table)
+    assert (
+        shown.loc["a", "auroc"] == "0.500"
+        and shown.loc["b", "auroc"] == "not estimable"
+        and shown.loc["b", "n"] == 2
+    )
+
+
+COLUMNS = ["run", "arm", "arm_label", "unit", "recipe", "epsilon", "macro_auroc", "low", "high"]
+SUMMARY = pd.DataFrame(
+    [
+        ["zero", "zero_shot", "zero-shot", None, "default", np.nan, 0.77, 0.75, 0.79],
+        ["base", "baseline", "no privacy", None, "default", np.nan, 0.88, 0.86, 0.90],
+        ["dp", "dp", "epsilon 2", "patient", "default", 2.0, 0.80, 0.78, 0.82],
+    ],
+    columns=COLUMNS,
+)
+
+
+def said(prices, gains=(), planned=(), changes=(), summary=SUMMARY):
+    """The conclusions from rows (run, estimate, low, high) and others."""
+    interval = ["run", "estimate", "low", "high"]
+    return conclusions.conclusions(
+        summary,
+        pd.DataFrame(prices, columns=interval),
+        pd.DataFrame(gains, columns=interval),
+        pd.DataFrame(
+            planned,
+            columns=[
+                "group",
+                "epsilon",
+                "estimate",
+                "low",
+                "high",
+                "p_holm",
+                "verdict",
+                "smallest_visible",
+            ],
+        ).assign(arm_label="epsilon 2"),
+        pd.DataFrame(changes, columns=["run", "label", "verdict"]),
+    )
+
+
+def test_conclusions_follow_the_numbers():
+    price, gain, spread, planned = said(
+        [("dp", -0.08, -0.09, -0.07)],
+        [("dp", 0.03, -0.01, 0.07)],
+        [
+            (
+                "female - male",
+                2.0,
+                -0.05,
+                -0.08,
+                -0.03,
+                0.004,
+                "worse by more than the margin, for the group",
+                0.02,
+            ),
+            ("B - A", 9.0, np.nan, np.nan, np.nan, np.nan, "budget not run", np.nan),
+        ],
+        [
+            ("dp", "female - male", "not resolved"),
+            ("dp", "B - A", "equivalent"),
+            ("dp", "age", "not resolved"),
+            ("other", "age", "equivalent"),
+        ],
+    )
+    assert (
+        price.startswith("epsilon 2 per patient: mean AUROC 0.800")
+        and "the price of privacy, -0.080 [-0.090, -0.070], is resolved" in price
+    )
+    assert "added to the public model, +0.030 [-0.010, +0.070], is not resolved" in gain
+    assert "Of 3 contrasts between groups: 2 not resolved, 1 equivalent." in spread
+    assert (
+        "female - male at epsilon 2: gap_change -0.050 [-0.080, -0.030], p 0.004 after Holm; worse"
+        " by more than the margin, for the group" in planned
+    )
+
+
+def test_conclusions_say_when_a_run_has_another_recipe():
+    price, *others = said(
+        [("dp", -0.08, -0.09, -0.07)],
+        [("dp", 0.03, 0.01, 0.05)],
+        summary=SUMMARY.assign(recipe=["default", "default", "theirs"]),
+    )
+    assert "the price of privacy" not in price and "another recipe" in price
+    # its start may have been another one
+    assert not any("added to the public model" in line for line in others)
+
+
+def test_conclusions_say_of_each_arm_that_predicts_nothing_and_go_on_with_the_others():
+    first, price, *_ = said(
+        [("dp", -0.38, -0.40, -0.36)], summary=SUMMARY.assign(low=[0.49, 0.86, 0.78])
+    )
+    assert (
+        first.startswith("zero-shot: no finding is predicted")
+        and "does not lie above 0.5" in first
+        and price.startswith("epsilon 2 per patient")
+    )
+    below = said([], summary=SUMMARY.assign(low=0.3, high=0.4))
+    assert len(below) == 3 and all("lies below 0.5" in line for line in below)
+    assert (
+        "not estimable"
+        in said([], summary=SUMMARY.assign(macro_auroc=np.nan, low=np.nan, high=np.nan))[0]
+    )
+
+
+def test_conclusions_of_one_run_say_what_is_missing():
+    assert "needs a baseline run" in said([], summary=SUMMARY.iloc[:1])[0]
+
+
+def test_permuted_test_labels_turn_the_first_verdict_into_nothing_is_predicted():
+    table, predictions = study()
+    assert "mean AUROC" in conclusions_of(table, predictions)[0]
+    for rows in predictions.values():
+        is_test = rows["split"] == "test"
+        for finding in ("a", "b"):  # one order for both arms
+            here = is_test & (rows["finding"] == finding)
+            rows.loc[here, "label"] = np.random.default_rng(finding == "a").permutation(
+                rows.loc[here, "label"]
+            )
+    found = conclusions_of(table, predictions)
+    assert [line.split(":")[:2] for line in found] == [
+        ["no privacy", " no finding is predicted"],
+        ["epsilon 2", " no finding is predicted"],
+    ]
+
+
+def test_planted_gaps_are_found_and_equal_groups_are_not_called():
+    table, predictions = study(weaker=0.25)  # the private scores of women know much less
+    found = conclusions_of(table, predictions)
+    assert any(
+        "female - male" in line and "worse by more than the margin, for the group" in line
+        for line in found
+    )
+    table, predictions = study()
+    assert not any("worse by more" in line for line in conclusions_of(table, predictions))
+
+
+def study(weaker=1.0):
+    """Table and predictions of two arms on 500 patients of 3 images.
+
+    `weaker` scales the private evidence in women.
+    """
+    rng = np.random.default_rng(2)
+    n, patients = 1500, np.repeat(np.arange(500), 3)
+    female = rng.random(500)[patients] < 0.5
+    table = pd.DataFrame(
+        {
+            "image_id": [f"i{k}" for k in range(n)],
+            "patient_id": [f"p{p}" for p in patients],
+            "split": np.where(patients % 5, "test", "valid"),
+            "sex": np.where(female, "female", "male"),
+            "age_years": 50.0,
+            "n_comorbidities": 0,
+        }
+    )
+    arms = {"base": [], "dp": []}
+    for finding in ("a", "b"):
+        label = (rng.random(n) < 0.4).astype(float)
+        common = rng.normal(size=n)
+        for run, strength in (
+            ("base", np.full(n, 1.6)),
+            ("dp", np.where(female, 1.4 * weaker, 1.4)),
+        ):
+            logits = strength * label + common + 0.2 * rng.normal(size=n)
+            arms[run].append(
+                table[["image_id", "patient_id", "split"]].assign(
+                    finding=finding, label=label, score=1 / (1 + np.exp(-logits))
+                )
+            )
+    return table, {run: pd.concat(parts, ignore_index=True) for run, parts in arms.items()}
+
+
+def conclusions_of(table, predictions):
+    """What notebook 04 would conclude."""
+    replicated = replicate(predictions, table, ["sex"], n_bootstrap=400, names=("auroc",))
+    runs_table = study_arms.arm_table(
+        [
+            {
+                "run": "base",
+                "arm": "baseline",
+                "epsilon_target": None,
+                "unit": None,
+                "seed": 0,
+                "seconds": 1,
+            },
+            {
+                "run": "dp",
+                "arm": "dp",
+                "epsilon_target": 2.0,
+                "unit": "patient",
+                "seed": 0,
+                "seconds": 1,
+            },
+        ]
+    )
+    arms = study_arms.pooled_arms(runs_table)
+    changes = group_contrasts.changes(
+        study_arms.pool(group_contrasts.macro(group_contrasts.contrasts(replicated)), runs_table),
+        "base",
+    )
+    prices = confidence_intervals.summarise(
+        group_contrasts.changes(
+            study_arms.pool(group_contrasts.macro(replicated), runs_table), "base"
+        )
+    )
+    planned = equivalence.planned_table(changes, arms, [["sex", "female - male", 2]], 0.02)
+    return conclusions.conclusions(
+        study_summary.summary(runs_table, replicated),
+        prices[prices["group"] == "all"],
+        prices.iloc[:0],
+        planned,
+        equivalence.of_changes(changes, 0.02),
+    )
+
+
+def test_findings_per_image_are_counted_by_age_and_sex():
+    table = pd.DataFrame(
+        {
+            "split": ["test"] * 4 + ["train"],
+            "sex": ["female", "female", "male", "unknown", "male"],
+            "age_years": [20, 25, 85, np.nan, 20],
+            "a": [1, 0, 1, 1, 1],
+            "b": [1, 0, 1, np.nan, 1],
+        }
+    )
+    found = paper_comparison.findings_per_image(table, ["a", "b"]).set_index("age")
+    assert found.index.tolist() == ["[0, 30)", ">= 80", "unknown"]
+    assert (
+        found.loc["[0, 30)", "female"] == "1.00 +- 1.41 (n=2)"
+        and found.loc["[0, 30)", "male"] == ""
+    )
+    assert found.loc["unknown", "unknown"] == "1.00 (n=1)"
+
+
+def test_standard_errors_of_bootstrap_and_closed_form_agree():
+    table, predictions = study()
+    errors = paper_comparison.standard_errors(
+        predictions, replicate(predictions, table, [], n_bootstrap=800, names=("auroc",))
+    )
+    assert errors["ratio"].between(0.9, 1.1).all() and len(errors) == 4
+
+
+def test_beside_published_draws_only_what_is_verified():
+    contrasts = pd.DataFrame(
+        {
+            "run": "dp",
+            "arm": "dp",
+            "recipe": "default",
+            "attribute": ["sex", "age", "age"],
+            "epsilon": 2.0,
+            "estimate": [0.1, 0.2, 0.3],
+            "group": ["female - male", "[0, 30) - rest", ">= 80 - rest"],
+            "label": ["female - male", "young", "old"],
+        }
+    )
+    curves, others = paper_comparison.beside_published(
+        SUMMARY, contrasts, ["pdac", "uka_domain_transfer"]
+    )
+    assert set(curves["study"]) == {"pdac", "uka_domain_transfer", "this study"}
+    own = curves[curves["study"] == "this study"].iloc[0]
+    assert own["difference"] == pytest.approx(-0.08) and own[
+        "chance_corrected_ratio"
+    ] == pytest.approx(0.30 / 0.38)
+    assert others.loc[others["study"] == "this study", "contrast"].tolist() == [0.1, 0.3]
+
+
+def test_records_of_refuses_no_run_and_a_run_of_other_data(tmp_path, monkeypatch):
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
+    with pytest.raises(errors.InputError, match="Run notebook 02 or 03"):
+        study_results.records_of("small", [], "hash")
+    monkeypatch.setattr(
+        run_records,
+        "read_record",
+        lambda name: {"run": name, "cohort": "small", "data_hash": "old"},
+    )
+    with pytest.raises(errors.InputError, match="other data"):
+        study_results.records_of("small", ["small-baseline-seed0"], "hash")
+
+
+def test_planted_beside_found_is_empty_for_real_data():
+    assert planted_effects.planted_beside_found({"access": "private"}, pd.DataFrame()).empty
