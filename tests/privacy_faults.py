@@ -806,7 +806,7 @@ FAULTS = [
         '!= "embedded',
         '== "private',
         (
-            "test_errors_and_parameters::test_mode_fits_has_demo_for_embedded_cohorts_only_and_private_for_all",
+            "test_notebook_parameters::test_mode_fits_has_demo_for_embedded_cohorts_only_and_private_for_all",
         ),
     ),
     Fault(
