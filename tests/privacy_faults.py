@@ -1405,8 +1405,8 @@ FAULTS = [
     Fault(
         "the start of a private run cleared",
         "study.step_cache",
-        "                for folder in folders",
-        "                for folder in ()",
+        "for top, name in folders",
+        "for top, name in ()",
         ("test_spending",),
     ),
     Fault(
