@@ -9,7 +9,7 @@ import pytest
 
 import run_all
 from helpers.core import errors, fingerprints, notebook_parameters, paths
-from helpers.study import notebook_files, plan, profiles, step_cache
+from helpers.study import batches, notebook_files, plan, profiles, step_cache
 
 PRIVATE = "synthetic_cxr_private"
 
@@ -438,8 +438,7 @@ def test_list_and_dry_run_execute_nothing(tmp_path, capsys):
     ],
 )
 def test_ready_steps_share_the_cores(cores, jobs, n_ready, threads, tmp_path, monkeypatch):
-    arguments = run_all.read_arguments(["--jobs", str(jobs)])
-    batch = run_all.Batch(step_cache.Results(tmp_path), plan_of(), arguments)
+    batch = batches.Batch(step_cache.Results(tmp_path), plan_of(), plan_of(), jobs)
     batch.cores, batch.waiting = (
         cores,
         [plan.Step(f"s{i}", plan_of()[0].notebook, {}) for i in range(n_ready)],
