@@ -43,9 +43,9 @@ FAULTS = [
     ),
     Fault(
         "the clip norm of the diagnosis kept for training",
-        "training.group_gradients",
-        "arm.clipped.clip_norm = kept",
-        "pass",
+        "privacy.clipping",
+        "return self._add(records, units, self.clip_norm if clip_norm is None else clip_norm)",
+        "self.clip_norm = self.clip_norm if clip_norm is None else clip_norm\n            return self._add(records, units, self.clip_norm)",
         ("test_group_gradients",),
     ),
     Fault(
@@ -65,8 +65,8 @@ FAULTS = [
     Fault(
         "no clipping",
         "privacy.clipping",
-        " (self.clip_norm * (1 - 2e-6) / norms.clamp(min=1e-30)).clamp(max=1.0), 0.0",
-        "\n            (self.clip_norm * (1 - 2e-6) / norms.clamp(min=1e-30)).clamp(min=1.0, max=1.0),\n            0.0,",
+        " (clip_norm * (1 - 2e-6) / norms.clamp(min=1e-30)).clamp(max=1.0), 0.0",
+        "\n            (clip_norm * (1 - 2e-6) / norms.clamp(min=1e-30)).clamp(min=1.0, max=1.0),\n            0.0,",
         (ONE_AT_A_TIME,),
     ),
     Fault(
@@ -307,7 +307,7 @@ FAULTS = [
         "each view clipped as a unit of its own",
         "training.private_step",
         "len(own) for own in positions[piece]",
-        '\n                len(own) // views\n                for own in positions[piece]\n                for views in [self.promise["views_per_image"]] * self.promise["views_per_image"]\n            ',
+        "\n                len(own) // views\n                for own in positions[piece]\n                for views in [self.promise.views_per_image] * self.promise.views_per_image\n            ",
         (WHOLE_STEPS,),
     ),
     Fault(
@@ -320,8 +320,8 @@ FAULTS = [
     Fault(
         "noise scaled by 1 instead of C",
         "training.private_step",
-        '\n            sums, self.promise["noise_multiplier"] * self.promise["clip_norm"]\n        ',
-        'sums, self.promise["noise_multiplier"]',
+        "sums, self.promise.noise_multiplier * self.promise.clip_norm",
+        "sums, self.promise.noise_multiplier",
         (
             "test_self_test",
             WHOLE_STEPS,
@@ -330,36 +330,36 @@ FAULTS = [
     Fault(
         "noise of 0.99 of its scale",
         "training.private_step",
-        '] * self.promise["clip_norm"]',
-        '] * self.promise["clip_norm"] * 0.99',
+        "noise_multiplier * self.promise.clip_norm",
+        "noise_multiplier * self.promise.clip_norm * 0.99",
         (MANY_STEPS,),
     ),
     Fault(
         "noise divided by the views",
         "training.private_step",
-        ' self.promise["noise_multiplier"] * self.promise["clip_norm"]',
-        '\n            self.promise["noise_multiplier"]\n            * self.promise["clip_norm"]\n            / self.promise["views_per_image"],',
+        " self.promise.noise_multiplier * self.promise.clip_norm",
+        "\n            self.promise.noise_multiplier\n            * self.promise.clip_norm\n            / self.promise.views_per_image,",
         (WHOLE_STEPS,),
     ),
     Fault(
         "weaker noise in step 7",
         "training.private_step",
-        ' self.promise["noise_multiplier"] * self.promise["clip_norm"]',
-        '\n            self.promise["noise_multiplier"]\n            * self.promise["clip_norm"]\n            * (0.9 if self.steps_done == 7 else 1),',
+        " self.promise.noise_multiplier * self.promise.clip_norm",
+        "\n            self.promise.noise_multiplier\n            * self.promise.clip_norm\n            * (0.9 if self.steps_done == 7 else 1),",
         (MANY_STEPS,),
     ),
     Fault(
         "weaker noise in the last step",
         "training.private_step",
-        ' self.promise["noise_multiplier"] * self.promise["clip_norm"]',
-        '\n            self.promise["noise_multiplier"]\n            * self.promise["clip_norm"]\n            * (0.9 if self.steps_done == self.steps - 1 else 1),',
+        " self.promise.noise_multiplier * self.promise.clip_norm",
+        "\n            self.promise.noise_multiplier\n            * self.promise.clip_norm\n            * (0.9 if self.steps_done == self.steps - 1 else 1),",
         (MANY_STEPS,),
     ),
     Fault(
         "weaker noise in the last epoch of private mode",
         "training.private_step",
-        ' self.promise["noise_multiplier"] * self.promise["clip_norm"]',
-        '\n            self.promise["noise_multiplier"]\n            * self.promise["clip_norm"]\n            * (\n                0.9\n                if self.is_private and self.steps_done >= self.steps - self.steps_per_epoch\n                else 1\n            ),',
+        " self.promise.noise_multiplier * self.promise.clip_norm",
+        "\n            self.promise.noise_multiplier\n            * self.promise.clip_norm\n            * (\n                0.9\n                if self.is_private and self.steps_done >= self.steps - self.steps_per_epoch\n                else 1\n            ),",
         (MANY_STEPS,),
     ),
     Fault(
@@ -394,14 +394,14 @@ FAULTS = [
         "noise added per physical batch",
         "training.private_step",
         "    loss_sum += float",
-        '    sums = self.clipped.take()\n            extra = self.randomness.noise(\n                sums, self.promise["noise_multiplier"] * self.promise["clip_norm"]\n            )\n            self.clipped._sums = [s + e for s, e in zip(sums, extra)]\n            loss_sum += float',
+        "    sums = self.clipped.take()\n            extra = self.randomness.noise(\n                sums, self.promise.noise_multiplier * self.promise.clip_norm\n            )\n            self.clipped._sums = [s + e for s, e in zip(sums, extra)]\n            loss_sum += float",
         (WHOLE_STEPS,),
     ),
     Fault(
         "noise missing on an empty batch",
         "training.private_step",
-        'self.randomness.noise(\n            sums, self.promise["noise_multiplier"] * self.promise["clip_norm"]',
-        '(\n            [torch.zeros_like(s) for s in sums]\n            if not any(s.any() for s in sums)\n            else self.randomness.noise(\n                sums, self.promise["noise_multiplier"] * self.promise["clip_norm"]\n            )',
+        "self.randomness.noise(sums, self.promise.noise_multiplier * self.promise.clip_norm",
+        "(\n            [torch.zeros_like(s) for s in sums]\n            if not any(s.any() for s in sums)\n            else self.randomness.noise(\n                sums, self.promise.noise_multiplier * self.promise.clip_norm\n            )",
         (MANY_STEPS,),
     ),
     Fault(
@@ -422,21 +422,21 @@ FAULTS = [
         "a draw that is too large cut off",
         "training.private_step",
         "    images = [self",
-        '    drawn = drawn[: 2 * self.promise["expected_batch_size"]]\n        images = [self',
+        "    drawn = drawn[: 2 * self.promise.expected_batch_size]\n        images = [self",
         (MANY_STEPS,),
     ),
     Fault(
         "division by the actual number of units",
         "training.private_step",
-        'self.promise["expected_batch_size"]',
+        "self.promise.expected_batch_size",
         "max(1, len(self.draw()))",
         (WHOLE_STEPS,),
     ),
     Fault(
         "q from the number of images while the unit is a patient",
         "training.private_step",
-        "expected_batch_size / len(data.units)",
-        "expected_batch_size / len(data.rows)",
+        "batching.expected_batch_size / n_units",
+        "batching.expected_batch_size / len(data.rows)",
         (RATE,),
     ),
     Fault(
@@ -504,9 +504,9 @@ FAULTS = [
     ),
     Fault(
         "a ledger of the planned noise, whatever was used",
-        "training.private_step",
-        "noise_multiplier=noise_multiplier,",
-        "noise_multiplier=None,",
+        "privacy.promise",
+        "noise_multiplier=_noise_multiplier(budget, sample_rate, steps, mode),",
+        "noise_multiplier=_noise_multiplier(\n            dataclasses.replace(budget, noise_multiplier=None), sample_rate, steps, mode\n        ),",
         ("test_private_runs::test_a_run_that_differs_is_refused_by_what_differs",),
     ),
     Fault(
@@ -867,8 +867,8 @@ FAULTS = [
     Fault(
         "delta of images set against patients",
         "training.private_step",
-        "n_units=len(data.units),",
-        "n_units=min(len(data.units), 40),",
+        "n_units=n_units,",
+        "n_units=min(n_units, 40),",
         (
             "test_self_test_steps::test_delta_at_image_level_is_set_against_the_images_that_are_trained_on",
         ),
@@ -876,8 +876,8 @@ FAULTS = [
     Fault(
         "a promise that can be changed",
         "privacy.promise",
-        "types.MappingProxyType",
-        "dict",
+        "@dataclasses.dataclass(frozen=True)\nclass Promise:",
+        "@dataclasses.dataclass\nclass Promise:",
         ("test_private_runs::test_the_promise_cannot_be_changed",),
     ),
     Fault(
@@ -1004,8 +1004,8 @@ FAULTS = [
     Fault(
         "an identity without one field of the promise",
         "training.training_session",
-        "dict(arm.promise)",
-        '{\n                name: value for name, value in arm.promise.items() if name != "views_per_image"\n            }',
+        '"promise": promised',
+        '"promise": {\n                name: value for name, value in promised.items() if name != "views_per_image"\n            }',
         ("test_private_runs::test_a_run_that_differs_is_refused_by_what_differs",),
     ),
     Fault(
@@ -1071,7 +1071,7 @@ FAULTS = [
     Fault(
         "no line in the register",
         "privacy.private_runs",
-        '        own.append(\n            "begin", fresh.uuid, session=fresh.session, **about | composition.line_of(promise)\n        )',
+        '        own.append("begin", fresh.uuid, session=fresh.session, **about | planned)',
         "",
         (
             "test_private_runs::test_a_line_stands_before_the_first_noisy_step_and_before_each_checkpoint",
@@ -1080,8 +1080,8 @@ FAULTS = [
     Fault(
         "a line in the register after the first steps",
         "privacy.private_runs",
-        'own.append(\n            "begin", fresh.uuid, session=fresh.session, **about | composition.line_of(promise)\n        )',
-        'first = fresh.before_checkpoint\n        fresh.before_checkpoint = lambda steps: (\n            own.append(\n                "begin", fresh.uuid, session=fresh.session, **about | composition.line_of(promise)\n            ),\n            first(steps),\n        )\n        fresh.check_owner = lambda: {"noted": 0}',
+        'own.append("begin", fresh.uuid, session=fresh.session, **about | planned)',
+        'first = fresh.before_checkpoint\n        fresh.before_checkpoint = lambda steps: (\n            own.append(\n                "begin", fresh.uuid, session=fresh.session, **about | planned\n            ),\n            first(steps),\n        )\n        fresh.check_owner = lambda: {"noted": 0}',
         (
             "test_private_runs::test_a_line_stands_before_the_first_noisy_step_and_before_each_checkpoint",
         ),
@@ -1174,8 +1174,8 @@ FAULTS = [
     Fault(
         "a budget of a run taken up by itself",
         "privacy.private_runs",
-        "budget, others + [composition",
-        "budget, [composition",
+        "budget, others + [planned",
+        "budget, [planned",
         ("test_private_runs::test_a_run_that_was_given_up_and_comes_back_is_held_to_the_budget",),
     ),
     Fault(
@@ -1340,7 +1340,7 @@ FAULTS = [
     Fault(
         "a run that comes back beyond the budget",
         "privacy.private_runs",
-        "            composition.check_budget(budget, others + [composition.line_of(promise)])",
+        "            composition.check_budget(budget, others + [planned])",
         "",
         ("test_private_runs::test_a_run_that_was_given_up_and_comes_back_is_held_to_the_budget",),
     ),
@@ -1426,7 +1426,7 @@ FAULTS = [
     Fault(
         "a self-test that looks at no noise",
         "training.self_test_steps",
-        'worst <= 1e-6 * deviation + 1e-9 * arm.promise["clip_norm"]',
+        "worst <= 1e-6 * deviation + 1e-9 * arm.promise.clip_norm",
         "True",
         ("test_self_test",),
     ),

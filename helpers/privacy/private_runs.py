@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from helpers.core import errors, files, paths, run_records
-from helpers.privacy import composition, register
+from helpers.privacy import composition, promise, register
 
 # in place of a uuid: of a checkpoint that an earlier version of the package wrote
 EARLIER = "earlier"
@@ -178,7 +178,7 @@ def line_of_run(own: register.Register, uuid: str | None) -> dict | None:
 
 def begin(
     run: str,
-    promise: Mapping,
+    promised: promise.Promise,
     identity: dict,
     patients: register.Patients,
     cohort: str,
@@ -195,7 +195,7 @@ def begin(
 
     Args:
         run: its name.
-        promise: see `promise.settle`.
+        promised: see `promise.settle`.
         identity: promise, data, start, parameters; fit for JSON.
         patients: of its training set.
         cohort: its name, for the reader.
@@ -209,6 +209,7 @@ def begin(
     """
     own, folder, identity = register.Register(), paths.run_dir(run), files.plain(identity)
     about = {"run": run, "cohort": cohort, "patients": patients.key}
+    planned = composition.line_of(promised.as_dict())
     note, record = note_of(folder), finished_record(folder)
     if (
         record
@@ -226,7 +227,7 @@ def begin(
                 True,
             ),
             note,
-            about | composition.line_of(promise),
+            about | planned,
         )
     line = line_of_run(own, on_disk.checkpoint_of)
     if (
@@ -252,7 +253,7 @@ def begin(
             if not begun or line["uuid"] != begun["uuid"]
         ]
         if begun and not reason and on_disk.checkpoint_of == begun["uuid"]:
-            composition.check_budget(budget, others + [composition.line_of(promise)])
+            composition.check_budget(budget, others + [planned])
             taken_up = PrivateRun(
                 run, begun["uuid"], patients.key, note["identity"], own, begun["noted"]
             )
@@ -266,7 +267,7 @@ def begin(
             if begun
             else []
         )
-        composition.check_budget(budget, others + left + [composition.line_of(promise)])
+        composition.check_budget(budget, others + left + [planned])
         if begun and begun["is_known"] and not begun["is_ended"]:
             own.append(
                 "end",
@@ -277,9 +278,7 @@ def begin(
         run_records.remove_checkpoints(run)
         fresh = PrivateRun(run, secrets.token_hex(8), patients.key, identity, own)
         files.write_json(folder / NOTE, {"uuid": fresh.uuid, "identity": identity})
-        own.append(
-            "begin", fresh.uuid, session=fresh.session, **about | composition.line_of(promise)
-        )
+        own.append("begin", fresh.uuid, session=fresh.session, **about | planned)
     return fresh
 
 

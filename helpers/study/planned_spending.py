@@ -4,7 +4,7 @@ In: the steps of a study and the privacy register. Out: the planned total in wor
 Raises `InputError` for a study that would exceed its BUDGET.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
@@ -60,10 +60,10 @@ def planned(steps: Collection[plan.Step], out: Path) -> str:
         if (
             not note
             or note["uuid"] not in known
-            or values["SPEND_AGAIN"]
+            or "spend again" in values["CONFIRM"]
             and _is_other(note["identity"], made, values)
         ):
-            lines.append(composition.line_of(made))
+            lines.append(composition.line_of(made.as_dict()))
     budgets = [values["BUDGET"] for values in private if values["BUDGET"] is not None]
     composition.check_budget(min(budgets, default=None) if lines else None, others + lines)
     said = f"This study plans {len(lines)} new private run{'s' * (len(lines) != 1)}"
@@ -78,7 +78,7 @@ def planned(steps: Collection[plan.Step], out: Path) -> str:
     )
 
 
-def _is_other(identity: dict, made: Mapping, values: dict) -> bool:
+def _is_other(identity: dict, made: promise.Promise, values: dict) -> bool:
     """Return whether a run that was begun differs from what is planned, as far as that can be told
     before its start is known.
     """
@@ -88,7 +88,7 @@ def _is_other(identity: dict, made: Mapping, values: dict) -> bool:
         if name in values and values[name] is not None
     }
     planned = {
-        "promise": dict(made),
+        "promise": made.as_dict(),
         "parameters": declared,
         "data": identity.get("data"),
         "start": identity.get("start"),
@@ -96,7 +96,7 @@ def _is_other(identity: dict, made: Mapping, values: dict) -> bool:
     return bool(list(private_runs.differences(identity, files.plain(planned))))
 
 
-def promise_of(values: dict, train: pd.DataFrame) -> dict:
+def promise_of(values: dict, train: pd.DataFrame) -> promise.Promise:
     """Return the promise of a private run from the parameters of notebook 03.
 
     Args:
@@ -113,18 +113,18 @@ def promise_of(values: dict, train: pd.DataFrame) -> dict:
         **{name: values[name] for name in ("EXPECTED_BATCH_SIZE", "EPOCHS", "LEARNING_RATE")},
     )
     return promise.settle(
+        promise.PrivacyBudget(
+            values["EPSILON"],
+            values["DELTA"],
+            values["CLIP_NORM"],
+            allow_weak_delta="weak delta" in values["CONFIRM"],
+        ),
+        promise.Batching(
+            chosen["EXPECTED_BATCH_SIZE"], chosen["EPOCHS"], values["MAX_IMAGES_PER_PATIENT"]
+        ),
         unit=unit,
         n_units=n_units,
         most_images=int(of_patient.max()),
-        epsilon=values["EPSILON"],
-        delta=values["DELTA"],
-        clip_norm=values["CLIP_NORM"],
-        epochs=chosen["EPOCHS"],
-        expected_batch_size=chosen["EXPECTED_BATCH_SIZE"],
-        max_images_per_patient=values["MAX_IMAGES_PER_PATIENT"],
         mode=values["MODE"],
-        views_per_image=values["VIEWS_PER_IMAGE"],
-        noise_multiplier=values["NOISE_MULTIPLIER"],
-        allow_weak_delta=values["ALLOW_WEAK_DELTA"],
         pos_weight="private labels" if values["POS_WEIGHT"] == "private" else values["POS_WEIGHT"],
     )

@@ -112,15 +112,13 @@ class _Probe:
         images = (self.images if images is None else images)[here].to(
             next(self.arm.model.parameters()).dtype
         )
-        own, self.clipped.clip_norm = self.clipped.clip_norm, clip_norm
         try:
             with image_loss.autocast(self.device, precision):
                 losses = image_loss.image_losses(
                     self.clipped.logits(images), self.labels[here], self.arm.pos_weight
                 )
-            norms = self.clipped.add(losses, index, len(units))
+            norms = self.clipped.add(losses, index, len(units), clip_norm)
         finally:
-            self.clipped.clip_norm = own
             total = torch.cat([part.flatten() for part in self.clipped.take()]).double()
         return total, norms
 
@@ -195,7 +193,7 @@ def _sampler(arm: private_step.PrivateArm, n_draws: int = 300) -> tuple[bool, st
 
     How many enter in all and for how often each, how batch sizes spread, who enters together.
     """
-    n, q, most = arm.promise["n_units"], arm.sample_rate, arm.promise["max_images_per_unit"]
+    n, q, most = arm.promise.n_units, arm.sample_rate, arm.promise.max_images_per_unit
     with in_place(arm, randomness=sampling_and_noise.Randomness("private", 0, steps=1)):
         drawn = [arm.draw() for _ in range(n_draws)]
     entered = np.zeros((n_draws, n), dtype=bool)
@@ -234,9 +232,7 @@ def _noise(arm: private_step.PrivateArm) -> tuple[bool, str]:
     promised.
     """
     deviation = (
-        arm.promise["noise_multiplier"]
-        * arm.promise["clip_norm"]
-        / arm.promise["expected_batch_size"]
+        arm.promise.noise_multiplier * arm.promise.clip_norm / arm.promise.expected_batch_size
     )
     with in_place(arm, randomness=sampling_and_noise.Randomness("private", 0, steps=1)):
         arm.clipped.take()

@@ -143,12 +143,12 @@ def every_value(
     """
     parameters, batch, n = (
         arm.clipped.parameters,
-        arm.promise["expected_batch_size"],
+        arm.promise.expected_batch_size,
         sum(p.numel() for p in arm.clipped.parameters),
     )
     source, deviation = (
         Known(mode, arm.steps),
-        arm.promise["noise_multiplier"] * arm.promise["clip_norm"],
+        arm.promise.noise_multiplier * arm.promise.clip_norm,
     )
     most, worst = int(np.clip(_MOST_VALUES // n, 4, 300)), 0.0
     steps = sorted(
@@ -175,14 +175,14 @@ def every_value(
             found = batch * _flat([p.grad for p in parameters]) - total
             worst = max(worst, float((found - expected.to(found)).abs().max()))
             if mode == "demo" and (total - alone).norm() > 1e-5 * max(
-                alone.norm(), 1e-3 * arm.promise["clip_norm"]
+                alone.norm(), 1e-3 * arm.promise.clip_norm
             ):
                 return False, f"the sum of step {step} is not that of one unit at a time"
     text = (
         f"{n:,} values in {len(steps)} of {arm.steps} steps, at most {worst:.1e} from the noise"
         " known before"
     )
-    return worst <= 1e-6 * deviation + 1e-9 * arm.promise["clip_norm"], text
+    return worst <= 1e-6 * deviation + 1e-9 * arm.promise.clip_norm, text
 
 
 def _flat(parts: list[torch.Tensor]) -> torch.Tensor:
@@ -192,7 +192,7 @@ def _flat(parts: list[torch.Tensor]) -> torch.Tensor:
 
 def _one_at_a_time(arm: private_step.PrivateArm) -> torch.Tensor:
     """Return the sum of what each unit of the next step adds alone, as one vector."""
-    total, views = 0.0, arm.promise["views_per_image"]
+    total, views = 0.0, arm.promise.views_per_image
     for unit, own in arm.draw().items():
         arm.add_units({unit: np.repeat(own, views)}, arm.steps_done)
         total = total + _flat(arm.clipped.take())
@@ -256,7 +256,7 @@ def pairs(arm: private_step.PrivateArm, most_units: int = 1500) -> tuple[bool, s
     Of more units some are taken at random. Each count is binomial; all together give a false alarm
     less often than once in 10^7.
     """
-    n, q = arm.promise["n_units"], arm.sample_rate
+    n, q = arm.promise.n_units, arm.sample_rate
     n_steps, units = (
         2 * int(np.clip(3e5 / (n * q), 100, 500)),
         np.random.default_rng().permutation(n)[:most_units],
@@ -298,7 +298,8 @@ def rate(arm: private_step.PrivateArm) -> tuple[bool, str]:
     """Compare units and rate with which the arm draws with the promise, the ledger, and what
     epsilon is computed from.
     """
-    source, promise, asked = sampling_and_noise.Randomness("private", 0, arm.steps), arm.promise, []
+    source = sampling_and_noise.Randomness("private", 0, arm.steps)
+    promise, asked = arm.promise, []
     source.draw_units = lambda n_units, sample_rate: (
         asked.append((n_units, sample_rate)) or np.arange(0)
     )
@@ -307,11 +308,11 @@ def rate(arm: private_step.PrivateArm) -> tuple[bool, str]:
         ledger = arm.ledger()
         source.go_on_after(arm.steps)
         spent = arm.epsilon_spent()
-    wanted = (promise["n_units"], promise["expected_batch_size"] / promise["n_units"])
+    wanted = (promise.n_units, promise.expected_batch_size / promise.n_units)
     accounted = accounting.epsilon_spent(
-        promise["noise_multiplier"], wanted[1], promise["steps"], promise["delta"]
+        promise.noise_multiplier, wanted[1], promise.steps, promise.delta
     )
-    is_kept = spent <= promise["epsilon"] or promise["mode"] == "demo"
+    is_kept = spent <= promise.epsilon or promise.mode == "demo"
     is_right = (
         asked == [wanted]
         and (ledger["n_units"], ledger["sample_rate"]) == wanted

@@ -134,10 +134,11 @@ class Session(sampling_and_noise.Unrepeatable):
             )
         patients = register.Register().enrol(*cohort.training_patients())
         arm.lineage = lineage.checked(arm.lineage, cohort.name, patients)
+        promised = arm.promise.as_dict()
         declared = {
             name: value
             for name, value in parameters.items()
-            if name not in arm.promise and name != "PRETRAIN"
+            if name not in promised and name != "PRETRAIN"
         } | {
             "POS_WEIGHTS": None if arm.pos_weight is None else arm.pos_weight.tolist(),
             "LEARNING_RATE": self.learning_rate,
@@ -156,7 +157,7 @@ class Session(sampling_and_noise.Unrepeatable):
             *((earlier.private.uuid, earlier.step) if earlier and earlier.private else ()),
         )
         identity = {
-            "promise": dict(arm.promise),
+            "promise": promised,
             "data": arm.data.content_hash(),
             "start": arm.start,
             "parameters": declared,

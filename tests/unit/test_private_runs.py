@@ -11,18 +11,18 @@ import pickle
 import shutil
 import signal
 
+import private_arms
 import pytest
 import torch
 
 from helpers.core import errors, files, fingerprints, locks, paths, run_records
-from helpers.privacy import composition, private_runs, promise, register
+from helpers.privacy import composition, private_runs, register
 from helpers.training import (
     checkpoints,
     finished_runs,
     loop,
     networks,
     ordinary_step,
-    private_step,
     training_session,
     training_set,
     weight_files,
@@ -50,7 +50,7 @@ def arm_of(cohort, mode="private", **changes):
         )
         | changes
     )
-    return private_step.PrivateArm(
+    return private_arms.private_arm(
         training_set.TrainingSet.of(cohort, "patient"), model, **settings
     )
 
@@ -211,7 +211,7 @@ def test_a_network_that_was_trained_is_no_start_of_a_private_arm(small_cohort, t
             " trained"
         ),
     ):
-        private_step.PrivateArm(
+        private_arms.private_arm(
             training_set.TrainingSet.of(small_cohort, "patient"),
             model,
             channels=1,
@@ -302,8 +302,8 @@ def test_an_arm_cannot_be_used_in_a_forked_child(small_cohort):
 
 
 def test_the_promise_cannot_be_changed(small_cohort):
-    with pytest.raises(TypeError):
-        arm_of(small_cohort).promise["noise_multiplier"] = 0.0
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        arm_of(small_cohort).promise.noise_multiplier = 0.0
 
 
 # ---- the register
@@ -333,7 +333,7 @@ def test_a_line_stands_before_the_first_noisy_step_and_before_each_checkpoint(
     made = session.arm.promise
     assert (
         line["sample_rate"] == 10 / 40
-        and line["noise_multiplier"] == made["noise_multiplier"]
+        and line["noise_multiplier"] == made.noise_multiplier
         and line["delta"] == 1e-4
     )
     assert (
@@ -1034,7 +1034,7 @@ def test_the_ledger_names_merged_patients(small_cohort):
 
 def test_a_training_set_made_by_hand_cannot_be_registered(small_cohort):
     data = dataclasses.replace(training_set.TrainingSet.of(small_cohort, "patient"), cohort=None)
-    arm = private_step.PrivateArm(
+    arm = private_arms.private_arm(
         data,
         networks.resnet9(2, width=8),
         channels=1,
@@ -1054,7 +1054,7 @@ def test_a_training_set_made_by_hand_cannot_be_registered(small_cohort):
 
 def test_settled_promise_is_that_of_the_arm(small_cohort):
     arm = arm_of(small_cohort)
-    again = promise.settle(
+    again = private_arms.settle(
         unit="patient",
         n_units=40,
         most_images=4,
@@ -1066,4 +1066,4 @@ def test_settled_promise_is_that_of_the_arm(small_cohort):
         max_images_per_patient=2,
         mode="private",
     )
-    assert dict(arm.promise) == dict(again)
+    assert arm.promise.as_dict() == again.as_dict()

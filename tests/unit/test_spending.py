@@ -8,11 +8,12 @@ import subprocess
 import sys
 
 import pandas as pd
+import private_arms
 import pytest
 
 import run_all
 from helpers.core import errors, files, paths
-from helpers.privacy import accounting, composition, private_runs, promise, register, spending
+from helpers.privacy import accounting, composition, private_runs, register, spending
 from helpers.study import notebook_files, plan, planned_spending, profiles, step_cache
 from helpers.training import recipe_rule
 
@@ -211,7 +212,7 @@ def test_the_promise_planned_is_the_promise_made(out, settings):
         EPOCHS=values["EPOCHS"],
         LEARNING_RATE=None,
     )
-    expected = promise.settle(
+    expected = private_arms.settle(
         unit=unit,
         n_units=n_units,
         most_images=min(2, cap) if unit == "image" else 2,
@@ -225,14 +226,14 @@ def test_the_promise_planned_is_the_promise_made(out, settings):
         views_per_image=values["VIEWS_PER_IMAGE"],
         noise_multiplier=values["NOISE_MULTIPLIER"],
     )
-    assert dict(planned_spending.promise_of(values, train)) == dict(expected)
+    assert planned_spending.promise_of(values, train) == expected
 
 
 # ---- what was spent
 
 
 def record(run, mode, epsilon=1.0, **changes):
-    made = promise.settle(
+    made = private_arms.settle(
         unit="patient",
         n_units=90,
         most_images=2,
@@ -245,7 +246,7 @@ def record(run, mode, epsilon=1.0, **changes):
         mode=mode,
     )
     ledger = {
-        name: made[name]
+        name: getattr(made, name)
         for name in (
             "unit",
             "n_units",
