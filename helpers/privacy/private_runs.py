@@ -25,8 +25,8 @@ NOTE = "private_run.json"  # in the run's folder: uuid and identity of the run b
 START = "start.safetensors"
 _WAYS_ON = (
     "To train again would spend again. Restore what is lost or changed, give the new run another"
-    " RECIPE, set SPEND_AGAIN = True (the register keeps what this one spent), or remove its folder"
-    " by hand."
+    ' RECIPE, set CONFIRM = ["spend again"] (the register keeps what this one spent), or remove its'
+    " folder by hand."
 )
 
 

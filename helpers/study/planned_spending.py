@@ -13,7 +13,7 @@ from helpers.core import errors, files
 from helpers.data import manifests
 from helpers.privacy import composition, private_runs, promise, register, spending
 from helpers.study import notebook_files, plan
-from helpers.training import recipe_rule
+from helpers.training import learning_rate, recipe_rule
 
 
 def planned(steps: Collection[plan.Step], out: Path) -> str:
@@ -30,13 +30,12 @@ def planned(steps: Collection[plan.Step], out: Path) -> str:
     Raises:
         InputError: the total exceeds BUDGET, or a run promises nothing.
     """
-    number = "03"
-    defaults = notebook_files.default_parameters(notebook_files.notebooks()[number])
+    # of notebook 02; where the plan has no such step, nothing is known and nothing compared
+    network = {"PRECISION": _parameters(step)["PRECISION"] for step in _steps_of("02", steps)}
     private = [
-        values
-        for step in steps
-        if step.notebook.name.startswith(number)
-        for values in [defaults | step.parameters | {"run": step.outputs[0].parts[1]}]
+        network | values
+        for step in _steps_of("03", steps)
+        for values in [_parameters(step) | {"run": step.outputs[0].parts[1]}]
         if values["MODE"] == "private"
     ]
     if not private:
@@ -78,10 +77,21 @@ def planned(steps: Collection[plan.Step], out: Path) -> str:
     )
 
 
+def _steps_of(number: str, steps: Collection[plan.Step]) -> list[plan.Step]:
+    """Return the steps of a notebook."""
+    return [step for step in steps if step.notebook.name.startswith(number)]
+
+
+def _parameters(step: plan.Step) -> dict:
+    """Return all parameters of a step, those it leaves as they are included."""
+    return notebook_files.default_parameters(step.notebook) | step.parameters
+
+
 def _is_other(identity: dict, made: promise.Promise, values: dict) -> bool:
     """Return whether a run that was begun differs from what is planned, as far as that can be told
     before its start is known.
     """
+    values = values | {"AVERAGING": learning_rate.AVERAGING[values["SCHEDULE"]]}
     declared = {
         name: values[name]
         for name in identity.get("parameters", {})

@@ -606,7 +606,7 @@ def test_a_run_that_differs_is_refused_by_what_differs(small_cohort, changes, wo
         errors.InputError,
         match=(
             rf"as it was {state}; got a run that differs in .*{words}.*another RECIPE, set"
-            r" SPEND_AGAIN = True"
+            r""" CONFIRM = \["spend again"\]"""
         ),
     ):
         session_of(small_cohort, **changes)

@@ -257,7 +257,7 @@ def test_fairness_decides_the_analysis_only():
         (["--set", "EPSILO=1"], "Did you mean 'EPSILON'"),
         (
             ["--set", "03.EPOCH=1"],
-            "parameter of 03_dp_training to be one of ALLOW_WEAK_DELTA, AVERAGING",
+            "parameter of 03_dp_training to be one of BUDGET, CLIP_NORM, COHORT",
         ),
         (["--set", "EPSILON=0"], "EPSILON to be a number in (0, 1000]; got 0"),
         (["--set", "EPOCHS=1.5"], "EPOCHS of type int"),

@@ -123,14 +123,14 @@ def test_what_is_to_be_spent_again_is_planned(out, learning_rate, n_new):
         run="r",
         cohort=PRIVATE,
         patients=own.enrol(train["patient_id"], train["film_sha256"]).key,
-        **composition.line_of(made),
+        **composition.line_of(made.as_dict()),
     )
     files.write_json(
         paths.run_dir(f"{PRIVATE}-dp-eps1-seed0") / private_runs.NOTE,
         {
             "uuid": "a",
             "identity": {
-                "promise": dict(made),
+                "promise": made.as_dict(),
                 "parameters": {"LEARNING_RATE": 2e-3, "SCHEDULE": "cosine"},
                 "data": "d",
                 "start": "s",
@@ -138,7 +138,7 @@ def test_what_is_to_be_spent_again_is_planned(out, learning_rate, n_new):
         },
     )
     assert f"plans {n_new} new private run" in planned_spending.planned(
-        steps_of("03.SPEND_AGAIN=True", f"03.LEARNING_RATE={learning_rate}"), out
+        steps_of("03.CONFIRM=['spend again']", f"03.LEARNING_RATE={learning_rate}"), out
     )
 
 
@@ -192,8 +192,8 @@ def test_run_all_announces_before_the_first_training_step_and_stops_there(out, m
         {},
         {"PRIVACY_UNIT": "image", "MAX_IMAGES_PER_PATIENT": 1},
         {"EPOCHS": None, "EXPECTED_BATCH_SIZE": None},
-        {"NOISE_MULTIPLIER": 9.0},
-        {"CLIP_NORM": 0.5, "VIEWS_PER_IMAGE": 2},
+        {"CLIP_NORM": 0.5, "MAX_IMAGES_PER_PATIENT": 2},
+        {"DELTA": 0.02, "CONFIRM": ["weak delta"]},
     ],
 )
 def test_the_promise_planned_is_the_promise_made(out, settings):
@@ -217,14 +217,13 @@ def test_the_promise_planned_is_the_promise_made(out, settings):
         n_units=n_units,
         most_images=min(2, cap) if unit == "image" else 2,
         epsilon=7.89,
-        delta=1e-3,
+        delta=values["DELTA"],
         clip_norm=values["CLIP_NORM"],
         epochs=chosen["EPOCHS"],
         expected_batch_size=chosen["EXPECTED_BATCH_SIZE"],
         max_images_per_patient=cap,
         mode="private",
-        views_per_image=values["VIEWS_PER_IMAGE"],
-        noise_multiplier=values["NOISE_MULTIPLIER"],
+        allow_weak_delta="weak delta" in values["CONFIRM"],
     )
     assert planned_spending.promise_of(values, train) == expected
 
