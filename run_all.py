@@ -24,7 +24,15 @@ import pandas as pd
 import psutil
 
 from helpers.core import errors, files, locks, paths
-from helpers.study import plan, planned_spending, profiles, report, step_cache
+from helpers.study import (
+    checklist,
+    plan,
+    planned_spending,
+    profiles,
+    report,
+    step_cache,
+    study_data,
+)
 
 BYTES_PER_JOB = 2 * 1024**3
 THREAD_VARIABLES = (
@@ -135,8 +143,8 @@ def read_study(arguments: argparse.Namespace) -> tuple[str, list[plan.Step]]:
     )
     # later notebooks read no files of data sets
     if (arguments.only or arguments.start or "01").startswith("01"):
-        chosen["01"]["DATA_ROOTS"] = plan.read_data_roots(
-            arguments.data_root, plan.data_sets(chosen)
+        chosen["01"]["DATA_ROOTS"] = study_data.read_data_roots(
+            arguments.data_root, study_data.data_sets(chosen)
         )
     return profile.title, plan.plan(chosen, lists)
 
@@ -255,8 +263,8 @@ class Batch:
         if self.force and (private := self.results.private_runs(step)):
             print(
                 f"--force leaves {', '.join(name for _, name in sorted(private))} as it is: a"
-                " private run and its start are read, not made again. Another RECIPE or"
-                " SPEND_AGAIN trains anew, and spends again.",
+                " private run and its start are read, not made again. Another RECIPE, or"
+                ' "spend again" in CONFIRM, trains anew, and spends again.',
                 flush=True,
             )
         self.results.clear(step, everything=self.force)
@@ -390,9 +398,9 @@ def run_study(batch: Batch, title: str) -> int:
     links = {step.id: f"notebooks/{step.id}.html" for step in batch.steps}
     links |= {f"{folder}/": f"{folder}/" for folder in ("tables", "figures", "runs", "cohort")}
     tables = {
-        place
-        for *_, place in report.CHECKLIST
-        if place.startswith("tables/") and (out / place).is_file()
+        artefact
+        for *_, artefact in checklist.CHECKLIST
+        if artefact.startswith("tables/") and (out / artefact).is_file()
     }
     files.write_text(
         out / "index.html",

@@ -1,7 +1,7 @@
 """The results folder: which steps are done, by the contents of what they read and wrote.
 
-In: steps, the folder. Out: whether a step's results still hold; what was stored of it. Refuses:
-nothing; a state that cannot be read means that the step runs again.
+In: steps, the folder. Out: whether a step's results still hold; what was stored of it. A state that
+cannot be read means that the step runs again.
 """
 
 import json
@@ -45,12 +45,12 @@ class Results:
             )
         if not path.is_file():
             return None
-        about = path.stat()
-        if about.st_size <= BIG_BYTES:
+        status = path.stat()
+        if status.st_size <= BIG_BYTES:
             return fingerprints.file_hash(path)
-        seen = [about.st_size, about.st_mtime_ns]
-        if self._big_files.get(str(path), [])[:2] != seen:
-            self._big_files[str(path)] = seen + [fingerprints.file_hash(path)]
+        size_and_time = [status.st_size, status.st_mtime_ns]
+        if self._big_files.get(str(path), [])[:2] != size_and_time:
+            self._big_files[str(path)] = size_and_time + [fingerprints.file_hash(path)]
             files.write_json(self.out / ".state" / "hashes.json", self._big_files)
         return self._big_files[str(path)][2]
 
@@ -107,27 +107,25 @@ class Results:
 
     def private_runs(self, step: plan.Step) -> set[tuple[str, str]]:
         """Return the folders ("runs", name) of a step that hold a private run, begun or finished,
-        its predictions elsewhere, or its start.
+        its predictions elsewhere, its start, or the record of its network.
         """
         folders = {path.parts[:2] for path in step.outputs if path.parts[0] == "runs"}
-        own = {
+        private = {
             folder
             for folder in folders
             if "-dp-" in folder[1] and private_runs.note_of(self.out.joinpath(*folder))
         }
-        of_own = {
-            folder for folder in folders for _, run in own if folder[1].endswith(f"-from-{run}")
+        elsewhere = {
+            folder for folder in folders for _, run in private if folder[1].endswith(f"-from-{run}")
         }
-        return (
-            own
-            | of_own
-            | {
-                folder
-                for folder in folders
-                if folder[1].endswith("-zero_shot")
-                and run_records.private_runs_of(self.out, folder[1].removesuffix("-zero_shot"))
-            }
-        )
+        starts = {
+            (top, name)
+            for top, name in folders
+            for ending in ("-zero_shot", "-network")
+            if name.endswith(ending)
+            and run_records.private_runs_of(self.out, name.removesuffix(ending))
+        }
+        return private | elsewhere | starts
 
     def missing(self, step: plan.Step) -> list[str]:
         """Return the outputs of a step that are not there."""

@@ -113,7 +113,7 @@ def test_what_is_to_be_spent_again_is_planned(out, learning_rate, n_new):
     own = register.Register()
     values = (
         notebook_files.default_parameters(notebook_files.notebooks()["03"])
-        | steps_of()[-3].parameters
+        | next(step for step in steps_of() if step.id.startswith("03")).parameters
     )
     assert values["EPSILON"] == 1.0
     made = planned_spending.promise_of(values, train)
