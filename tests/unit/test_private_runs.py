@@ -1067,3 +1067,23 @@ def test_settled_promise_is_that_of_the_arm(small_cohort):
         mode="private",
     )
     assert arm.promise.as_dict() == again.as_dict()
+
+
+def test_a_promise_is_stored_as_earlier_versions_stored_it(small_cohort):
+    arm = arm_of(small_cohort)
+    assert list(arm.promise.as_dict().items()) == [
+        ("unit", "patient"),
+        ("n_units", 40),
+        ("expected_batch_size", 10),
+        ("steps", STEPS),
+        ("clip_norm", 0.7),
+        ("delta", 1e-4),
+        ("epsilon", 5.0),
+        ("mode", "private"),
+        ("views_per_image", 1),
+        ("pos_weight", "none"),
+        ("max_images_per_unit", 2),
+        ("max_images_per_patient", 2),
+        ("noise_multiplier", arm.promise.noise_multiplier),
+    ]
+    assert session_of(small_cohort, arm).private.identity["promise"] == arm.promise.as_dict()

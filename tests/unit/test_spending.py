@@ -260,10 +260,10 @@ def record(run, mode, epsilon=1.0, **changes):
         "run": run,
         "arm": "dp",
         "delta": 1e-3,
-        "parameters": dict(made),
+        "parameters": made.as_dict(),
         "patients": "key",
         "uuid": run,
-        "ledger": ledger | {"steps_planned": made["steps"], "steps_done": made["steps"]},
+        "ledger": ledger | {"steps_planned": made.steps, "steps_done": made.steps},
     } | changes
 
 
