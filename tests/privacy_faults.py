@@ -163,7 +163,7 @@ FAULTS = [
     Fault(
         "parameters unfrozen during training",
         "privacy.clipping",
-        "[id(p) for p in self.model.parameters() if p.requires_grad] != list(self._place)",
+        "[id(p) for p in self.model.parameters() if p.requires_grad] != list(self._index)",
         "False",
         ("test_training_loop::test_no_gradient_but_the_noisy_mean_reaches_the_optimizer",),
     ),
@@ -306,15 +306,15 @@ FAULTS = [
     Fault(
         "each view clipped as a unit of its own",
         "training.private_step",
-        "len(own) for own in positions[piece]",
-        "\n                len(own) // views\n                for own in positions[piece]\n                for views in [self.promise.views_per_image] * self.promise.views_per_image\n            ",
+        "len(of_unit) for of_unit in positions[piece]",
+        "\n                len(of_unit) // views\n                for of_unit in positions[piece]\n                for views in [self.promise.views_per_image] * self.promise.views_per_image\n            ",
         (WHOLE_STEPS,),
     ),
     Fault(
         "one view whatever was asked for",
         "training.private_step",
-        "np.repeat(own, views)",
-        "own",
+        "np.repeat(images, views)",
+        "images",
         (WHOLE_STEPS,),
     ),
     Fault(
@@ -463,8 +463,8 @@ FAULTS = [
     Fault(
         "augmentation by place in the batch",
         "training.private_step",
-        "self.data.names[unit], step))\n            for unit, own in drawn.items(",
-        "str(place), step))\n            for place, own in enumerate(positions",
+        "self.data.names[unit], step))\n            for unit, images in drawn.items(",
+        "str(place), step))\n            for place, images in enumerate(positions",
         (MANY_STEPS,),
     ),
     Fault(
@@ -764,8 +764,8 @@ FAULTS = [
     Fault(
         "one image more of a patient than the cap",
         "training.training_set",
-        "place <= max_images_per_patient).to_numpy",
-        "place <= max_images_per_patient + 1).to_numpy",
+        "rank <= max_images_per_patient).to_numpy",
+        "rank <= max_images_per_patient + 1).to_numpy",
         (
             "test_training_loop::test_image_level_keeps_at_most_k_images_of_a_patient_whoever_else_is_there",
         ),
@@ -819,7 +819,7 @@ FAULTS = [
     Fault(
         "a public cohort with the private films",
         "training.pretraining",
-        "    lineage.checked([trained_on], private.name, own.enrol(*private.training_patients()))",
+        "    lineage.checked([trained_on], private.name, patients.enrol(*private.training_patients()))",
         "",
         (
             "test_lineage::test_public_and_private_cohorts_with_a_film_in_common_are_refused_before_pretraining",
@@ -948,8 +948,8 @@ FAULTS = [
     Fault(
         "a patient's images never drawn together",
         "privacy.accounting",
-        " np.arange(run.n_images + 1), own",
-        " np.minimum(1.0, np.arange(run.n_images + 1)), own",
+        " np.arange(run.n_images + 1), counts",
+        " np.minimum(1.0, np.arange(run.n_images + 1)), counts",
         ("test_accounting::test_epsilon_for_patient_of_one_step_bounds_direct_integration",),
     ),
     Fault(
@@ -1018,8 +1018,8 @@ FAULTS = [
     Fault(
         "labels that decide no identity",
         "training.training_set",
-        '\n            own["image_id"],\n            own["patient_id"],\n            self.cohort.films()[self.rows],\n            *(own[finding].astype(float) for finding in findings),\n        ',
-        'own["image_id"], own["patient_id"], self.cohort.films()[self.rows]',
+        '\n            images["image_id"],\n            images["patient_id"],\n            self.cohort.films()[self.rows],\n            *(images[finding].astype(float) for finding in findings),\n        ',
+        'images["image_id"], images["patient_id"], self.cohort.films()[self.rows]',
         (
             "test_private_runs::test_other_labels_films_or_patients_in_training_are_refused_and_others_are_not",
         ),
@@ -1071,7 +1071,7 @@ FAULTS = [
     Fault(
         "no line in the register",
         "privacy.private_runs",
-        '        own.append("begin", fresh.uuid, session=fresh.session, **about | planned)',
+        '        spent.append("begin", fresh.uuid, session=fresh.session, **about | planned)',
         "",
         (
             "test_private_runs::test_a_line_stands_before_the_first_noisy_step_and_before_each_checkpoint",
@@ -1080,8 +1080,8 @@ FAULTS = [
     Fault(
         "a line in the register after the first steps",
         "privacy.private_runs",
-        'own.append("begin", fresh.uuid, session=fresh.session, **about | planned)',
-        'first = fresh.before_checkpoint\n        fresh.before_checkpoint = lambda steps: (\n            own.append(\n                "begin", fresh.uuid, session=fresh.session, **about | planned\n            ),\n            first(steps),\n        )\n        fresh.check_owner = lambda: {"noted": 0}',
+        'spent.append("begin", fresh.uuid, session=fresh.session, **about | planned)',
+        'first = fresh.before_checkpoint\n        fresh.before_checkpoint = lambda steps: (\n            spent.append(\n                "begin", fresh.uuid, session=fresh.session, **about | planned\n            ),\n            first(steps),\n        )\n        fresh.check_owner = lambda: {"noted": 0}',
         (
             "test_private_runs::test_a_line_stands_before_the_first_noisy_step_and_before_each_checkpoint",
         ),
@@ -1121,8 +1121,8 @@ FAULTS = [
     Fault(
         "an older checkpoint that buys steps",
         "privacy.private_runs",
-        'own, begun["noted"]',
-        "own, on_disk.checkpoint_steps",
+        'spent, begun["noted"]',
+        "spent, on_disk.checkpoint_steps",
         ("test_private_runs::test_an_older_checkpoint_put_back_does_not_buy_steps",),
     ),
     Fault(
@@ -1361,8 +1361,8 @@ FAULTS = [
     Fault(
         "an orphan line overlooked",
         "privacy.register",
-        "found:\n                errors.refuse(\n                  ",
-        "found:\n                (lambda *said: None)(\n                  ",
+        "in runs:\n                errors.refuse(\n                  ",
+        "in runs:\n                (lambda *said: None)(\n                  ",
         ("test_register",),
     ),
     Fault(
@@ -1468,7 +1468,7 @@ FAULTS = [
     Fault(
         "a self-test that leaves its own randomness",
         "training.self_test_steps",
-        "        for name, value in own.items():\n            setattr(arm, name, value)",
+        "        for name, value in before.items():\n            setattr(arm, name, value)",
         "",
         ("test_self_test",),
     ),

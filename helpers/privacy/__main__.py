@@ -49,16 +49,16 @@ def main(arguments: list[str]) -> int:
         type=int,
         help="add such a patient, in a run whose unit is the image",
     )
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     sigma, n, run = (
-        given.noise_multiplier,
-        given.images_per_patient,
-        (given.sample_rate, given.steps, given.delta),
+        options.noise_multiplier,
+        options.images_per_patient,
+        (options.sample_rate, options.steps, options.delta),
     )
     try:
         if sigma is None:
             sigma = accounting.noise_multiplier_for(
-                given.target_epsilon, given.delta, given.sample_rate, given.steps
+                options.target_epsilon, options.delta, options.sample_rate, options.steps
             )
         rows = {
             name: accounting.epsilon_spent(sigma, *run, name) for name in accounting.ACCOUNTANTS

@@ -135,20 +135,22 @@ def _losses(runs: tuple[Run, ...]) -> pld.PrivacyLossDistribution:
     chances = [
         stats.binom.pmf(np.arange(run.n_images + 1), run.n_images, run.sample_rate) for run in runs
     ]
-    widths = np.array([_grid_width(run.noise_multiplier, own) for run, own in zip(runs, chances)])
+    widths = np.array(
+        [_grid_width(run.noise_multiplier, counts) for run, counts in zip(runs, chances)]
+    )
     width = max(
         math.sqrt(np.average(widths[:, 0] ** 2, weights=[run.steps for run in runs])),
         widths[:, 1].max(),
     )
     grid, whole = dict(value_discretization_interval=width, log_mass_truncation_bound=-35), None
-    for run, own in zip(runs, chances):
+    for run, counts in zip(runs, chances):
         if run.n_images == 1:
             one_step = pld.from_gaussian_mechanism(
                 run.noise_multiplier, sampling_prob=run.sample_rate, **grid
             )
         else:  # k drawn images move the sum by up to k clip norms
             one_step = pld.from_mixture_gaussian_mechanism(
-                run.noise_multiplier, np.arange(run.n_images + 1), own, **grid
+                run.noise_multiplier, np.arange(run.n_images + 1), counts, **grid
             )
         part = one_step.self_compose(run.steps)
         whole = part if whole is None else whole.compose(part)
@@ -176,8 +178,8 @@ def delta_of(runs: tuple[Run, ...], epsilon: float) -> float:
                 * run.steps
             )
     with np.errstate(over="ignore", invalid="ignore"):
-        found = _losses(runs).get_delta_for_epsilon(float(epsilon))
-    return float(found) + slack if found < 1 else 1.0  # also where rounding errors made it NaN
+        delta = _losses(runs).get_delta_for_epsilon(float(epsilon))
+    return float(delta) + slack if delta < 1 else 1.0  # also where rounding errors made it NaN
 
 
 @functools.cache

@@ -4,8 +4,8 @@ In: one loss per image and the unit of each image. Out: the sum over units of th
 gradients. Refuses: networks whose gradients cannot be bounded, by the name of the layer; losses
 that are not one number per image.
 
-Parameters ask for no gradient during the pass: hooks keep what each layer saw (a) and the gradient
-at its output (b), from which `layer_gradients` has the norm of every unit's gradient and then the
+Parameters ask for no gradient during the pass: hooks keep each layer's input (a) and output
+gradient (b), from which `layer_gradients` has the norm of every unit's gradient and then the
 sum with one weight a unit ("book-keeping").
 """
 
@@ -116,7 +116,7 @@ class ClippedSum:
         self.clip_norm, self.model = clip_norm, model.train()
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self._layers = model_validation.trainable_layers(model)
-        self._place = {id(parameter): place for place, parameter in enumerate(self.parameters)}
+        self._index = {id(parameter): index for index, parameter in enumerate(self.parameters)}
         self._sums: list[torch.Tensor | None] = [None] * len(self.parameters)
         self._records: list[Record] = []
         self._units: Units | None = None
@@ -131,7 +131,7 @@ class ClippedSum:
             InputError: a layer was used twice, a parameter outside its own layer, or other
                 parameters train than at first.
         """
-        if [id(p) for p in self.model.parameters() if p.requires_grad] != list(self._place):
+        if [id(p) for p in self.model.parameters() if p.requires_grad] != list(self._index):
             errors.refuse(
                 "the parameters to train to be those of the beginning",
                 "some frozen or unfrozen since",
@@ -208,9 +208,9 @@ class ClippedSum:
             if not is_whole:
                 record.remove(~kept, ~kept[units.index])
             for parameter, total in record.weighted_sums(weights, weights[units.index]):
-                place = self._place[id(parameter)]
-                self._sums[place] = (
-                    total if self._sums[place] is None else self._sums[place].add_(total)
+                index = self._index[id(parameter)]
+                self._sums[index] = (
+                    total if self._sums[index] is None else self._sums[index].add_(total)
                 )
         return norms
 

@@ -164,7 +164,7 @@ def _convolution_together(conv: nn.Conv2d, a: torch.Tensor, b: torch.Tensor) -> 
 def _padded(conv: nn.Conv2d, a: torch.Tensor) -> torch.Tensor:
     """Return the input with the zeros around it that a convolution sees."""
     return functional.pad(
-        a, [padding for each in reversed(conv.padding) for padding in (each, each)]
+        a, [side for padding in reversed(conv.padding) for side in (padding, padding)]
     )
 
 

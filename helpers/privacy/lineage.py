@@ -56,11 +56,11 @@ def checked(
     """
     if start is None:
         return None
-    own, found = register.Register(), []
-    by_mark = {own.mark(key): key for key in own.keys()}
+    known, ancestors = register.Register(), []
+    by_mark = {known.mark(key): key for key in known.keys()}
     for ancestor in start:
         key = ancestor.get("patients") or by_mark.get(ancestor.get("mark"), "")
-        members = own.patients(key)
+        members = known.patients(key)
         shared = members.shared_with(patients) if members else {}
         if ancestor and (
             key == patients.key or "films" in shared or ancestor.get("cohort") == cohort
@@ -82,5 +82,5 @@ def checked(
             else "its patients are not in this privacy register"
         )
         kept = {name: value for name, value in ancestor.items() if name != "doubt"}
-        found.append(kept | {"doubt": doubt} if ancestor and doubt else kept)
-    return found
+        ancestors.append(kept | {"doubt": doubt} if ancestor and doubt else kept)
+    return ancestors

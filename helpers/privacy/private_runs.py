@@ -171,9 +171,9 @@ def refuse_other(run: str) -> None:
         )
 
 
-def line_of_run(own: register.Register, uuid: str | None) -> dict | None:
+def line_of_run(spent: register.Register, uuid: str | None) -> dict | None:
     """Return what a register has of a run, see `Register.runs`; None if it does not know it."""
-    return next((line for line in own.runs() if line["uuid"] == uuid), None)
+    return next((line for line in spent.runs() if line["uuid"] == uuid), None)
 
 
 def begin(
@@ -207,7 +207,7 @@ def begin(
         InputError: the run cannot be taken up (says why, and the ways on), or a budget that would
             be exceeded.
     """
-    own, folder, identity = register.Register(), paths.run_dir(run), files.plain(identity)
+    spent, folder, identity = register.Register(), paths.run_dir(run), files.plain(identity)
     about = {"run": run, "cohort": cohort, "patients": patients.key}
     planned = composition.line_of(promised.as_dict())
     note, record = note_of(folder), finished_record(folder)
@@ -222,14 +222,14 @@ def begin(
                 record["uuid"],
                 patients.key,
                 identity,
-                own,
+                spent,
                 record["ledger"]["steps_done"],
                 True,
             ),
             note,
             about | planned,
         )
-    line = line_of_run(own, on_disk.checkpoint_of)
+    line = line_of_run(spent, on_disk.checkpoint_of)
     if (
         not note
         and on_disk.checkpoint_identity
@@ -237,7 +237,7 @@ def begin(
         and (not line or line["run"] == run)
     ):  # the note is lost, what it said is in the checkpoint
         note = {"uuid": on_disk.checkpoint_of, "identity": on_disk.checkpoint_identity}
-    reason = _why_not(note, record, identity, on_disk, own)
+    reason = _why_not(note, record, identity, on_disk, spent)
     if reason and not spend_again:
         is_finished = bool(record) and record.get("uuid") == note["uuid"]
         errors.refuse(
@@ -245,19 +245,19 @@ def begin(
             reason,
             _WAYS_ON,
         )
-    with own.held():
-        begun = _line_of_begun(own, note, on_disk, about)
+    with spent.held():
+        begun = _line_of_begun(spent, note, on_disk, about)
         others = [
             line
-            for line in own.runs(own.sharing(patients.key))
+            for line in spent.runs(spent.sharing(patients.key))
             if not begun or line["uuid"] != begun["uuid"]
         ]
         if begun and not reason and on_disk.checkpoint_of == begun["uuid"]:
             composition.check_budget(budget, others + [planned])
             taken_up = PrivateRun(
-                run, begun["uuid"], patients.key, note["identity"], own, begun["noted"]
+                run, begun["uuid"], patients.key, note["identity"], spent, begun["noted"]
             )
-            own.append("taken up", begun["uuid"], steps=begun["noted"], session=taken_up.session)
+            spent.append("taken up", begun["uuid"], steps=begun["noted"], session=taken_up.session)
             files.write_json(folder / NOTE, note)
             return taken_up
         left = (
@@ -269,16 +269,16 @@ def begin(
         )
         composition.check_budget(budget, others + left + [planned])
         if begun and begun["is_known"] and not begun["is_ended"]:
-            own.append(
+            spent.append(
                 "end",
                 begun["uuid"],
                 steps=begun["noted"],
                 why="given up" if begun["noted"] else "nothing was written to disk",
             )
         run_records.remove_checkpoints(run)
-        fresh = PrivateRun(run, secrets.token_hex(8), patients.key, identity, own)
+        fresh = PrivateRun(run, secrets.token_hex(8), patients.key, identity, spent)
         files.write_json(folder / NOTE, {"uuid": fresh.uuid, "identity": identity})
-        own.append("begin", fresh.uuid, session=fresh.session, **about | planned)
+        spent.append("begin", fresh.uuid, session=fresh.session, **about | planned)
     return fresh
 
 
@@ -298,7 +298,7 @@ def _read_finished(finished: PrivateRun, note: dict | None, first: dict) -> Priv
 
 
 def _line_of_begun(
-    own: register.Register, note: dict | None, on_disk: OnDisk, about: dict
+    spent: register.Register, note: dict | None, on_disk: OnDisk, about: dict
 ) -> dict | None:
     """Return the line of a run that was begun, brought up to date with what is on disk and in this
     process.
@@ -307,22 +307,26 @@ def _line_of_begun(
     """
     if not note or not note["identity"]:
         return None
-    if not (line := line_of_run(own, note["uuid"])):
-        own.append(
+    if not (line := line_of_run(spent, note["uuid"])):
+        spent.append(
             "begin",
             note["uuid"],
             session="",
             **about | composition.line_of(note["identity"]["promise"]),
         )
-        line = line_of_run(own, note["uuid"]) | {"is_known": False}
+        line = line_of_run(spent, note["uuid"]) | {"is_known": False}
     noted = max(line["noted"], on_disk.steps_of(note["uuid"]))
     if noted > line["noted"]:
-        own.append("checkpoint", note["uuid"], steps=noted)
+        spent.append("checkpoint", note["uuid"], steps=noted)
     return {"is_known": True} | line | {"noted": noted}
 
 
 def _why_not(
-    note: dict | None, record: dict | None, identity: dict, on_disk: OnDisk, own: register.Register
+    note: dict | None,
+    record: dict | None,
+    identity: dict,
+    on_disk: OnDisk,
+    spent: register.Register,
 ) -> str:
     """Return why what lies in a run's folder cannot be taken up, "" if it can, or if there is
     nothing.
@@ -351,7 +355,7 @@ def _why_not(
         return "a checkpoint that is not as it was written"
     if is_finished:
         return "weights.safetensors damaged or gone"
-    line = line_of_run(own, note["uuid"])
+    line = line_of_run(spent, note["uuid"])
     steps = max(line["noted"] if line else 0, on_disk.steps_of(note["uuid"]))
     return (
         f"{steps} steps written to a checkpoint that is damaged or gone"

@@ -35,7 +35,7 @@ from helpers.core import errors, files, paths
 EVENTS = ("begin", "checkpoint", "taken up", "end")
 
 
-def place(results: Path) -> Path:
+def folder_of(results: Path) -> Path:
     """Return where the register of a results folder lies.
 
     $PRIVACY_REGISTER, or `register/` in it.
@@ -62,8 +62,8 @@ class Patients:
     def shared_with(self, other: "Patients") -> dict[str, int]:
         """Return how many "patient ids" and "films" two cohorts share; {} for none."""
         counts = {
-            what: len(np.intersect1d(own, theirs, assume_unique=True))
-            for what, own, theirs in (
+            what: len(np.intersect1d(ours, theirs, assume_unique=True))
+            for what, ours, theirs in (
                 ("patient ids", self.ids, other.ids),
                 ("films", self.films, other.films),
             )
@@ -80,7 +80,7 @@ class Register:
 
     def __init__(self, folder: Path | None = None) -> None:
         """Open `folder`; None: $PRIVACY_REGISTER, or `register/` of the present results."""
-        self.folder = folder or place(paths.results_dir())
+        self.folder = folder or folder_of(paths.results_dir())
         self.path = self.folder / "spent.jsonl"
 
     # ---- patients
@@ -98,7 +98,7 @@ class Register:
         rows = sorted(set(zip(map(str, patients), map(str, films))))
         key = hashlib.sha256(json.dumps(rows).encode()).hexdigest()
         salt = self._salt()
-        found = Patients(
+        enrolled = Patients(
             key,
             self.mark(key),
             *(
@@ -114,8 +114,8 @@ class Register:
                 files.atomic_path(self._members_path(key)) as part,
                 open(part, "wb") as stream,
             ):
-                np.savez(stream, ids=found.ids, films=found.films, salted_with=_hash_of(salt))
-        return found
+                np.savez(stream, ids=enrolled.ids, films=enrolled.films, salted_with=_hash_of(salt))
+        return enrolled
 
     def patients(self, key: str) -> Patients | None:
         """Return the patients of a key.
@@ -160,17 +160,17 @@ class Register:
         A cohort that was trained on in private and can no longer be compared counts as sharing: an
         upper bound.
         """
-        own, shared = self.patients(key), {key: "all"}
+        these, shared = self.patients(key), {key: "all"}
         for other in sorted(
             {*self.keys(), *(line["patients"] for line in self.lines() if line["event"] == "begin")}
             - {key}
         ):
             members = self.patients(other)
-            if not own or not members:
+            if not these or not members:
                 words = "nobody knows: its hashes are not beside this register"
             else:
                 words = " and ".join(
-                    f"{n:,} {what}" for what, n in own.shared_with(members).items()
+                    f"{n:,} {what}" for what, n in these.shared_with(members).items()
                 )
             shared |= {other: words} if words else {}
         return shared
@@ -257,11 +257,11 @@ class Register:
         """
         if not self.path.exists():
             return []
-        found = []
+        lines = []
         for number, text in enumerate(self.path.read_bytes().split(b"\n"), 1):
             text = text.strip(b"\0")  # what a power cut leaves of a line
             try:
-                found.append(json.loads(text)) if text else None
+                lines.append(json.loads(text)) if text else None
             except ValueError:
                 # A torn line is a line's beginning. A run was not begun, or its end not known,
                 # which counts as all its steps.
@@ -271,7 +271,7 @@ class Register:
                         f"line {number}: {text[:60]!r}",
                         "Restore it from a copy.",
                     )
-        return found
+        return lines
 
     def runs(self, keys: Collection[str] | None = None) -> list[dict]:
         """Return the private runs begun on the patients of these keys (None: of all): their `begin`
@@ -284,18 +284,18 @@ class Register:
         Raises:
             InputError: a run's beginning is missing.
         """
-        found = {}
+        runs = {}
         for line in self.lines():
             if line["event"] == "begin":
-                found.setdefault(line["uuid"], line | {"noted": 0, "is_ended": False, "why": ""})
-            elif line["uuid"] not in found:
+                runs.setdefault(line["uuid"], line | {"noted": 0, "is_ended": False, "why": ""})
+            elif line["uuid"] not in runs:
                 errors.refuse(
                     f"a beginning of each run in {self.path}",
                     f"none of {line['uuid']}",
                     "Restore it from a copy.",
                 )
             else:
-                run = found[line["uuid"]]
+                run = runs[line["uuid"]]
                 run["session"] = line.get("session", run.get("session"))
                 run["noted"] = max(run["noted"], line["steps"])
                 run["is_ended"], run["why"] = line["event"] == "end", line.get("why", "")
@@ -306,7 +306,7 @@ class Register:
                     run["noted"] if run["is_ended"] else max(run["noted"], run["steps_planned"])
                 )
             }
-            for run in found.values()
+            for run in runs.values()
             if keys is None or run["patients"] in keys
         ]
 

@@ -48,7 +48,7 @@ def planned(steps: Collection[plan.Step], out: Path) -> str:
         ["film_sha256"],
         f"the table of {private[0]['COHORT']}, built by an earlier version of this package",
     )
-    train, own = table[table["split"] == "train"], register.Register(register.place(out))
+    train, own = table[table["split"] == "train"], register.Register(register.folder_of(out))
     key, known = (
         own.enrol(train["patient_id"], train["film_sha256"]).key,
         {line["uuid"] for line in own.runs()},
@@ -70,7 +70,7 @@ def planned(steps: Collection[plan.Step], out: Path) -> str:
         return f"{said}."
     said += f", together {composition.in_words(lines)}" if lines else ""
     return said + (
-        f"; with the {len(others)} in {spending.place_in_words()}, together"
+        f"; with the {len(others)} in {spending.register_in_words()}, together"
         f" {composition.in_words(lines + others)}."
         if others
         else "."

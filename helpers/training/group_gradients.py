@@ -30,7 +30,7 @@ def groups_of_units(
         attribute: see `groups.add_groups`.
     """
     of_rows = groups.add_groups(table, [attribute])[f"group_{attribute}"].to_numpy()[data.rows]
-    return np.array([of_rows[own[0]] for own in data.units])
+    return np.array([of_rows[images[0]] for images in data.units])
 
 
 def by_group(

@@ -244,9 +244,9 @@ def refuse_shared(public: cohorts.Cohort, private: cohorts.Cohort) -> None:
     Raises:
         InputError: see `lineage.checked`.
     """
-    own = register.Register()
-    trained_on = lineage.of_training(public.name, own.enrol(*public.training_patients()))
-    lineage.checked([trained_on], private.name, own.enrol(*private.training_patients()))
+    patients = register.Register()
+    trained_on = lineage.of_training(public.name, patients.enrol(*public.training_patients()))
+    lineage.checked([trained_on], private.name, patients.enrol(*private.training_patients()))
 
 
 def holds_public_model(zero_shot: str, fingerprint: str) -> bool:

@@ -158,7 +158,7 @@ class PrivateArm(sampling_and_noise.Unrepeatable):
         self.randomness.check_step_left()
         self.clipped.take()  # what an interrupted attempt at this step left
         views = self.promise.views_per_image
-        drawn = {unit: np.repeat(own, views) for unit, own in self.draw().items()}
+        drawn = {unit: np.repeat(images, views) for unit, images in self.draw().items()}
         loss_sum, norms = self.add_units(drawn, self.steps_done)
         signal, noise = self.set_noisy_mean()
         if not self.shows_diagnostics:
@@ -171,7 +171,7 @@ class PrivateArm(sampling_and_noise.Unrepeatable):
                 "signal_to_noise": signal / noise if noise else math.nan,
             }
         )
-        return loss_sum, sum(len(own) for own in drawn.values())
+        return loss_sum, sum(len(images) for images in drawn.values())
 
     def add_units(
         self, drawn: dict[int, np.ndarray], step: int, clip_norm: float | None = None
@@ -183,11 +183,11 @@ class PrivateArm(sampling_and_noise.Unrepeatable):
         """
         positions = list(drawn.values())
         moves = [
-            self.data.moves(len(own), self.randomness.augmentation(self.data.names[unit], step))
-            for unit, own in drawn.items()
+            self.data.moves(len(images), self.randomness.augmentation(self.data.names[unit], step))
+            for unit, images in drawn.items()
         ]
         loss_sum, norms = 0.0, [torch.zeros(0)]
-        for piece in units.pieces([len(own) for own in positions], self.physical_batch_size):
+        for piece in units.pieces([len(images) for images in positions], self.physical_batch_size):
             device = next(self.model.parameters()).device
             images, labels = self.data.batch(
                 np.concatenate(positions[piece]),
@@ -195,7 +195,7 @@ class PrivateArm(sampling_and_noise.Unrepeatable):
                 self.channels,
                 device,
             )
-            sizes = [len(own) for own in positions[piece]]
+            sizes = [len(of_unit) for of_unit in positions[piece]]
             unit_index = torch.from_numpy(np.repeat(np.arange(len(sizes)), sizes)).to(device)
             with image_loss.autocast(device, self.precision):
                 losses = image_loss.image_losses(

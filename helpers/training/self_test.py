@@ -137,9 +137,9 @@ class _Probe:
         """Compare the sum with ordinary differentiation, one unit at a time."""
         with in_float64(self.arm.model):
             alone = [self._alone(unit) for unit in range(len(SIZES))]
-            found = self._sum(range(len(SIZES)), self.clip_norm)[0]
+            total = self._sum(range(len(SIZES)), self.clip_norm)[0]
         expected = sum(g * min(1.0, self.clip_norm / max(float(g.norm()), 1e-30)) for g in alone)
-        wrong = float((found - expected).norm() / expected.norm())
+        wrong = float((total - expected).norm() / expected.norm())
         return (
             wrong < 1e-5,
             f"relative difference {wrong:.1e} on units of {', '.join(map(str, SIZES))} images",

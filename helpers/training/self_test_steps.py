@@ -34,7 +34,7 @@ def in_place(arm: private_step.PrivateArm, **parts: object) -> Iterator[None]:
     Gradients and sums are left as they were.
     """
     parts = {"diagnostics": []} | parts
-    own, gradients = (
+    before, gradients = (
         {name: getattr(arm, name) for name in parts},
         [p.grad for p in arm.clipped.parameters],
     )
@@ -43,7 +43,7 @@ def in_place(arm: private_step.PrivateArm, **parts: object) -> Iterator[None]:
     try:
         yield
     finally:
-        for name, value in own.items():
+        for name, value in before.items():
             setattr(arm, name, value)
         arm.clipped.take()
         for parameter, gradient in zip(arm.clipped.parameters, gradients):
@@ -172,8 +172,8 @@ def every_value(
             if len(source.sums) != 1 or source.released != step + 1:
                 return False, f"noise was drawn {len(source.sums)} times in step {step}"
             total, expected = _flat(source.sums[0]), source.expected_noise(step, n, deviation)
-            found = batch * _flat([p.grad for p in parameters]) - total
-            worst = max(worst, float((found - expected.to(found)).abs().max()))
+            added = batch * _flat([p.grad for p in parameters]) - total
+            worst = max(worst, float((added - expected.to(added)).abs().max()))
             if mode == "demo" and (total - alone).norm() > 1e-5 * max(
                 alone.norm(), 1e-3 * arm.promise.clip_norm
             ):
@@ -193,8 +193,8 @@ def _flat(parts: list[torch.Tensor]) -> torch.Tensor:
 def _one_at_a_time(arm: private_step.PrivateArm) -> torch.Tensor:
     """Return the sum of what each unit of the next step adds alone, as one vector."""
     total, views = 0.0, arm.promise.views_per_image
-    for unit, own in arm.draw().items():
-        arm.add_units({unit: np.repeat(own, views)}, arm.steps_done)
+    for unit, images in arm.draw().items():
+        arm.add_units({unit: np.repeat(images, views)}, arm.steps_done)
         total = total + _flat(arm.clipped.take())
     return total if torch.is_tensor(total) else _flat(arm.clipped.take())
 
@@ -208,7 +208,7 @@ def fresh(arm: private_step.PrivateArm, cohort: cohorts.Cohort) -> tuple[bool, s
     def refuse(seed: int, name: str, step: int = 0) -> None:
         raise RuntimeError(f"the keyed stream {name!r} was asked for in private mode")
 
-    own, random_streams.random_stream = random_streams.random_stream, refuse
+    keyed, random_streams.random_stream = random_streams.random_stream, refuse
     try:
         before = _global_states()
         sources = [sampling_and_noise.Randomness("private", 0, steps=1) for _ in range(2)]
@@ -224,7 +224,7 @@ def fresh(arm: private_step.PrivateArm, cohort: cohorts.Cohort) -> tuple[bool, s
         is_exact, text = every_value(arm, cohort, "private")
         is_untouched = _global_states() == before
     finally:
-        random_streams.random_stream = own
+        random_streams.random_stream = keyed
     differ = all(one != other for one, other in zip(*drawn))
     return is_exact and is_untouched and differ, (
         text
@@ -261,12 +261,12 @@ def pairs(arm: private_step.PrivateArm, most_units: int = 1500) -> tuple[bool, s
         2 * int(np.clip(3e5 / (n * q), 100, 500)),
         np.random.default_rng().permutation(n)[:most_units],
     )
-    entered, place = np.zeros((n_steps, len(units)), dtype=np.float32), np.full(n, -1)
-    place[units] = np.arange(len(units))
+    entered, column = np.zeros((n_steps, len(units)), dtype=np.float32), np.full(n, -1)
+    column[units] = np.arange(len(units))
     with in_place(arm, randomness=sampling_and_noise.Randomness("private", 0, steps=1)):
         for step in range(n_steps):
-            own = place[list(arm.draw())]
-            entered[step, own[own >= 0]] = 1
+            drawn = column[list(arm.draw())]
+            entered[step, drawn[drawn >= 0]] = 1
     is_right, words = True, []
     for name, first, second in (
         ("one step", entered, entered),
@@ -289,9 +289,9 @@ def pairs(arm: private_step.PrivateArm, most_units: int = 1500) -> tuple[bool, s
     return bool(is_right), "; ".join(words)
 
 
-def chance_of(found: int, n: int, q: float) -> float:
-    """Return the chance that a binomial number is as far out as `found`, on its side."""
-    return min(stats.binom.cdf(found, n, q), stats.binom.sf(found - 1, n, q))
+def chance_of(count: int, n: int, q: float) -> float:
+    """Return the chance that a binomial number is as far out as `count`, on its side."""
+    return min(stats.binom.cdf(count, n, q), stats.binom.sf(count - 1, n, q))
 
 
 def rate(arm: private_step.PrivateArm) -> tuple[bool, str]:
