@@ -50,14 +50,14 @@ FAULTS = [
     ),
     Fault(
         "gradients formed together with the strides exchanged",
-        "privacy.layer_gradients",
+        "privacy.convolution_gradients",
         "3 + dimension, conv.kernel_size[dimension], conv.stride[dimension]",
         "\n            3 + dimension, conv.kernel_size[dimension], conv.stride[1 - dimension]\n        ",
         ("test_layer_gradients",),
     ),
     Fault(
         "images of another unit in gradients formed together",
-        "privacy.layer_gradients",
+        "privacy.convolution_gradients",
         "zip(b.split(at_once",
         "zip(b.roll(1, 0).split(at_once",
         ("test_layer_gradients",),
@@ -155,7 +155,7 @@ FAULTS = [
     ),
     Fault(
         "values changed in place",
-        "privacy.clipping",
+        "privacy.layer_record",
         "(self.a._version, self.output._version) != self.versions",
         "False",
         ("test_clipping::test_values_changed_in_place_are_refused",),
@@ -191,20 +191,20 @@ FAULTS = [
     Fault(
         "GroupNorm's weight left out of the norm",
         "privacy.layer_gradients",
-        'weight"]) + _squares(gradients["bias',
-        "bias",
+        'squares + gradient_norms.squares_of(gradients["bias"]), gradients',
+        'gradient_norms.squares_of(gradients["bias"]), gradients',
         ("test_layer_gradients",),
     ),
     Fault(
         "a convolution's bias left out of the norm",
-        "privacy.layer_gradients",
-        '2))\n        squares = squares + _squares(gradients["bias"])\n    return squares, gradients',
+        "privacy.convolution_gradients",
+        '2))\n        squares = squares + gradient_norms.squares_of(gradients["bias"])\n    return squares, gradients',
         "2))\n    return squares, gradients",
         ("test_layer_gradients",),
     ),
     Fault(
         "the planes of a volume's kernels exchanged in the unit's gradient",
-        "privacy.layer_gradients",
+        "privacy.convolution_gradients",
         "range(3, 3 + n",
         "reversed(range(3, 3 + n)",
         ("test_layer_gradients",),
@@ -212,20 +212,20 @@ FAULTS = [
     Fault(
         "a linear layer's bias left out of the norm",
         "privacy.layer_gradients",
-        '1))\n        squares = squares + _squares(gradients["bias"])\n    return squares, gradients',
+        '1))\n        squares = squares + gradient_norms.squares_of(gradients["bias"])\n    return squares, gradients',
         "1))\n    return squares, gradients",
         ("test_layer_gradients",),
     ),
     Fault(
         "a Gram matrix shifted on one side only",
-        "privacy.layer_gradients",
+        "privacy.convolution_gradients",
         " :, i : i + rows] for",
         " :, 0:rows] for",
         ("test_layer_gradients",),
     ),
     Fault(
         "rounding of nearly cancelling images ignored",
-        "privacy.layer_gradients",
+        "privacy.gradient_norms",
         "_ROUNDING = 8  # of",
         "_ROUNDING = 0  # of",
         ("test_clipping::test_a_unit_whose_images_nearly_cancel_keeps_the_bound",),
@@ -1127,7 +1127,7 @@ FAULTS = [
     ),
     Fault(
         "steps that a kill kept from the register",
-        "privacy.private_runs",
+        "privacy.private_run_files",
         "\n            self.checkpoint_steps if self.checkpoint_of == uuid else 0,\n            self.live_steps if self.live_of == uuid else 0,\n        ",
         "0, self.live_steps if self.live_of == uuid else 0",
         (
@@ -1152,7 +1152,7 @@ FAULTS = [
     ),
     Fault(
         "another kind of run under a private name",
-        "privacy.private_runs",
+        "privacy.private_run_files",
         "note_of(paths.run_dir(run))",
         "False",
         ("test_private_runs::test_a_private_run_is_not_replaced_by_another_kind_of_that_name",),
@@ -1187,7 +1187,7 @@ FAULTS = [
     ),
     Fault(
         "patients' films not compared",
-        "privacy.register",
+        "privacy.enrolled_patients",
         '\n                ("patient ids", self.ids, other.ids),\n                ("films", self.films, other.films),\n            ',
         '("patient ids", self.ids, other.ids),',
         ("test_register",),
@@ -1222,7 +1222,7 @@ FAULTS = [
     ),
     Fault(
         "patients' hashes without salt",
-        "privacy.register",
+        "privacy.enrolled_patients",
         "sha256(salt + kind.encode",
         "sha256(kind.encode",
         ("test_register",),
@@ -1308,7 +1308,7 @@ FAULTS = [
     ),
     Fault(
         "steps that a live kernel could not write not counted",
-        "privacy.private_runs",
+        "privacy.private_run_files",
         "\n            self.checkpoint_steps if self.checkpoint_of == uuid else 0,\n            self.live_steps if self.live_of == uuid else 0,\n        ",
         "self.checkpoint_steps if self.checkpoint_of == uuid else 0, 0",
         ("test_private_runs::test_steps_that_a_live_kernel_cannot_write_are_counted",),
@@ -1353,7 +1353,7 @@ FAULTS = [
     ),
     Fault(
         "hashes of another salt compared",
-        "privacy.register",
+        "privacy.enrolled_patients",
         'str(stored["salted_with"]) == _hash_of(self._salt())',
         "True",
         ("test_register",),
@@ -1467,7 +1467,7 @@ FAULTS = [
     ),
     Fault(
         "a self-test that leaves its own randomness",
-        "training.self_test_steps",
+        "training.known_randomness",
         "        for name, value in before.items():\n            setattr(arm, name, value)",
         "",
         ("test_self_test",),

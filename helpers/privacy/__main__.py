@@ -11,7 +11,7 @@ from fractions import Fraction
 import pandas as pd
 
 from helpers.core import errors
-from helpers.privacy import accounting, privacy_ledger
+from helpers.privacy import accounting, calibration, privacy_ledger
 
 
 def main(arguments: list[str]) -> int:
@@ -57,7 +57,7 @@ def main(arguments: list[str]) -> int:
     )
     try:
         if sigma is None:
-            sigma = accounting.noise_multiplier_for(
+            sigma = calibration.noise_multiplier_for(
                 options.target_epsilon, options.delta, options.sample_rate, options.steps
             )
         rows = {

@@ -8,7 +8,7 @@ or above 1 / number of units), and for a budget that is not kept.
 import dataclasses
 
 from helpers.core import errors
-from helpers.privacy import accounting
+from helpers.privacy import accounting, calibration
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,7 +194,7 @@ def _noise_multiplier(budget: PrivacyBudget, sample_rate: float, steps: int, mod
     """
     epsilon, delta, declared = budget.epsilon, budget.delta, budget.noise_multiplier
     if declared is None:
-        return accounting.noise_multiplier_for(epsilon, delta, sample_rate, steps)
+        return calibration.noise_multiplier_for(epsilon, delta, sample_rate, steps)
     errors.number("NOISE_MULTIPLIER", declared, 0, 1e6)
     spent = accounting.epsilon_spent(declared, sample_rate, steps, delta)
     # infinity and NaN would allow no noise

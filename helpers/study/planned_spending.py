@@ -11,7 +11,13 @@ import pandas as pd
 
 from helpers.core import errors, files
 from helpers.data import manifests
-from helpers.privacy import composition, private_runs, promise, register, spending
+from helpers.privacy import (
+    composition,
+    private_run_files,
+    promise,
+    register,
+    spending,
+)
 from helpers.study import notebook_files, plan
 from helpers.training import learning_rate, recipe_rule
 
@@ -55,7 +61,10 @@ def planned(steps: Collection[plan.Step], out: Path) -> str:
     )
     lines, others = [], own.runs(own.sharing(key))
     for values in private:
-        made, note = promise_of(values, train), private_runs.note_of(out / "runs" / values["run"])
+        made, note = (
+            promise_of(values, train),
+            private_run_files.note_of(out / "runs" / values["run"]),
+        )
         if (
             not note
             or note["uuid"] not in known
@@ -103,7 +112,7 @@ def _is_other(identity: dict, made: promise.Promise, values: dict) -> bool:
         "data": identity.get("data"),
         "start": identity.get("start"),
     }
-    return bool(list(private_runs.differences(identity, files.plain(planned))))
+    return bool(list(private_run_files.differences(identity, files.plain(planned))))
 
 
 def promise_of(values: dict, train: pd.DataFrame) -> promise.Promise:

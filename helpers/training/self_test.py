@@ -20,7 +20,8 @@ from helpers.core import errors
 from helpers.data import cohorts
 from helpers.privacy import sampling_and_noise
 from helpers.training import image_loss, network_input, private_step, self_test_steps
-from helpers.training.self_test_steps import ALARM, SIZES, chance_of, in_float64, in_place
+from helpers.training.known_randomness import ALARM, SIZES, in_float64, in_place
+from helpers.training.self_test_steps import chance_of
 
 
 def run(arm: private_step.PrivateArm, cohort: cohorts.Cohort) -> pd.DataFrame:

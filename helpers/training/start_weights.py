@@ -75,7 +75,9 @@ def alike(name: str, known: list[str]) -> list[int]:
     """
     base = name.partition(":")[0]
     for wanted in ({name}, {base}, {f"{name}:right", f"{name}:left"}):
-        if columns := [column for column, known_name in enumerate(known) if known_name in wanted][: len(wanted)]:
+        if columns := [column for column, known_name in enumerate(known) if known_name in wanted][
+            : len(wanted)
+        ]:
             return columns
     return []
 

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from helpers.core import errors, files, paths, run_records
-from helpers.privacy import private_runs
+from helpers.privacy import private_run_files
 from helpers.training import loop, network_settings, pretraining, starts
 
 SETTINGS = network_settings.NetworkSettings("public", "none", 8, 1, "pooled", "float32", 64)
@@ -89,7 +89,7 @@ def test_code_no_longer_decides_once_a_private_run_has_started_from_it(
     # as if a helper had changed
     monkeypatch.setattr(pretraining, "CODE", ["training.loop"])
     assert model.fingerprint != before
-    files.write_json(paths.run_dir("small-dp-eps1-seed0") / private_runs.NOTE, {})
+    files.write_json(paths.run_dir("small-dp-eps1-seed0") / private_run_files.NOTE, {})
     assert model.fingerprint == before
     assert planned(small_cohort, public, epochs=2).fingerprint != before
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from helpers.core import errors, files, fingerprints, locks, paths, run_records
-from helpers.privacy import composition, private_runs, register
+from helpers.privacy import composition, private_run_files, register
 from helpers.training import (
     checkpoints,
     finished_runs,
@@ -551,7 +551,8 @@ def test_a_budget_is_kept_by_all_runs_together(small_cohort, budget, is_kept):
     ):
         session_of(small_cohort, run=f"{RUN}-other", budget=budget)
     assert (
-        len(lines()) == 4 and not paths.run_dir(f"{RUN}-other").joinpath(private_runs.NOTE).exists()
+        len(lines()) == 4
+        and not paths.run_dir(f"{RUN}-other").joinpath(private_run_files.NOTE).exists()
     )
 
 
@@ -707,7 +708,7 @@ def test_a_begun_run_goes_on_in_a_later_version_that_declares_more(small_cohort,
 
 def test_the_start_is_kept_with_the_run(small_cohort):
     session = train(session_of(small_cohort), 1)
-    kept = paths.run_dir(RUN) / private_runs.START
+    kept = paths.run_dir(RUN) / private_run_files.START
     assert (
         weight_files.hash_of_file(kept) == session.arm.start and weight_files.lineage_of(kept) == []
     )
@@ -723,7 +724,7 @@ def test_the_start_is_kept_with_the_run(small_cohort):
 
 def test_a_checkpoint_replaces_a_note_that_is_lost(small_cohort):
     train(session_of(small_cohort), 1)
-    (paths.run_dir(RUN) / private_runs.NOTE).unlink()
+    (paths.run_dir(RUN) / private_run_files.NOTE).unlink()
     assert session_of(small_cohort).step == 4 and counted() == [STEPS]
 
 
@@ -737,7 +738,7 @@ def test_a_run_begun_under_another_register_is_registered_before_it_is_given_up(
     assert counted() == [STEPS, STEPS]  # nobody knows how far the first was
 
 
-@pytest.mark.parametrize("file", ["record.json", private_runs.NOTE])
+@pytest.mark.parametrize("file", ["record.json", private_run_files.NOTE])
 def test_a_damaged_record_of_a_private_run_is_to_be_restored_not_deleted(small_cohort, file):
     finish(train(session_of(small_cohort)), small_cohort)
     (paths.run_dir(RUN) / file).write_text("{half")
@@ -896,7 +897,7 @@ def test_a_finished_run_of_an_earlier_version_is_refused(small_cohort):
             if name not in ("uuid", "identity", "weights_hash")
         },
     )
-    (paths.run_dir(RUN) / private_runs.NOTE).unlink()
+    (paths.run_dir(RUN) / private_run_files.NOTE).unlink()
     with pytest.raises(errors.InputError, match="of an earlier version of this package"):
         session_of(small_cohort)
 

@@ -12,7 +12,15 @@ import torch
 from torch import nn
 
 from helpers.core import errors, fingerprints, paths, run_records
-from helpers.privacy import accounting, attack_bounds, lineage, privacy_ledger, register, statement
+from helpers.privacy import (
+    accounting,
+    attack_bounds,
+    calibration,
+    lineage,
+    privacy_ledger,
+    register,
+    statement,
+)
 from helpers.training import (
     finished_runs,
     loop,
@@ -127,7 +135,7 @@ def test_every_field_of_a_finished_private_record_is_what_was_promised(mixed_coh
     start = weight_files.weights_hash(arm.model.state_dict())
     session = train(begin(mixed_cohort, arm))
     finish(session, mixed_cohort, recipe="other", made_from={"x": 1})
-    sigma = accounting.noise_multiplier_for(5.0, 1e-4, q, steps)
+    sigma = calibration.noise_multiplier_for(5.0, 1e-4, q, steps)
     spent = {
         name: accounting.epsilon_spent(sigma, q, steps, 1e-4, name)
         for name in accounting.ACCOUNTANTS

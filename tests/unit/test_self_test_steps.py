@@ -22,7 +22,7 @@ from torch import nn
 from torch.nn import functional
 
 from helpers.core import errors, random_streams
-from helpers.privacy import accounting, clipping, sampling_and_noise
+from helpers.privacy import accounting, calibration, clipping, sampling_and_noise
 from helpers.training import (
     image_loss,
     loop,
@@ -428,7 +428,7 @@ def test_the_rate_that_draws_is_the_one_promised_and_accounted_for(
     draw_units, spent, calibrate = (
         sampling_and_noise.Randomness.draw_units,
         accounting.epsilon_spent,
-        accounting.noise_multiplier_for,
+        calibration.noise_multiplier_for,
     )
     monkeypatch.setattr(
         sampling_and_noise.Randomness,
@@ -526,7 +526,7 @@ def test_epsilon_is_rounded_up_so_that_its_delta_is_kept(run):
 
 
 def test_a_noise_multiplier_that_keeps_the_budget_of_one_epoch_only_is_refused():
-    of_one, of_all = (accounting.noise_multiplier_for(2.0, 1e-5, 0.1, steps) for steps in (10, 50))
+    of_one, of_all = (calibration.noise_multiplier_for(2.0, 1e-5, 0.1, steps) for steps in (10, 50))
     between = (of_one + of_all) / 2
     assert (
         accounting.epsilon_spent(between, 0.1, 10, 1e-5)

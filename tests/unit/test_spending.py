@@ -13,7 +13,14 @@ import pytest
 
 import run_all
 from helpers.core import errors, files, paths
-from helpers.privacy import accounting, composition, private_runs, register, spending
+from helpers.privacy import (
+    accounting,
+    composition,
+    private_run_files,
+    private_runs,
+    register,
+    spending,
+)
 from helpers.study import notebook_files, plan, planned_spending, profiles, step_cache
 from helpers.training import recipe_rule
 
@@ -85,7 +92,8 @@ def test_runs_that_are_begun_are_counted_once_and_others_on_the_same_patients_to
     first = line(1.0) | {"steps_planned": 6, "cohort": PRIVATE, "patients": patients.key}
     own.append("begin", "a", run=f"{PRIVATE}-dp-eps1-seed0", **first)
     files.write_json(
-        paths.run_dir(f"{PRIVATE}-dp-eps1-seed0") / private_runs.NOTE, {"uuid": "a", "identity": {}}
+        paths.run_dir(f"{PRIVATE}-dp-eps1-seed0") / private_run_files.NOTE,
+        {"uuid": "a", "identity": {}},
     )
     alone, both = (
         composition.epsilon_together(lines)[0] for lines in ([line(4.0)], [line(1.0), line(4.0)])
@@ -102,7 +110,8 @@ def test_runs_that_are_begun_are_counted_once_and_others_on_the_same_patients_to
 
 def test_a_run_that_this_register_does_not_know_is_planned_anew(out, monkeypatch):
     files.write_json(
-        paths.run_dir(f"{PRIVATE}-dp-eps1-seed0") / private_runs.NOTE, {"uuid": "a", "identity": {}}
+        paths.run_dir(f"{PRIVATE}-dp-eps1-seed0") / private_run_files.NOTE,
+        {"uuid": "a", "identity": {}},
     )
     assert "plans 2 new private runs" in planned_spending.planned(steps_of(), out)
 
@@ -126,7 +135,7 @@ def test_what_is_to_be_spent_again_is_planned(out, learning_rate, n_new):
         **composition.line_of(made.as_dict()),
     )
     files.write_json(
-        paths.run_dir(f"{PRIVATE}-dp-eps1-seed0") / private_runs.NOTE,
+        paths.run_dir(f"{PRIVATE}-dp-eps1-seed0") / private_run_files.NOTE,
         {
             "uuid": "a",
             "identity": {
@@ -419,7 +428,7 @@ def test_the_start_of_a_private_run_stays_too_and_a_damaged_baseline_is_no_obsta
     folder = step_cache.Results(out)
     assert folder.private_runs(step) == set()
     files.write_json(
-        out / "runs" / "c-dp-eps1-seed0" / private_runs.NOTE, {"uuid": "a", "identity": {}}
+        out / "runs" / "c-dp-eps1-seed0" / private_run_files.NOTE, {"uuid": "a", "identity": {}}
     )
     folder.clear(step, everything=True)
     assert (out / "runs" / "c-zero_shot").exists() and not (
@@ -447,7 +456,7 @@ def test_force_leaves_register_and_private_runs_and_says_so(stored, monkeypatch,
 
 def test_a_begun_run_is_known_by_its_note_alone(out):
     files.write_json(
-        out / "runs" / "c-dp-eps1-seed0" / private_runs.NOTE, {"uuid": "a", "identity": {}}
+        out / "runs" / "c-dp-eps1-seed0" / private_run_files.NOTE, {"uuid": "a", "identity": {}}
     )
     step = plan.Step(
         "03_x",
@@ -457,6 +466,6 @@ def test_a_begun_run_is_known_by_its_note_alone(out):
     )
     step_cache.Results(out).clear(step, everything=True)
     assert (
-        json.loads((out / "runs" / "c-dp-eps1-seed0" / private_runs.NOTE).read_text())["uuid"]
+        json.loads((out / "runs" / "c-dp-eps1-seed0" / private_run_files.NOTE).read_text())["uuid"]
         == "a"
     )
