@@ -24,6 +24,7 @@ from helpers.analysis import metrics
 from helpers.core import errors, fingerprints, paths, run_records
 from helpers.data import build_cohort, cohorts
 from helpers.data.synthetic import abdomen_cohort
+from helpers.privacy import promise
 from helpers.training import (
     loop,
     ordinary_step,
@@ -228,18 +229,21 @@ def train(settings: Settings, model: torch.nn.Module, private: cohorts.Cohort) -
         arm = private_step.PrivateArm(
             data,
             model,
-            channels=1,
-            epsilon=settings.epsilon,
-            delta=DELTA,
+            promise.PrivacyBudget(
+                epsilon=settings.epsilon,
+                delta=DELTA,
+                clip_norm=settings.clip_norm,
+                noise_multiplier=0.0 if settings.epsilon == ladder.NO_NOISE else None,
+            ),
+            promise.Batching(
+                expected_batch_size=settings.batch,
+                epochs=settings.epochs,
+                max_images_per_patient=data.most_images,
+                views_per_image=settings.views,
+                physical_batch_size=32,
+            ),
             mode="demo",
-            clip_norm=settings.clip_norm,
-            epochs=settings.epochs,
-            expected_batch_size=settings.batch,
-            max_images_per_patient=data.most_images,
-            physical_batch_size=32,
             seed=settings.seed,
-            views_per_image=settings.views,
-            noise_multiplier=0.0 if settings.epsilon == ladder.NO_NOISE else None,
         )
     name = fingerprints.fingerprint(dataclasses.asdict(settings))[:12]
     session = training_session.Session(
@@ -258,9 +262,7 @@ def train(settings: Settings, model: torch.nn.Module, private: cohorts.Cohort) -
     session.checkpoint.unlink(missing_ok=True)
     kept = {"steps": session.steps, "train_seconds": round(session.seconds, 1)}
     return kept | (
-        {"noise_multiplier": arm.promise["noise_multiplier"]}
-        if settings.epsilon is not None
-        else {}
+        {"noise_multiplier": arm.promise.noise_multiplier} if settings.epsilon is not None else {}
     )
 
 

@@ -34,6 +34,7 @@ from helpers.analysis import bootstrap, metrics
 from helpers.core import errors, files, fingerprints, paths, random_streams, run_records
 from helpers.data import build_cohort, cohorts, manifests
 from helpers.data.synthetic import chest_cohort
+from helpers.privacy import promise
 from helpers.training import (
     image_loss,
     loop,
@@ -252,18 +253,22 @@ def train(settings: Settings, model: torch.nn.Module, private: cohorts.Cohort) -
         arm = private_step.PrivateArm(
             data,
             model,
+            promise.PrivacyBudget(
+                epsilon=settings.epsilon,
+                delta=DELTA,
+                clip_norm=settings.clip_norm,
+                noise_multiplier=0.0 if settings.epsilon == NO_NOISE else None,
+            ),
+            promise.Batching(
+                expected_batch_size=settings.batch,
+                epochs=settings.epochs,
+                max_images_per_patient=data.most_images,
+                physical_batch_size=256,
+            ),
             channels=CHANNELS,
-            epsilon=settings.epsilon,
-            delta=DELTA,
             mode="demo",
-            clip_norm=settings.clip_norm,
-            epochs=settings.epochs,
-            expected_batch_size=settings.batch,
-            max_images_per_patient=data.most_images,
-            physical_batch_size=256,
             seed=settings.seed,
             weighting=weighting,
-            noise_multiplier=0.0 if settings.epsilon == NO_NOISE else None,
         )
     session = training_session.Session(
         f"ladder-{fingerprints.fingerprint(dataclasses.asdict(settings))[:12]}",
@@ -280,7 +285,7 @@ def train(settings: Settings, model: torch.nn.Module, private: cohorts.Cohort) -
     session.checkpoint.unlink(missing_ok=True)
     kept = {"steps": session.steps, "train_seconds": round(session.seconds, 1)}
     if settings.epsilon is not None:
-        kept["noise_multiplier"] = arm.promise["noise_multiplier"]
+        kept["noise_multiplier"] = arm.promise.noise_multiplier
         kept["clipped_fraction"] = float(
             np.mean([step["clipped_fraction"] for step in arm.diagnostics])
         )

@@ -31,6 +31,7 @@ from helpers.core import files, fingerprints, paths, run_records
 from helpers.data import cohorts, manifests
 from helpers.data.synthetic import chest_cohort
 from helpers.figures import house_style
+from helpers.privacy import promise
 from helpers.training import (
     group_gradients,
     loop,
@@ -106,14 +107,14 @@ def run(
         arm = private_step.PrivateArm(
             data,
             model,
+            promise.PrivacyBudget(epsilon=epsilon, delta=DELTA, clip_norm=1.0),
+            promise.Batching(
+                expected_batch_size=recipe["EXPECTED_BATCH_SIZE"],
+                epochs=recipe["EPOCHS"],
+                max_images_per_patient=8,
+                physical_batch_size=256,
+            ),
             channels=network["channels"],
-            epsilon=epsilon,
-            delta=DELTA,
-            clip_norm=1.0,
-            epochs=recipe["EPOCHS"],
-            expected_batch_size=recipe["EXPECTED_BATCH_SIZE"],
-            max_images_per_patient=8,
-            physical_batch_size=256,
             mode="demo",
             seed=SEED,
         )

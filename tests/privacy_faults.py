@@ -43,21 +43,21 @@ FAULTS = [
     ),
     Fault(
         "the clip norm of the diagnosis kept for training",
-        "training.group_gradients",
-        "arm.clipped.clip_norm = kept",
-        "pass",
+        "privacy.clipping",
+        "return self._add(records, units, self.clip_norm if clip_norm is None else clip_norm)",
+        "self.clip_norm = self.clip_norm if clip_norm is None else clip_norm\n            return self._add(records, units, self.clip_norm)",
         ("test_group_gradients",),
     ),
     Fault(
         "gradients formed together with the strides exchanged",
-        "privacy.layer_gradients",
+        "privacy.convolution_gradients",
         "3 + dimension, conv.kernel_size[dimension], conv.stride[dimension]",
         "\n            3 + dimension, conv.kernel_size[dimension], conv.stride[1 - dimension]\n        ",
         ("test_layer_gradients",),
     ),
     Fault(
         "images of another unit in gradients formed together",
-        "privacy.layer_gradients",
+        "privacy.convolution_gradients",
         "zip(b.split(at_once",
         "zip(b.roll(1, 0).split(at_once",
         ("test_layer_gradients",),
@@ -65,8 +65,8 @@ FAULTS = [
     Fault(
         "no clipping",
         "privacy.clipping",
-        " (self.clip_norm * (1 - 2e-6) / norms.clamp(min=1e-30)).clamp(max=1.0), 0.0",
-        "\n            (self.clip_norm * (1 - 2e-6) / norms.clamp(min=1e-30)).clamp(min=1.0, max=1.0),\n            0.0,",
+        " (clip_norm * (1 - 2e-6) / norms.clamp(min=1e-30)).clamp(max=1.0), 0.0",
+        "\n            (clip_norm * (1 - 2e-6) / norms.clamp(min=1e-30)).clamp(min=1.0, max=1.0),\n            0.0,",
         (ONE_AT_A_TIME,),
     ),
     Fault(
@@ -155,7 +155,7 @@ FAULTS = [
     ),
     Fault(
         "values changed in place",
-        "privacy.clipping",
+        "privacy.layer_record",
         "(self.a._version, self.output._version) != self.versions",
         "False",
         ("test_clipping::test_values_changed_in_place_are_refused",),
@@ -163,7 +163,7 @@ FAULTS = [
     Fault(
         "parameters unfrozen during training",
         "privacy.clipping",
-        "[id(p) for p in self.model.parameters() if p.requires_grad] != list(self._place)",
+        "[id(p) for p in self.model.parameters() if p.requires_grad] != list(self._index)",
         "False",
         ("test_training_loop::test_no_gradient_but_the_noisy_mean_reaches_the_optimizer",),
     ),
@@ -191,20 +191,20 @@ FAULTS = [
     Fault(
         "GroupNorm's weight left out of the norm",
         "privacy.layer_gradients",
-        'weight"]) + _squares(gradients["bias',
-        "bias",
+        'squares + gradient_norms.squares_of(gradients["bias"]), gradients',
+        'gradient_norms.squares_of(gradients["bias"]), gradients',
         ("test_layer_gradients",),
     ),
     Fault(
         "a convolution's bias left out of the norm",
-        "privacy.layer_gradients",
-        '2))\n        squares = squares + _squares(gradients["bias"])\n    return squares, gradients',
+        "privacy.convolution_gradients",
+        '2))\n        squares = squares + gradient_norms.squares_of(gradients["bias"])\n    return squares, gradients',
         "2))\n    return squares, gradients",
         ("test_layer_gradients",),
     ),
     Fault(
         "the planes of a volume's kernels exchanged in the unit's gradient",
-        "privacy.layer_gradients",
+        "privacy.convolution_gradients",
         "range(3, 3 + n",
         "reversed(range(3, 3 + n)",
         ("test_layer_gradients",),
@@ -212,20 +212,20 @@ FAULTS = [
     Fault(
         "a linear layer's bias left out of the norm",
         "privacy.layer_gradients",
-        '1))\n        squares = squares + _squares(gradients["bias"])\n    return squares, gradients',
+        '1))\n        squares = squares + gradient_norms.squares_of(gradients["bias"])\n    return squares, gradients',
         "1))\n    return squares, gradients",
         ("test_layer_gradients",),
     ),
     Fault(
         "a Gram matrix shifted on one side only",
-        "privacy.layer_gradients",
+        "privacy.convolution_gradients",
         " :, i : i + rows] for",
         " :, 0:rows] for",
         ("test_layer_gradients",),
     ),
     Fault(
         "rounding of nearly cancelling images ignored",
-        "privacy.layer_gradients",
+        "privacy.gradient_norms",
         "_ROUNDING = 8  # of",
         "_ROUNDING = 0  # of",
         ("test_clipping::test_a_unit_whose_images_nearly_cancel_keeps_the_bound",),
@@ -306,22 +306,22 @@ FAULTS = [
     Fault(
         "each view clipped as a unit of its own",
         "training.private_step",
-        "len(own) for own in positions[piece]",
-        '\n                len(own) // views\n                for own in positions[piece]\n                for views in [self.promise["views_per_image"]] * self.promise["views_per_image"]\n            ',
+        "len(of_unit) for of_unit in positions[piece]",
+        "\n                len(of_unit) // views\n                for of_unit in positions[piece]\n                for views in [self.promise.views_per_image] * self.promise.views_per_image\n            ",
         (WHOLE_STEPS,),
     ),
     Fault(
         "one view whatever was asked for",
         "training.private_step",
-        "np.repeat(own, views)",
-        "own",
+        "np.repeat(images, views)",
+        "images",
         (WHOLE_STEPS,),
     ),
     Fault(
         "noise scaled by 1 instead of C",
         "training.private_step",
-        '\n            sums, self.promise["noise_multiplier"] * self.promise["clip_norm"]\n        ',
-        'sums, self.promise["noise_multiplier"]',
+        "sums, self.promise.noise_multiplier * self.promise.clip_norm",
+        "sums, self.promise.noise_multiplier",
         (
             "test_self_test",
             WHOLE_STEPS,
@@ -330,36 +330,36 @@ FAULTS = [
     Fault(
         "noise of 0.99 of its scale",
         "training.private_step",
-        '] * self.promise["clip_norm"]',
-        '] * self.promise["clip_norm"] * 0.99',
+        "noise_multiplier * self.promise.clip_norm",
+        "noise_multiplier * self.promise.clip_norm * 0.99",
         (MANY_STEPS,),
     ),
     Fault(
         "noise divided by the views",
         "training.private_step",
-        ' self.promise["noise_multiplier"] * self.promise["clip_norm"]',
-        '\n            self.promise["noise_multiplier"]\n            * self.promise["clip_norm"]\n            / self.promise["views_per_image"],',
+        " self.promise.noise_multiplier * self.promise.clip_norm",
+        "\n            self.promise.noise_multiplier\n            * self.promise.clip_norm\n            / self.promise.views_per_image,",
         (WHOLE_STEPS,),
     ),
     Fault(
         "weaker noise in step 7",
         "training.private_step",
-        ' self.promise["noise_multiplier"] * self.promise["clip_norm"]',
-        '\n            self.promise["noise_multiplier"]\n            * self.promise["clip_norm"]\n            * (0.9 if self.steps_done == 7 else 1),',
+        " self.promise.noise_multiplier * self.promise.clip_norm",
+        "\n            self.promise.noise_multiplier\n            * self.promise.clip_norm\n            * (0.9 if self.steps_done == 7 else 1),",
         (MANY_STEPS,),
     ),
     Fault(
         "weaker noise in the last step",
         "training.private_step",
-        ' self.promise["noise_multiplier"] * self.promise["clip_norm"]',
-        '\n            self.promise["noise_multiplier"]\n            * self.promise["clip_norm"]\n            * (0.9 if self.steps_done == self.steps - 1 else 1),',
+        " self.promise.noise_multiplier * self.promise.clip_norm",
+        "\n            self.promise.noise_multiplier\n            * self.promise.clip_norm\n            * (0.9 if self.steps_done == self.steps - 1 else 1),",
         (MANY_STEPS,),
     ),
     Fault(
         "weaker noise in the last epoch of private mode",
         "training.private_step",
-        ' self.promise["noise_multiplier"] * self.promise["clip_norm"]',
-        '\n            self.promise["noise_multiplier"]\n            * self.promise["clip_norm"]\n            * (\n                0.9\n                if self.is_private and self.steps_done >= self.steps - self.steps_per_epoch\n                else 1\n            ),',
+        " self.promise.noise_multiplier * self.promise.clip_norm",
+        "\n            self.promise.noise_multiplier\n            * self.promise.clip_norm\n            * (\n                0.9\n                if self.is_private and self.steps_done >= self.steps - self.steps_per_epoch\n                else 1\n            ),",
         (MANY_STEPS,),
     ),
     Fault(
@@ -394,14 +394,14 @@ FAULTS = [
         "noise added per physical batch",
         "training.private_step",
         "    loss_sum += float",
-        '    sums = self.clipped.take()\n            extra = self.randomness.noise(\n                sums, self.promise["noise_multiplier"] * self.promise["clip_norm"]\n            )\n            self.clipped._sums = [s + e for s, e in zip(sums, extra)]\n            loss_sum += float',
+        "    sums = self.clipped.take()\n            extra = self.randomness.noise(\n                sums, self.promise.noise_multiplier * self.promise.clip_norm\n            )\n            self.clipped._sums = [s + e for s, e in zip(sums, extra)]\n            loss_sum += float",
         (WHOLE_STEPS,),
     ),
     Fault(
         "noise missing on an empty batch",
         "training.private_step",
-        'self.randomness.noise(\n            sums, self.promise["noise_multiplier"] * self.promise["clip_norm"]',
-        '(\n            [torch.zeros_like(s) for s in sums]\n            if not any(s.any() for s in sums)\n            else self.randomness.noise(\n                sums, self.promise["noise_multiplier"] * self.promise["clip_norm"]\n            )',
+        "self.randomness.noise(sums, self.promise.noise_multiplier * self.promise.clip_norm",
+        "(\n            [torch.zeros_like(s) for s in sums]\n            if not any(s.any() for s in sums)\n            else self.randomness.noise(\n                sums, self.promise.noise_multiplier * self.promise.clip_norm\n            )",
         (MANY_STEPS,),
     ),
     Fault(
@@ -422,21 +422,21 @@ FAULTS = [
         "a draw that is too large cut off",
         "training.private_step",
         "    images = [self",
-        '    drawn = drawn[: 2 * self.promise["expected_batch_size"]]\n        images = [self',
+        "    drawn = drawn[: 2 * self.promise.expected_batch_size]\n        images = [self",
         (MANY_STEPS,),
     ),
     Fault(
         "division by the actual number of units",
         "training.private_step",
-        'self.promise["expected_batch_size"]',
+        "self.promise.expected_batch_size",
         "max(1, len(self.draw()))",
         (WHOLE_STEPS,),
     ),
     Fault(
         "q from the number of images while the unit is a patient",
         "training.private_step",
-        "expected_batch_size / len(data.units)",
-        "expected_batch_size / len(data.rows)",
+        "batching.expected_batch_size / n_units",
+        "batching.expected_batch_size / len(data.rows)",
         (RATE,),
     ),
     Fault(
@@ -463,8 +463,8 @@ FAULTS = [
     Fault(
         "augmentation by place in the batch",
         "training.private_step",
-        "self.data.names[unit], step))\n            for unit, own in drawn.items(",
-        "str(place), step))\n            for place, own in enumerate(positions",
+        "self.data.names[unit], step))\n            for unit, images in drawn.items(",
+        "str(place), step))\n            for place, images in enumerate(positions",
         (MANY_STEPS,),
     ),
     Fault(
@@ -504,9 +504,9 @@ FAULTS = [
     ),
     Fault(
         "a ledger of the planned noise, whatever was used",
-        "training.private_step",
-        "noise_multiplier=noise_multiplier,",
-        "noise_multiplier=None,",
+        "privacy.promise",
+        "noise_multiplier=_noise_multiplier(budget, sample_rate, steps, mode),",
+        "noise_multiplier=_noise_multiplier(\n            dataclasses.replace(budget, noise_multiplier=None), sample_rate, steps, mode\n        ),",
         ("test_private_runs::test_a_run_that_differs_is_refused_by_what_differs",),
     ),
     Fault(
@@ -764,8 +764,8 @@ FAULTS = [
     Fault(
         "one image more of a patient than the cap",
         "training.training_set",
-        "place <= max_images_per_patient).to_numpy",
-        "place <= max_images_per_patient + 1).to_numpy",
+        "rank <= max_images_per_patient).to_numpy",
+        "rank <= max_images_per_patient + 1).to_numpy",
         (
             "test_training_loop::test_image_level_keeps_at_most_k_images_of_a_patient_whoever_else_is_there",
         ),
@@ -819,7 +819,7 @@ FAULTS = [
     Fault(
         "a public cohort with the private films",
         "training.pretraining",
-        "    lineage.checked([trained_on], private.name, own.enrol(*private.training_patients()))",
+        "    lineage.checked([trained_on], private.name, patients.enrol(*private.training_patients()))",
         "",
         (
             "test_lineage::test_public_and_private_cohorts_with_a_film_in_common_are_refused_before_pretraining",
@@ -867,8 +867,8 @@ FAULTS = [
     Fault(
         "delta of images set against patients",
         "training.private_step",
-        "n_units=len(data.units),",
-        "n_units=min(len(data.units), 40),",
+        "n_units=n_units,",
+        "n_units=min(n_units, 40),",
         (
             "test_self_test_steps::test_delta_at_image_level_is_set_against_the_images_that_are_trained_on",
         ),
@@ -876,8 +876,8 @@ FAULTS = [
     Fault(
         "a promise that can be changed",
         "privacy.promise",
-        "types.MappingProxyType",
-        "dict",
+        "@dataclasses.dataclass(frozen=True)\nclass Promise:",
+        "@dataclasses.dataclass\nclass Promise:",
         ("test_private_runs::test_the_promise_cannot_be_changed",),
     ),
     Fault(
@@ -948,8 +948,8 @@ FAULTS = [
     Fault(
         "a patient's images never drawn together",
         "privacy.accounting",
-        " np.arange(run.n_images + 1), own",
-        " np.minimum(1.0, np.arange(run.n_images + 1)), own",
+        " np.arange(run.n_images + 1), counts",
+        " np.minimum(1.0, np.arange(run.n_images + 1)), counts",
         ("test_accounting::test_epsilon_for_patient_of_one_step_bounds_direct_integration",),
     ),
     Fault(
@@ -1004,8 +1004,8 @@ FAULTS = [
     Fault(
         "an identity without one field of the promise",
         "training.training_session",
-        "dict(arm.promise)",
-        '{\n                name: value for name, value in arm.promise.items() if name != "views_per_image"\n            }',
+        '"promise": promised',
+        '"promise": {\n                name: value for name, value in promised.items() if name != "views_per_image"\n            }',
         ("test_private_runs::test_a_run_that_differs_is_refused_by_what_differs",),
     ),
     Fault(
@@ -1018,8 +1018,8 @@ FAULTS = [
     Fault(
         "labels that decide no identity",
         "training.training_set",
-        '\n            own["image_id"],\n            own["patient_id"],\n            self.cohort.films()[self.rows],\n            *(own[finding].astype(float) for finding in findings),\n        ',
-        'own["image_id"], own["patient_id"], self.cohort.films()[self.rows]',
+        '\n            images["image_id"],\n            images["patient_id"],\n            self.cohort.films()[self.rows],\n            *(images[finding].astype(float) for finding in findings),\n        ',
+        'images["image_id"], images["patient_id"], self.cohort.films()[self.rows]',
         (
             "test_private_runs::test_other_labels_films_or_patients_in_training_are_refused_and_others_are_not",
         ),
@@ -1071,7 +1071,7 @@ FAULTS = [
     Fault(
         "no line in the register",
         "privacy.private_runs",
-        '        own.append(\n            "begin", fresh.uuid, session=fresh.session, **about | composition.line_of(promise)\n        )',
+        '        spent.append("begin", fresh.uuid, session=fresh.session, **about | planned)',
         "",
         (
             "test_private_runs::test_a_line_stands_before_the_first_noisy_step_and_before_each_checkpoint",
@@ -1080,8 +1080,8 @@ FAULTS = [
     Fault(
         "a line in the register after the first steps",
         "privacy.private_runs",
-        'own.append(\n            "begin", fresh.uuid, session=fresh.session, **about | composition.line_of(promise)\n        )',
-        'first = fresh.before_checkpoint\n        fresh.before_checkpoint = lambda steps: (\n            own.append(\n                "begin", fresh.uuid, session=fresh.session, **about | composition.line_of(promise)\n            ),\n            first(steps),\n        )\n        fresh.check_owner = lambda: {"noted": 0}',
+        'spent.append("begin", fresh.uuid, session=fresh.session, **about | planned)',
+        'first = fresh.before_checkpoint\n        fresh.before_checkpoint = lambda steps: (\n            spent.append(\n                "begin", fresh.uuid, session=fresh.session, **about | planned\n            ),\n            first(steps),\n        )\n        fresh.check_owner = lambda: {"noted": 0}',
         (
             "test_private_runs::test_a_line_stands_before_the_first_noisy_step_and_before_each_checkpoint",
         ),
@@ -1121,13 +1121,13 @@ FAULTS = [
     Fault(
         "an older checkpoint that buys steps",
         "privacy.private_runs",
-        'own, begun["noted"]',
-        "own, on_disk.checkpoint_steps",
+        'spent, begun["noted"]',
+        "spent, on_disk.checkpoint_steps",
         ("test_private_runs::test_an_older_checkpoint_put_back_does_not_buy_steps",),
     ),
     Fault(
         "steps that a kill kept from the register",
-        "privacy.private_runs",
+        "privacy.private_run_files",
         "\n            self.checkpoint_steps if self.checkpoint_of == uuid else 0,\n            self.live_steps if self.live_of == uuid else 0,\n        ",
         "0, self.live_steps if self.live_of == uuid else 0",
         (
@@ -1152,7 +1152,7 @@ FAULTS = [
     ),
     Fault(
         "another kind of run under a private name",
-        "privacy.private_runs",
+        "privacy.private_run_files",
         "note_of(paths.run_dir(run))",
         "False",
         ("test_private_runs::test_a_private_run_is_not_replaced_by_another_kind_of_that_name",),
@@ -1174,8 +1174,8 @@ FAULTS = [
     Fault(
         "a budget of a run taken up by itself",
         "privacy.private_runs",
-        "budget, others + [composition",
-        "budget, [composition",
+        "budget, others + [planned",
+        "budget, [planned",
         ("test_private_runs::test_a_run_that_was_given_up_and_comes_back_is_held_to_the_budget",),
     ),
     Fault(
@@ -1187,7 +1187,7 @@ FAULTS = [
     ),
     Fault(
         "patients' films not compared",
-        "privacy.register",
+        "privacy.enrolled_patients",
         '\n                ("patient ids", self.ids, other.ids),\n                ("films", self.films, other.films),\n            ',
         '("patient ids", self.ids, other.ids),',
         ("test_register",),
@@ -1222,7 +1222,7 @@ FAULTS = [
     ),
     Fault(
         "patients' hashes without salt",
-        "privacy.register",
+        "privacy.enrolled_patients",
         "sha256(salt + kind.encode",
         "sha256(kind.encode",
         ("test_register",),
@@ -1308,7 +1308,7 @@ FAULTS = [
     ),
     Fault(
         "steps that a live kernel could not write not counted",
-        "privacy.private_runs",
+        "privacy.private_run_files",
         "\n            self.checkpoint_steps if self.checkpoint_of == uuid else 0,\n            self.live_steps if self.live_of == uuid else 0,\n        ",
         "self.checkpoint_steps if self.checkpoint_of == uuid else 0, 0",
         ("test_private_runs::test_steps_that_a_live_kernel_cannot_write_are_counted",),
@@ -1340,7 +1340,7 @@ FAULTS = [
     Fault(
         "a run that comes back beyond the budget",
         "privacy.private_runs",
-        "            composition.check_budget(budget, others + [composition.line_of(promise)])",
+        "            composition.check_budget(budget, others + [planned])",
         "",
         ("test_private_runs::test_a_run_that_was_given_up_and_comes_back_is_held_to_the_budget",),
     ),
@@ -1353,7 +1353,7 @@ FAULTS = [
     ),
     Fault(
         "hashes of another salt compared",
-        "privacy.register",
+        "privacy.enrolled_patients",
         'str(stored["salted_with"]) == _hash_of(self._salt())',
         "True",
         ("test_register",),
@@ -1361,8 +1361,8 @@ FAULTS = [
     Fault(
         "an orphan line overlooked",
         "privacy.register",
-        "found:\n                errors.refuse(\n                  ",
-        "found:\n                (lambda *said: None)(\n                  ",
+        "in runs:\n                errors.refuse(\n                  ",
+        "in runs:\n                (lambda *said: None)(\n                  ",
         ("test_register",),
     ),
     Fault(
@@ -1426,7 +1426,7 @@ FAULTS = [
     Fault(
         "a self-test that looks at no noise",
         "training.self_test_steps",
-        'worst <= 1e-6 * deviation + 1e-9 * arm.promise["clip_norm"]',
+        "worst <= 1e-6 * deviation + 1e-9 * arm.promise.clip_norm",
         "True",
         ("test_self_test",),
     ),
@@ -1467,8 +1467,8 @@ FAULTS = [
     ),
     Fault(
         "a self-test that leaves its own randomness",
-        "training.self_test_steps",
-        "        for name, value in own.items():\n            setattr(arm, name, value)",
+        "training.known_randomness",
+        "        for name, value in before.items():\n            setattr(arm, name, value)",
         "",
         ("test_self_test",),
     ),

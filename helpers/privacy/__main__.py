@@ -11,7 +11,7 @@ from fractions import Fraction
 import pandas as pd
 
 from helpers.core import errors
-from helpers.privacy import accounting, privacy_ledger
+from helpers.privacy import accounting, calibration, privacy_ledger
 
 
 def main(arguments: list[str]) -> int:
@@ -49,16 +49,16 @@ def main(arguments: list[str]) -> int:
         type=int,
         help="add such a patient, in a run whose unit is the image",
     )
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     sigma, n, run = (
-        given.noise_multiplier,
-        given.images_per_patient,
-        (given.sample_rate, given.steps, given.delta),
+        options.noise_multiplier,
+        options.images_per_patient,
+        (options.sample_rate, options.steps, options.delta),
     )
     try:
         if sigma is None:
-            sigma = accounting.noise_multiplier_for(
-                given.target_epsilon, given.delta, given.sample_rate, given.steps
+            sigma = calibration.noise_multiplier_for(
+                options.target_epsilon, options.delta, options.sample_rate, options.steps
             )
         rows = {
             name: accounting.epsilon_spent(sigma, *run, name) for name in accounting.ACCOUNTANTS

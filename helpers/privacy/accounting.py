@@ -1,17 +1,15 @@
-"""How much privacy a run spends: epsilon, calibration, patients with many images, several runs
-together.
+"""Privacy accounting: epsilon of a run, of a patient with several images, of several runs together.
 
-In: noise multiplier, sampling rate, steps, delta. Out: epsilon by three accountants, the noise
-multiplier that keeps a budget, delta at any epsilon. Refuses: values out of range, budgets out of
-reach.
+In: noise multiplier, sampling rate, steps, delta. Out: epsilon by three accountants, delta at any
+epsilon. Raises `InputError` for values out of range. `calibration` has the noise multiplier that
+keeps a budget.
 
-A run is `steps` steps of the Poisson-sampled Gaussian mechanism; neighbouring data sets differ by
-one unit, present or zeroed out. Every figure is an upper bound: privacy losses are rounded up on a
+A run is `steps` steps of the Poisson-subsampled Gaussian mechanism; adjacent data sets differ by
+one unit, present or zeroed out. What is quoted comes from privacy loss distributions (PLD). Every figure is an upper bound: privacy losses are rounded up on a
 grid, the worse direction is taken, and floating-point error is added to delta. The grid follows the
 spread of a step's loss, so that any epsilon takes seconds.
 
-Sources: PLD: Koskela et al. (2020), Doroshenko et al. (2022), "Connect the dots"; PRV: Gopi et al.
-(2021); RDP: Mironov (2017); several images of a patient: Choquette-Choo et al. (2024), "Privacy
+Sources: PLD: Koskela et al. (2020), Doroshenko et al. (2022), "Connect the dots"; several images of a patient: Choquette-Choo et al. (2024), "Privacy
 amplification for matrix mechanisms", cor. 4.7.
 """
 
@@ -19,7 +17,6 @@ import collections
 import functools
 import math
 import numbers
-import warnings
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -28,11 +25,12 @@ from dp_accounting.pld import privacy_loss_distribution as pld
 from scipy import stats
 
 from helpers.core import errors
+from helpers.privacy import other_accountants
 
 ACCOUNTANTS = ("PLD", "PRV", "RDP")  # not GDP, which understates epsilon
 MOST_IMAGES = 200  # of a patient in a run whose unit is the image; beyond, epsilon is infinite
 # multipliers below the first count as no noise: epsilon is infinite, an upper bound
-NO_NOISE, _MOST_NOISE = 0.01, 1e7
+NO_NOISE, MOST_NOISE = 0.01, 1e7
 # added to delta for each step; FFTs in double and extended precision differ by less than half of it
 ROUNDING = 1e-15
 _RULES = {  # what a value must be, and what to do
@@ -52,7 +50,7 @@ _RULES = {  # what a value must be, and what to do
         "It is expected batch size / number of units.",
     ),
     "noise_multiplier": (
-        lambda value: 0 <= value <= _MOST_NOISE,
+        lambda value: 0 <= value <= MOST_NOISE,
         "a number in [0, 1e7]",
         "It is noise / clip norm.",
     ),
@@ -135,20 +133,22 @@ def _losses(runs: tuple[Run, ...]) -> pld.PrivacyLossDistribution:
     chances = [
         stats.binom.pmf(np.arange(run.n_images + 1), run.n_images, run.sample_rate) for run in runs
     ]
-    widths = np.array([_grid_width(run.noise_multiplier, own) for run, own in zip(runs, chances)])
+    widths = np.array(
+        [_grid_width(run.noise_multiplier, counts) for run, counts in zip(runs, chances)]
+    )
     width = max(
         math.sqrt(np.average(widths[:, 0] ** 2, weights=[run.steps for run in runs])),
         widths[:, 1].max(),
     )
     grid, whole = dict(value_discretization_interval=width, log_mass_truncation_bound=-35), None
-    for run, own in zip(runs, chances):
+    for run, counts in zip(runs, chances):
         if run.n_images == 1:
             one_step = pld.from_gaussian_mechanism(
                 run.noise_multiplier, sampling_prob=run.sample_rate, **grid
             )
         else:  # k drawn images move the sum by up to k clip norms
             one_step = pld.from_mixture_gaussian_mechanism(
-                run.noise_multiplier, np.arange(run.n_images + 1), own, **grid
+                run.noise_multiplier, np.arange(run.n_images + 1), counts, **grid
             )
         part = one_step.self_compose(run.steps)
         whole = part if whole is None else whole.compose(part)
@@ -176,8 +176,8 @@ def delta_of(runs: tuple[Run, ...], epsilon: float) -> float:
                 * run.steps
             )
     with np.errstate(over="ignore", invalid="ignore"):
-        found = _losses(runs).get_delta_for_epsilon(float(epsilon))
-    return float(found) + slack if found < 1 else 1.0  # also where rounding errors made it NaN
+        delta = _losses(runs).get_delta_for_epsilon(float(epsilon))
+    return float(delta) + slack if delta < 1 else 1.0  # also where rounding errors made it NaN
 
 
 @functools.cache
@@ -198,38 +198,6 @@ def epsilon_of(runs: tuple[Run, ...], delta: float) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if too_small(middle) else (low, middle)
     return high
-
-
-def _opacus(name: str, run: tuple, delta: float, **options: float) -> float:
-    """Return the bound of an accountant of opacus, "PRV" or "RDP", NaN where its own checks fail."""
-    from opacus import (
-        accountants,  # here, because it imports torch, which planning a study does without
-    )
-
-    accountant = getattr(accountants, f"{name}Accountant")()
-    accountant.history = [run]
-    with np.errstate(all="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # RDP's orders: looser, still a bound
-        try:
-            return float(accountant.get_epsilon(delta=delta, **options))
-        except (RuntimeError, ValueError):
-            return math.nan
-
-
-@functools.cache
-def _prv_epsilon(run: tuple, delta: float) -> float:
-    """Return the PRV bound, or NaN where opacus cannot be trusted.
-
-    It takes exp() of its losses, which overflows at 709.
-    """
-    reach = _opacus("RDP", run, delta / 4000) + 3  # the end of opacus' grid
-    # not above 4 million points
-    coarse = reach * math.sqrt(run[2] * math.log(12_000 / delta) / 2) / 2e6
-    error = max(coarse, 3e-4, min(0.5, _opacus("RDP", run, delta) / 1000))
-    epsilon = (
-        _opacus("PRV", run, delta, eps_error=error) if reach < 700 and error <= 0.5 else math.nan
-    )
-    return max(0.0, epsilon) if math.isfinite(epsilon) else math.nan
 
 
 # ---- epsilon
@@ -260,7 +228,9 @@ def epsilon_spent(
     run = (noise_multiplier, sample_rate, steps)
     if accountant == "PLD" or steps == 0 or noise_multiplier < NO_NOISE:
         return epsilon_of((Run(*run),), delta)
-    return _prv_epsilon(run, delta) if accountant == "PRV" else _opacus("RDP", run, delta)
+    if accountant == "PRV":
+        return other_accountants.prv_epsilon(run, delta)
+    return other_accountants.opacus_epsilon("RDP", run, delta)
 
 
 def epsilon_for_patient(
@@ -332,48 +302,3 @@ def epsilon_of_all(runs: Iterable[Run], delta: float) -> float:
         if len(together) > 1
         else epsilon_of(together, delta)
     )
-
-
-@functools.cache
-def noise_multiplier_for(epsilon: float, delta: float, sample_rate: float, steps: int) -> float:
-    """Return a noise multiplier, of 6 digits, that keeps a budget, `epsilon` in (0, 1000], and
-    makes use of it.
-
-    Guarantees: `epsilon_spent` of the result, by PLD, lies in [0.99, 1] x `epsilon`.
-
-    Raises:
-        InputError: a value out of its range, or no multiplier spends the budget: the largest still
-            spends more, or the run spends less with hardly any noise.
-    """
-    check(EPSILON=epsilon, sample_rate=sample_rate, steps=steps, DELTA=delta)
-    # multipliers too small and large enough, and what they spend
-    low, high, most, least = 0.0, math.inf, math.inf, 0.0
-    tried = min(_MOST_NOISE, max(0.5, 3 * sample_rate * math.sqrt(steps) / epsilon))
-    while (
-        not 0.995 * epsilon
-        <= (spent := epsilon_of((Run(tried := float(f"{tried:.6g}"), sample_rate, steps),), delta))
-        <= epsilon
-    ):
-        low, most, high, least = (
-            (tried, spent, high, least) if spent > epsilon else (low, most, tried, spent)
-        )
-        if low > _MOST_NOISE / 2 or high < 2 * NO_NOISE or high - low < 1e-5 * low:
-            errors.refuse(
-                f"a noise multiplier that spends EPSILON = {epsilon:g} at delta {delta:g} in"
-                f" {steps:,} steps at sample_rate {sample_rate:.3g}",
-                f"epsilon {spent:.3g} with noise multiplier {tried:.3g}",
-                (
-                    "Lower EPSILON or DELTA: this run spends less, whatever its noise."
-                    if high < 2 * NO_NOISE
-                    else "Raise EPSILON or DELTA, or lower EPOCHS."
-                ),
-            )
-        share = (
-            math.log(most / (0.9975 * epsilon)) / math.log(most / least)
-            if least and most < math.inf
-            else 0.5
-        )
-        between = low * (high / low) ** min(0.9, max(0.1, share)) if low else high / 2
-        # on a line on logarithmic axes, or twice or half the only end
-        tried = between if high < math.inf else 2 * low
-    return tried

@@ -72,10 +72,10 @@ def attack_bounds(
         )
 
     # Every epsilon gives a valid bound: a search that stops early only loosens it.
-    found = optimize.minimize_scalar(
+    lowest = optimize.minimize_scalar(
         line, bounds=(-50, -math.log(false_positive_rate)), method="bounded"
     )
-    most = float(min(1.0, line(0), found.fun))
+    most = float(min(1.0, line(0), lowest.fun))
     posterior = most / (most + false_positive_rate)
     return {
         "false_positive_rate": false_positive_rate,

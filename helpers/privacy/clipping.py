@@ -4,14 +4,13 @@ In: one loss per image and the unit of each image. Out: the sum over units of th
 gradients. Refuses: networks whose gradients cannot be bounded, by the name of the layer; losses
 that are not one number per image.
 
-Parameters ask for no gradient during the pass: hooks keep what each layer saw (a) and the gradient
-at its output (b), from which `layer_gradients` has the norm of every unit's gradient and then the
+Parameters ask for no gradient during the pass: hooks keep each layer's input (a) and output
+gradient (b), from which `layer_gradients` has the norm of every unit's gradient and then the
 sum with one weight a unit ("book-keeping").
 """
 
 import collections
 import contextlib
-import dataclasses
 from collections.abc import Iterator
 
 import torch
@@ -19,79 +18,8 @@ from torch import nn
 
 from helpers.core import errors
 from helpers.privacy import layer_gradients, model_validation
+from helpers.privacy.layer_record import Record, exact_float32
 from helpers.privacy.units import Units
-
-
-@dataclasses.dataclass
-class Record:
-    """One layer in one pass: its input a, the gradient b at its output, and the gradients of units
-    where they were formed.
-
-    `a` and `b` are let go where the sum no longer needs them.
-    """
-
-    name: str
-    layer: nn.Module
-    a: torch.Tensor | None
-    output: torch.Tensor | None
-    versions: tuple[int, int]
-    remembered: tuple
-    b: torch.Tensor | None = None
-    squares: torch.Tensor | None = None
-    formed: dict[str, torch.Tensor | None] = dataclasses.field(default_factory=dict)
-
-    def receive(self, gradient: torch.Tensor, units: Units) -> None:
-        """Take the gradient at the output, and from it the squared norms of this layer's gradients
-        of units.
-
-        Raises:
-            InputError: the layer's input or output was changed in place since.
-        """
-        if (self.a._version, self.output._version) != self.versions:
-            errors.refuse(
-                "values that nothing changes in place",
-                f"the input or output of {self.name} changed",
-                "Write out = out + shortcut for out += shortcut, and inplace=False.",
-            )
-        with torch.no_grad(), _exact_float32(gradient.device.type):
-            self.a, self.b = (
-                x.to(torch.promote_types(x.dtype, torch.float32))
-                for x in (self.a, gradient.detach())
-            )
-            rule = layer_gradients.RULES[type(self.layer)]
-            squares, self.formed = rule.unit_gradients(
-                self.layer, self.a, self.b, self.remembered, units
-            )
-        self.squares, self.output, self.remembered = squares, None, ()
-        if None not in self.formed.values():
-            self.a = self.b = None
-
-    def remove(self, units_gone: torch.Tensor, images_gone: torch.Tensor) -> None:
-        """Set all that belongs to some units to exact 0.
-
-        0 x NaN is NaN, a weight alone would not remove them.
-        """
-        for gradient in self.formed.values():
-            if gradient is not None:
-                gradient[units_gone] = 0
-        if self.b is not None:
-            self.a, self.b = (
-                x.masked_fill(_as_column(images_gone, x), 0) for x in (self.a, self.b)
-            )
-
-    def weighted_sums(
-        self, weights: torch.Tensor, image_weights: torch.Tensor
-    ) -> Iterator[tuple[nn.Parameter, torch.Tensor]]:
-        """Yield each parameter with the weighted sum of its gradients of units."""
-        for name, gradient in self.formed.items():
-            if gradient is not None:
-                total = (weights @ gradient.flatten(1)).view(gradient.shape[1:])
-            else:
-                weighted = self.b * _as_column(image_weights, self.b)
-                total = layer_gradients.RULES[type(self.layer)].weighted_sum(
-                    self.layer, self.a, weighted
-                )
-            yield getattr(self.layer, name), total
 
 
 class ClippedSum:
@@ -116,7 +44,7 @@ class ClippedSum:
         self.clip_norm, self.model = clip_norm, model.train()
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self._layers = model_validation.trainable_layers(model)
-        self._place = {id(parameter): place for place, parameter in enumerate(self.parameters)}
+        self._index = {id(parameter): index for index, parameter in enumerate(self.parameters)}
         self._sums: list[torch.Tensor | None] = [None] * len(self.parameters)
         self._records: list[Record] = []
         self._units: Units | None = None
@@ -131,7 +59,7 @@ class ClippedSum:
             InputError: a layer was used twice, a parameter outside its own layer, or other
                 parameters train than at first.
         """
-        if [id(p) for p in self.model.parameters() if p.requires_grad] != list(self._place):
+        if [id(p) for p in self.model.parameters() if p.requires_grad] != list(self._index):
             errors.refuse(
                 "the parameters to train to be those of the beginning",
                 "some frozen or unfrozen since",
@@ -157,13 +85,20 @@ class ClippedSum:
                 )
         return logits
 
-    def add(self, losses: torch.Tensor, unit_index: torch.Tensor, n_units: int) -> torch.Tensor:
+    def add(
+        self,
+        losses: torch.Tensor,
+        unit_index: torch.Tensor,
+        n_units: int,
+        clip_norm: float | None = None,
+    ) -> torch.Tensor:
         """Add the clipped gradients of these units to the sum.
 
         Args:
             losses: (batch,) float, one value per image, from `logits` of this batch.
             unit_index: (batch,) int64, ascending from 0 to n_units - 1, the unit of each image.
             n_units: number of units in this batch.
+            clip_norm: of this call alone, for a diagnosis or a test; None for that of the sum.
 
         Returns:
             (n_units,) norms of g_u before clipping, with a bound of rounding added; not finite
@@ -177,10 +112,10 @@ class ClippedSum:
         images_per_unit = torch.tensor(units.sizes, device=losses.device)[unit_index]
         (losses / images_per_unit).sum().backward()
         records, self._records = self._records, []
-        with torch.no_grad(), _exact_float32(losses.device.type):
-            return self._add(records, units)
+        with torch.no_grad(), exact_float32(losses.device.type):
+            return self._add(records, units, self.clip_norm if clip_norm is None else clip_norm)
 
-    def _add(self, records: list[Record], units: Units) -> torch.Tensor:
+    def _add(self, records: list[Record], units: Units, clip_norm: float) -> torch.Tensor:
         """Norms, weights and weighted sums from the records of one pass."""
         for record in records:
             if record.squares is None:
@@ -194,16 +129,16 @@ class ClippedSum:
         # The margin keeps float32 rounding below the bound; the smallest number keeps a zero
         # gradient from 0/0.
         weights = torch.where(
-            kept, (self.clip_norm * (1 - 2e-6) / norms.clamp(min=1e-30)).clamp(max=1.0), 0.0
+            kept, (clip_norm * (1 - 2e-6) / norms.clamp(min=1e-30)).clamp(max=1.0), 0.0
         )
         is_whole = bool(kept.all())
         for record in records:
             if not is_whole:
                 record.remove(~kept, ~kept[units.index])
             for parameter, total in record.weighted_sums(weights, weights[units.index]):
-                place = self._place[id(parameter)]
-                self._sums[place] = (
-                    total if self._sums[place] is None else self._sums[place].add_(total)
+                index = self._index[id(parameter)]
+                self._sums[index] = (
+                    total if self._sums[index] is None else self._sums[index].add_(total)
                 )
         return norms
 
@@ -260,11 +195,6 @@ def _units(losses: torch.Tensor, unit_index: torch.Tensor, n_units: int) -> Unit
     return Units(unit_index, sizes)
 
 
-def _as_column(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """Return (batch,) values with as many dimensions as `like`, to be spread over its others."""
-    return values.view(-1, *[1] * (like.ndim - 1))
-
-
 @contextlib.contextmanager
 def _without_gradient(parameters: list[nn.Parameter]) -> Iterator[None]:
     """Let parameters ask for no gradient, so that the backward pass computes those of activations
@@ -277,18 +207,3 @@ def _without_gradient(parameters: list[nn.Parameter]) -> Iterator[None]:
     finally:
         for parameter in parameters:
             parameter.requires_grad_(True)
-
-
-@contextlib.contextmanager
-def _exact_float32(device_type: str) -> Iterator[None]:
-    """Compute in full float32: no autocast, no TF32 on GPUs."""
-    switches = [(torch.backends.cuda.matmul, "ieee"), (torch.backends.cudnn.conv, "ieee")]
-    before = [switch.fp32_precision for switch, _ in switches]
-    try:
-        for switch, precision in switches:
-            switch.fp32_precision = precision
-        with torch.autocast(device_type, enabled=False):
-            yield
-    finally:
-        for (switch, _), precision in zip(switches, before):
-            switch.fp32_precision = precision

@@ -19,7 +19,7 @@ def line_of(promise: Mapping, steps: int | None = None) -> dict:
     delta, weights of labels.
 
     Args:
-        promise: see `promise.settle`.
+        promise: the stored form of a `Promise`, or what a ledger has of it.
         steps: that count; None for all planned.
     """
     return {

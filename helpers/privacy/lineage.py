@@ -4,7 +4,7 @@ In: a cohort whose training images are learnt from, the lineage of the start. Ou
 ancestor, that travels in the weights' metadata. Refuses: a start that has seen the private
 patients, under whatever name.
 
-An ancestor has `cohort` (a name) and `patients`, the key of `register.Patients`; of a private run
+An ancestor has `cohort` (a name) and `patients`, the key of `enrolled_patients.Patients`; of a private run
 `mark` in its place, since its weights may be given away; and `doubt` where nobody can tell whether
 it saw the private patients. {} stands for an ancestor that nobody knows; None in place of a list
 for weights that do not say.
@@ -13,12 +13,14 @@ for weights that do not say.
 from collections.abc import Collection
 
 from helpers.core import errors
-from helpers.privacy import register
+from helpers.privacy import enrolled_patients, register
 
 UNKNOWN: dict = {}
 
 
-def of_training(cohort: str, patients: register.Patients, is_private: bool = False) -> dict:
+def of_training(
+    cohort: str, patients: enrolled_patients.Patients, is_private: bool = False
+) -> dict:
     """Return the ancestor that training on a cohort's training split adds.
 
     Guarantees: that of a private run holds nothing from which a patient's presence could be tested
@@ -39,7 +41,7 @@ def after(start: list[dict] | None, *trained_on: dict) -> list[dict]:
 
 
 def checked(
-    start: Collection[dict] | None, cohort: str, patients: register.Patients
+    start: Collection[dict] | None, cohort: str, patients: enrolled_patients.Patients
 ) -> list[dict] | None:
     """Return the lineage of a start with its doubts, which the guarantee then names, if it has not
     seen the private patients.
@@ -56,11 +58,11 @@ def checked(
     """
     if start is None:
         return None
-    own, found = register.Register(), []
-    by_mark = {own.mark(key): key for key in own.keys()}
+    known, ancestors = register.Register(), []
+    by_mark = {known.mark(key): key for key in known.keys()}
     for ancestor in start:
         key = ancestor.get("patients") or by_mark.get(ancestor.get("mark"), "")
-        members = own.patients(key)
+        members = known.patients(key)
         shared = members.shared_with(patients) if members else {}
         if ancestor and (
             key == patients.key or "films" in shared or ancestor.get("cohort") == cohort
@@ -82,5 +84,5 @@ def checked(
             else "its patients are not in this privacy register"
         )
         kept = {name: value for name, value in ancestor.items() if name != "doubt"}
-        found.append(kept | {"doubt": doubt} if ancestor and doubt else kept)
-    return found
+        ancestors.append(kept | {"doubt": doubt} if ancestor and doubt else kept)
+    return ancestors

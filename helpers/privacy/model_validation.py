@@ -46,15 +46,15 @@ def trainable_layers(model: nn.Module) -> dict[str, nn.Module]:
     """
     layers, owners = {}, {}
     for name, module in model.named_modules():
-        own = list(module.parameters(recurse=False))
+        direct = list(module.parameters(recurse=False))
         is_known = type(module) in layer_gradients.RULES
-        if problem := _objection(module, own, is_known):
+        if problem := _objection(module, direct, is_known):
             errors.refuse(
                 "layers whose gradients can be bounded for each patient",
                 f"{name or 'the network'} ({type(module).__name__}): {problem[0]}",
                 problem[1],
             )
-        trained = [p for p in own if p.requires_grad]
+        trained = [p for p in direct if p.requires_grad]
         for parameter in trained:
             if (first := owners.setdefault(id(parameter), name)) != name:
                 errors.refuse(
@@ -72,7 +72,7 @@ def trainable_layers(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def _objection(
-    module: nn.Module, own: list[nn.Parameter], is_known: bool
+    module: nn.Module, direct: list[nn.Parameter], is_known: bool
 ) -> tuple[str, str] | None:
     """Return why a module's gradients cannot be bounded, and what to do; None if they can."""
     if "BatchNorm" in type(module).__name__:
@@ -90,15 +90,15 @@ def _objection(
             "Remove the parametrisation (weight_norm, spectral_norm).",
         )
     if is_known:
-        trained = sum(p.requires_grad for p in own)
-        if 0 < trained < len(own):
+        trained = sum(p.requires_grad for p in direct)
+        if 0 < trained < len(direct):
             return (
                 "only some of its parameters are frozen",
                 "Freeze all of a layer's parameters, or none.",
             )
         problem = layer_gradients.RULES[type(module)].objection(module)
         return (problem, _DO) if problem and trained else None
-    if any(p.requires_grad for p in own):
+    if any(p.requires_grad for p in direct):
         return (
             "parameters of its own",
             f"Known layers: {', '.join(t.__name__ for t in layer_gradients.RULES)}. {_DO}",
@@ -143,9 +143,9 @@ class Watch(TorchFunctionMode):
         super().__exit__(*error)
 
     def __torch_function__(self, function, types, arguments=(), named=None):
-        given = [*arguments, *(named or {}).values()]
-        for value in given + [
-            part for several in given if isinstance(several, (list, tuple)) for part in several
+        values = [*arguments, *(named or {}).values()]
+        for value in values + [
+            part for several in values if isinstance(several, (list, tuple)) for part in several
         ]:
             name, part = self._owners.get(id(value), (None, None))
             if (

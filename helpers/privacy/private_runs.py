@@ -10,23 +10,21 @@ would spend again.
 """
 
 import dataclasses
-import json
 import secrets
-from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 from helpers.core import errors, files, paths, run_records
-from helpers.privacy import composition, register
+from helpers.privacy import (
+    composition,
+    enrolled_patients,
+    private_run_files,
+    promise,
+    register,
+)
 
-# in place of a uuid: of a checkpoint that an earlier version of the package wrote
-EARLIER = "earlier"
-NOTE = "private_run.json"  # in the run's folder: uuid and identity of the run begun last
-# there, too: the weights it started from, should the public model be lost
-START = "start.safetensors"
 _WAYS_ON = (
     "To train again would spend again. Restore what is lost or changed, give the new run another"
-    " RECIPE, set SPEND_AGAIN = True (the register keeps what this one spent), or remove its folder"
-    " by hand."
+    ' RECIPE, set CONFIRM = ["spend again"] (the register keeps what this one spent), or remove its'
+    " folder by hand."
 )
 
 
@@ -86,103 +84,18 @@ class PrivateRun:
         self.is_finished = True
 
 
-@dataclasses.dataclass(frozen=True)
-class OnDisk:
-    """What lies in a private run's folder beside its notes, as the session found it.
-
-    Attributes:
-        checkpoint_of: uuid in the checkpoint, `EARLIER` without one; None without a readable
-            checkpoint.
-        checkpoint_steps: releases in it.
-        checkpoint_identity: of its run.
-        weights_hash: of the finished weights, see `weight_files.weights_hash`; None without
-            readable ones.
-        live_of, live_steps: uuid and releases of an earlier session that this very process still
-            holds.
-    """
-
-    checkpoint_of: str | None = None
-    checkpoint_steps: int = 0
-    checkpoint_identity: dict = dataclasses.field(default_factory=dict)
-    weights_hash: str | None = None
-    live_of: str | None = None
-    live_steps: int = 0
-
-    def steps_of(self, uuid: str) -> int:
-        """Return the releases of a run that are known from here."""
-        return max(
-            self.checkpoint_steps if self.checkpoint_of == uuid else 0,
-            self.live_steps if self.live_of == uuid else 0,
-        )
-
-
-def note_of(folder: Path) -> dict | None:
-    """Return uuid and identity of the private run that was begun last in a run's folder; None if
-    none was.
-
-    A finished one of which only the record is left has them from there.
-
-    Raises:
-        InputError: the note or the record is damaged.
-    """
-    if (folder / NOTE).exists():
-        return _read(folder / NOTE)
-    record = finished_record(folder)
-    return record and {"uuid": record.get("uuid"), "identity": record.get("identity", {})}
-
-
-def finished_record(folder: Path) -> dict | None:
-    """Return the record of a finished private run, None if there is none in this folder.
-
-    Raises:
-        InputError: the record is damaged.
-    """
-    record = _read(folder / "record.json") if (folder / "record.json").exists() else {}
-    is_private = (record.get("ledger") or {}).get(
-        "mode"
-    ) == "private" and "trained_on" not in record
-    return record if is_private else None
-
-
-def _read(path: Path) -> dict:
-    """Return the content of a file that only a private run has."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        errors.refuse(
-            f"JSON in {path}",
-            str(error),
-            "Restore it from a copy, or remove the run's folder by hand: the register keeps what it"
-            " spent.",
-        )
-
-
-def refuse_other(run: str) -> None:
-    """Accept a run's name for a run that is not private.
-
-    Raises:
-        InputError: a private run has that name.
-    """
-    if note_of(paths.run_dir(run)):
-        errors.refuse(
-            f"a name other than {run} for a run that is not private",
-            "a private run of that name",
-            "Choose another RECIPE or another results folder: what was spent on it would be lost.",
-        )
-
-
-def line_of_run(own: register.Register, uuid: str | None) -> dict | None:
+def line_of_run(spent: register.Register, uuid: str | None) -> dict | None:
     """Return what a register has of a run, see `Register.runs`; None if it does not know it."""
-    return next((line for line in own.runs() if line["uuid"] == uuid), None)
+    return next((line for line in spent.runs() if line["uuid"] == uuid), None)
 
 
 def begin(
     run: str,
-    promise: Mapping,
+    promised: promise.Promise,
     identity: dict,
-    patients: register.Patients,
+    patients: enrolled_patients.Patients,
     cohort: str,
-    on_disk: OnDisk,
+    on_disk: private_run_files.OnDisk,
     *,
     spend_again: bool = False,
     budget: float | None = None,
@@ -195,7 +108,7 @@ def begin(
 
     Args:
         run: its name.
-        promise: see `promise.settle`.
+        promised: see `promise.settle`.
         identity: promise, data, start, parameters; fit for JSON.
         patients: of its training set.
         cohort: its name, for the reader.
@@ -207,12 +120,13 @@ def begin(
         InputError: the run cannot be taken up (says why, and the ways on), or a budget that would
             be exceeded.
     """
-    own, folder, identity = register.Register(), paths.run_dir(run), files.plain(identity)
+    spent, folder, identity = register.Register(), paths.run_dir(run), files.plain(identity)
     about = {"run": run, "cohort": cohort, "patients": patients.key}
-    note, record = note_of(folder), finished_record(folder)
+    planned = composition.line_of(promised.as_dict())
+    note, record = private_run_files.note_of(folder), private_run_files.finished_record(folder)
     if (
         record
-        and not list(differences(record.get("identity", {}), identity))
+        and not list(private_run_files.differences(record.get("identity", {}), identity))
         and record.get("weights_hash") == on_disk.weights_hash
     ):
         return _read_finished(
@@ -221,22 +135,22 @@ def begin(
                 record["uuid"],
                 patients.key,
                 identity,
-                own,
+                spent,
                 record["ledger"]["steps_done"],
                 True,
             ),
             note,
-            about | composition.line_of(promise),
+            about | planned,
         )
-    line = line_of_run(own, on_disk.checkpoint_of)
+    line = line_of_run(spent, on_disk.checkpoint_of)
     if (
         not note
         and on_disk.checkpoint_identity
-        and on_disk.checkpoint_of != EARLIER
+        and on_disk.checkpoint_of != private_run_files.EARLIER
         and (not line or line["run"] == run)
     ):  # the note is lost, what it said is in the checkpoint
         note = {"uuid": on_disk.checkpoint_of, "identity": on_disk.checkpoint_identity}
-    reason = _why_not(note, record, identity, on_disk, own)
+    reason = _why_not(note, record, identity, on_disk, spent)
     if reason and not spend_again:
         is_finished = bool(record) and record.get("uuid") == note["uuid"]
         errors.refuse(
@@ -244,20 +158,20 @@ def begin(
             reason,
             _WAYS_ON,
         )
-    with own.held():
-        begun = _line_of_begun(own, note, on_disk, about)
+    with spent.held():
+        begun = _line_of_begun(spent, note, on_disk, about)
         others = [
             line
-            for line in own.runs(own.sharing(patients.key))
+            for line in spent.runs(spent.sharing(patients.key))
             if not begun or line["uuid"] != begun["uuid"]
         ]
         if begun and not reason and on_disk.checkpoint_of == begun["uuid"]:
-            composition.check_budget(budget, others + [composition.line_of(promise)])
+            composition.check_budget(budget, others + [planned])
             taken_up = PrivateRun(
-                run, begun["uuid"], patients.key, note["identity"], own, begun["noted"]
+                run, begun["uuid"], patients.key, note["identity"], spent, begun["noted"]
             )
-            own.append("taken up", begun["uuid"], steps=begun["noted"], session=taken_up.session)
-            files.write_json(folder / NOTE, note)
+            spent.append("taken up", begun["uuid"], steps=begun["noted"], session=taken_up.session)
+            files.write_json(folder / private_run_files.NOTE, note)
             return taken_up
         left = (
             [begun | {"steps": begun["noted"]}]
@@ -266,20 +180,20 @@ def begin(
             if begun
             else []
         )
-        composition.check_budget(budget, others + left + [composition.line_of(promise)])
+        composition.check_budget(budget, others + left + [planned])
         if begun and begun["is_known"] and not begun["is_ended"]:
-            own.append(
+            spent.append(
                 "end",
                 begun["uuid"],
                 steps=begun["noted"],
                 why="given up" if begun["noted"] else "nothing was written to disk",
             )
         run_records.remove_checkpoints(run)
-        fresh = PrivateRun(run, secrets.token_hex(8), patients.key, identity, own)
-        files.write_json(folder / NOTE, {"uuid": fresh.uuid, "identity": identity})
-        own.append(
-            "begin", fresh.uuid, session=fresh.session, **about | composition.line_of(promise)
+        fresh = PrivateRun(run, secrets.token_hex(8), patients.key, identity, spent)
+        files.write_json(
+            folder / private_run_files.NOTE, {"uuid": fresh.uuid, "identity": identity}
         )
+        spent.append("begin", fresh.uuid, session=fresh.session, **about | planned)
     return fresh
 
 
@@ -299,7 +213,7 @@ def _read_finished(finished: PrivateRun, note: dict | None, first: dict) -> Priv
 
 
 def _line_of_begun(
-    own: register.Register, note: dict | None, on_disk: OnDisk, about: dict
+    spent: register.Register, note: dict | None, on_disk: private_run_files.OnDisk, about: dict
 ) -> dict | None:
     """Return the line of a run that was begun, brought up to date with what is on disk and in this
     process.
@@ -308,22 +222,26 @@ def _line_of_begun(
     """
     if not note or not note["identity"]:
         return None
-    if not (line := line_of_run(own, note["uuid"])):
-        own.append(
+    if not (line := line_of_run(spent, note["uuid"])):
+        spent.append(
             "begin",
             note["uuid"],
             session="",
             **about | composition.line_of(note["identity"]["promise"]),
         )
-        line = line_of_run(own, note["uuid"]) | {"is_known": False}
+        line = line_of_run(spent, note["uuid"]) | {"is_known": False}
     noted = max(line["noted"], on_disk.steps_of(note["uuid"]))
     if noted > line["noted"]:
-        own.append("checkpoint", note["uuid"], steps=noted)
+        spent.append("checkpoint", note["uuid"], steps=noted)
     return {"is_known": True} | line | {"noted": noted}
 
 
 def _why_not(
-    note: dict | None, record: dict | None, identity: dict, on_disk: OnDisk, own: register.Register
+    note: dict | None,
+    record: dict | None,
+    identity: dict,
+    on_disk: private_run_files.OnDisk,
+    spent: register.Register,
 ) -> str:
     """Return why what lies in a run's folder cannot be taken up, "" if it can, or if there is
     nothing.
@@ -342,7 +260,7 @@ def _why_not(
             "a private run of an earlier version of this package, which did not keep what"
             " identifies it"
         )
-    if changed := list(differences(note["identity"], identity)):
+    if changed := list(private_run_files.differences(note["identity"], identity)):
         return f"a run that differs in {'; '.join(changed)}"
     if (
         on_disk.checkpoint_of == note["uuid"]
@@ -352,33 +270,10 @@ def _why_not(
         return "a checkpoint that is not as it was written"
     if is_finished:
         return "weights.safetensors damaged or gone"
-    line = line_of_run(own, note["uuid"])
+    line = line_of_run(spent, note["uuid"])
     steps = max(line["noted"] if line else 0, on_disk.steps_of(note["uuid"]))
     return (
         f"{steps} steps written to a checkpoint that is damaged or gone"
         if on_disk.checkpoint_of is None and steps
         else ""
     )
-
-
-def differences(before: Mapping, now: Mapping) -> Iterator[str]:
-    """Yield in words what differs between two identities.
-
-    What only one of two versions declares does not.
-    """
-    if not before:
-        yield "all that identifies it"
-    for part in ("promise", "parameters"):
-        old, new = before.get(part, {}), now[part]
-        for name in sorted({*old} & {*new}):
-            if old[name] != new[name]:
-                yield f"{name} ({old[name]!r} then, {new[name]!r} now)"
-    for part, words in (
-        ("data", "the training images or labels"),
-        (
-            "start",
-            f"the weights it starts from (those of then: {START} in its folder, for PRETRAIN)",
-        ),
-    ):
-        if before and before.get(part) != now[part]:
-            yield words

@@ -3,8 +3,8 @@ together.
 
 In: training patients, lines about runs. Out: `spent.jsonl`, append-only, and what it says of the
 runs on some patients.
-Refuses: a register that was damaged or cannot be written. What lines mean together is in
-`composition`.
+Raises `InputError` for a register that was damaged or cannot be written. What lines mean together
+is in `composition`.
 
 The register lies in `<results>/register/`, or where the environment variable PRIVACY_REGISTER
 points: a hospital sets that once, so that all its results folders share one. Beside it lie salted
@@ -17,25 +17,20 @@ name the session that may write from then on.
 """
 
 import contextlib
-import dataclasses
 import datetime
 import fcntl
-import hashlib
 import json
 import os
-import secrets
-import zipfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-import numpy as np
-
-from helpers.core import errors, files, paths
+from helpers.core import errors, paths
+from helpers.privacy.enrolled_patients import EnrolledPatients, disk_errors_said
 
 EVENTS = ("begin", "checkpoint", "taken up", "end")
 
 
-def place(results: Path) -> Path:
+def folder_of(results: Path) -> Path:
     """Return where the register of a results folder lies.
 
     $PRIVACY_REGISTER, or `register/` in it.
@@ -43,35 +38,7 @@ def place(results: Path) -> Path:
     return Path(os.environ.get("PRIVACY_REGISTER") or results / "register").expanduser().resolve()
 
 
-@dataclasses.dataclass(frozen=True)
-class Patients:
-    """The training patients of a cohort, as a register knows them.
-
-    Attributes:
-        key: SHA-256 over ids and films of all of them, in no order. Whoever knows all but one of
-            the patients can test the last with it: it never goes into the weights of a private run.
-        mark: of the key, with the register's salt: for those weights.
-        ids, films: salted hashes, sorted, 64 bits each.
-    """
-
-    key: str
-    mark: str
-    ids: np.ndarray
-    films: np.ndarray
-
-    def shared_with(self, other: "Patients") -> dict[str, int]:
-        """Return how many "patient ids" and "films" two cohorts share; {} for none."""
-        counts = {
-            what: len(np.intersect1d(own, theirs, assume_unique=True))
-            for what, own, theirs in (
-                ("patient ids", self.ids, other.ids),
-                ("films", self.films, other.films),
-            )
-        }
-        return {what: n for what, n in counts.items() if n}
-
-
-class Register:
+class Register(EnrolledPatients):
     """A register's folder.
 
     Guarantees: a line that `append` returned from is on disk; lines are only ever added; a line
@@ -80,78 +47,8 @@ class Register:
 
     def __init__(self, folder: Path | None = None) -> None:
         """Open `folder`; None: $PRIVACY_REGISTER, or `register/` of the present results."""
-        self.folder = folder or place(paths.results_dir())
+        super().__init__(folder or folder_of(paths.results_dir()))
         self.path = self.folder / "spent.jsonl"
-
-    # ---- patients
-
-    def enrol(self, patients: Collection[str], films: Collection[str]) -> Patients:
-        """Return a cohort's training patients, and keep their salted hashes beside the register.
-
-        Args:
-            patients: (n_images,) patient ids.
-            films: (n_images,) hashes of the images as they came.
-
-        Raises:
-            InputError: the folder cannot be written, or its salt is gone.
-        """
-        rows = sorted(set(zip(map(str, patients), map(str, films))))
-        key = hashlib.sha256(json.dumps(rows).encode()).hexdigest()
-        salt = self._salt()
-        found = Patients(
-            key,
-            self.mark(key),
-            *(
-                np.unique(
-                    np.array([_salted(salt, kind, value) for value in set(values)], dtype=np.uint64)
-                )
-                for kind, values in zip(("patient", "film"), zip(*rows))
-            ),
-        )
-        if not self.patients(key):
-            with (
-                _said(self.folder),
-                files.atomic_path(self._members_path(key)) as part,
-                open(part, "wb") as stream,
-            ):
-                np.savez(stream, ids=found.ids, films=found.films, salted_with=_hash_of(salt))
-        return found
-
-    def patients(self, key: str) -> Patients | None:
-        """Return the patients of a key.
-
-        None where they were not enrolled here, or with another salt.
-        """
-        path = self._members_path(key)
-        if not path.exists():
-            return None
-        try:
-            with np.load(path) as stored:
-                is_comparable = str(stored["salted_with"]) == _hash_of(self._salt())
-                return (
-                    Patients(key, self.mark(key), stored["ids"], stored["films"])
-                    if is_comparable
-                    else None
-                )
-        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
-            errors.refuse(
-                f"salted hashes in {path}",
-                "a damaged file",
-                "Restore it: without it no overlap is seen.",
-            )
-
-    def mark(self, key: str) -> str:
-        """Return what stands for a key in the weights of a private run.
-
-        It tells nothing without the salt.
-        """
-        return hashlib.sha256(self._salt() + b"cohort\0" + key.encode()).hexdigest()
-
-    def keys(self) -> list[str]:
-        """Return the keys of all cohorts enrolled here."""
-        return sorted(
-            path.stem.removeprefix("patients-") for path in self.folder.glob("patients-*.npz")
-        )
 
     def sharing(self, key: str) -> dict[str, str]:
         """Return {key: what is shared, in words} of the cohorts in the register that have a patient
@@ -160,48 +57,20 @@ class Register:
         A cohort that was trained on in private and can no longer be compared counts as sharing: an
         upper bound.
         """
-        own, shared = self.patients(key), {key: "all"}
+        these, shared = self.patients(key), {key: "all"}
         for other in sorted(
             {*self.keys(), *(line["patients"] for line in self.lines() if line["event"] == "begin")}
             - {key}
         ):
             members = self.patients(other)
-            if not own or not members:
+            if not these or not members:
                 words = "nobody knows: its hashes are not beside this register"
             else:
                 words = " and ".join(
-                    f"{n:,} {what}" for what, n in own.shared_with(members).items()
+                    f"{n:,} {what}" for what, n in these.shared_with(members).items()
                 )
             shared |= {other: words} if words else {}
         return shared
-
-    def _members_path(self, key: str) -> Path:
-        """Return where the salted hashes of a cohort's patients lie."""
-        return self.folder / f"patients-{key}.npz"
-
-    def _salt(self) -> bytes:
-        """Return the register's salt, made with its first use.
-
-        Of two processes that make one, the first wins.
-        """
-        path = self.folder / "salt"
-        if not path.exists():
-            if self.keys():
-                errors.refuse(
-                    f"the salt of the patients' hashes at {path}",
-                    "nothing there",
-                    "Restore it: without it no overlap is seen.",
-                )
-            with _said(self.folder):
-                self.folder.mkdir(parents=True, exist_ok=True)
-                part = self.folder / f".salt.{secrets.token_hex(8)}.part"
-                part.write_bytes(secrets.token_bytes(32))
-                with contextlib.suppress(FileExistsError):
-                    os.link(part, path)
-                part.unlink()
-        return path.read_bytes()
-
-    # ---- lines
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -209,7 +78,7 @@ class Register:
 
         Without locks on the disk, go on.
         """
-        with _said(self.folder):
+        with disk_errors_said(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             handle = open(self.folder / ".lock", "w")
         with handle:
@@ -231,7 +100,7 @@ class Register:
         errors.one_of("the event", event, EVENTS)
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         line = json.dumps({"event": event, "uuid": uuid, "time": now} | fields).encode() + b"\n"
-        with _said(self.folder):
+        with disk_errors_said(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             handle = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
             try:
@@ -257,11 +126,11 @@ class Register:
         """
         if not self.path.exists():
             return []
-        found = []
+        lines = []
         for number, text in enumerate(self.path.read_bytes().split(b"\n"), 1):
             text = text.strip(b"\0")  # what a power cut leaves of a line
             try:
-                found.append(json.loads(text)) if text else None
+                lines.append(json.loads(text)) if text else None
             except ValueError:
                 # A torn line is a line's beginning. A run was not begun, or its end not known,
                 # which counts as all its steps.
@@ -271,7 +140,7 @@ class Register:
                         f"line {number}: {text[:60]!r}",
                         "Restore it from a copy.",
                     )
-        return found
+        return lines
 
     def runs(self, keys: Collection[str] | None = None) -> list[dict]:
         """Return the private runs begun on the patients of these keys (None: of all): their `begin`
@@ -284,18 +153,18 @@ class Register:
         Raises:
             InputError: a run's beginning is missing.
         """
-        found = {}
+        runs = {}
         for line in self.lines():
             if line["event"] == "begin":
-                found.setdefault(line["uuid"], line | {"noted": 0, "is_ended": False, "why": ""})
-            elif line["uuid"] not in found:
+                runs.setdefault(line["uuid"], line | {"noted": 0, "is_ended": False, "why": ""})
+            elif line["uuid"] not in runs:
                 errors.refuse(
                     f"a beginning of each run in {self.path}",
                     f"none of {line['uuid']}",
                     "Restore it from a copy.",
                 )
             else:
-                run = found[line["uuid"]]
+                run = runs[line["uuid"]]
                 run["session"] = line.get("session", run.get("session"))
                 run["noted"] = max(run["noted"], line["steps"])
                 run["is_ended"], run["why"] = line["event"] == "end", line.get("why", "")
@@ -306,32 +175,6 @@ class Register:
                     run["noted"] if run["is_ended"] else max(run["noted"], run["steps_planned"])
                 )
             }
-            for run in found.values()
+            for run in runs.values()
             if keys is None or run["patients"] in keys
         ]
-
-
-def _hash_of(salt: bytes) -> str:
-    """Return what tells two salts apart."""
-    return hashlib.sha256(b"salt" + salt).hexdigest()
-
-
-def _salted(salt: bytes, kind: str, value: str) -> int:
-    """Return 64 bits of a salted hash."""
-    return int.from_bytes(
-        hashlib.sha256(salt + kind.encode() + b"\0" + value.encode()).digest()[:8], "big"
-    )
-
-
-@contextlib.contextmanager
-def _said(folder: Path) -> Iterator[None]:
-    """Turn what the disk refuses into a message."""
-    try:
-        yield
-    except OSError as error:
-        errors.refuse(
-            f"a privacy register in {folder}",
-            str(error),
-            "Make the folder writable, or let PRIVACY_REGISTER name another: no private step is"
-            " made unregistered.",
-        )

@@ -18,7 +18,7 @@ NO_BOUND = (
 )
 
 
-def place_in_words() -> str:
+def register_in_words() -> str:
     """Return of which register a total speaks."""
     return (
         "the privacy register"
@@ -57,7 +57,7 @@ def in_words(lines: Collection[dict], shared: dict[str, str]) -> str:
         if words != "all" and any(line["patients"] == key for line in lines)
     ]
     return (
-        f"{len(lines)} private run{'s' * (len(lines) != 1)} in {place_in_words()}: together"
+        f"{len(lines)} private run{'s' * (len(lines) != 1)} in {register_in_words()}: together"
         f" {composition.in_words(lines)}."
         + (
             " Runs on other cohorts that share patients with this one count as if they were on the"
@@ -99,15 +99,15 @@ def spent(records: Collection[dict]) -> tuple[pd.DataFrame, str]:
             if is_known
             else "What these models spent is not known here."
         )
-    own, shared = register.Register(), {}
+    known, shared = register.Register(), {}
     for record in private:
-        shared |= own.sharing(record["patients"]) if "patients" in record else {}
-    lines = own.runs(shared) if private else []
-    known = {line["uuid"] for line in lines}
+        shared |= known.sharing(record["patients"]) if "patients" in record else {}
+    lines = known.runs(shared) if private else []
+    uuids = {line["uuid"] for line in lines}
     lines += [
         _line_of_record(record)
         for record in private or with_ledger
-        if not private or record.get("uuid") not in known
+        if not private or record.get("uuid") not in uuids
     ]
     words = (
         in_words(lines, shared)

@@ -16,16 +16,16 @@ def privacy_statement(entries: dict) -> str:
 
     A weak one is called weak, none is called none.
     """
-    unit, found, several = (
+    unit, bounds, several = (
         entries["unit"],
         entries["attack_bounds"],
         entries.get("epsilon_of_patient", {}),
     )
-    share = found["true_positive_rate"]
+    share = bounds["true_positive_rate"]
     attack = (
-        f"an attacker who sees the model and falsely accuses {100 * found['false_positive_rate']:g}"
+        f"an attacker who sees the model and falsely accuses {100 * bounds['false_positive_rate']:g}"
         f" % of the {unit}s it was not trained on finds at most {_percent(share)} of those it was"
-        f" trained on, and is then at most {_percent(found['posterior'])} sure of an accused"
+        f" trained on, and is then at most {_percent(bounds['posterior'])} sure of an accused"
         f" {unit}, having started at 50 %"
     )
     if not privacy_ledger.is_valid(entries):

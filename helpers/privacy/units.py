@@ -2,7 +2,6 @@
 
 In: images of units, one unit after the other. Out: values added up or computed by unit; a batch cut
 into whole units.
-Refuses: nothing of its own.
 """
 
 import dataclasses
@@ -77,18 +76,18 @@ class Units:
         pairs = list(zip(a.split(self.sizes), b.split(self.sizes)))
         cores = 1 if a.is_cuda else torch.get_num_threads()
         share = -(-len(pairs) // cores)
-        found = a.new_empty(len(pairs), *shape)
+        results = a.new_empty(len(pairs), *shape)
 
         @torch.no_grad()
         def work(start: int) -> None:
             for unit in range(start, min(start + share, len(pairs))):
-                found[unit] = values(*pairs[unit])
+                results[unit] = values(*pairs[unit])
 
         if cores == 1:
             work(0)
         else:
             list(_workers(cores).map(work, range(0, len(pairs), share)))  # list() lets errors out
-        return found
+        return results
 
 
 @functools.cache

@@ -4,16 +4,22 @@ In: the steps of a study and the privacy register. Out: the planned total in wor
 Raises `InputError` for a study that would exceed its BUDGET.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
 
 from helpers.core import errors, files
 from helpers.data import manifests
-from helpers.privacy import composition, private_runs, promise, register, spending
+from helpers.privacy import (
+    composition,
+    private_run_files,
+    promise,
+    register,
+    spending,
+)
 from helpers.study import notebook_files, plan
-from helpers.training import recipe_rule
+from helpers.training import learning_rate, recipe_rule
 
 
 def planned(steps: Collection[plan.Step], out: Path) -> str:
@@ -30,73 +36,93 @@ def planned(steps: Collection[plan.Step], out: Path) -> str:
     Raises:
         InputError: the total exceeds BUDGET, or a run promises nothing.
     """
-    number = "03"
-    defaults = notebook_files.default_parameters(notebook_files.notebooks()[number])
-    private = [
-        values
-        for step in steps
-        if step.notebook.name.startswith(number)
-        for values in [defaults | step.parameters | {"run": step.outputs[0].parts[1]}]
-        if values["MODE"] == "private"
-    ]
-    if not private:
+    planned_runs = _private_runs(steps)
+    if not planned_runs:
         return ""
-    table = pd.read_parquet(
-        out / "cohort" / manifests.name_of(private[0]["COHORT"]) / "table.parquet"
-    )
+    cohort = planned_runs[0]["COHORT"]
+    table = pd.read_parquet(out / "cohort" / manifests.name_of(cohort) / "table.parquet")
     errors.has_columns(
         table,
         ["film_sha256"],
-        f"the table of {private[0]['COHORT']}, built by an earlier version of this package",
+        f"the table of {cohort}, built by an earlier version of this package",
     )
-    train, own = table[table["split"] == "train"], register.Register(register.place(out))
-    key, known = (
-        own.enrol(train["patient_id"], train["film_sha256"]).key,
-        {line["uuid"] for line in own.runs()},
-    )
-    lines, others = [], own.runs(own.sharing(key))
-    for values in private:
-        made, note = promise_of(values, train), private_runs.note_of(out / "runs" / values["run"])
+    train = table[table["split"] == "train"]
+    spent = register.Register(register.folder_of(out))
+    key = spent.enrol(train["patient_id"], train["film_sha256"]).key
+    uuids = {line["uuid"] for line in spent.runs()}
+    lines, others = [], spent.runs(spent.sharing(key))
+    for values in planned_runs:
+        made = promise_of(values, train)
+        note = private_run_files.note_of(out / "runs" / values["run"])
+        is_again = "spend again" in values["CONFIRM"]
         if (
             not note
-            or note["uuid"] not in known
-            or values["SPEND_AGAIN"]
-            and _is_other(note["identity"], made, values)
+            or note["uuid"] not in uuids
+            or (is_again and _is_other(note["identity"], made, values))
         ):
-            lines.append(composition.line_of(made))
-    budgets = [values["BUDGET"] for values in private if values["BUDGET"] is not None]
+            lines.append(composition.line_of(made.as_dict()))
+    budgets = [values["BUDGET"] for values in planned_runs if values["BUDGET"] is not None]
     composition.check_budget(min(budgets, default=None) if lines else None, others + lines)
-    said = f"This study plans {len(lines)} new private run{'s' * (len(lines) != 1)}"
-    if not lines + others:
-        return f"{said}."
-    said += f", together {composition.in_words(lines)}" if lines else ""
-    return said + (
-        f"; with the {len(others)} in {spending.place_in_words()}, together"
-        f" {composition.in_words(lines + others)}."
-        if others
-        else "."
-    )
+    return _in_words(lines, others)
 
 
-def _is_other(identity: dict, made: Mapping, values: dict) -> bool:
+def _private_runs(steps: Collection[plan.Step]) -> list[dict]:
+    """Return the parameters of the private runs of a study, with the name of each as `run`.
+
+    PRECISION is that of notebook 02; without a step of it nothing is known of it, nor compared.
+    """
+    baselines = [_parameters(step) for step in _steps_of("02", steps)]
+    network = {"PRECISION": baselines[0]["PRECISION"]} if baselines else {}
+    values_of_runs = [
+        network | _parameters(step) | {"run": step.outputs[0].parts[1]}
+        for step in _steps_of("03", steps)
+    ]
+    return [values for values in values_of_runs if values["MODE"] == "private"]
+
+
+def _in_words(new: list[dict], others: list[dict]) -> str:
+    """Return in words what new runs spend together, and with the others of the register."""
+    announcement = f"This study plans {len(new)} new private run{'s' * (len(new) != 1)}"
+    if new:
+        announcement += f", together {composition.in_words(new)}"
+    if others:
+        announcement += (
+            f"; with the {len(others)} in {spending.register_in_words()}, together"
+            f" {composition.in_words(new + others)}"
+        )
+    return f"{announcement}."
+
+
+def _steps_of(number: str, steps: Collection[plan.Step]) -> list[plan.Step]:
+    """Return the steps of a notebook."""
+    return [step for step in steps if step.notebook.name.startswith(number)]
+
+
+def _parameters(step: plan.Step) -> dict:
+    """Return all parameters of a step, those it leaves as they are included."""
+    return notebook_files.default_parameters(step.notebook) | step.parameters
+
+
+def _is_other(identity: dict, made: promise.Promise, values: dict) -> bool:
     """Return whether a run that was begun differs from what is planned, as far as that can be told
     before its start is known.
     """
+    values = values | {"AVERAGING": learning_rate.AVERAGING[values["SCHEDULE"]]}
     declared = {
         name: values[name]
         for name in identity.get("parameters", {})
         if name in values and values[name] is not None
     }
     planned = {
-        "promise": dict(made),
+        "promise": made.as_dict(),
         "parameters": declared,
         "data": identity.get("data"),
         "start": identity.get("start"),
     }
-    return bool(list(private_runs.differences(identity, files.plain(planned))))
+    return bool(list(private_run_files.differences(identity, files.plain(planned))))
 
 
-def promise_of(values: dict, train: pd.DataFrame) -> dict:
+def promise_of(values: dict, train: pd.DataFrame) -> promise.Promise:
     """Return the promise of a private run from the parameters of notebook 03.
 
     Args:
@@ -113,18 +139,18 @@ def promise_of(values: dict, train: pd.DataFrame) -> dict:
         **{name: values[name] for name in ("EXPECTED_BATCH_SIZE", "EPOCHS", "LEARNING_RATE")},
     )
     return promise.settle(
+        promise.PrivacyBudget(
+            values["EPSILON"],
+            values["DELTA"],
+            values["CLIP_NORM"],
+            allow_weak_delta="weak delta" in values["CONFIRM"],
+        ),
+        promise.Batching(
+            chosen["EXPECTED_BATCH_SIZE"], chosen["EPOCHS"], values["MAX_IMAGES_PER_PATIENT"]
+        ),
         unit=unit,
         n_units=n_units,
         most_images=int(of_patient.max()),
-        epsilon=values["EPSILON"],
-        delta=values["DELTA"],
-        clip_norm=values["CLIP_NORM"],
-        epochs=chosen["EPOCHS"],
-        expected_batch_size=chosen["EXPECTED_BATCH_SIZE"],
-        max_images_per_patient=values["MAX_IMAGES_PER_PATIENT"],
         mode=values["MODE"],
-        views_per_image=values["VIEWS_PER_IMAGE"],
-        noise_multiplier=values["NOISE_MULTIPLIER"],
-        allow_weak_delta=values["ALLOW_WEAK_DELTA"],
         pos_weight="private labels" if values["POS_WEIGHT"] == "private" else values["POS_WEIGHT"],
     )

@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 from helpers.core import files, fingerprints, run_records
-from helpers.privacy import private_runs
+from helpers.privacy import private_run_files
 from helpers.study import plan
 
 # bigger files are hashed again only when their size or time of change differ
@@ -113,7 +113,7 @@ class Results:
         private = {
             folder
             for folder in folders
-            if "-dp-" in folder[1] and private_runs.note_of(self.out.joinpath(*folder))
+            if "-dp-" in folder[1] and private_run_files.note_of(self.out.joinpath(*folder))
         }
         elsewhere = {
             folder for folder in folders for _, run in private if folder[1].endswith(f"-from-{run}")

@@ -27,7 +27,7 @@ def undisturbed() -> Iterator[None]:
         yield  # signals go elsewhere
         return
     asked, before = [], signal.getsignal(signal.SIGINT)
-    signal.signal(signal.SIGINT, lambda *given: asked.append(given))
+    signal.signal(signal.SIGINT, lambda *signals: asked.append(signals))
     try:
         yield
     finally:
@@ -53,16 +53,16 @@ def write(path: Path, content: dict, before_it_counts: Callable[[], None] = lamb
     os.replace(_beside(path), path)
 
 
-def read(path: Path, place: torch.device) -> dict:
+def read(path: Path, device: torch.device) -> dict:
     """Return what the checkpoint with most steps holds, of two that a kill can leave.
 
     {} where none can be read.
     """
-    found = {"step": -1}
-    for each in (path, _beside(path)):
+    latest = {"step": -1}
+    for copy in (path, _beside(path)):
         try:
-            stored = torch.load(each, weights_only=True, map_location=place)
-            found = stored if stored["step"] > found["step"] else found
+            stored = torch.load(copy, weights_only=True, map_location=device)
+            latest = stored if stored["step"] > latest["step"] else latest
         except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError):
             continue
-    return found if found["step"] >= 0 else {}
+    return latest if latest["step"] >= 0 else {}

@@ -1,8 +1,8 @@
-"""Why privacy may hurt a group: how long its gradients are, how many are clipped, and whether the
-step still follows them.
+"""Why privacy may hurt a group: gradient norms, clipped fraction, and the angle to the step.
 
-In: a private arm in demo mode, the group of each of its units. Out: a row a group. Refuses: private
-mode, in which nothing may be shown that depends on training images without protection.
+In: a private arm in demo mode, the group of each of its units. Out: a row a group. Raises
+`InputError` in private mode, in which nothing may be shown that depends on training images without
+protection.
 
 A group whose gradients are longer loses more of them to clipping; a small one is outvoted and
 drowned in noise (Bagdasaryan, Poursaeed and Shmatikov 2019; Tran, Dinh and Fioretto 2021).
@@ -16,7 +16,7 @@ from helpers.core import errors, random_streams
 from helpers.data import groups
 from helpers.training import private_step, training_set
 
-_NOT_CLIPPED = 1e6  # a clip norm that no gradient reaches
+_NOT_CLIPPED = 1e6  # a clipping norm that no gradient reaches
 
 
 def groups_of_units(
@@ -30,7 +30,7 @@ def groups_of_units(
         attribute: see `groups.add_groups`.
     """
     of_rows = groups.add_groups(table, [attribute])[f"group_{attribute}"].to_numpy()[data.rows]
-    return np.array([of_rows[own[0]] for own in data.units])
+    return np.array([of_rows[images[0]] for images in data.units])
 
 
 def by_group(
@@ -56,19 +56,21 @@ def by_group(
     """
     if not arm.shows_diagnostics:
         errors.refuse(
-            "DIAGNOSE_BY = 'none' in private mode",
-            "a group's gradients",
+            "MODE = 'demo' for gradients by group",
+            "private mode",
             "They are outside the promise.",
         )
-    stream, found, means = random_streams.random_stream(arm.seed, "group gradients", epoch), [], {}
+    stream = random_streams.random_stream(arm.seed, "group gradients", epoch)
+    rows, shares, clipped_means, whole_means = [], {}, {}, {}
     for group in sorted(set(group_of_unit)):
         members = np.flatnonzero(group_of_unit == group)
-        units = np.sort(stream.permutation(members)[:most_units])
-        clipped, norms = _sum(arm, units, arm.promise["clip_norm"])
-        whole, _ = _sum(arm, units, _NOT_CLIPPED)
-        means[group] = (len(members) / len(group_of_unit), clipped / len(units), whole / len(units))
-        in_clip_norms = norms[torch.isfinite(norms)] / arm.promise["clip_norm"]
-        found.append(
+        sample = np.sort(stream.permutation(members)[:most_units])
+        clipped, norms = _sum(arm, sample, arm.promise.clip_norm)
+        whole, _ = _sum(arm, sample, _NOT_CLIPPED)
+        shares[group] = len(members) / len(group_of_unit)
+        clipped_means[group], whole_means[group] = clipped / len(sample), whole / len(sample)
+        in_clip_norms = norms[torch.isfinite(norms)] / arm.promise.clip_norm
+        rows.append(
             {
                 "epoch": epoch,
                 "group": group,
@@ -77,13 +79,17 @@ def by_group(
                 "clipped_fraction": float((in_clip_norms > 1).double().mean()),
             }
         )
-    of_all = {
-        place: sum(share * parts[place] for share, *parts in means.values()) for place in (0, 1)
-    }
-    for row in found:
-        own = means[row["group"]][2]
-        row |= {"followed": _cosine(own, of_all[0]), "followed_without": _cosine(own, of_all[1])}
-    return found
+    clipped_mean, whole_mean = (
+        sum(share * means[group] for group, share in shares.items())
+        for means in (clipped_means, whole_means)
+    )
+    for row in rows:
+        group_mean = whole_means[row["group"]]
+        row |= {
+            "followed": _cosine(group_mean, clipped_mean),
+            "followed_without": _cosine(group_mean, whole_mean),
+        }
+    return rows
 
 
 def _sum(
@@ -92,14 +98,12 @@ def _sum(
     """Return the sum of the units' gradients, clipped to a norm, as one vector, and their norms
     before.
     """
-    kept, arm.clipped.clip_norm = arm.clipped.clip_norm, clip_norm
+    images = [arm.data.units[unit][: arm.promise.max_images_per_unit] for unit in units]
     try:
-        images = [arm.data.units[unit][: arm.promise["max_images_per_unit"]] for unit in units]
-        _, norms = arm.add_units(dict(zip(units, images)), step=0)
-        return torch.cat([total.flatten() for total in arm.clipped.take()]).cpu(), norms
+        _, norms = arm.add_units(dict(zip(units, images)), step=0, clip_norm=clip_norm)
     finally:
-        arm.clipped.take()
-        arm.clipped.clip_norm = kept
+        total = torch.cat([part.flatten() for part in arm.clipped.take()]).cpu()
+    return total, norms
 
 
 def _cosine(one: torch.Tensor, other: torch.Tensor) -> float:

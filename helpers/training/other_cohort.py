@@ -46,20 +46,20 @@ def try_elsewhere(model: nn.Module, channels: int, run: str, evaluate_on: str) -
         )
     ):
         return run_records.read_predictions(name)
-    own = cohorts.read(record["cohort"])
-    if own.images.shape[1:] != other.images.shape[1:]:
+    private = cohorts.read(record["cohort"])
+    if private.images.shape[1:] != other.images.shape[1:]:
         errors.refuse(
-            f"images of {other.name} of {own.images.shape[1:]} pixels, as those of {own.name}",
+            f"images of {other.name} of {private.images.shape[1:]} pixels, as those of {private.name}",
             other.images.shape[1:],
             "Set IMAGE_PX.",
         )
-    known = [own.canonical[finding] for finding in own.findings]
-    places = {
+    known = [private.canonical[finding] for finding in private.findings]
+    columns_by_finding = {
         finding: start_weights.alike(other.canonical[finding], known) for finding in other.findings
     }
-    if not any(places.values()):
+    if not any(columns_by_finding.values()):
         errors.refuse(
-            f"a finding of {other.name} that {own.name} has, too",
+            f"a finding of {other.name} that {private.name} has, too",
             ", ".join(other.canonical.values()),
             "Correct `canonical` in a manifest.",
         )
@@ -78,7 +78,7 @@ def try_elsewhere(model: nn.Module, channels: int, run: str, evaluate_on: str) -
                 label=images[finding].astype(float),
                 score=scores[:, columns].mean(1).astype(float),
             )
-            for finding, columns in places.items()
+            for finding, columns in columns_by_finding.items()
             if columns
         ],
         ignore_index=True,
@@ -88,7 +88,7 @@ def try_elsewhere(model: nn.Module, channels: int, run: str, evaluate_on: str) -
         | {
             "run": name,
             "cohort": other.name,
-            "trained_on": own.name,
+            "trained_on": private.name,
             "data_hash": other.record["data_hash"],
         },
         predictions,

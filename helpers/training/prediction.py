@@ -31,13 +31,13 @@ def predict(
     if not len(rows):
         return np.zeros((0, model.head.out_features), dtype=np.float32)
     model.eval()
-    place = next(model.parameters()).device
+    device = next(model.parameters()).device
     batch_size = max(1, batch_size // (8 if images.ndim == 4 else 1))  # volumes are larger
     parts = [
         torch.sigmoid(
             model(
                 network_input.to_input(
-                    torch.from_numpy(images[rows[i : i + batch_size]]).to(place), channels
+                    torch.from_numpy(images[rows[i : i + batch_size]]).to(device), channels
                 )
             )
         )

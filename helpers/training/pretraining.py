@@ -1,13 +1,28 @@
 """Pretraining on public data: the model from which all arms of a study start.
 
-In: a public cohort. Out: a session. Raises `InputError` for a public cohort that shares films with
-the private one.
+In: the network's settings, the private cohort, a public one. Out: the public model, its training
+session, its zero-shot run. Raises `InputError` for a public cohort that shares films with the
+private one.
 """
+
+import dataclasses
+
+from torch import nn
 
 from helpers.core import files, fingerprints, paths, run_records
 from helpers.data import cohorts
 from helpers.privacy import lineage, register
-from helpers.training import networks, ordinary_step, training_session, training_set, weight_files
+from helpers.training import (
+    finished_runs,
+    network_settings,
+    networks,
+    ordinary_step,
+    private_step,
+    starts,
+    training_session,
+    training_set,
+    weight_files,
+)
 
 CODE = [
     "training.starts",
@@ -16,6 +31,160 @@ CODE = [
     "training.finished_runs",
 ]  # decides weights and predictions, besides data and parameters
 PUBLIC_SEED = 0  # the public model is the same for every seed of the study
+
+
+@dataclasses.dataclass(frozen=True)
+class PublicModel:
+    """The public model of a study: what decides it, and the zero-shot run that holds it.
+
+    Attributes:
+        run: name of the zero-shot run.
+        private: the cohort whose arms start from it.
+        public: the cohort it is trained on; None where it is a file, or there is none.
+        settings: its start and network.
+        parameters: what decides it, for records.
+        made_from: contents that decide it, too: hashes of data or weights, canonical findings.
+    """
+
+    run: str
+    private: cohorts.Cohort
+    public: cohorts.Cohort | None
+    settings: network_settings.NetworkSettings
+    parameters: dict
+    made_from: dict
+
+    @classmethod
+    def planned(
+        cls,
+        settings: network_settings.NetworkSettings,
+        private: cohorts.Cohort,
+        public: cohorts.Cohort | None,
+        *,
+        epochs: int,
+        learning_rate: float,
+        augmentation: str,
+        batch_size: int,
+    ) -> "PublicModel":
+        """Return the public model that these settings make; nothing is trained yet.
+
+        Args:
+            settings: of the study.
+            private, public: see `PublicModel`.
+            epochs, learning_rate, augmentation, batch_size: of pretraining.
+
+        Raises:
+            InputError: the public cohort shares films with the private one.
+        """
+        if public:  # what private patients teach before private training has no guarantee
+            refuse_shared(public, private)
+        parameters = settings.architecture | {
+            "PRETRAIN": settings.pretrain,
+            "PRETRAIN_EPOCHS": epochs,
+            "PRETRAIN_AUGMENTATION": augmentation,
+            "PRETRAIN_LEARNING_RATE": learning_rate,
+            "BATCH_SIZE": batch_size,
+        }
+        if settings.precision != "float32":  # runs of earlier versions know no other
+            parameters["PRECISION"] = settings.precision
+        made_from = {
+            "data": [public.record["data_hash"]] if public else [],
+            "canonical": private.canonical,
+        }
+        if settings.pretrain.endswith(".safetensors"):
+            weights, _ = weight_files.load_weights(settings.pretrain)
+            made_from["weights"] = weight_files.weights_hash(weights)
+        run = run_records.run_name(private.name, "zero_shot")
+        return cls(run, private, public, settings, parameters, made_from)
+
+    @property
+    def fingerprint(self) -> str:
+        """Return the fingerprint of the zero-shot run; code decides, too, unless a private run
+        started from it.
+
+        To train the model again, with the same data and parameters, could change its weights by a
+        rounding error; a private run started from the old ones would then have another identity.
+        """
+        record = {}
+        if run_records.private_runs_of(paths.results_dir(), self.private.name) and (
+            (paths.run_dir(self.run) / "record.json").exists()
+        ):
+            record = run_records.read_record(self.run)
+        if (record.get("parameters"), record.get("made_from")) == (
+            files.plain(self.parameters),
+            files.plain(self.made_from),
+        ):
+            return record["fingerprint"]
+        return fingerprints.fingerprint(self.parameters | self.made_from, CODE)
+
+    def session(self) -> training_session.Session | None:
+        """Begin its training; None where there is no public cohort, or the run holds it already."""
+        return pretraining_session(
+            self.run,
+            self.public,
+            channels=self.settings.channels,
+            width=self.settings.width,
+            head=self.settings.head,
+            precision=self.settings.precision,
+            epochs=self.parameters["PRETRAIN_EPOCHS"],
+            learning_rate=self.parameters["PRETRAIN_LEARNING_RATE"],
+            augmentation=self.parameters["PRETRAIN_AUGMENTATION"],
+            batch_size=self.parameters["BATCH_SIZE"],
+            physical_batch_size=self.settings.physical_batch_size,
+            fingerprint=self.fingerprint,
+        )
+
+    def finish(
+        self, model: nn.Module, start: starts.Start, session: training_session.Session | None
+    ) -> None:
+        """Keep network settings and zero-shot run, with its predictions of the private patients,
+        unless they are there.
+
+        Args:
+            model: the network as all arms start, see `starts.starting_model`.
+            start: its weights.
+            session: of pretraining, if this process trained it.
+        """
+        network_settings.write(self.private.name, self.settings)
+        if self.settings.pretrain == "none" or finished_runs.is_predicted(
+            self.run, self.fingerprint, self.private
+        ):
+            return
+        finished_runs.finish(
+            model,
+            self.private,
+            self.settings.channels,
+            run=self.run,
+            arm="zero_shot",
+            seed=PUBLIC_SEED,
+            parameters=self.parameters,
+            seconds=session.seconds if session else 0,
+            fingerprint=self.fingerprint,
+            start=start.lineage,
+            made_from=self.made_from,
+        )
+
+    def baseline(self, **parameters: float) -> tuple[dict, str]:
+        """Return all parameters of a baseline that starts from it, and the fingerprint of its run.
+
+        Args:
+            parameters: those of the baseline itself.
+        """
+        declared = self.parameters | parameters
+        data = {"private": self.private.record["data_hash"]}
+        return declared, fingerprints.fingerprint(declared | self.made_from | data, CODE)
+
+
+def fingerprint_of_demo_run(parameters: dict, arm: private_step.PrivateArm) -> str:
+    """Return the fingerprint of a run in demo mode: its parameters, data, start and code.
+
+    In private mode an identity stands in its place, see `training_session.Session`.
+    """
+    made_from = {
+        "data": arm.data.cohort.record["data_hash"],
+        "start": arm.start,
+        "pos_weight": [] if arm.pos_weight is None else arm.pos_weight.tolist(),
+    }
+    return fingerprints.fingerprint(parameters | made_from, CODE)
 
 
 def pretraining_session(
@@ -31,6 +200,7 @@ def pretraining_session(
     precision: str = "float32",
     augmentation: str = "strong",
     head: str = "sided",
+    physical_batch_size: int = 256,
 ) -> training_session.Session | None:
     """Begin supervised pretraining on a public cohort.
 
@@ -61,6 +231,7 @@ def pretraining_session(
         seed=PUBLIC_SEED,
         precision=precision,
         augmentation=augmentation,
+        physical_batch_size=physical_batch_size,
     )
     return training_session.Session(
         run, model, arm, epochs=epochs, learning_rate=learning_rate, fingerprint=fingerprint
@@ -73,36 +244,9 @@ def refuse_shared(public: cohorts.Cohort, private: cohorts.Cohort) -> None:
     Raises:
         InputError: see `lineage.checked`.
     """
-    own = register.Register()
-    trained_on = lineage.of_training(public.name, own.enrol(*public.training_patients()))
-    lineage.checked([trained_on], private.name, own.enrol(*private.training_patients()))
-
-
-def fingerprint_of_public_model(
-    zero_shot: str, parameters: dict, made_from: dict, cohort: str
-) -> str:
-    """Return the fingerprint of the public model; once a private run has started from it, code no
-    longer decides.
-
-    To train it again, with the same data and parameters, could change its weights by a rounding
-    error; a private run started from the old ones would then have another identity.
-
-    Args:
-        zero_shot: the run that holds it.
-        parameters, made_from: all that decides it but code.
-        cohort: name of the private cohort.
-    """
-    if (
-        run_records.private_runs_of(paths.results_dir(), cohort)
-        and (paths.run_dir(zero_shot) / "record.json").exists()
-    ):
-        record = run_records.read_record(zero_shot)
-        if (record["parameters"], record.get("made_from")) == (
-            files.plain(parameters),
-            files.plain(made_from),
-        ):
-            return record["fingerprint"]
-    return fingerprints.fingerprint(parameters | made_from, CODE)
+    patients = register.Register()
+    trained_on = lineage.of_training(public.name, patients.enrol(*public.training_patients()))
+    lineage.checked([trained_on], private.name, patients.enrol(*private.training_patients()))
 
 
 def holds_public_model(zero_shot: str, fingerprint: str) -> bool:

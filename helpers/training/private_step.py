@@ -34,39 +34,29 @@ class PrivateArm(sampling_and_noise.Unrepeatable):
         self,
         data: training_set.TrainingSet,
         model: nn.Module,
+        budget: promise.PrivacyBudget,
+        batching: promise.Batching,
         *,
-        channels: int,
-        epsilon: float,
-        delta: float,
-        clip_norm: float,
-        epochs: int,
-        expected_batch_size: int,
-        max_images_per_patient: int,
-        physical_batch_size: int,
         mode: str,
         seed: int,
-        views_per_image: int = 1,
-        precision: str = "float32",
-        noise_multiplier: float | None = None,
-        weighting: tuple[str, torch.Tensor | None] = ("none", None),
-        allow_weak_delta: bool = False,
         lineage: list[dict] | None = None,
+        weighting: tuple[str, torch.Tensor | None] = ("none", None),
+        channels: int = 1,
+        precision: str = "float32",
     ) -> None:
         """Calibrate the noise, hook the network, and fix what it starts from: the present weights.
 
         Args:
             data: the training images, gathered by the unit of the promise.
             model: on the device where it is to be trained.
-            channels: of the model's input.
-            epsilon, delta, clip_norm, epochs, expected_batch_size, max_images_per_patient,
-                views_per_image, noise_multiplier, allow_weak_delta: see `promise.settle`.
-            physical_batch_size: images in memory at a time; decides speed, not results.
+            budget, batching: what is promised to whom, see `promise`.
             mode, seed: see `sampling_and_noise.Randomness`.
-            precision: see `autocast`.
-            weighting: where the weight of positive labels comes from ("none", "public", "private
-                labels"), and the weight.
             lineage: what trained the model so far, see `lineage`; [] for random weights, None for
                 nobody knows.
+            weighting: where the weight of positive labels comes from ("none", "public", "private
+                labels"), and the weight.
+            channels: of the model's input.
+            precision: of the network, see `image_loss.autocast`.
 
         Raises:
             InputError: a budget that promises nothing or is not kept, or a network that cannot be
@@ -82,37 +72,26 @@ class PrivateArm(sampling_and_noise.Unrepeatable):
         if data.cohort:
             notebook_parameters.mode_fits(mode, data.cohort.record.get("access", "embedded"))
         weighted_by, self.pos_weight = weighting
+        n_units = len(data.units)
         self.promise = promise.settle(
+            budget,
+            batching,
             unit=data.unit,
-            n_units=len(data.units),
+            n_units=n_units,
             most_images=data.most_images,
-            epsilon=epsilon,
-            delta=delta,
-            clip_norm=clip_norm,
-            epochs=epochs,
-            expected_batch_size=expected_batch_size,
-            max_images_per_patient=max_images_per_patient,
             mode=mode,
-            views_per_image=views_per_image,
-            noise_multiplier=noise_multiplier,
             pos_weight=weighted_by,
-            allow_weak_delta=allow_weak_delta,
         )
-        self.warning = promise.check_delta(delta, len(data.units), data.unit, allow_weak_delta)
-        self.data, self.model, self.channels, self.seed, self.precision = (
-            data,
-            model,
-            channels,
-            seed,
-            precision,
+        self.warning = promise.check_delta(
+            budget.delta, n_units, data.unit, budget.allow_weak_delta
         )
-        self.steps, self.sample_rate = self.promise["steps"], expected_batch_size / len(data.units)
-        self.randomness, self.physical_batch_size = (
-            sampling_and_noise.Randomness(mode, seed, self.steps, is_registered=False),
-            physical_batch_size,
-        )
-        self.steps_per_epoch = promise.steps_per_epoch(len(data.units), expected_batch_size)
-        self.clipped = clipping.ClippedSum(model, clip_norm)
+        self.data, self.model, self.channels = data, model, channels
+        self.seed, self.precision = seed, precision
+        self.steps, self.sample_rate = self.promise.steps, batching.expected_batch_size / n_units
+        self.steps_per_epoch = batching.steps_per_epoch(n_units)
+        self.physical_batch_size = batching.physical_batch_size
+        self.randomness = sampling_and_noise.Randomness(mode, seed, self.steps, is_registered=False)
+        self.clipped = clipping.ClippedSum(model, budget.clip_norm)
         self.start, self.lineage = weight_files.weights_hash(model.state_dict()), lineage
         self.is_private, self.shows_diagnostics = mode == "private", mode == "demo"
         self._session: object = None
@@ -163,7 +142,7 @@ class PrivateArm(sampling_and_noise.Unrepeatable):
         drawn = self.randomness.draw_units(len(self.data.units), self.sample_rate)
         images = [self.data.units[unit] for unit in drawn]
         return dict(
-            zip(drawn, self.randomness.choose_images(images, self.promise["max_images_per_unit"]))
+            zip(drawn, self.randomness.choose_images(images, self.promise.max_images_per_unit))
         )
 
     def set_gradients(self) -> tuple[float, int]:
@@ -178,13 +157,13 @@ class PrivateArm(sampling_and_noise.Unrepeatable):
         """
         self.randomness.check_step_left()
         self.clipped.take()  # what an interrupted attempt at this step left
-        views = self.promise["views_per_image"]
-        drawn = {unit: np.repeat(own, views) for unit, own in self.draw().items()}
+        views = self.promise.views_per_image
+        drawn = {unit: np.repeat(images, views) for unit, images in self.draw().items()}
         loss_sum, norms = self.add_units(drawn, self.steps_done)
         signal, noise = self.set_noisy_mean()
         if not self.shows_diagnostics:
             return 0.0, 0
-        clipped = (norms > self.promise["clip_norm"]).float()
+        clipped = (norms > self.promise.clip_norm).float()
         self.diagnostics.append(
             {
                 "units": len(norms),
@@ -192,20 +171,23 @@ class PrivateArm(sampling_and_noise.Unrepeatable):
                 "signal_to_noise": signal / noise if noise else math.nan,
             }
         )
-        return loss_sum, sum(len(own) for own in drawn.values())
+        return loss_sum, sum(len(images) for images in drawn.values())
 
-    def add_units(self, drawn: dict[int, np.ndarray], step: int) -> tuple[float, torch.Tensor]:
+    def add_units(
+        self, drawn: dict[int, np.ndarray], step: int, clip_norm: float | None = None
+    ) -> tuple[float, torch.Tensor]:
         """Add the clipped gradients of some units, whole ones at a time.
 
-        Return the sum of losses and the norms.
+        Return the sum of losses and the norms. `clip_norm` is for a diagnosis, see
+        `ClippedSum.add`.
         """
         positions = list(drawn.values())
         moves = [
-            self.data.moves(len(own), self.randomness.augmentation(self.data.names[unit], step))
-            for unit, own in drawn.items()
+            self.data.moves(len(images), self.randomness.augmentation(self.data.names[unit], step))
+            for unit, images in drawn.items()
         ]
         loss_sum, norms = 0.0, [torch.zeros(0)]
-        for piece in units.pieces([len(own) for own in positions], self.physical_batch_size):
+        for piece in units.pieces([len(images) for images in positions], self.physical_batch_size):
             device = next(self.model.parameters()).device
             images, labels = self.data.batch(
                 np.concatenate(positions[piece]),
@@ -213,13 +195,13 @@ class PrivateArm(sampling_and_noise.Unrepeatable):
                 self.channels,
                 device,
             )
-            sizes = [len(own) for own in positions[piece]]
+            sizes = [len(of_unit) for of_unit in positions[piece]]
             unit_index = torch.from_numpy(np.repeat(np.arange(len(sizes)), sizes)).to(device)
             with image_loss.autocast(device, self.precision):
                 losses = image_loss.image_losses(
                     self.clipped.logits(images), labels, self.pos_weight
                 )
-            norms.append(self.clipped.add(losses, unit_index, len(sizes)).cpu())
+            norms.append(self.clipped.add(losses, unit_index, len(sizes), clip_norm).cpu())
             loss_sum += float(losses.detach().nansum())
         return loss_sum, torch.cat(norms)
 
@@ -229,9 +211,7 @@ class PrivateArm(sampling_and_noise.Unrepeatable):
         Return both L2 norms (demo mode).
         """
         sums = self.clipped.take()
-        noise = self.randomness.noise(
-            sums, self.promise["noise_multiplier"] * self.promise["clip_norm"]
-        )
+        noise = self.randomness.noise(sums, self.promise.noise_multiplier * self.promise.clip_norm)
         norms = (
             [math.sqrt(sum(float(t.square().sum()) for t in parts)) for parts in (sums, noise)]
             if self.shows_diagnostics
@@ -239,16 +219,16 @@ class PrivateArm(sampling_and_noise.Unrepeatable):
         )
         self.model.zero_grad()  # nothing but noisy sums may reach the optimizer
         for parameter, total, added in zip(self.clipped.parameters, sums, noise):
-            parameter.grad = total.add_(added).div_(self.promise["expected_batch_size"])
+            parameter.grad = total.add_(added).div_(self.promise.expected_batch_size)
         return norms[0], norms[1]
 
     def epsilon_spent(self) -> float:
         """Return epsilon (PLD) after the steps released so far."""
         return accounting.epsilon_spent(
-            self.promise["noise_multiplier"],
+            self.promise.noise_multiplier,
             self.sample_rate,
             self.steps_done,
-            self.promise["delta"],
+            self.promise.delta,
         )
 
     def ledger(self, **handled: str) -> dict:
@@ -261,5 +241,5 @@ class PrivateArm(sampling_and_noise.Unrepeatable):
             steps_done=self.steps_done,
             handled=merged | handled,
             lineage=self.lineage,
-            **self.promise,
+            **self.promise.as_dict(),
         )

@@ -37,17 +37,17 @@ def recipe_for(epsilon: float, n_units: int) -> dict[str, int | float]:
 
 
 def settle(
-    epsilon: float, n_units: int, **given: float | None
+    epsilon: float, n_units: int, **declared: float | None
 ) -> tuple[dict[str, int | float], dict[str, str]]:
     """Return EXPECTED_BATCH_SIZE, EPOCHS and LEARNING_RATE, and for each whether it was set "by
     hand" or "by the rule".
 
     Args:
         epsilon, n_units: see `recipe_for`.
-        given: each of the three by its name, None where the rule decides.
+        declared: each of the three by its name, None where the rule decides.
     """
-    by_hand = {name: value for name, value in given.items() if value is not None}
+    by_hand = {name: value for name, value in declared.items() if value is not None}
     chosen = recipe_for(epsilon, n_units) | by_hand
-    return {name: chosen[name] for name in given}, {
-        name: "by hand" if name in by_hand else "by the rule" for name in given
+    return {name: chosen[name] for name in declared}, {
+        name: "by hand" if name in by_hand else "by the rule" for name in declared
     }

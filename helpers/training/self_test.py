@@ -20,7 +20,8 @@ from helpers.core import errors
 from helpers.data import cohorts
 from helpers.privacy import sampling_and_noise
 from helpers.training import image_loss, network_input, private_step, self_test_steps
-from helpers.training.self_test_steps import ALARM, SIZES, chance_of, in_float64, in_place
+from helpers.training.known_randomness import ALARM, SIZES, in_float64, in_place
+from helpers.training.self_test_steps import chance_of
 
 
 def run(arm: private_step.PrivateArm, cohort: cohorts.Cohort) -> pd.DataFrame:
@@ -112,15 +113,13 @@ class _Probe:
         images = (self.images if images is None else images)[here].to(
             next(self.arm.model.parameters()).dtype
         )
-        own, self.clipped.clip_norm = self.clipped.clip_norm, clip_norm
         try:
             with image_loss.autocast(self.device, precision):
                 losses = image_loss.image_losses(
                     self.clipped.logits(images), self.labels[here], self.arm.pos_weight
                 )
-            norms = self.clipped.add(losses, index, len(units))
+            norms = self.clipped.add(losses, index, len(units), clip_norm)
         finally:
-            self.clipped.clip_norm = own
             total = torch.cat([part.flatten() for part in self.clipped.take()]).double()
         return total, norms
 
@@ -139,9 +138,9 @@ class _Probe:
         """Compare the sum with ordinary differentiation, one unit at a time."""
         with in_float64(self.arm.model):
             alone = [self._alone(unit) for unit in range(len(SIZES))]
-            found = self._sum(range(len(SIZES)), self.clip_norm)[0]
+            total = self._sum(range(len(SIZES)), self.clip_norm)[0]
         expected = sum(g * min(1.0, self.clip_norm / max(float(g.norm()), 1e-30)) for g in alone)
-        wrong = float((found - expected).norm() / expected.norm())
+        wrong = float((total - expected).norm() / expected.norm())
         return (
             wrong < 1e-5,
             f"relative difference {wrong:.1e} on units of {', '.join(map(str, SIZES))} images",
@@ -195,7 +194,7 @@ def _sampler(arm: private_step.PrivateArm, n_draws: int = 300) -> tuple[bool, st
 
     How many enter in all and for how often each, how batch sizes spread, who enters together.
     """
-    n, q, most = arm.promise["n_units"], arm.sample_rate, arm.promise["max_images_per_unit"]
+    n, q, most = arm.promise.n_units, arm.sample_rate, arm.promise.max_images_per_unit
     with in_place(arm, randomness=sampling_and_noise.Randomness("private", 0, steps=1)):
         drawn = [arm.draw() for _ in range(n_draws)]
     entered = np.zeros((n_draws, n), dtype=bool)
@@ -234,9 +233,7 @@ def _noise(arm: private_step.PrivateArm) -> tuple[bool, str]:
     promised.
     """
     deviation = (
-        arm.promise["noise_multiplier"]
-        * arm.promise["clip_norm"]
-        / arm.promise["expected_batch_size"]
+        arm.promise.noise_multiplier * arm.promise.clip_norm / arm.promise.expected_batch_size
     )
     with in_place(arm, randomness=sampling_and_noise.Randomness("private", 0, steps=1)):
         arm.clipped.take()

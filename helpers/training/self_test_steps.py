@@ -9,10 +9,6 @@ before: in demo mode by its keys, in private mode from generators of known state
 operating system's. No private image is read.
 """
 
-import contextlib
-import secrets
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 from scipy import stats
@@ -21,101 +17,9 @@ from helpers.core import random_streams
 from helpers.data import cohorts
 from helpers.privacy import accounting, sampling_and_noise
 from helpers.training import private_step, training_set
+from helpers.training.known_randomness import ALARM, SIZES, Known, in_float64, in_place
 
-SIZES = [1, 2, 3, 5]  # images of the four units that are tried
-ALARM = 1e-8  # chance of a false alarm of one statistical test
 _MOST_VALUES = 25 * 10**6  # of noise, compared in one mode: a second or two
-
-
-@contextlib.contextmanager
-def in_place(arm: private_step.PrivateArm, **parts: object) -> Iterator[None]:
-    """Give an arm other parts for a moment, its randomness for instance.
-
-    Gradients and sums are left as they were.
-    """
-    parts = {"diagnostics": []} | parts
-    own, gradients = (
-        {name: getattr(arm, name) for name in parts},
-        [p.grad for p in arm.clipped.parameters],
-    )
-    for name, value in parts.items():
-        setattr(arm, name, value)
-    try:
-        yield
-    finally:
-        for name, value in own.items():
-            setattr(arm, name, value)
-        arm.clipped.take()
-        for parameter, gradient in zip(arm.clipped.parameters, gradients):
-            parameter.grad = gradient
-
-
-@contextlib.contextmanager
-def in_float64(model: torch.nn.Module) -> Iterator[None]:
-    """Let a network compute in float64, whatever its input.
-
-    Its float32 weights come back as they were.
-    """
-    handle = model.double().register_forward_pre_hook(
-        lambda _, inputs: tuple(x.double() for x in inputs)
-    )
-    try:
-        yield
-    finally:
-        handle.remove()
-        model.float()
-
-
-class Known(sampling_and_noise.Randomness):
-    """Randomness whose streams the test knows.
-
-    It draws everybody or nobody, and keeps the sums to which it gave noise.
-    """
-
-    def __init__(self, mode: str, steps: int) -> None:
-        super().__init__(mode, secrets.randbelow(2**31), steps)
-        self.draws_everybody, self.sums = True, []
-        if mode == "private":
-            seeds = {name: secrets.randbits(128) for name in self._fresh}
-            self._fresh, self._twins = (
-                {name: np.random.default_rng(seed) for name, seed in seeds.items()}
-                for _ in range(2)
-            )
-
-    def draw_units(self, n_units: int, sample_rate: float) -> np.ndarray:
-        """Return all units, or none."""
-        return np.arange(n_units if self.draws_everybody else 0)
-
-    def noise(
-        self, parameters: list[torch.Tensor], standard_deviation: float
-    ) -> list[torch.Tensor]:
-        """Return what any other would, and keep the sums."""
-        self.sums.append([p.clone() for p in parameters])
-        return super().noise(parameters, standard_deviation)
-
-    def expected_noise(self, step: int, n: int, standard_deviation: float) -> torch.Tensor:
-        """Return the n values that a step must have.
-
-        8 chunks in a row, each from its own stream.
-        """
-        streams = [
-            (
-                self._twins[name]
-                if self.mode == "private"
-                else random_streams.random_stream(self.seed, name, step)
-            )
-            for name in (f"noise {chunk}" for chunk in range(8))
-        ]
-        chunks = np.array_split(np.empty(n, dtype=np.float32), 8)
-        return torch.from_numpy(
-            np.concatenate(
-                [
-                    stream.standard_normal(len(chunk), dtype=np.float32)
-                    for stream, chunk in zip(streams, chunks)
-                ]
-            )
-            * np.float32(standard_deviation)
-        )
 
 
 def drawn_data(arm: private_step.PrivateArm, cohort: cohorts.Cohort) -> training_set.TrainingSet:
@@ -143,12 +47,12 @@ def every_value(
     """
     parameters, batch, n = (
         arm.clipped.parameters,
-        arm.promise["expected_batch_size"],
+        arm.promise.expected_batch_size,
         sum(p.numel() for p in arm.clipped.parameters),
     )
     source, deviation = (
         Known(mode, arm.steps),
-        arm.promise["noise_multiplier"] * arm.promise["clip_norm"],
+        arm.promise.noise_multiplier * arm.promise.clip_norm,
     )
     most, worst = int(np.clip(_MOST_VALUES // n, 4, 300)), 0.0
     steps = sorted(
@@ -172,17 +76,17 @@ def every_value(
             if len(source.sums) != 1 or source.released != step + 1:
                 return False, f"noise was drawn {len(source.sums)} times in step {step}"
             total, expected = _flat(source.sums[0]), source.expected_noise(step, n, deviation)
-            found = batch * _flat([p.grad for p in parameters]) - total
-            worst = max(worst, float((found - expected.to(found)).abs().max()))
+            added = batch * _flat([p.grad for p in parameters]) - total
+            worst = max(worst, float((added - expected.to(added)).abs().max()))
             if mode == "demo" and (total - alone).norm() > 1e-5 * max(
-                alone.norm(), 1e-3 * arm.promise["clip_norm"]
+                alone.norm(), 1e-3 * arm.promise.clip_norm
             ):
                 return False, f"the sum of step {step} is not that of one unit at a time"
     text = (
         f"{n:,} values in {len(steps)} of {arm.steps} steps, at most {worst:.1e} from the noise"
         " known before"
     )
-    return worst <= 1e-6 * deviation + 1e-9 * arm.promise["clip_norm"], text
+    return worst <= 1e-6 * deviation + 1e-9 * arm.promise.clip_norm, text
 
 
 def _flat(parts: list[torch.Tensor]) -> torch.Tensor:
@@ -192,9 +96,9 @@ def _flat(parts: list[torch.Tensor]) -> torch.Tensor:
 
 def _one_at_a_time(arm: private_step.PrivateArm) -> torch.Tensor:
     """Return the sum of what each unit of the next step adds alone, as one vector."""
-    total, views = 0.0, arm.promise["views_per_image"]
-    for unit, own in arm.draw().items():
-        arm.add_units({unit: np.repeat(own, views)}, arm.steps_done)
+    total, views = 0.0, arm.promise.views_per_image
+    for unit, images in arm.draw().items():
+        arm.add_units({unit: np.repeat(images, views)}, arm.steps_done)
         total = total + _flat(arm.clipped.take())
     return total if torch.is_tensor(total) else _flat(arm.clipped.take())
 
@@ -208,7 +112,7 @@ def fresh(arm: private_step.PrivateArm, cohort: cohorts.Cohort) -> tuple[bool, s
     def refuse(seed: int, name: str, step: int = 0) -> None:
         raise RuntimeError(f"the keyed stream {name!r} was asked for in private mode")
 
-    own, random_streams.random_stream = random_streams.random_stream, refuse
+    keyed, random_streams.random_stream = random_streams.random_stream, refuse
     try:
         before = _global_states()
         sources = [sampling_and_noise.Randomness("private", 0, steps=1) for _ in range(2)]
@@ -224,7 +128,7 @@ def fresh(arm: private_step.PrivateArm, cohort: cohorts.Cohort) -> tuple[bool, s
         is_exact, text = every_value(arm, cohort, "private")
         is_untouched = _global_states() == before
     finally:
-        random_streams.random_stream = own
+        random_streams.random_stream = keyed
     differ = all(one != other for one, other in zip(*drawn))
     return is_exact and is_untouched and differ, (
         text
@@ -256,17 +160,17 @@ def pairs(arm: private_step.PrivateArm, most_units: int = 1500) -> tuple[bool, s
     Of more units some are taken at random. Each count is binomial; all together give a false alarm
     less often than once in 10^7.
     """
-    n, q = arm.promise["n_units"], arm.sample_rate
+    n, q = arm.promise.n_units, arm.sample_rate
     n_steps, units = (
         2 * int(np.clip(3e5 / (n * q), 100, 500)),
         np.random.default_rng().permutation(n)[:most_units],
     )
-    entered, place = np.zeros((n_steps, len(units)), dtype=np.float32), np.full(n, -1)
-    place[units] = np.arange(len(units))
+    entered, column = np.zeros((n_steps, len(units)), dtype=np.float32), np.full(n, -1)
+    column[units] = np.arange(len(units))
     with in_place(arm, randomness=sampling_and_noise.Randomness("private", 0, steps=1)):
         for step in range(n_steps):
-            own = place[list(arm.draw())]
-            entered[step, own[own >= 0]] = 1
+            drawn = column[list(arm.draw())]
+            entered[step, drawn[drawn >= 0]] = 1
     is_right, words = True, []
     for name, first, second in (
         ("one step", entered, entered),
@@ -289,16 +193,17 @@ def pairs(arm: private_step.PrivateArm, most_units: int = 1500) -> tuple[bool, s
     return bool(is_right), "; ".join(words)
 
 
-def chance_of(found: int, n: int, q: float) -> float:
-    """Return the chance that a binomial number is as far out as `found`, on its side."""
-    return min(stats.binom.cdf(found, n, q), stats.binom.sf(found - 1, n, q))
+def chance_of(count: int, n: int, q: float) -> float:
+    """Return the chance that a binomial number is as far out as `count`, on its side."""
+    return min(stats.binom.cdf(count, n, q), stats.binom.sf(count - 1, n, q))
 
 
 def rate(arm: private_step.PrivateArm) -> tuple[bool, str]:
     """Compare units and rate with which the arm draws with the promise, the ledger, and what
     epsilon is computed from.
     """
-    source, promise, asked = sampling_and_noise.Randomness("private", 0, arm.steps), arm.promise, []
+    source = sampling_and_noise.Randomness("private", 0, arm.steps)
+    promise, asked = arm.promise, []
     source.draw_units = lambda n_units, sample_rate: (
         asked.append((n_units, sample_rate)) or np.arange(0)
     )
@@ -307,11 +212,11 @@ def rate(arm: private_step.PrivateArm) -> tuple[bool, str]:
         ledger = arm.ledger()
         source.go_on_after(arm.steps)
         spent = arm.epsilon_spent()
-    wanted = (promise["n_units"], promise["expected_batch_size"] / promise["n_units"])
+    wanted = (promise.n_units, promise.expected_batch_size / promise.n_units)
     accounted = accounting.epsilon_spent(
-        promise["noise_multiplier"], wanted[1], promise["steps"], promise["delta"]
+        promise.noise_multiplier, wanted[1], promise.steps, promise.delta
     )
-    is_kept = spent <= promise["epsilon"] or promise["mode"] == "demo"
+    is_kept = spent <= promise.epsilon or promise.mode == "demo"
     is_right = (
         asked == [wanted]
         and (ledger["n_units"], ledger["sample_rate"]) == wanted

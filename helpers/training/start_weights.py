@@ -75,8 +75,10 @@ def alike(name: str, known: list[str]) -> list[int]:
     """
     base = name.partition(":")[0]
     for wanted in ({name}, {base}, {f"{name}:right", f"{name}:left"}):
-        if places := [place for place, each in enumerate(known) if each in wanted][: len(wanted)]:
-            return places
+        if columns := [column for column, known_name in enumerate(known) if known_name in wanted][
+            : len(wanted)
+        ]:
+            return columns
     return []
 
 

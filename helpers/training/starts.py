@@ -158,7 +158,8 @@ def positive_weight(
     public = cohorts.read(manifests.name_of(pretrain))
     counted = image_loss.pos_weight(training_set.TrainingSet.of(public, "image").labels)
     known = [public.canonical[finding] for finding in public.findings]
-    places = [start_weights.alike(cohort.canonical[finding], known) for finding in cohort.findings]
+    columns = [start_weights.alike(cohort.canonical[finding], known) for finding in cohort.findings]
     return "public", torch.tensor(
-        [float(counted[each].mean()) if each else 1.0 for each in places], device=networks.device()
+        [float(counted[known_as].mean()) if known_as else 1.0 for known_as in columns],
+        device=networks.device(),
     )

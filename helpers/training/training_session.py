@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from helpers.core import errors, fingerprints, locks, paths, progress, run_records
-from helpers.privacy import lineage, private_runs, register, sampling_and_noise
+from helpers.privacy import lineage, private_run_files, private_runs, register, sampling_and_noise
 from helpers.training import checkpoints, ordinary_step, private_step, weight_files
 
 CHECKPOINT_SECONDS = 60
@@ -111,7 +111,7 @@ class Session(sampling_and_noise.Unrepeatable):
         if self.arm.is_private:
             self.private = self._private_run(stored, parameters, spend_again, budget)
         else:
-            private_runs.refuse_other(self.run)
+            private_run_files.refuse_other(self.run)
         if isinstance(self.arm, private_step.PrivateArm):
             self.arm.belong_to(self)
         return self._take_up_finished() or self._resume(stored)
@@ -134,10 +134,11 @@ class Session(sampling_and_noise.Unrepeatable):
             )
         patients = register.Register().enrol(*cohort.training_patients())
         arm.lineage = lineage.checked(arm.lineage, cohort.name, patients)
+        promised = arm.promise.as_dict()
         declared = {
             name: value
             for name, value in parameters.items()
-            if name not in arm.promise and name != "PRETRAIN"
+            if name not in promised and name != "PRETRAIN"
         } | {
             "POS_WEIGHTS": None if arm.pos_weight is None else arm.pos_weight.tolist(),
             "LEARNING_RATE": self.learning_rate,
@@ -148,15 +149,15 @@ class Session(sampling_and_noise.Unrepeatable):
                 name for name, parameter in self.model.named_parameters() if parameter.requires_grad
             ],
         }
-        on_disk = private_runs.OnDisk(
-            stored.get("uuid", private_runs.EARLIER) if stored else None,
+        on_disk = private_run_files.OnDisk(
+            stored.get("uuid", private_run_files.EARLIER) if stored else None,
             stored.get("step", 0),
             stored.get("identity") or {},
             weight_files.hash_of_file(folder / "weights.safetensors"),
             *((earlier.private.uuid, earlier.step) if earlier and earlier.private else ()),
         )
         identity = {
-            "promise": dict(arm.promise),
+            "promise": promised,
             "data": arm.data.content_hash(),
             "start": arm.start,
             "parameters": declared,
@@ -175,7 +176,7 @@ class Session(sampling_and_noise.Unrepeatable):
         if not run.released:
             weight_files.save_weights(
                 self.model,
-                folder / private_runs.START,
+                folder / private_run_files.START,
                 [cohort.canonical[finding] for finding in cohort.findings],
                 arm.lineage,
             )

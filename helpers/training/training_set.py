@@ -88,8 +88,8 @@ class TrainingSet:
             # A fixed order of a patient's images: another image that comes or goes changes at most
             # one other.
             order = [hashlib.sha256(f"{seed} {image}".encode()).digest() for image in images[rows]]
-            place = pd.Series(order).groupby(patients[rows]).rank(method="first")
-            rows = rows[(place <= max_images_per_patient).to_numpy()]
+            rank = pd.Series(order).groupby(patients[rows]).rank(method="first")
+            rows = rows[(rank <= max_images_per_patient).to_numpy()]
         labels = torch.from_numpy(cohort.table[cohort.findings].to_numpy(np.float32)[rows])
         codes, names = pd.factorize({"image": images, "patient": patients}[unit][rows])
         order = np.argsort(codes, kind="stable")
@@ -111,12 +111,12 @@ class TrainingSet:
 
         A label or film of `valid` or `test` has no say in it.
         """
-        own, findings = self.cohort.table.iloc[self.rows], self.cohort.findings
+        images, findings = self.cohort.table.iloc[self.rows], self.cohort.findings
         columns = [
-            own["image_id"],
-            own["patient_id"],
+            images["image_id"],
+            images["patient_id"],
             self.cohort.films()[self.rows],
-            *(own[finding].astype(float) for finding in findings),
+            *(images[finding].astype(float) for finding in findings),
         ]
         rows = sorted(zip(*(map(str, column) for column in columns)))
         decoded = {

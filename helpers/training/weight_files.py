@@ -85,11 +85,11 @@ def lineage_of(path: Path) -> list[dict] | None:
     with _opened(path) as stored:
         said = (stored.metadata() or {}).get("lineage")
     try:
-        found = None if said is None else json.loads(said)
+        lineage = None if said is None else json.loads(said)
         is_right = (
-            found is None
-            or isinstance(found, list)
-            and all(isinstance(ancestor, dict) for ancestor in found)
+            lineage is None
+            or isinstance(lineage, list)
+            and all(isinstance(ancestor, dict) for ancestor in lineage)
         )
     except ValueError:
         is_right = False
@@ -99,7 +99,7 @@ def lineage_of(path: Path) -> list[dict] | None:
             repr(said[:60]),
             "Write the file with `weight_files.save_weights`.",
         )
-    return found
+    return lineage
 
 
 @contextlib.contextmanager

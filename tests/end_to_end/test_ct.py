@@ -257,7 +257,7 @@ def test_folders_by_split_and_class_and_the_papers_settings(tmp_path):
         command
         + [
             "--set",
-            "03.ALLOW_WEAK_DELTA=False",
+            "03.CONFIRM=[]",
             *(word for setting in settings for word in ("--set", setting)),
         ],
         text=True,

@@ -271,7 +271,7 @@ def test_a_changed_learning_rate_is_refused_in_one_line(prepared):
     )
     assert (
         "LEARNING_RATE (0.002 then, 0.001 now)" in complaint
-        and "SPEND_AGAIN = True" in complaint
+        and 'CONFIRM = ["spend again"]' in complaint
         and counted(prepared) == [N_STEPS]
     )
 
@@ -314,7 +314,7 @@ def test_a_budget_refuses_the_next_run_before_it_begins(prepared):
 
 def test_spending_again_is_by_name_and_both_stand_in_the_register(prepared):
     code, _, complaint, states = run_all(
-        prepared, "--only", "03", "--set", "03.LEARNING_RATE=0.001", "--set", "03.SPEND_AGAIN=True"
+        prepared, "--only", "03", "--set", "03.LEARNING_RATE=0.001", "--set", "03.CONFIRM=['spend again']"
     )
     assert code == 0, complaint
     page = (prepared / "out/notebooks/03_dp_training-eps7.89-seed0.ipynb").read_text(

@@ -14,6 +14,7 @@ from sklearn.metrics import roc_auc_score
 from torch.nn import functional
 
 from helpers.data.synthetic import chest_cohort
+from helpers.privacy import promise
 from helpers.training import (
     learning_rate,
     network_input,
@@ -167,14 +168,8 @@ def private_scores(public_start, train_films, test_films) -> np.ndarray:
     arm = private_step.PrivateArm(
         train_films.training_set(),
         model,
-        channels=1,
-        epsilon=1.0,
-        delta=1e-5,
-        clip_norm=1.0,
-        epochs=2,
-        expected_batch_size=512,
-        max_images_per_patient=4,
-        physical_batch_size=256,
+        promise.PrivacyBudget(epsilon=1.0, delta=1e-5, clip_norm=1.0),
+        promise.Batching(expected_batch_size=512, epochs=2, max_images_per_patient=4),
         mode="demo",
         seed=0,
     )

@@ -10,7 +10,7 @@ from opacus.accountants import RDPAccountant
 from scipy import optimize, stats
 
 from helpers.core import errors
-from helpers.privacy import accounting, attack_bounds
+from helpers.privacy import accounting, attack_bounds, calibration
 
 PAPER = dict(noise_multiplier=0.5496, sample_rate=128 / 150_188, steps=93 * 1_173)
 RUNS = [(0.05, 200), (0.03, 400), (0.1, 60)]  # sample rate, steps
@@ -109,15 +109,15 @@ def test_epsilon_is_infinite_where_rounding_errors_leave_no_number(monkeypatch):
 @pytest.mark.parametrize("epsilon", [0.01, 0.29, 1.06, 7.89, 100, 1000])
 @pytest.mark.parametrize("rate, steps", RUNS)
 def test_noise_multiplier_keeps_the_budget_and_uses_it(epsilon, rate, steps):
-    sigma = accounting.noise_multiplier_for(epsilon, 1e-5, rate, steps)
+    sigma = calibration.noise_multiplier_for(epsilon, 1e-5, rate, steps)
     assert 0.99 * epsilon <= accounting.epsilon_spent(sigma, rate, steps, 1e-5) <= epsilon
     assert sigma == float(f"{sigma:.6g}")  # what is printed is what was used
 
 
 def test_noise_multiplier_of_the_paper_run_takes_seconds():
-    accounting.noise_multiplier_for.cache_clear()
+    calibration.noise_multiplier_for.cache_clear()
     start = time.monotonic()
-    sigma = accounting.noise_multiplier_for(7.89, 6e-6, PAPER["sample_rate"], PAPER["steps"])
+    sigma = calibration.noise_multiplier_for(7.89, 6e-6, PAPER["sample_rate"], PAPER["steps"])
     assert time.monotonic() - start < 60 and sigma == pytest.approx(0.5496, rel=0.002)
 
 
@@ -131,13 +131,13 @@ def test_noise_multiplier_of_the_paper_run_takes_seconds():
 )
 def test_noise_multiplier_refuses_a_budget_that_cannot_be_spent(epsilon, delta, rate, steps, why):
     with pytest.raises(errors.InputError, match=f"spends EPSILON = {epsilon:g} .*{why}"):
-        accounting.noise_multiplier_for(epsilon, delta, rate, steps)
+        calibration.noise_multiplier_for(epsilon, delta, rate, steps)
 
 
 @pytest.mark.parametrize("epsilon", [0, -1, float("nan"), "8", 1001])
 def test_noise_multiplier_refuses_a_budget_that_is_none(epsilon):
     with pytest.raises(errors.InputError, match="EPSILON"):
-        accounting.noise_multiplier_for(epsilon, 1e-5, 0.1, 10)
+        calibration.noise_multiplier_for(epsilon, 1e-5, 0.1, 10)
 
 
 @pytest.mark.parametrize(

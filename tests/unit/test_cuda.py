@@ -1,11 +1,12 @@
 """On a GPU: the same promises as on a CPU. Skipped where there is none."""
 
 import numpy as np
+import private_arms
 import pytest
 import torch
 
 from helpers.privacy import clipping
-from helpers.training import image_augmentation, image_loss, networks, private_step, training_set
+from helpers.training import image_augmentation, image_loss, networks, training_set
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 SIZES = [1, 2, 3, 1, 4, 2, 3]
@@ -95,7 +96,7 @@ def test_a_single_unit_is_never_above_the_clip_norm(batch, precision, tf32):
 def test_a_private_step_and_strong_variation_run_on_the_gpu(small_cohort):
     data = training_set.TrainingSet.of(small_cohort, "patient")
     model = networks.resnet9(2).cuda()
-    arm = private_step.PrivateArm(
+    arm = private_arms.private_arm(
         data,
         model,
         channels=1,

@@ -1,17 +1,18 @@
 """Gradients by group: against ordinary gradients, and what they leave untouched."""
 
 import numpy as np
+import private_arms
 import pytest
 import torch
 
 from helpers.core import errors, random_streams
-from helpers.training import group_gradients, image_loss, networks, private_step, training_set
+from helpers.training import group_gradients, image_loss, networks, training_set
 
 
 def arm_of(cohort, mode="demo"):
     data = training_set.TrainingSet.of(cohort, "patient")
     model = networks.resnet9(2, channels=1, width=8, seed=0)
-    return private_step.PrivateArm(
+    return private_arms.private_arm(
         data,
         model,
         channels=1,
@@ -68,7 +69,9 @@ def test_by_group_leaves_the_arm_as_it_was(small_cohort):
 
 
 def test_by_group_refuses_private_mode(small_cohort):
-    with pytest.raises(errors.InputError, match="DIAGNOSE_BY = 'none' in private mode"):
+    with pytest.raises(
+        errors.InputError, match="MODE = 'demo' for gradients by group; got private mode"
+    ):
         group_gradients.by_group(arm_of(small_cohort, "private"), np.array(["all"] * 40), 0)
 
 

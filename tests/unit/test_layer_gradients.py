@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from helpers.privacy import layer_gradients, units
+from helpers.privacy import convolution_gradients, gradient_norms, layer_gradients, units
 
 SIZES = [3, 1, 2, 5, 1]  # images of each unit
 INDEX = torch.repeat_interleave(torch.arange(len(SIZES)), torch.tensor(SIZES))
@@ -69,13 +69,15 @@ def one_unit_at_a_time(layer, a, b):
 @pytest.mark.parametrize("way", ["gram", "together", "one_by_one", "by_cost"])
 def test_squares_and_gradients_equal_one_unit_at_a_time(case, way, monkeypatch):
     layer, a, output, b = case
-    monkeypatch.setattr(layer_gradients, "_ROUNDING", 0)
+    monkeypatch.setattr(gradient_norms, "_ROUNDING", 0)
     if way != "by_cost":
-        monkeypatch.setattr(layer_gradients, "_is_gram_cheaper", lambda *_: way == "gram")
+        monkeypatch.setattr(gradient_norms, "is_gram_cheaper", lambda *_: way == "gram")
     if way == "together":
-        monkeypatch.setattr(layer_gradients, "_MOST_COPIED", 3000)  # several calls for some layers
+        monkeypatch.setattr(
+            convolution_gradients, "_MOST_COPIED", 3000
+        )  # several calls for some layers
     if way == "one_by_one":
-        monkeypatch.setitem(layer_gradients._MOST_TOGETHER, "cpu", 0)
+        monkeypatch.setitem(convolution_gradients._MOST_TOGETHER, "cpu", 0)
     rule = layer_gradients.RULES[type(layer)]
     expected = one_unit_at_a_time(layer, a, b)
     of = units.Units(INDEX, SIZES)
@@ -95,7 +97,7 @@ def test_squares_and_gradients_equal_one_unit_at_a_time(case, way, monkeypatch):
 
 
 def test_squares_are_never_too_small_where_images_nearly_cancel(monkeypatch):
-    monkeypatch.setattr(layer_gradients, "_is_gram_cheaper", lambda *_: True)
+    monkeypatch.setattr(gradient_norms, "is_gram_cheaper", lambda *_: True)
     torch.manual_seed(3)
     of = units.Units(torch.zeros(2, dtype=torch.int64), [2])
     for layer, shape in (
@@ -118,10 +120,10 @@ def test_squares_are_never_too_small_where_images_nearly_cancel(monkeypatch):
 def test_both_ways_of_a_convolution_are_taken_by_cost():
     each = units.Units(torch.arange(8), [1] * 8)
     deep, shallow = nn.Conv2d(256, 256, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
-    assert layer_gradients._convolution_prefers_gram(
+    assert convolution_gradients.prefers_gram(
         deep, torch.zeros(8, 256, 4, 4), torch.zeros(8, 256, 4, 4), each
     )
-    assert not layer_gradients._convolution_prefers_gram(
+    assert not convolution_gradients.prefers_gram(
         shallow, torch.zeros(8, 8, 32, 32), torch.zeros(8, 8, 32, 32), each
     )
 
@@ -132,7 +134,7 @@ def test_groups_and_dilation_have_no_gram_way():
         nn.Conv2d(256, 256, 3, padding=1, groups=2),
         nn.Conv2d(256, 256, 3, padding=2, dilation=2),
     ):
-        assert not layer_gradients._convolution_prefers_gram(
+        assert not convolution_gradients.prefers_gram(
             conv, torch.zeros(8, 256, 4, 4), torch.zeros(8, 256, 4, 4), each
         )
 
@@ -153,7 +155,7 @@ def test_group_norm_takes_the_statistics_of_the_forward_pass_or_its_own():
 def test_squares_are_exact_for_large_gradients():
     gradient = torch.randn(2, 512, 1200, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(
-        layer_gradients._squares(gradient),
+        gradient_norms.squares_of(gradient),
         gradient.double().square().sum((1, 2)).float(),
         rtol=1e-6,
         atol=0,

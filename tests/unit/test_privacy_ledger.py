@@ -19,6 +19,7 @@ from helpers.privacy import (
     __main__,
     accounting,
     attack_bounds,
+    calibration,
     privacy_ledger,
     promise,
     sampling_and_noise,
@@ -375,7 +376,7 @@ def test_command_line_calibrates(capsys):
         == 0
     )
     assert (
-        f"noise multiplier {accounting.noise_multiplier_for(2.0, 1e-5, 0.1, 20):.6g}"
+        f"noise multiplier {calibration.noise_multiplier_for(2.0, 1e-5, 0.1, 20):.6g}"
         in capsys.readouterr().out
     )
 

@@ -11,18 +11,18 @@ import pickle
 import shutil
 import signal
 
+import private_arms
 import pytest
 import torch
 
 from helpers.core import errors, files, fingerprints, locks, paths, run_records
-from helpers.privacy import composition, private_runs, promise, register
+from helpers.privacy import composition, private_run_files, register
 from helpers.training import (
     checkpoints,
     finished_runs,
     loop,
     networks,
     ordinary_step,
-    private_step,
     training_session,
     training_set,
     weight_files,
@@ -50,7 +50,7 @@ def arm_of(cohort, mode="private", **changes):
         )
         | changes
     )
-    return private_step.PrivateArm(
+    return private_arms.private_arm(
         training_set.TrainingSet.of(cohort, "patient"), model, **settings
     )
 
@@ -211,7 +211,7 @@ def test_a_network_that_was_trained_is_no_start_of_a_private_arm(small_cohort, t
             " trained"
         ),
     ):
-        private_step.PrivateArm(
+        private_arms.private_arm(
             training_set.TrainingSet.of(small_cohort, "patient"),
             model,
             channels=1,
@@ -302,8 +302,8 @@ def test_an_arm_cannot_be_used_in_a_forked_child(small_cohort):
 
 
 def test_the_promise_cannot_be_changed(small_cohort):
-    with pytest.raises(TypeError):
-        arm_of(small_cohort).promise["noise_multiplier"] = 0.0
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        arm_of(small_cohort).promise.noise_multiplier = 0.0
 
 
 # ---- the register
@@ -333,7 +333,7 @@ def test_a_line_stands_before_the_first_noisy_step_and_before_each_checkpoint(
     made = session.arm.promise
     assert (
         line["sample_rate"] == 10 / 40
-        and line["noise_multiplier"] == made["noise_multiplier"]
+        and line["noise_multiplier"] == made.noise_multiplier
         and line["delta"] == 1e-4
     )
     assert (
@@ -551,7 +551,8 @@ def test_a_budget_is_kept_by_all_runs_together(small_cohort, budget, is_kept):
     ):
         session_of(small_cohort, run=f"{RUN}-other", budget=budget)
     assert (
-        len(lines()) == 4 and not paths.run_dir(f"{RUN}-other").joinpath(private_runs.NOTE).exists()
+        len(lines()) == 4
+        and not paths.run_dir(f"{RUN}-other").joinpath(private_run_files.NOTE).exists()
     )
 
 
@@ -606,7 +607,7 @@ def test_a_run_that_differs_is_refused_by_what_differs(small_cohort, changes, wo
         errors.InputError,
         match=(
             rf"as it was {state}; got a run that differs in .*{words}.*another RECIPE, set"
-            r" SPEND_AGAIN = True"
+            r""" CONFIRM = \["spend again"\]"""
         ),
     ):
         session_of(small_cohort, **changes)
@@ -707,7 +708,7 @@ def test_a_begun_run_goes_on_in_a_later_version_that_declares_more(small_cohort,
 
 def test_the_start_is_kept_with_the_run(small_cohort):
     session = train(session_of(small_cohort), 1)
-    kept = paths.run_dir(RUN) / private_runs.START
+    kept = paths.run_dir(RUN) / private_run_files.START
     assert (
         weight_files.hash_of_file(kept) == session.arm.start and weight_files.lineage_of(kept) == []
     )
@@ -723,7 +724,7 @@ def test_the_start_is_kept_with_the_run(small_cohort):
 
 def test_a_checkpoint_replaces_a_note_that_is_lost(small_cohort):
     train(session_of(small_cohort), 1)
-    (paths.run_dir(RUN) / private_runs.NOTE).unlink()
+    (paths.run_dir(RUN) / private_run_files.NOTE).unlink()
     assert session_of(small_cohort).step == 4 and counted() == [STEPS]
 
 
@@ -737,7 +738,7 @@ def test_a_run_begun_under_another_register_is_registered_before_it_is_given_up(
     assert counted() == [STEPS, STEPS]  # nobody knows how far the first was
 
 
-@pytest.mark.parametrize("file", ["record.json", private_runs.NOTE])
+@pytest.mark.parametrize("file", ["record.json", private_run_files.NOTE])
 def test_a_damaged_record_of_a_private_run_is_to_be_restored_not_deleted(small_cohort, file):
     finish(train(session_of(small_cohort)), small_cohort)
     (paths.run_dir(RUN) / file).write_text("{half")
@@ -896,7 +897,7 @@ def test_a_finished_run_of_an_earlier_version_is_refused(small_cohort):
             if name not in ("uuid", "identity", "weights_hash")
         },
     )
-    (paths.run_dir(RUN) / private_runs.NOTE).unlink()
+    (paths.run_dir(RUN) / private_run_files.NOTE).unlink()
     with pytest.raises(errors.InputError, match="of an earlier version of this package"):
         session_of(small_cohort)
 
@@ -1034,7 +1035,7 @@ def test_the_ledger_names_merged_patients(small_cohort):
 
 def test_a_training_set_made_by_hand_cannot_be_registered(small_cohort):
     data = dataclasses.replace(training_set.TrainingSet.of(small_cohort, "patient"), cohort=None)
-    arm = private_step.PrivateArm(
+    arm = private_arms.private_arm(
         data,
         networks.resnet9(2, width=8),
         channels=1,
@@ -1054,7 +1055,7 @@ def test_a_training_set_made_by_hand_cannot_be_registered(small_cohort):
 
 def test_settled_promise_is_that_of_the_arm(small_cohort):
     arm = arm_of(small_cohort)
-    again = promise.settle(
+    again = private_arms.settle(
         unit="patient",
         n_units=40,
         most_images=4,
@@ -1066,4 +1067,24 @@ def test_settled_promise_is_that_of_the_arm(small_cohort):
         max_images_per_patient=2,
         mode="private",
     )
-    assert dict(arm.promise) == dict(again)
+    assert arm.promise.as_dict() == again.as_dict()
+
+
+def test_a_promise_is_stored_as_earlier_versions_stored_it(small_cohort):
+    arm = arm_of(small_cohort)
+    assert list(arm.promise.as_dict().items()) == [
+        ("unit", "patient"),
+        ("n_units", 40),
+        ("expected_batch_size", 10),
+        ("steps", STEPS),
+        ("clip_norm", 0.7),
+        ("delta", 1e-4),
+        ("epsilon", 5.0),
+        ("mode", "private"),
+        ("views_per_image", 1),
+        ("pos_weight", "none"),
+        ("max_images_per_unit", 2),
+        ("max_images_per_patient", 2),
+        ("noise_multiplier", arm.promise.noise_multiplier),
+    ]
+    assert session_of(small_cohort, arm).private.identity["promise"] == arm.promise.as_dict()

@@ -6,16 +6,24 @@ Every field of it, and what neither a kill nor a foreign checkpoint can do.
 import itertools
 import shutil
 
+import private_arms
 import pytest
 import torch
 from torch import nn
 
 from helpers.core import errors, fingerprints, paths, run_records
-from helpers.privacy import accounting, attack_bounds, lineage, privacy_ledger, register, statement
+from helpers.privacy import (
+    accounting,
+    attack_bounds,
+    calibration,
+    lineage,
+    privacy_ledger,
+    register,
+    statement,
+)
 from helpers.training import (
     finished_runs,
     loop,
-    private_step,
     training_session,
     training_set,
     weight_files,
@@ -54,7 +62,7 @@ def arm_of(cohort, frozen=False, **changes):
     data = training_set.TrainingSet.of(
         cohort, unit, settings["max_images_per_patient"] if unit == "image" else None
     )
-    return private_step.PrivateArm(data, model, **settings)
+    return private_arms.private_arm(data, model, **settings)
 
 
 def begin(cohort, arm=None, run=RUN, session=None, **changes):
@@ -85,7 +93,7 @@ def finish(session, cohort, **changes):
             run=session.run,
             arm="dp",
             seed=4,
-            parameters=dict(session.arm.promise),
+            parameters=session.arm.promise.as_dict(),
             seconds=1.0,
             fingerprint=session.fingerprint,
             ledger=session.arm.ledger(),
@@ -127,7 +135,7 @@ def test_every_field_of_a_finished_private_record_is_what_was_promised(mixed_coh
     start = weight_files.weights_hash(arm.model.state_dict())
     session = train(begin(mixed_cohort, arm))
     finish(session, mixed_cohort, recipe="other", made_from={"x": 1})
-    sigma = accounting.noise_multiplier_for(5.0, 1e-4, q, steps)
+    sigma = calibration.noise_multiplier_for(5.0, 1e-4, q, steps)
     spent = {
         name: accounting.epsilon_spent(sigma, q, steps, 1e-4, name)
         for name in accounting.ACCOUNTANTS
@@ -504,7 +512,7 @@ def test_an_unknown_origin_makes_guarantee_and_statement_conditional(small_cohor
             " origin)"
         )
         assert (said in statement.privacy_statement(ledger)) != is_known
-    arm = private_step.PrivateArm(
+    arm = private_arms.private_arm(
         training_set.TrainingSet.of(small_cohort, "patient"),
         network(),
         channels=1,
@@ -518,7 +526,7 @@ def test_an_unknown_origin_makes_guarantee_and_statement_conditional(small_cohor
         mode="private",
         seed=4,
     )
-    untold = {name: value for name, value in arm.promise.items()}
+    untold = arm.promise.as_dict()
     # who says nothing of the start, knows nothing
     for ledger in (arm.ledger(), privacy_ledger.ledger(**untold, steps_done=0)):
         assert ledger["guarantee"].startswith("valid only if the start never saw these patients")

@@ -1,12 +1,13 @@
 """The self-test passes what is right and names the promise that is broken."""
 
 import numpy as np
+import private_arms
 import pytest
 import torch
 
 from helpers.core import errors, random_streams
 from helpers.privacy import sampling_and_noise
-from helpers.training import networks, private_step, self_test, training_set, weight_files
+from helpers.training import networks, self_test, training_set, weight_files
 
 
 def arm_of(cohort, **changes):
@@ -25,7 +26,7 @@ def arm_of(cohort, **changes):
         )
         | changes
     )
-    return private_step.PrivateArm(
+    return private_arms.private_arm(
         training_set.TrainingSet.of(cohort, "patient"),
         networks.resnet9(2, width=8, seed=1),
         **settings,
@@ -86,8 +87,8 @@ def broken(monkeypatch, arm, cohort, what):
         monkeypatch.setattr(
             arm.clipped,
             "_add",
-            lambda records, units: (
-                2 * add([r for r in records if setattr(r, "squares", r.squares / 4) is None], units)
+            lambda records, *rest: (
+                2 * add([r for r in records if setattr(r, "squares", r.squares / 4) is None], *rest)
             ),
         )
     elif what == "removal":
@@ -263,8 +264,8 @@ def test_the_bound_is_tried_by_itself(small_cohort):
     arm = arm_of(small_cohort)
     assert self_test._Probe(arm, small_cohort).bound()[0]
     add = arm.clipped._add
-    arm.clipped._add = lambda records, units: add(
-        [r for r in records if setattr(r, "squares", r.squares / 1.1) is None], units
+    arm.clipped._add = lambda records, *rest: add(
+        [r for r in records if setattr(r, "squares", r.squares / 1.1) is None], *rest
     )
     assert not self_test._Probe(arm, small_cohort).bound()[0]  # a unit moves the sum by 1.05 C
 

@@ -14,6 +14,7 @@ import pickle
 import random
 
 import numpy as np
+import private_arms
 import pytest
 import torch
 from scipy import stats
@@ -21,13 +22,12 @@ from torch import nn
 from torch.nn import functional
 
 from helpers.core import errors, random_streams
-from helpers.privacy import accounting, clipping, promise, sampling_and_noise
+from helpers.privacy import accounting, calibration, clipping, sampling_and_noise
 from helpers.training import (
     image_loss,
     loop,
     network_input,
     networks,
-    private_step,
     self_test,
     training_session,
     training_set,
@@ -58,7 +58,7 @@ def arm_of(cohort, model=None, **changes):
     data = training_set.TrainingSet.of(
         cohort, unit, settings["max_images_per_patient"] if unit == "image" else None
     )
-    return private_step.PrivateArm(
+    return private_arms.private_arm(
         data, model or in_float64(networks.resnet9(2, width=8, seed=1)), **settings
     )
 
@@ -132,7 +132,7 @@ class Oracle:
             torch.tensor(cohort.table[cohort.findings].to_numpy(float)),
         )
         self.views, self.expected, self.stream = views, expected, stream
-        self.deviation = np.float32(arm.promise["noise_multiplier"] * CLIP_NORM)
+        self.deviation = np.float32(arm.promise.noise_multiplier * CLIP_NORM)
 
     def draw(self, step):
         """The units of a step by name, each with its rows in the cohort."""
@@ -428,7 +428,7 @@ def test_the_rate_that_draws_is_the_one_promised_and_accounted_for(
     draw_units, spent, calibrate = (
         sampling_and_noise.Randomness.draw_units,
         accounting.epsilon_spent,
-        accounting.noise_multiplier_for,
+        calibration.noise_multiplier_for,
     )
     monkeypatch.setattr(
         sampling_and_noise.Randomness,
@@ -452,7 +452,7 @@ def test_the_rate_that_draws_is_the_one_promised_and_accounted_for(
     arm = arm_of(mixed_cohort, tiny(), unit=unit)
     assert (
         accounted == [(10 / n_units, arm.steps, 1e-4)]
-        and arm.promise["n_units"] == n_units
+        and arm.promise.n_units == n_units
         and arm.steps == 3 * round(n_units / 10)
     )
     for step in range(arm.steps):
@@ -495,7 +495,7 @@ def test_every_unit_alone_contributes_at_most_the_clip_norm_within_an_autocast_o
 
 
 def settle(**changes):
-    return promise.settle(
+    return private_arms.settle(
         **dict(
             unit="patient",
             n_units=1000,
@@ -526,7 +526,7 @@ def test_epsilon_is_rounded_up_so_that_its_delta_is_kept(run):
 
 
 def test_a_noise_multiplier_that_keeps_the_budget_of_one_epoch_only_is_refused():
-    of_one, of_all = (accounting.noise_multiplier_for(2.0, 1e-5, 0.1, steps) for steps in (10, 50))
+    of_one, of_all = (calibration.noise_multiplier_for(2.0, 1e-5, 0.1, steps) for steps in (10, 50))
     between = (of_one + of_all) / 2
     assert (
         accounting.epsilon_spent(between, 0.1, 10, 1e-5)
@@ -538,8 +538,8 @@ def test_a_noise_multiplier_that_keeps_the_budget_of_one_epoch_only_is_refused()
         match="NOISE_MULTIPLIER that keeps EPSILON = 2 in private mode; got .* spends",
     ):
         settle(noise_multiplier=between)
-    assert settle(noise_multiplier=of_all)["noise_multiplier"] == of_all
-    assert settle(noise_multiplier=between, mode="demo")["noise_multiplier"] == between
+    assert settle(noise_multiplier=of_all).noise_multiplier == of_all
+    assert settle(noise_multiplier=between, mode="demo").noise_multiplier == between
 
 
 @pytest.mark.parametrize("epsilon", [math.nan, math.inf, 0.0, -1.0, 1e6])
@@ -561,7 +561,7 @@ def test_delta_at_image_level_is_set_against_the_images_that_are_trained_on(mixe
         mixed_cohort, tiny(), unit="image", max_images_per_patient=cap, delta=0.999 / n_images
     )
     assert (
-        arm.promise["n_units"] == n_images
+        arm.promise.n_units == n_images
         and arm.ledger()["n_units"] == n_images
         and "weak promise" in arm.warning
     )

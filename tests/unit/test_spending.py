@@ -8,10 +8,18 @@ import subprocess
 import sys
 
 import pandas as pd
+import private_arms
 import pytest
 
 from helpers.core import errors, files, paths
-from helpers.privacy import accounting, composition, private_runs, promise, register, spending
+from helpers.privacy import (
+    calibration,
+    composition,
+    private_run_files,
+    private_runs,
+    register,
+    spending,
+)
 from helpers.study import batches, notebook_files, plan, planned_spending, profiles, step_cache
 from helpers.training import recipe_rule
 
@@ -47,7 +55,7 @@ def line(epsilon, n_units=90, unit="patient"):
     """The line of a run of the smoke study."""
     steps = round(n_units / 16)
     return {
-        "noise_multiplier": accounting.noise_multiplier_for(epsilon, 1e-3, 16 / n_units, steps),
+        "noise_multiplier": calibration.noise_multiplier_for(epsilon, 1e-3, 16 / n_units, steps),
         "sample_rate": 16 / n_units,
         "steps": steps,
         "n_images": 1 if unit == "patient" else 8,
@@ -83,7 +91,8 @@ def test_runs_that_are_begun_are_counted_once_and_others_on_the_same_patients_to
     first = line(1.0) | {"steps_planned": 6, "cohort": PRIVATE, "patients": patients.key}
     own.append("begin", "a", run=f"{PRIVATE}-dp-eps1-seed0", **first)
     files.write_json(
-        paths.run_dir(f"{PRIVATE}-dp-eps1-seed0") / private_runs.NOTE, {"uuid": "a", "identity": {}}
+        paths.run_dir(f"{PRIVATE}-dp-eps1-seed0") / private_run_files.NOTE,
+        {"uuid": "a", "identity": {}},
     )
     alone, both = (
         composition.epsilon_together(lines)[0] for lines in ([line(4.0)], [line(1.0), line(4.0)])
@@ -100,7 +109,8 @@ def test_runs_that_are_begun_are_counted_once_and_others_on_the_same_patients_to
 
 def test_a_run_that_this_register_does_not_know_is_planned_anew(out, monkeypatch):
     files.write_json(
-        paths.run_dir(f"{PRIVATE}-dp-eps1-seed0") / private_runs.NOTE, {"uuid": "a", "identity": {}}
+        paths.run_dir(f"{PRIVATE}-dp-eps1-seed0") / private_run_files.NOTE,
+        {"uuid": "a", "identity": {}},
     )
     assert "plans 2 new private runs" in planned_spending.planned(steps_of(), out)
 
@@ -121,14 +131,14 @@ def test_what_is_to_be_spent_again_is_planned(out, learning_rate, n_new):
         run="r",
         cohort=PRIVATE,
         patients=own.enrol(train["patient_id"], train["film_sha256"]).key,
-        **composition.line_of(made),
+        **composition.line_of(made.as_dict()),
     )
     files.write_json(
-        paths.run_dir(f"{PRIVATE}-dp-eps1-seed0") / private_runs.NOTE,
+        paths.run_dir(f"{PRIVATE}-dp-eps1-seed0") / private_run_files.NOTE,
         {
             "uuid": "a",
             "identity": {
-                "promise": dict(made),
+                "promise": made.as_dict(),
                 "parameters": {"LEARNING_RATE": 2e-3, "SCHEDULE": "cosine"},
                 "data": "d",
                 "start": "s",
@@ -136,7 +146,7 @@ def test_what_is_to_be_spent_again_is_planned(out, learning_rate, n_new):
         },
     )
     assert f"plans {n_new} new private run" in planned_spending.planned(
-        steps_of("03.SPEND_AGAIN=True", f"03.LEARNING_RATE={learning_rate}"), out
+        steps_of("03.CONFIRM=['spend again']", f"03.LEARNING_RATE={learning_rate}"), out
     )
 
 
@@ -189,8 +199,8 @@ def test_run_all_announces_before_the_first_training_step_and_stops_there(out, m
         {},
         {"PRIVACY_UNIT": "image", "MAX_IMAGES_PER_PATIENT": 1},
         {"EPOCHS": None, "EXPECTED_BATCH_SIZE": None},
-        {"NOISE_MULTIPLIER": 9.0},
-        {"CLIP_NORM": 0.5, "VIEWS_PER_IMAGE": 2},
+        {"CLIP_NORM": 0.5, "MAX_IMAGES_PER_PATIENT": 2},
+        {"DELTA": 0.02, "CONFIRM": ["weak delta"]},
     ],
 )
 def test_the_promise_planned_is_the_promise_made(out, settings):
@@ -209,28 +219,27 @@ def test_the_promise_planned_is_the_promise_made(out, settings):
         EPOCHS=values["EPOCHS"],
         LEARNING_RATE=None,
     )
-    expected = promise.settle(
+    expected = private_arms.settle(
         unit=unit,
         n_units=n_units,
         most_images=min(2, cap) if unit == "image" else 2,
         epsilon=7.89,
-        delta=1e-3,
+        delta=values["DELTA"],
         clip_norm=values["CLIP_NORM"],
         epochs=chosen["EPOCHS"],
         expected_batch_size=chosen["EXPECTED_BATCH_SIZE"],
         max_images_per_patient=cap,
         mode="private",
-        views_per_image=values["VIEWS_PER_IMAGE"],
-        noise_multiplier=values["NOISE_MULTIPLIER"],
+        allow_weak_delta="weak delta" in values["CONFIRM"],
     )
-    assert dict(planned_spending.promise_of(values, train)) == dict(expected)
+    assert planned_spending.promise_of(values, train) == expected
 
 
 # ---- what was spent
 
 
 def record(run, mode, epsilon=1.0, **changes):
-    made = promise.settle(
+    made = private_arms.settle(
         unit="patient",
         n_units=90,
         most_images=2,
@@ -243,7 +252,7 @@ def record(run, mode, epsilon=1.0, **changes):
         mode=mode,
     )
     ledger = {
-        name: made[name]
+        name: getattr(made, name)
         for name in (
             "unit",
             "n_units",
@@ -258,10 +267,10 @@ def record(run, mode, epsilon=1.0, **changes):
         "run": run,
         "arm": "dp",
         "delta": 1e-3,
-        "parameters": dict(made),
+        "parameters": made.as_dict(),
         "patients": "key",
         "uuid": run,
-        "ledger": ledger | {"steps_planned": made["steps"], "steps_done": made["steps"]},
+        "ledger": ledger | {"steps_planned": made.steps, "steps_done": made.steps},
     } | changes
 
 
@@ -417,7 +426,7 @@ def test_the_start_of_a_private_run_stays_too_and_a_damaged_baseline_is_no_obsta
     folder = step_cache.Results(out)
     assert folder.private_runs(step) == set()
     files.write_json(
-        out / "runs" / "c-dp-eps1-seed0" / private_runs.NOTE, {"uuid": "a", "identity": {}}
+        out / "runs" / "c-dp-eps1-seed0" / private_run_files.NOTE, {"uuid": "a", "identity": {}}
     )
     folder.clear(step, everything=True)
     assert (out / "runs" / "c-zero_shot").exists() and not (
@@ -445,7 +454,7 @@ def test_force_leaves_register_and_private_runs_and_says_so(stored, monkeypatch,
 
 def test_a_begun_run_is_known_by_its_note_alone(out):
     files.write_json(
-        out / "runs" / "c-dp-eps1-seed0" / private_runs.NOTE, {"uuid": "a", "identity": {}}
+        out / "runs" / "c-dp-eps1-seed0" / private_run_files.NOTE, {"uuid": "a", "identity": {}}
     )
     step = plan.Step(
         "03_x",
@@ -455,6 +464,6 @@ def test_a_begun_run_is_known_by_its_note_alone(out):
     )
     step_cache.Results(out).clear(step, everything=True)
     assert (
-        json.loads((out / "runs" / "c-dp-eps1-seed0" / private_runs.NOTE).read_text())["uuid"]
+        json.loads((out / "runs" / "c-dp-eps1-seed0" / private_run_files.NOTE).read_text())["uuid"]
         == "a"
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from helpers.core import files
-from helpers.privacy import private_runs
+from helpers.privacy import private_run_files
 from helpers.study import notebook_files, plan, step_cache
 
 NETWORK = plan.network_file("c")
@@ -60,7 +60,7 @@ def test_a_changed_record_of_the_network_means_run_again(baseline):
 @pytest.mark.parametrize("cohort, is_kept", [("c", True), ("other", False)])
 def test_force_keeps_network_and_start_of_a_cohort_with_private_runs(cohort, is_kept, baseline):
     results, step = baseline
-    note = results.out / "runs" / f"{cohort}-dp-eps1-seed0" / private_runs.NOTE
+    note = results.out / "runs" / f"{cohort}-dp-eps1-seed0" / private_run_files.NOTE
     files.write_json(note, {"uuid": "a", "identity": {}})
     results.clear(step, everything=True)
     assert [(results.out / path).exists() for path in step.outputs] == [is_kept, is_kept]

@@ -7,6 +7,7 @@ import dataclasses
 import math
 
 import numpy as np
+import private_arms
 import pytest
 import torch
 
@@ -22,7 +23,6 @@ from helpers.training import (
     networks,
     ordinary_step,
     prediction,
-    private_step,
     starts,
     training_session,
     training_set,
@@ -51,7 +51,7 @@ def private_arm(cohort, model, **changes):
     data = training_set.TrainingSet.of(
         cohort, unit, settings["max_images_per_patient"] if unit == "image" else None
     )
-    return private_step.PrivateArm(data, model, **settings)
+    return private_arms.private_arm(data, model, **settings)
 
 
 def weights(session):
@@ -91,7 +91,7 @@ def keyed_noise(arm, step):
         )
         for k, chunk in enumerate(np.array_split(np.zeros(sum(sizes)), 8))
     ]
-    deviation = np.float32(arm.promise["noise_multiplier"] * arm.promise["clip_norm"])
+    deviation = np.float32(arm.promise.noise_multiplier * arm.promise.clip_norm)
     flat = torch.from_numpy(np.concatenate(chunks) * deviation)
     return [part.view_as(p) for part, p in zip(flat.split(sizes), arm.clipped.parameters)]
 
@@ -188,7 +188,7 @@ def test_an_empty_draw_still_adds_noise_and_counts_as_a_step(small_cohort, resul
     session.arm.set_gradients()
     flat = torch.cat([p.grad.flatten() for p in session.model.parameters()])
     assert float(flat.std()) == pytest.approx(
-        session.arm.promise["noise_multiplier"] * 0.7 / 10, rel=0.05
+        session.arm.promise.noise_multiplier * 0.7 / 10, rel=0.05
     )
     assert session.step == 1
     loop.train_one_epoch(session)
@@ -214,7 +214,7 @@ def test_views_of_an_image_are_averaged_like_images(small_cohort, results, monke
         arm.go_on_after(1)
         arm.set_gradients()
         found.append([p.grad for p in arm.model.parameters()])
-    assert arm.promise["views_per_image"] == 3
+    assert arm.promise.views_per_image == 3
     for one, three in zip(*found):
         torch.testing.assert_close(one, three, rtol=1e-4, atol=1e-6)
 
@@ -357,7 +357,7 @@ def test_images_of_a_patient_beyond_the_cap_are_refused_at_image_level(small_coh
     with pytest.raises(
         errors.InputError, match="MAX_IMAGES_PER_PATIENT = 3 training images of any patient; got 4"
     ):
-        private_step.PrivateArm(
+        private_arms.private_arm(
             data,
             networks.resnet9(2, width=8),
             channels=1,
@@ -409,7 +409,7 @@ def test_the_sampling_rate_is_of_units_and_the_accountant_knows_it(small_cohort,
         arm = private_arm(small_cohort, networks.resnet9(2, width=8), unit=unit)
         assert arm.sample_rate == 10 / n_units == arm.ledger()["sample_rate"]
         spent = accounting.epsilon_spent(
-            arm.promise["noise_multiplier"], 10 / n_units, arm.steps, 1e-4
+            arm.promise.noise_multiplier, 10 / n_units, arm.steps, 1e-4
         )
         mean = np.mean(
             [

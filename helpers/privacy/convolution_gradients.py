@@ -1,0 +1,170 @@
+"""Gradients of single units in a convolution: squared norms, and the sum with one weight a unit.
+
+In: the input a and output gradient b of a convolution, for the images of a batch, and the unit of
+each image. Out: see `layer_gradients.LayerRule`. The Gram matrix of a convolution's patches is a sum
+of shifted Gram matrices of its pixels, so no patch is formed.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from helpers.privacy import gradient_norms
+from helpers.privacy.units import Units
+
+_convolution_backward = torch.ops.aten.convolution_backward.default
+
+
+# multiplications of a unit for which units share one call, as measured; elsewhere 1e8, a guess
+_MOST_TOGETHER = {"cpu": 4e6}
+
+
+_MOST_COPIED = 2**21  # values, by a convolution whose units share a call
+
+
+def objection(conv: nn.Conv2d | nn.Conv3d) -> str:
+    """Return what about a convolution has no rule."""
+    if conv.padding_mode != "zeros" or isinstance(conv.padding, str):
+        return (
+            f"padding={conv.padding!r} with padding_mode={conv.padding_mode!r}; give numbers and"
+            " zeros"
+        )
+    return ""
+
+
+def weighted_sum(conv: nn.Conv2d, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Return the weight gradient of some images together."""
+    return _convolution_backward(
+        b,
+        a,
+        conv.weight.detach(),
+        None,
+        conv.stride,
+        conv.padding,
+        conv.dilation,
+        False,
+        [0] * len(conv.stride),
+        conv.groups,
+        [False, True, False],
+    )[1]
+
+
+def unit_gradients(
+    conv: nn.Conv2d, a: torch.Tensor, b: torch.Tensor, _: tuple, units: Units
+) -> tuple:
+    """See `LayerRule.unit_gradients`."""
+    gradients = {}
+    if prefers_gram(conv, a, b, units):
+        squares, gradients["weight"] = (
+            units.each_size(lambda a, b: _gram_squares(conv, a, b), a, b),
+            None,
+        )
+    else:
+        if _forms_together(conv, b, units):
+            formed = units.each_size(lambda a, b: _formed_together(conv, a, b), a, b)
+        else:
+            formed = units.one_by_one(
+                lambda a, b: weighted_sum(conv, a, b), a, b, conv.weight.shape
+            )
+        squares, gradients["weight"] = gradient_norms.squares_of(formed), formed
+    if conv.bias is not None:
+        gradients["bias"] = units.add_up(b.flatten(2).sum(2))
+        squares = squares + gradient_norms.squares_of(gradients["bias"])
+    return squares, gradients
+
+
+def _formed_together(conv: nn.Conv2d, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Return (m, *weight) gradients for m units of n images, by one product of matrices.
+
+    A and b as in `_gram_squares`.
+    """
+    padded, n = _padded(conv, a), len(conv.stride)
+    for dimension in range(n):
+        padded = padded.unfold(3 + dimension, conv.kernel_size[dimension], conv.stride[dimension])
+    # (m, inputs, *kernel, n, *places); a view, copied some units at a time
+    seen = padded.permute(0, 2, *range(3 + n, 3 + 2 * n), 1, *range(3, 3 + n))
+    at_once = max(1, _MOST_COPIED // seen[0].numel())
+    return torch.cat(
+        [
+            torch.bmm(
+                b_part.transpose(1, 2).flatten(2),
+                seen_part.flatten(2 + n).flatten(1, 1 + n).transpose(1, 2),
+            )
+            for b_part, seen_part in zip(b.split(at_once), seen.split(at_once))
+        ]
+    ).view(len(a), *conv.weight.shape)
+
+
+def _padded(conv: nn.Conv2d, a: torch.Tensor) -> torch.Tensor:
+    """Return the input with the zeros around it that a convolution sees."""
+    return functional.pad(
+        a, [side for padding in reversed(conv.padding) for side in (padding, padding)]
+    )
+
+
+def prefers_gram(conv: nn.Conv2d, a: torch.Tensor, b: torch.Tensor, units: Units) -> bool:
+    """Return whether the Gram way, which there is for images, is the cheaper one, by the images of
+    an average unit.
+    """
+    if len(conv.stride) != 2 or not _is_plain(conv):
+        return False
+    n_images = len(a) / len(units.sizes)
+    places = n_images * b.shape[2:].numel()
+    padded = [size + 2 * padding for size, padding in zip(a.shape[2:], conv.padding)]
+    phases = min(conv.stride[0], conv.kernel_size[0]) * min(conv.stride[1], conv.kernel_size[1])
+    pixels = n_images * padded[0] * padded[1] / (conv.stride[0] * conv.stride[1])
+    products = phases * pixels**2 * conv.in_channels + places**2 * conv.out_channels
+    values = (
+        phases * (2 * pixels * conv.in_channels + 2 * pixels**2 + places**2)
+        + sum(conv.kernel_size) / 2 * (pixels + places) * places
+        + 2 * places**2
+    )
+    # copies, or a call
+    beside = 60 * places * conv.weight[0].numel() if _forms_together(conv, b, units) else 2.5e6
+    return gradient_norms.is_gram_cheaper(products, values, conv.weight.numel(), beside)
+
+
+def _is_plain(conv: nn.Conv2d) -> bool:
+    """Return whether every output sees every input, at neighbouring pixels."""
+    return conv.groups == 1 and set(conv.dilation) == {1}
+
+
+def _forms_together(conv: nn.Conv2d, b: torch.Tensor, units: Units) -> bool:
+    """Return whether the gradients of all units, where they are formed, come from one product of
+    matrices.
+    """
+    multiplications = b.shape[0] * b.shape[2:].numel() * conv.weight.numel()
+    return _is_plain(conv) and multiplications < len(units.sizes) * _MOST_TOGETHER.get(
+        b.device.type, 1e8
+    )
+
+
+def _gram_squares(conv: nn.Conv2d, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Return (m,) bounds of squared norms for m units of n images.
+
+    A (m, n, inputs, height, width), b (m, n, outputs, ...).
+    """
+    (m, n), (rows, columns) = a.shape[:2], b.shape[3:]
+    padded = _padded(conv, a)
+    total = b.new_zeros(m, n, rows, columns, n, rows, columns)
+    for row, column in [
+        (i, j)
+        for i in range(min(conv.stride[0], conv.kernel_size[0]))
+        for j in range(min(conv.stride[1], conv.kernel_size[1]))
+    ]:
+        # the pixels that meet these kernel places
+        phase = padded[..., row :: conv.stride[0], column :: conv.stride[1]]
+        gram = _gram(phase).view(m, n, *phase.shape[3:], n, *phase.shape[3:])
+        down = range(len(range(row, conv.kernel_size[0], conv.stride[0])))
+        right = range(len(range(column, conv.kernel_size[1], conv.stride[1])))
+        by_row = sum(gram[:, :, i : i + rows, :, :, i : i + rows] for i in down)
+        total += sum(by_row[:, :, :, j : j + columns, :, :, j : j + columns] for j in right)
+    return gradient_norms.product_sum(total.flatten(1, 3).flatten(2), _gram(b))
+
+
+def _gram(values: torch.Tensor) -> torch.Tensor:
+    """Return (m, n * places, n * places) products of all pairs of places of (m, n, channels,
+    height, width) values.
+    """
+    flat = values.flatten(3).transpose(1, 2).flatten(2)  # (m, channels, n * places)
+    return torch.bmm(flat.transpose(1, 2), flat)

@@ -1,0 +1,175 @@
+"""Training patients as the privacy register knows them: salted hashes of their ids and films.
+
+In: patient ids, films. Out: the key of a cohort's training patients, and what two cohorts share.
+Raises `InputError` for a folder that cannot be written, damaged hashes, or a salt that is gone.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import secrets
+import zipfile
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from helpers.core import errors, files
+
+
+@dataclasses.dataclass(frozen=True)
+class Patients:
+    """The training patients of a cohort, as a register knows them.
+
+    Attributes:
+        key: SHA-256 over ids and films of all of them, in no order. Whoever knows all but one of
+            the patients can test the last with it: it never goes into the weights of a private run.
+        mark: of the key, with the register's salt: for those weights.
+        ids, films: salted hashes, sorted, 64 bits each.
+    """
+
+    key: str
+    mark: str
+    ids: np.ndarray
+    films: np.ndarray
+
+    def shared_with(self, other: "Patients") -> dict[str, int]:
+        """Return how many "patient ids" and "films" two cohorts share; {} for none."""
+        counts = {
+            what: len(np.intersect1d(ours, theirs, assume_unique=True))
+            for what, ours, theirs in (
+                ("patient ids", self.ids, other.ids),
+                ("films", self.films, other.films),
+            )
+        }
+        return {what: n for what, n in counts.items() if n}
+
+
+class EnrolledPatients:
+    """The salted hashes beside a register, a file for each cohort that was enrolled."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open `folder`; nothing is written yet."""
+        self.folder = folder
+
+    def enrol(self, patients: Collection[str], films: Collection[str]) -> Patients:
+        """Return a cohort's training patients, and keep their salted hashes beside the register.
+
+        Args:
+            patients: (n_images,) patient ids.
+            films: (n_images,) hashes of the images as they came.
+
+        Raises:
+            InputError: the folder cannot be written, or its salt is gone.
+        """
+        rows = sorted(set(zip(map(str, patients), map(str, films))))
+        key = hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+        salt = self._salt()
+        enrolled = Patients(
+            key,
+            self.mark(key),
+            *(
+                np.unique(
+                    np.array([_salted(salt, kind, value) for value in set(values)], dtype=np.uint64)
+                )
+                for kind, values in zip(("patient", "film"), zip(*rows))
+            ),
+        )
+        if not self.patients(key):
+            with (
+                disk_errors_said(self.folder),
+                files.atomic_path(self._members_path(key)) as part,
+                open(part, "wb") as stream,
+            ):
+                np.savez(stream, ids=enrolled.ids, films=enrolled.films, salted_with=_hash_of(salt))
+        return enrolled
+
+    def patients(self, key: str) -> Patients | None:
+        """Return the patients of a key.
+
+        None where they were not enrolled here, or with another salt.
+        """
+        path = self._members_path(key)
+        if not path.exists():
+            return None
+        try:
+            with np.load(path) as stored:
+                is_comparable = str(stored["salted_with"]) == _hash_of(self._salt())
+                return (
+                    Patients(key, self.mark(key), stored["ids"], stored["films"])
+                    if is_comparable
+                    else None
+                )
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+            errors.refuse(
+                f"salted hashes in {path}",
+                "a damaged file",
+                "Restore it: without it no overlap is seen.",
+            )
+
+    def mark(self, key: str) -> str:
+        """Return what stands for a key in the weights of a private run.
+
+        It tells nothing without the salt.
+        """
+        return hashlib.sha256(self._salt() + b"cohort\0" + key.encode()).hexdigest()
+
+    def keys(self) -> list[str]:
+        """Return the keys of all cohorts enrolled here."""
+        return sorted(
+            path.stem.removeprefix("patients-") for path in self.folder.glob("patients-*.npz")
+        )
+
+    def _members_path(self, key: str) -> Path:
+        """Return where the salted hashes of a cohort's patients lie."""
+        return self.folder / f"patients-{key}.npz"
+
+    def _salt(self) -> bytes:
+        """Return the register's salt, made with its first use.
+
+        Of two processes that make one, the first wins.
+        """
+        path = self.folder / "salt"
+        if not path.exists():
+            if self.keys():
+                errors.refuse(
+                    f"the salt of the patients' hashes at {path}",
+                    "nothing there",
+                    "Restore it: without it no overlap is seen.",
+                )
+            with disk_errors_said(self.folder):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                part = self.folder / f".salt.{secrets.token_hex(8)}.part"
+                part.write_bytes(secrets.token_bytes(32))
+                with contextlib.suppress(FileExistsError):
+                    os.link(part, path)
+                part.unlink()
+        return path.read_bytes()
+
+
+def _hash_of(salt: bytes) -> str:
+    """Return what tells two salts apart."""
+    return hashlib.sha256(b"salt" + salt).hexdigest()
+
+
+def _salted(salt: bytes, kind: str, value: str) -> int:
+    """Return 64 bits of a salted hash."""
+    return int.from_bytes(
+        hashlib.sha256(salt + kind.encode() + b"\0" + value.encode()).digest()[:8], "big"
+    )
+
+
+@contextlib.contextmanager
+def disk_errors_said(folder: Path) -> Iterator[None]:
+    """Turn what the disk refuses into a message."""
+    try:
+        yield
+    except OSError as error:
+        errors.refuse(
+            f"a privacy register in {folder}",
+            str(error),
+            "Make the folder writable, or let PRIVACY_REGISTER name another: no private step is"
+            " made unregistered.",
+        )
