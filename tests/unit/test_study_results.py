@@ -7,7 +7,7 @@ import pytest
 from helpers.analysis import (
     conclusions,
     confidence_intervals,
-    display,
+    readable_tables,
     equivalence,
     group_contrasts,
     paper_comparison,
@@ -27,7 +27,7 @@ def test_in_order_sorts_bands_from_low_to_high_and_names_the_attribute():
             "group": ["male", "female", ">= 80", "unknown", "[30, 60)", "[0, 30)"],
         }
     )
-    assert display.in_order(table)["label"].tolist() == [
+    assert readable_tables.in_order(table)["label"].tolist() == [
         "female",
         "male",
         "age [0, 30)",
@@ -41,7 +41,7 @@ def test_in_order_sorts_contrasts_by_their_band():
     table = pd.DataFrame(
         {"attribute": "age", "group": [">= 80 - rest", "[0, 30) - rest", "[30, 60) - rest"]}
     )
-    assert display.in_order(table)["group"].tolist() == [
+    assert readable_tables.in_order(table)["group"].tolist() == [
         "[0, 30) - rest",
         "[30, 60) - rest",
         ">= 80 - rest",
@@ -50,7 +50,7 @@ def test_in_order_sorts_contrasts_by_their_band():
 
 def test_shown_says_missing_values_in_words():
     table = pd.DataFrame({"group": ["a", "b"], "auroc": [0.5, np.nan], "n": [1, 2]})
-    shown = display.shown(table)
+    shown = readable_tables.shown(table)
     assert (
         shown.loc["a", "auroc"] == "0.500"
         and shown.loc["b", "auroc"] == "not estimable"
