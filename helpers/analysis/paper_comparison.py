@@ -150,11 +150,13 @@ def conclusions(
             f"Accuracy parity differences at {parity['arm_label'].iloc[0]}:"
             f" {_excludes_0(parity).sum()} of {len(parity)} have a 95 % CI that excludes 0."
         )
-    if len(sides):
-        counted = sides.assign(excludes=_excludes_0(sides)).groupby(["run", "label"])["excludes"]
+    contrasts = sides.assign(excludes=_excludes_0(sides)).groupby(["run", "label"])
+    comparable = contrasts.filter(lambda rows: rows["low"].notna().all())
+    if len(comparable):
+        n_verdicts = comparable.groupby(["run", "label"])["excludes"].nunique()
         sentences.append(
             "One image of each patient instead of all: whether the 95 % CI excludes 0 changes in"
-            f" {(counted.nunique() > 1).sum()} of {len(counted)} AUROC contrasts."
+            f" {(n_verdicts > 1).sum()} of {len(n_verdicts)} AUROC contrasts."
         )
     ratio = standard_error_table["ratio"]
     sentences.append(

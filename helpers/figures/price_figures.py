@@ -43,25 +43,7 @@ def plot_privacy_utility(
             )
             ax.axhspan(row.low, row.high, color=color, alpha=0.1, linewidth=0)
     private = table[table["arm"] == "dp"].sort_values("epsilon")
-    number_of_unit = {"patient": itertools.count(), "image": itertools.count()}
-    for (unit, recipe), rows in sorted(
-        private.groupby(["unit", "recipe"]),
-        key=lambda item: (item[0][0] == "image", item[0][1] != "default"),
-    ):
-        number, is_image = next(number_of_unit[unit]), unit == "image"
-        markers = house_style.IMAGE_MARKERS if is_image else MARKERS
-        gaps = np.abs([rows["macro_auroc"] - rows["low"], rows["high"] - rows["macro_auroc"]])
-        ax.errorbar(
-            rows["epsilon"],
-            rows["macro_auroc"],
-            yerr=gaps,
-            fmt=markers[number % len(markers)] + ("" if is_image else "-"),
-            color=house_style.IMAGE_COLOR if is_image else f"C{number}",
-            markerfacecolor="white" if is_image else None,
-            capsize=3,
-            label=("per image" if is_image else f"private, per {unit}")
-            + (f"\n({recipe.replace('_', ' ')})" if recipe != "default" else ""),
-        )
+    _draw_private(private, ax)
     if seeds is not None and len(seeds):
         dots = seeds.merge(private[["run", "epsilon"]], on="run")
         ax.plot(
@@ -91,6 +73,29 @@ def plot_privacy_utility(
     return ax
 
 
+def _draw_private(private: pd.DataFrame, ax: plt.Axes) -> None:
+    """Draw the private arms with their intervals, image-level ones a little to the right."""
+    number_of_unit = {"patient": itertools.count(), "image": itertools.count()}
+    for (unit, recipe), rows in sorted(
+        private.groupby(["unit", "recipe"]),
+        key=lambda item: (item[0][0] == "image", item[0][1] != "default"),
+    ):
+        number, is_image = next(number_of_unit[unit]), unit == "image"
+        markers = house_style.IMAGE_MARKERS if is_image else MARKERS
+        gaps = np.abs([rows["macro_auroc"] - rows["low"], rows["high"] - rows["macro_auroc"]])
+        ax.errorbar(
+            rows["epsilon"] * (1.06 ** (number + 1) if is_image else 1),
+            rows["macro_auroc"],
+            yerr=gaps,
+            fmt=markers[number % len(markers)] + ("" if is_image else "-"),
+            color=house_style.IMAGE_COLOR if is_image else f"C{number}",
+            markerfacecolor="white" if is_image else None,
+            capsize=3,
+            label=(house_style.UNIT_IMAGE if is_image else f"private, per {unit}")
+            + (f"\n({recipe.replace('_', ' ')})" if recipe != "default" else ""),
+        )
+
+
 def plot_by_finding(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt.Axes:
     """Draw a heat map of AUROC, findings by runs; each cell holds its value and 95 % interval.
 
@@ -118,7 +123,7 @@ def plot_by_finding(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt.Axes
         ax=ax,
         cbar_kws={"label": "AUROC (95 % patient bootstrap)"},
     )
-    ax.tick_params(axis="x", rotation=0)
+    ax.tick_params(rotation=0)
     for row, column in np.argwhere(values.isna().to_numpy()):  # seaborn leaves such cells empty
         ax.text(column + 0.5, row + 0.5, "not estimable", ha="center", va="center", fontsize=8)
     ax.set(xlabel="", ylabel="")
