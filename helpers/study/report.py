@@ -89,7 +89,7 @@ CHECKLIST = [
     (
         "CLAIM 30",
         "Sensitivity analyses: one image a patient, closed-form errors",
-        "tables/04_one_image_each.csv",
+        "tables/05_one_image_each.csv",
     ),
     ("CLAIM 32, TRIPOD+AI 12", "External validation, where EVALUATE_ON names a data set", "{04}"),
     (

@@ -121,8 +121,8 @@ def test_calibration_slope_of_scores_too_extreme_is_below_one_and_undefined_with
     ]
     assert slopes[0] == pytest.approx(0.5, abs=4 * slopes[1:].std())
     assert slopes[1:].std() < 0.05
-    for labels, scores in ((labels, np.full(4000, 0.3)), (np.zeros(4000), rng.random(4000))):
-        assert np.isnan(bootstrap.probabilities(labels, scores, draws)["calibration_slope"]).all()
+    for label, score in ((labels, np.full(4000, 0.3)), (np.zeros(4000), rng.random(4000))):
+        assert np.isnan(bootstrap.probabilities(label, score, draws)["calibration_slope"]).all()
 
 
 @pytest.mark.parametrize("extreme", [0.2, 1, 3, 6, 12])
@@ -145,7 +145,7 @@ def test_calibration_slope_is_found_however_extreme_the_scores(extreme):
     assert slope == pytest.approx(expected, rel=0.02)
 
 
-def test_calibration_slope_is_undefined_where_scores_part_labels_without_error_and_in_resamples_of_one_class():
+def test_calibration_slope_is_undefined_where_labels_are_separable_or_of_one_class():
     labels = np.repeat([0.0, 1.0], 10)
     draws = Draws.of(np.arange(20), 50, np.random.default_rng(0))
     assert np.isnan(

@@ -71,7 +71,7 @@ def study(rng, n_findings=8, noise=0.03, drop=0.05):
     ]
 
 
-def test_drops_against_non_private_auroc_as_published_lean_to_the_negative_and_the_uncoupled_ones_do_not():
+def test_drops_against_non_private_auroc_lean_to_the_negative_only_where_coupled():
     rng = np.random.default_rng(0)
     n_positive = pd.Series(1.0, index=[f"f{k}" for k in range(8)])
     found = []

@@ -31,7 +31,7 @@ def test_roc_has_the_area_of_auroc_and_no_unknown_group(study):
     assert curves.roc({"run": predictions}, table, "sex", min_patients=5000).empty
 
 
-def test_calibration_lies_on_the_diagonal_where_scores_are_probabilities_and_leaves_it_where_they_are_not(
+def test_calibration_lies_on_the_diagonal_only_where_scores_are_probabilities(
     study,
 ):
     table, predictions = study

@@ -6,7 +6,7 @@ import pytest
 from conftest import arms_of, image_table, predictions_of, run_record
 from scipy.stats import norm
 
-from helpers.analysis import equivalence, study_arms
+from helpers.analysis import equivalence, group_contrasts, metric_table, study_arms
 from helpers.analysis.metric_table import LEVELS
 
 
@@ -134,3 +134,30 @@ def test_in_words_says_whether_the_interval_excludes_zero():
     assert "inconclusive" in equivalence.in_words(-0.02, -0.05, 0.01, "a gap")
     assert "the 95 % CI excludes 0" in equivalence.in_words(-0.02, -0.03, -0.01, "a gap")
     assert "not estimable" in equivalence.in_words(float("nan"), 0, 0, "a gap")
+
+
+def test_planned_changes_begin_with_the_resamples_of_the_table_of_metrics(monkeypatch):
+    rng = np.random.default_rng(5)
+    female, label = rng.random(300) < 0.5, (rng.random(300) < 0.4).astype(float)
+    table = image_table(np.arange(300) // 2, sex=np.where(female, "female", "male"), a=label)
+    predictions = {run: predictions_of(table, {"a": rng.random(300)}) for run in ("base", "dp")}
+    runs_table = arms_of(("base", "baseline"), ("dp", "dp", 1.0))
+    monkeypatch.setattr(equivalence, "N_BOOTSTRAP", 60)
+    planned = equivalence.planned_changes(
+        predictions,
+        table,
+        runs_table,
+        "base",
+        [["sex", "female - male", 1.0]],
+        min_patients=5,
+        age_edges=None,
+        seed=3,
+    )
+    replicates = metric_table.replicate(predictions, table, ["sex"], n_bootstrap=25, seed=3)
+    contrasts = group_contrasts.macro(group_contrasts.contrasts(replicates))
+    changes = group_contrasts.changes(study_arms.pool(contrasts, runs_table), "base")
+    key = ("dp", "auroc", "macro", "sex", "female - male")
+    assert planned.shape[1] == 61 + len(study_arms.BETWEEN_SEEDS)
+    np.testing.assert_allclose(
+        planned.loc[key, range(26)].to_numpy(float), changes.loc[key, range(26)].to_numpy(float)
+    )

@@ -1,6 +1,5 @@
 """Figures draw what the table says, and say what is missing."""
 
-import benchmark_figures
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
@@ -77,6 +76,40 @@ def test_plot_privacy_utility_draws_private_runs_with_their_intervals():
         "no privacy",
         "public model (zero-shot)",
     }
+
+
+def test_image_level_runs_never_look_like_one_more_budget():
+    table = pd.DataFrame(
+        {
+            "arm": "dp",
+            "epsilon": [1.0, 8.0, 1.0, 8.0],
+            "unit": ["patient", "patient", "image", "image"],
+            "recipe": "default",
+            "macro_auroc": [0.75, 0.8, 0.7, 0.72],
+            "low": 0.6,
+            "high": 0.9,
+        }
+    )
+    ax = price_figures.plot_privacy_utility(table)
+    (patient, *_), (image, *_) = ax.containers
+    assert patient.get_linestyle() == "-"
+    assert image.get_linestyle() == "None"
+    assert image.get_markerfacecolor() == "white"
+    assert image.get_marker() != patient.get_marker()
+    assert patient.get_ydata().tolist() == [0.75, 0.8]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == [
+        "private, per patient",
+        "per image",
+    ]
+
+
+def test_arm_styles_give_image_level_arms_open_markers_of_another_colour():
+    styles = house_style.arm_styles(["no privacy", "epsilon 1", "epsilon 8", "epsilon 8 per image"])
+    *others, image = styles.values()
+    assert image["markerfacecolor"] == "white"
+    assert all(style["markerfacecolor"] == style["color"] for style in others)
+    assert image["color"] not in [style["color"] for style in others]
+    assert image["marker"] not in [style["marker"] for style in others]
 
 
 def test_plot_privacy_utility_of_one_run_without_epsilon():
@@ -281,18 +314,3 @@ def test_plot_group_gradients_has_a_line_a_group_and_what_it_would_be_without_cl
     axes = training_figures.plot_group_gradients(table)
     assert [len(ax.lines) for ax in axes] == [2, 2, 4]
     assert axes[0].lines[1].get_ydata().tolist() == [3, 4]
-
-
-def test_plot_coverage_has_a_panel_for_patients_and_one_for_images():
-    table = pd.DataFrame(
-        {
-            "correlation": [0, 0.5] * 2,
-            "unit": ["patient"] * 2 + ["image"] * 2,
-            "quantity": "contrast",
-            "coverage": [0.95, 0.94, 0.95, 0.85],
-            "standard_error": 0.005,
-        }
-    )
-    axes = benchmark_figures.plot_coverage(table)
-    assert [ax.containers[0][0].get_ydata().tolist() for ax in axes] == [[0.95, 0.94], [0.95, 0.85]]
-    assert [ax.get_title() for ax in axes] == ["patients resampled", "images resampled"]

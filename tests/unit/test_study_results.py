@@ -3,16 +3,16 @@
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import arms_of, image_table, logistic, predictions_of, run_record
+from conftest import arms_of, image_table, logistic, predictions_of
 
 from helpers.analysis import (
     conclusions,
     confidence_intervals,
-    readable_tables,
     equivalence,
     group_contrasts,
     paper_comparison,
     planted_effects,
+    readable_tables,
     study_arms,
     study_results,
     study_summary,
@@ -194,7 +194,7 @@ def study(weaker=1.0):
     rng = np.random.default_rng(2)
     n, patients = 1500, np.repeat(np.arange(500), 3)
     female = rng.random(500)[patients] < 0.5
-    labels = {finding: None for finding in ("a", "b")}
+    labels = dict.fromkeys(("a", "b"))
     scores = {"base": {}, "dp": {}}
     for finding in labels:
         labels[finding] = (rng.random(n) < 0.4).astype(float)
@@ -233,6 +233,42 @@ def conclusions_of(table, predictions):
         planned,
         equivalence.of_changes(changes, 0.02),
     )
+
+
+def test_conclusions_of_the_papers_measures_count_what_the_tables_hold():
+    parity = pd.DataFrame({"arm_label": "epsilon 8", "low": [-0.2, -0.1], "high": [-0.1, 0.1]})
+    sides = pd.DataFrame(
+        {
+            "run": "dp",
+            "images": ["all images"] * 3 + ["one image each"] * 3,
+            "label": ["sex", "age", "old"] * 2,
+            "low": [0.01, -0.1, 0.1, -0.01, -0.1, np.nan],
+            "high": [0.1, 0.1, 0.2, 0.1, 0.1, np.nan],
+        }
+    )
+    shortcut = pd.DataFrame(
+        {
+            "column": ["scanner"],
+            "arm_label": "no privacy",
+            "alone": 0.75,
+            "model": 0.9,
+            "within": 0.8,
+        }
+    )
+    sentences = paper_comparison.conclusions(
+        parity,
+        sides,
+        pd.DataFrame({"ratio": [0.9, 1.1]}),
+        shortcut,
+        pd.DataFrame({"printed": [40, 20], "attainable": [18, 19]}),
+    )
+    assert "at epsilon 8: 1 of 2 have a 95 % CI that excludes 0" in sentences[0]
+    # "sex" changes, "age" does not, "old" is not estimable with one image each
+    assert "changes in 1 of 2 AUROC contrasts" in sentences[1]
+    assert "0.90 to 1.10 times" in sentences[2]
+    assert "scanner alone: AUROC 0.750; no privacy 0.900, among" in sentences[3]
+    assert "Of 60 AUROCs" in sentences[4]
+    assert "23 cannot be" in sentences[4]
 
 
 def test_findings_per_image_are_counted_by_age_and_sex():
@@ -295,6 +331,22 @@ def test_records_of_refuses_no_run_and_a_run_of_other_data(tmp_path, monkeypatch
     )
     with pytest.raises(errors.InputError, match="other data"):
         study_results.records_of("small", ["small-baseline-seed0"], "hash")
+
+
+def test_opened_puts_image_level_runs_last(tmp_path):
+    images = image_table(range(6), a=[0, 1] * 3)
+    images.to_csv(tmp_path / "table.csv", index=False)
+    entries = [
+        {"path": "image1", "arm": "dp", "epsilon": 1, "unit": "image"},
+        {"path": "free", "arm": "baseline"},
+        {"path": "patient8", "arm": "dp", "epsilon": 8},
+    ]
+    for entry in entries:
+        entry["path"] = str(tmp_path / f"{entry['path']}.csv")
+        predictions_of(images, {"a": 0.5}).to_csv(entry["path"], index=False)
+    _, _, records, predictions = study_results.opened("", [], entries, str(tmp_path / "table.csv"))
+    assert [record["run"] for record in records] == ["free", "patient8", "image1"]
+    assert list(predictions) == ["free", "patient8", "image1"]
 
 
 def test_planted_beside_found_is_empty_for_real_data():
