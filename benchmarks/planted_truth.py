@@ -175,7 +175,9 @@ def one_cohort(study: Study, number: int, results: str) -> pd.DataFrame:
     """Return interval and smallest visible contrast of every contrast in one fresh cohort."""
     values = contrasts(*predict(study, COHORTS_SEED, number, results), N_BOOTSTRAP, number)
     return confidence_intervals.summarise(values).assign(
-        smallest_visible=equivalence.smallest_visible(values.drop(columns=0).std(axis=1).to_numpy())
+        smallest_visible=equivalence.minimum_detectable_change(
+            values.drop(columns=0).std(axis=1).to_numpy()
+        )
     )
 
 
@@ -226,7 +228,9 @@ def main() -> int:
         .reset_index()
     )
     table["truth_error"] = (
-        table["smallest_visible"] / equivalence.smallest_visible(1.0) / np.sqrt(study.truth_parts)
+        table["smallest_visible"]
+        / equivalence.minimum_detectable_change(1.0)
+        / np.sqrt(study.truth_parts)
     )
     table = table.merge(arms[["run", "arm_label"]], on="run")
     error, error_of_power = np.sqrt(0.05 * 0.95 / n_cohorts), np.sqrt(0.8 * 0.2 / n_cohorts)

@@ -1,1 +1,1 @@
-"""From predictions to answers: metrics, bootstrap, contrasts, verdicts. Never torch, never an image."""
+"""From predictions to answers: metrics, bootstrap, contrasts, verdicts; no torch, no image."""

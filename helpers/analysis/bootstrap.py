@@ -1,8 +1,8 @@
 """Bootstrap of patients: every metric of a set of images under all resamples at once.
 
 In: the patient of each image, labels, scores, decisions. Out: one number a resample, the plain
-estimate first.
-Refuses: arrays of unequal length. A resample in which a metric is undefined is NaN, never 0.
+estimate first. Raises `InputError` for arrays of unequal length. A resample in which a metric is
+undefined is NaN, never 0.
 
 Patients are drawn, not images: the images of a patient resemble each other, and resampling them
 singly would make intervals too narrow. One sort of the scores serves all resamples: a resample is a
@@ -30,7 +30,7 @@ _TOGETHER = 300_000
 class Draws:
     """How often each image counts in each resample.
 
-    `patients` (n,) integer place of each image's patient; `counts` uint8 arrays (n_patients, some
+    `patients` (n,) integer code of each image's patient; `counts` uint8 arrays (n_patients, some
     resamples), side by side one column a resample, the first of them all ones (the plain estimate).
     """
 
@@ -72,7 +72,7 @@ class Draws:
         yield from (part.astype(np.float64) for part in self.counts)
 
     def __getitem__(self, images: np.ndarray) -> "Draws":
-        """Return the draws of some of the images, by mask or places.
+        """Return the draws of some of the images, by mask or positions.
 
         The resamples stay the same.
         """
@@ -82,9 +82,9 @@ class Draws:
         """Return (k, resamples) weighted sums over images of each row of values (k, n)."""
         of_patients = np.stack([np.bincount(self.patients, row, self.n_patients) for row in values])
         # a small group has few of all patients
-        there = np.flatnonzero(np.bincount(self.patients, minlength=self.n_patients))
+        present = np.flatnonzero(np.bincount(self.patients, minlength=self.n_patients))
         return np.hstack(
-            [of_patients[:, there] @ part[there].astype(np.float64) for part in self.counts]
+            [of_patients[:, present] @ part[present].astype(np.float64) for part in self.counts]
         )
 
 
@@ -108,7 +108,7 @@ def ranked(
         (1 + resamples,) floats in [0, 1] each; NaN where a class has no weight.
     """
     errors.same_length(labels=labels, scores=scores, patients=draws.patients)
-    found = {name: [] for name in names}
+    parts = {name: [] for name in names}
     with_it, without = np.flatnonzero(labels == 1), np.flatnonzero(labels == 0)
     # the scores at which something is counted
     levels, level = np.unique(scores[with_it], return_inverse=True)
@@ -136,18 +136,18 @@ def ranked(
             wins = np.einsum("ij,ij->j", hits, below[:-1])
             if ties is not None:
                 wins += np.einsum("ij,ij->j", hits, ties @ weights) / 2
-            found["auroc"].append(_share(wins, n_with * n_without))
+            parts["auroc"].append(_share(wins, n_with * n_without))
         if "auprc" in names:
             hits_above = np.cumsum(hits[::-1], axis=0)[::-1]
             precision = _share(hits_above, hits_above + n_without - below[:-1])
-            found["auprc"].append(
+            parts["auprc"].append(
                 np.where(
                     n_without > 0,
                     _share(np.einsum("ij,ij->j", hits, np.nan_to_num(precision)), n_with),
                     np.nan,
                 )
             )
-    return {name: np.concatenate(parts) for name, parts in found.items()}
+    return {name: np.concatenate(values) for name, values in parts.items()}
 
 
 def rates(labels: np.ndarray, decisions: np.ndarray, draws: Draws) -> dict[str, np.ndarray]:

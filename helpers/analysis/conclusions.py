@@ -1,4 +1,7 @@
-"""The study's answer in sentences, computed from its tables."""
+"""The study's answer in sentences.
+
+In: the tables of notebook 04. Out: a list of sentences; every number in them is from these tables.
+"""
 
 import pandas as pd
 
@@ -23,11 +26,11 @@ def conclusions(
         planned: from `equivalence.planned_table`.
         changes: from `equivalence.of_changes`, with label; all contrasts of AUROC of private arms.
     """
-    said = []
+    sentences = []
     for row in summary[
         summary["macro_auroc"].isna() | ~summary["low"].map(equivalence.predicts)
     ].itertuples():
-        said.append(
+        sentences.append(
             f"{row.arm_label}: mean AUROC is not estimable."
             if pd.isna(row.low)
             else (
@@ -37,11 +40,11 @@ def conclusions(
                 " about it means nothing."
             )
         )
-    if len(said) == len(summary):
-        return said
+    if len(sentences) == len(summary):
+        return sentences
     private = summary[summary["arm"] == "dp"]
     if prices.empty or private.empty:
-        return said + [
+        return sentences + [
             f"{row.arm_label}: mean AUROC {row.macro_auroc:.3f} [{row.low:.3f}, {row.high:.3f}]. "
             "The price of privacy needs a baseline run and a private run."
             for row in summary.itertuples()
@@ -53,35 +56,35 @@ def conclusions(
             if row.recipe == "default"
             else "the difference to the run without privacy, which has another recipe"
         )
-        said.append(
+        sentences.append(
             f"{name}: mean AUROC {row.macro_auroc:.3f} [{row.low:.3f}, {row.high:.3f}]; "
             + equivalence.in_words(*_interval(prices, row.run), price)
             + "."
         )
         # another recipe may start from another head of the public model
         if len(gains) and row.recipe == "default":
-            said.append(
+            sentences.append(
                 "   "
                 + equivalence.in_words(
                     *_interval(gains, row.run), "What private patients added to the public model"
                 )
                 + "."
             )
-        own = changes[changes["run"] == row.run]
-        counts = own["verdict"].value_counts()
-        said.append(
-            f"   Of {len(own)} contrasts between groups: "
+        of_run = changes[changes["run"] == row.run]
+        counts = of_run["verdict"].value_counts()
+        sentences.append(
+            f"   Of {len(of_run)} contrasts between groups: "
             + ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
             + "."
         )
     for row in planned.itertuples():
         if row.verdict not in ("budget not run", "no such contrast here", "not estimable"):
-            said.append(
+            sentences.append(
                 f"Planned: {row.group} at {row.arm_label}: gap_change {row.estimate:+.3f}"
                 f" [{row.low:+.3f}, {row.high:+.3f}], p {row.p_holm:.3f} after Holm; {row.verdict}"
-                f" (a change of {row.smallest_visible:.3f} would have been seen)."
+                f" (minimum detectable change {row.minimum_detectable:.3f} at 80 % power)."
             )
-    return said
+    return sentences
 
 
 def _interval(table: pd.DataFrame, run: str) -> tuple[float, float, float]:

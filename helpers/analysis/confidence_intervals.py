@@ -1,4 +1,7 @@
-"""Estimates with their 95 % percentile intervals, from bootstrap replicates."""
+"""Estimates with their 95 % percentile intervals.
+
+In: bootstrap replicates, a row an estimate. Out: one row each: estimate, low, high.
+"""
 
 import numpy as np
 import pandas as pd

@@ -1,8 +1,7 @@
 """Pearson's correlations as the paper has them, and what they should be compared with.
 
-In: contrasts or metrics with their replicates. Out: r with its bootstrap interval. Refuses:
-nothing; too few pairs is NaN. No p-value: budgets and findings are few, and were not drawn from
-anything.
+In: contrasts or metrics with their replicates. Out: r with its bootstrap interval, NaN of too few
+pairs. No p-value: budgets and findings are few, and were not drawn from anything.
 """
 
 import numpy as np
@@ -22,7 +21,7 @@ def parity_against_epsilon(
     private arms.
 
     Only arms of one recipe and unit, see `study_arms.one_way`. Runs without privacy (epsilon
-    infinite) have no place on it.
+    infinite) are left out.
 
     Args:
         contrast_table: pooled mean over findings of `group_contrasts.contrasts`.
@@ -33,17 +32,17 @@ def parity_against_epsilon(
         attribute, group, against ("epsilon" or "log epsilon"), estimate, low, high, n.
     """
     epsilon = study_arms.one_way(arms).set_index("run")["epsilon"]
-    rows = contrast_table[contrast_table.index.get_level_values("metric") == metric].drop(
+    of_metric = contrast_table[contrast_table.index.get_level_values("metric") == metric].drop(
         columns=study_arms.BETWEEN_SEEDS
     )
-    rows = rows[rows.index.get_level_values("run").isin(epsilon.index)]
-    found = []
-    for (attribute, group), part in rows.groupby(level=["attribute", "group"], sort=False):
+    of_arms = of_metric[of_metric.index.get_level_values("run").isin(epsilon.index)]
+    rows = []
+    for (attribute, group), part in of_arms.groupby(level=["attribute", "group"], sort=False):
         budgets = part.index.get_level_values("run").map(epsilon).to_numpy(float)
         for against, values in (("epsilon", budgets), ("log epsilon", np.log(budgets))):
-            found.append([attribute, group, against, *pearson(part, values)])
+            rows.append([attribute, group, against, *pearson(part, values)])
     return pd.DataFrame(
-        found, columns=["attribute", "group", "against", "estimate", "low", "high", "n"]
+        rows, columns=["attribute", "group", "against", "estimate", "low", "high", "n"]
     ).astype({"n": int})
 
 
@@ -121,7 +120,7 @@ def of_drops(
     Returns:
         arm_label, against, estimate, low, high, n.
     """
-    found = []
+    rows = []
     for row in arms[(arms["arm"] == "dp") & (baseline is not None)].itertuples():
         private, without = _both(aurocs, row.run, baseline)
         (here_private, here_without), (_, elsewhere) = (
@@ -137,9 +136,9 @@ def of_drops(
             ("mean of both arms", private - without, (private + without) / 2),
             ("non-private AUROC on the other half", here_private - here_without, elsewhere),
         ):
-            found.append([row.arm_label, against, *pearson(drop, other)])
+            rows.append([row.arm_label, against, *pearson(drop, other)])
     return pd.DataFrame(
-        found, columns=["arm_label", "against", "estimate", "low", "high", "n"]
+        rows, columns=["arm_label", "against", "estimate", "low", "high", "n"]
     ).astype({"n": int})
 
 

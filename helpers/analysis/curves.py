@@ -1,7 +1,7 @@
 """ROC and calibration curves by group of patients.
 
-In: predictions of several runs, the cohort's table. Out: tables of points for `fairness_figures`.
-Refuses: nothing of its own; a group without enough patients has no curve.
+In: predictions of several runs, the cohort's table. Out: tables of points for `curve_figures`. A
+group without enough patients has no curve.
 """
 
 import numpy as np
@@ -88,7 +88,7 @@ def calibration(
         if part["patient_id"].nunique() < min_patients:
             continue
         edges = np.unique(np.quantile(part["score"], np.linspace(0, 1, N_BINS + 1)))
-        places = np.clip(
+        bin_of_score = np.clip(
             np.searchsorted(edges, part["score"], side="right") - 1, 0, max(0, len(edges) - 2)
         )
         draws = bootstrap.Draws.of(
@@ -96,7 +96,9 @@ def calibration(
             n_bootstrap,
             random_streams.random_stream(seed, "calibration"),
         )
-        in_bin = np.array([places == place for place in range(max(1, len(edges) - 1))], dtype=float)
+        in_bin = np.array(
+            [bin_of_score == number for number in range(max(1, len(edges) - 1))], dtype=float
+        )
         n = draws.sums(in_bin)
         shares = np.divide(
             draws.sums(in_bin * part["label"].to_numpy()),
@@ -130,10 +132,10 @@ def _by_group(
 ) -> list[tuple]:
     """Return ((run, group), test predictions with known labels), unknown groups left out."""
     grouped = groups.add_groups(table, [attribute]).set_index("image_id")[f"group_{attribute}"]
-    found = []
+    parts = []
     for run, predicted in predictions.items():
         test = predicted[(predicted["split"] == "test") & predicted["label"].notna()]
         for group, part in test.groupby(test["image_id"].map(grouped)):
             if not groups.is_unknown([group])[0]:
-                found.append(((run, group), part))
-    return found
+                parts.append(((run, group), part))
+    return parts

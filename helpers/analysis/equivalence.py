@@ -2,11 +2,10 @@
 before.
 
 In: replicates of `gap_change` (`group_contrasts.changes` of contrasts), hypotheses of a profile.
-Out: tables with a verdict a row.
-Refuses: nothing; a comparison that cannot be made says so in its row.
+Out: tables with a verdict a row. A comparison that cannot be made says so in its row.
 
 A difference between two arms that "is not significant" says nothing: it may be absent, or the study
-too small. Three outcomes are told apart by the interval's place to the margin.
+too small. Three verdicts follow from where the interval lies relative to the equivalence margin.
 """
 
 import numpy as np
@@ -15,7 +14,7 @@ from scipy.stats import norm
 
 from helpers.analysis import confidence_intervals, group_contrasts, metric_table, study_arms
 
-WORSE, EQUIVALENT, NOT_RESOLVED = "worse by more than the margin", "equivalent", "not resolved"
+WORSE, EQUIVALENT, INCONCLUSIVE = "worse by more than the margin", "equivalent", "inconclusive"
 # of planned comparisons: with 1,000 the smallest p is 0.002, too large for Holm's first step of 25
 N_BOOTSTRAP = 10_000
 ALPHA, POWER = 0.05, 0.80
@@ -27,8 +26,8 @@ def verdict(low_95: float, high_95: float, low_90: float, high_90: float, margin
 
     Worse by more than the margin: the whole 95 % interval lies beyond it, on the side of the group
     ("for the group") or of those it is compared with ("for the rest"). Equivalent: the 90 %
-    interval lies inside the margin, which is two one-sided tests at 5 % (Schuirmann 1987). Else not
-    resolved.
+    interval lies inside the margin, which is two one-sided tests at 5 % (Schuirmann 1987). Else
+    inconclusive.
     """
     if np.isnan([low_95, high_95, low_90, high_90]).any():
         return "not estimable"
@@ -36,13 +35,13 @@ def verdict(low_95: float, high_95: float, low_90: float, high_90: float, margin
         return f"{WORSE}, for the group"
     if low_95 > margin:
         return f"{WORSE}, for the rest"
-    return EQUIVALENT if -margin < low_90 and high_90 < margin else NOT_RESOLVED
+    return EQUIVALENT if -margin < low_90 and high_90 < margin else INCONCLUSIVE
 
 
 def of_changes(changes: pd.DataFrame, margin: float, n_planned: int = 1) -> pd.DataFrame:
-    """Return estimate, 95 % interval, verdict and the smallest visible change of each row.
+    """Return estimate, 95 % interval, verdict and the minimum detectable change of each row.
 
-    smallest_visible: the true change that would have been told from 0 with 80 % power, at the level
+    minimum_detectable: the true change whose 95 % interval excludes 0 with 80 % power, at the level
     of Holm's first step.
 
     Args:
@@ -54,7 +53,7 @@ def of_changes(changes: pd.DataFrame, margin: float, n_planned: int = 1) -> pd.D
         confidence_intervals.summarise(changes),
         confidence_intervals.summarise(changes, 90),
     )
-    found = [
+    verdicts = [
         verdict(*limits, margin)
         for limits in zip(wide["low"], wide["high"], narrow["low"], narrow["high"])
     ]
@@ -64,12 +63,13 @@ def of_changes(changes: pd.DataFrame, margin: float, n_planned: int = 1) -> pd.D
         else []
     )
     return wide.assign(
-        verdict=found, smallest_visible=smallest_visible(np.asarray(spread, float), n_planned)
+        verdict=verdicts,
+        minimum_detectable=minimum_detectable_change(np.asarray(spread, float), n_planned),
     )
 
 
-def smallest_visible(standard_error: np.ndarray, n_planned: int = 1) -> np.ndarray:
-    """Return the true difference seen with 80 % power at a two-sided level of 5 % / n_planned.
+def minimum_detectable_change(standard_error: np.ndarray, n_planned: int = 1) -> np.ndarray:
+    """Return the true difference detected with 80 % power at a two-sided level of 5 % / n_planned.
 
     (z + z) standard errors.
     """
@@ -122,12 +122,12 @@ def planned_table(
 
     Returns:
         attribute, group, epsilon, arm_label, estimate, low, high, p, p_holm, verdict,
-        smallest_visible.
+        minimum_detectable.
     """
     run_of = {
         row.epsilon: (row.run, row.arm_label) for row in study_arms.one_way(arms).itertuples()
     }
-    found = of_changes(changes, margin, len(planned)).set_index(["run", "attribute", "group"])
+    estimates = of_changes(changes, margin, len(planned)).set_index(["run", "attribute", "group"])
     draws = (
         study_arms.with_seeds(changes)
         .drop(columns=0)
@@ -145,11 +145,11 @@ def planned_table(
                 "arm_label": label,
             },
         )
-        if key in found.index:
+        if key in estimates.index:
             rows.append(
                 row
-                | found.loc[
-                    key, ["estimate", "low", "high", "verdict", "smallest_visible"]
+                | estimates.loc[
+                    key, ["estimate", "low", "high", "verdict", "minimum_detectable"]
                 ].to_dict()
                 | {"p": bootstrap_p(draws.loc[key].to_numpy(float))}
             )
@@ -157,7 +157,7 @@ def planned_table(
             reason = "budget not run" if run is None else "no such contrast here"
             rows.append(
                 row
-                | dict.fromkeys(("estimate", "low", "high", "smallest_visible", "p"), np.nan)
+                | dict.fromkeys(("estimate", "low", "high", "minimum_detectable", "p"), np.nan)
                 | {"verdict": reason}
             )
     table = pd.DataFrame(
@@ -172,7 +172,7 @@ def planned_table(
             "high",
             "p",
             "verdict",
-            "smallest_visible",
+            "minimum_detectable",
         ],
     )
     table.insert(8, "p_holm", holm(table["p"].to_numpy(float)))
@@ -193,6 +193,9 @@ def planned_changes(
     """Return replicates of gap_change of AUROC, `N_BOOTSTRAP` of them, of the arms and attributes
     that comparisons need.
 
+    Guarantees: the resamples of a table with as many patients and the same seed come first, those
+    that Holm's first step needs follow. All arms and metrics with so many would need gigabytes.
+
     Args:
         predictions, table, min_patients, age_edges, seed: see `metric_table.replicate`.
         runs_table: from `study_arms.arm_table`.
@@ -203,7 +206,7 @@ def planned_changes(
     needed = runs_table[
         (runs_table["pool"] == baseline)
         | runs_table["run"].isin(
-            way.loc[way["epsilon"].isin([float(each[2]) for each in planned]), "run"]
+            way.loc[way["epsilon"].isin([float(epsilon) for *_, epsilon in planned]), "run"]
         )
     ]
     if baseline is None or not (needed["arm"] == "dp").any():
@@ -212,10 +215,10 @@ def planned_changes(
             dtype=float,
             index=pd.MultiIndex.from_tuples([], names=metric_table.LEVELS),
         )
-    found = metric_table.replicate(
+    replicates = metric_table.replicate(
         {run: predictions[run] for run in needed["run"]},
         table,
-        list(dict.fromkeys(each[0] for each in planned)),
+        list(dict.fromkeys(attribute for attribute, *_ in planned)),
         n_bootstrap=N_BOOTSTRAP,
         min_patients=min_patients,
         names=("auroc",),
@@ -223,24 +226,23 @@ def planned_changes(
         seed=seed,
     )
     return group_contrasts.changes(
-        study_arms.pool(group_contrasts.macro(group_contrasts.contrasts(found)), runs_table),
+        study_arms.pool(group_contrasts.macro(group_contrasts.contrasts(replicates)), runs_table),
         baseline,
     )
 
 
 def predicts(low: float) -> bool:
-    """Return whether a mean AUROC's interval lies above 0.5, the value of scores that know nothing."""
+    """Return whether a mean AUROC's interval lies above 0.5, the AUROC of random scores."""
     return bool(low > 0.5)
 
 
 def in_words(estimate: float, low: float, high: float, what: str) -> str:
-    """Return one clause on a difference.
-
-    Its size, its interval, and whether the interval leaves 0 out.
-    """
+    """Return one clause on a difference: its size, its interval, and whether that excludes 0."""
     if np.isnan(estimate):
         return f"{what} is not estimable"
     if np.isnan(low):
         return f"{what}, {estimate:+.3f}, has no interval"
-    resolved = "is resolved" if low > 0 or high < 0 else "is not resolved (the interval includes 0)"
-    return f"{what}, {estimate:+.3f} [{low:+.3f}, {high:+.3f}], {resolved}"
+    says = (
+        "the 95 % CI excludes 0" if low > 0 or high < 0 else "inconclusive, the 95 % CI includes 0"
+    )
+    return f"{what}, {estimate:+.3f} [{low:+.3f}, {high:+.3f}]: {says}"

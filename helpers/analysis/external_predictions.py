@@ -1,8 +1,8 @@
 """Predictions of somebody else's model: two files instead of a study's folders.
 
-In: paths of tables of predictions and of one table of images. Out: what notebook 04 reads of a
-study. Refuses: wrong columns, scores outside [0, 1], repeated rows, images without a row in the
-table, a patient in two splits, an arm it cannot place, two files of one arm and seed.
+In: paths of tables of predictions and of one table of images. Out: what notebooks 04 and 05 read of
+a study. Raises `InputError` for wrong columns, scores outside [0, 1], repeated rows, images without
+a row in the table, a patient in two splits, an unknown arm, two files of one arm and seed.
 """
 
 from pathlib import Path
@@ -39,6 +39,36 @@ def study(
             "none",
             "Set TABLE.",
         )
+    images = _images(table)
+    patients = images.set_index("image_id")["patient_id"]
+    records = [_record(entry) for entry in predictions]
+    tables = {
+        record["run"]: _predictions(entry, patients, table)
+        for record, entry in zip(records, predictions)
+    }
+    keys = [
+        tuple(str(record[name]) for name in ("arm", "epsilon_target", "unit", "recipe", "seed"))
+        for record in records
+    ]
+    if len(set(keys)) < len(keys):
+        errors.refuse(
+            "PREDICTIONS that differ in arm, epsilon, unit, recipe or seed",
+            "two that do not",
+            "Give the second another seed, or a recipe.",
+        )
+    if len(tables) < len(records):
+        errors.refuse(
+            "predictions in files of different names",
+            errors.examples([entry["path"] for entry in predictions], 9),
+            "Rename one.",
+        )
+    splits = pd.concat(tables.values()).drop_duplicates("image_id").set_index("image_id")["split"]
+    images["split"] = images["image_id"].map(splits).fillna("train")
+    return images, records, tables
+
+
+def _images(table: str) -> pd.DataFrame:
+    """Return the table of images, with sex, age_years and n_comorbidities filled in if absent."""
     images = _read(table, ["image_id", "patient_id"])
     twice = images["image_id"].duplicated()
     if twice.any():
@@ -75,71 +105,46 @@ def study(
             f"{int(images['patient_id'].isna().sum())} without",
             "Fill them in.",
         )
-    patients = images.set_index("image_id")["patient_id"].astype(str)
-    found, records = {}, []
-    for entry in predictions:
-        record = _record(entry)
-        rows = _read(entry["path"], ["image_id", "finding", "label", "score"])
-        strangers = sorted(set(rows["image_id"].astype(str)) - set(patients.index))
-        if strangers:
-            errors.refuse(
-                f"a row in {table} for every image of {entry['path']}",
-                f"{len(strangers)} without, e.g. {errors.examples(strangers)}",
-                "Add them to the table, or leave their predictions out.",
-            )
-        rows = rows.assign(
-            split=rows["split"] if "split" in rows else "test",
-            patient_id=rows["image_id"].map(patients),
-        )
-        if not rows["split"].isin(["valid", "test"]).all():
-            errors.refuse(
-                f"split valid or test in {entry['path']}",
-                errors.examples(sorted(set(rows["split"].astype(str)))),
-                "Rename them.",
-            )
-        if (parts := rows.groupby("patient_id")["split"].nunique()).gt(1).any():
-            errors.refuse(
-                f"each patient in one split of {entry['path']}",
-                f"{int(parts.gt(1).sum())} in several, e.g."
-                f" {errors.examples(list(parts[parts > 1].index))}",
-                "Split patients, not images.",
-            )
-        for column in ("score", "label"):
-            rows[column] = _numbers(rows[column], column, entry["path"])
-        if rows["score"].isna().any():
-            errors.refuse(
-                f"a score in every row of {entry['path']}",
-                f"{int(rows['score'].isna().sum())} without",
-                "Fill them in, or leave the rows out everywhere.",
-            )
-        run_records.check_predictions(rows, entry["path"])
-        found[record["run"]] = rows
-        records.append(record)
-    keys = [
-        tuple(str(record[name]) for name in ("arm", "epsilon_target", "unit", "recipe", "seed"))
-        for record in records
-    ]
-    if len(set(keys)) < len(keys):
+    return images.assign(patient_id=images["patient_id"].astype(str))
+
+
+def _predictions(entry: dict, patients: pd.Series, table: str) -> pd.DataFrame:
+    """Return the predictions of one model, with split and patient_id."""
+    rows = _read(entry["path"], ["image_id", "finding", "label", "score"])
+    strangers = sorted(set(rows["image_id"].astype(str)) - set(patients.index))
+    if strangers:
         errors.refuse(
-            "PREDICTIONS that differ in arm, epsilon, unit, recipe or seed",
-            "two that do not",
-            "Give the second another seed, or a recipe.",
+            f"a row in {table} for every image of {entry['path']}",
+            f"{len(strangers)} without, e.g. {errors.examples(strangers)}",
+            "Add them to the table, or leave their predictions out.",
         )
-    if len(found) < len(records):
-        errors.refuse(
-            "predictions in files of different names",
-            errors.examples([entry["path"] for entry in predictions], 9),
-            "Rename one.",
-        )
-    splits = pd.concat(found.values()).drop_duplicates("image_id").set_index("image_id")["split"]
-    return (
-        images.assign(
-            split=images["image_id"].map(splits).fillna("train"),
-            patient_id=images["patient_id"].astype(str),
-        ),
-        records,
-        found,
+    rows = rows.assign(
+        split=rows.get("split", "test"),
+        patient_id=rows["image_id"].map(patients),
     )
+    if not rows["split"].isin(["valid", "test"]).all():
+        errors.refuse(
+            f"split valid or test in {entry['path']}",
+            errors.examples(sorted(set(rows["split"].astype(str)))),
+            "Rename them.",
+        )
+    if (parts := rows.groupby("patient_id")["split"].nunique()).gt(1).any():
+        errors.refuse(
+            f"each patient in one split of {entry['path']}",
+            f"{int(parts.gt(1).sum())} in several, e.g."
+            f" {errors.examples(list(parts[parts > 1].index))}",
+            "Split patients, not images.",
+        )
+    for column in ("score", "label"):
+        rows[column] = _numbers(rows[column], column, entry["path"])
+    if rows["score"].isna().any():
+        errors.refuse(
+            f"a score in every row of {entry['path']}",
+            f"{int(rows['score'].isna().sum())} without",
+            "Fill them in, or leave the rows out everywhere.",
+        )
+    run_records.check_predictions(rows, entry["path"])
+    return rows
 
 
 def _read(path: str, columns: list[str]) -> pd.DataFrame:

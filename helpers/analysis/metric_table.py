@@ -2,8 +2,8 @@
 table.
 
 In: predictions of several runs and the cohort's table. Out: one row a (run, metric, finding,
-attribute, group), whose columns are the estimate and its replicates. Refuses: runs that predicted
-different images, images without a table row.
+attribute, group), whose columns are the estimate and its replicates. Raises `InputError` for runs
+that predicted different images and for images without a table row.
 
 The same resamples of patients serve every run, group and finding, so that differences are paired. A
 group with too few patients with or without the finding is NaN ("not estimable"), never 0, never
@@ -16,8 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pandas as pd
 
-from helpers.analysis import bootstrap, metrics
-from helpers.core import errors, random_streams, run_records
+from helpers.analysis import bootstrap, metrics, shared_images
+from helpers.core import random_streams, run_records
 from helpers.data import groups
 
 LEVELS = ["run", "metric", "finding", "attribute", "group"]
@@ -66,7 +66,7 @@ def replicate(
     Raises:
         InputError: runs differ in their images, or images are not in the table.
     """
-    images = _test_images(predictions, groups.add_groups(table, attributes, age_edges))
+    images = shared_images.of_test(predictions, groups.add_groups(table, attributes, age_edges))
     draws = bootstrap.Draws.of(
         images["patient_id"].to_numpy(),
         n_bootstrap,
@@ -80,24 +80,24 @@ def replicate(
     }
 
     def of_finding(key: tuple[str, str]) -> dict[tuple, np.ndarray]:
-        found, known = {}, {}  # known: two groups are each other's rest, and are counted once
+        values, known = {}, {}  # known: two groups are each other's rest, and are counted once
         for attribute, group, inside in members:
             use = inside & decided[key]["label"].notna().to_numpy()
             if use.tobytes() not in known:
                 known[use.tobytes()] = _metrics_of(
                     decided[key][use], draws[use], min_patients, names
                 )
-            found |= {
+            values |= {
                 (key[0], metric, key[1], attribute, group): value
                 for metric, value in known[use.tobytes()].items()
             }
-        return found
+        return values
 
     rows = {}
     # most of the work is done by numpy, beside each other
     with ThreadPoolExecutor(run_records.hardware()["threads"]) as threads:
-        for found in threads.map(of_finding, decided):
-            rows |= found
+        for values in threads.map(of_finding, decided):
+            rows |= values
     if UNDERDIAGNOSIS in names:
         for run in predictions:
             parts = [part for (of_run, _), part in decided.items() if of_run == run]
@@ -112,58 +112,6 @@ def replicate(
     return pd.DataFrame.from_dict(rows, orient="index").set_axis(
         pd.MultiIndex.from_tuples(rows, names=LEVELS)
     )
-
-
-def _test_images(predictions: dict[str, pd.DataFrame], table: pd.DataFrame) -> pd.DataFrame:
-    """Return the table's rows of the predicted test images, the same for all runs, as are findings
-    and labels.
-    """
-    predicted = known = None
-    for run, rows in predictions.items():
-        test = rows[rows["split"] == "test"]
-        ids, labels = (
-            set(test["image_id"]),
-            test.set_index(["image_id", "finding"])["label"].dropna(),
-        )
-        if predicted is not None and ids != predicted:
-            errors.refuse(
-                "the same test images in every run",
-                f"{len(ids ^ predicted)} that differ in {run}",
-                "Predict the same images with every model; runs of a study: notebooks 02 and 03"
-                " again on the present cohort.",
-            )
-        if known is not None and set(known.index.unique("finding")) != set(
-            labels.index.unique("finding")
-        ):
-            errors.refuse(
-                "the same findings in every run"
-                f" ({', '.join(sorted(known.index.unique('finding')))})",
-                f"{', '.join(sorted(labels.index.unique('finding')))} in {run}",
-                "Leave out what not all runs predict.",
-            )
-        if (
-            known is not None
-            and (differ := known.ne(labels.reindex(known.index))).any()
-            or known is not None
-            and len(labels) != len(known)
-        ):
-            example = errors.examples(
-                [*known.index[differ], *labels.index.difference(known.index)], 1
-            )
-            errors.refuse(
-                "the same labels in every run",
-                f"others, or rows left out, in {run} or the run before it, e.g. of {example}",
-                "Labels are the truth, not the model's: use one table of them.",
-            )
-        predicted, known = ids, labels
-    strangers = predicted - set(table["image_id"])
-    if strangers or not predicted:
-        errors.refuse(
-            "test images that have a row in the cohort's table",
-            f"{errors.examples(sorted(strangers))} without one" if strangers else "no test image",
-            "Pass the table that belongs to these predictions.",
-        )
-    return table[table["image_id"].isin(predicted)].set_index("image_id", drop=False)
 
 
 def _members(images: pd.DataFrame, attributes: list[str]) -> Iterator[tuple[str, str, np.ndarray]]:

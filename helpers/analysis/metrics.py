@@ -1,7 +1,8 @@
 """AUROC of images, its variance when images come from patients, and thresholds.
 
-In: labels and scores. Out: one number. Refuses: thresholds from a single class. A metric without a
-class is NaN, never 0. All other metrics, under resamples of patients, are in `bootstrap`.
+In: labels and scores. Out: one number. Raises `InputError` for thresholds from a single class. A
+metric without a class is NaN, never 0. All other metrics, under resamples of patients, are in
+`bootstrap`.
 """
 
 import numpy as np
@@ -28,8 +29,8 @@ def macro_auroc(labels: np.ndarray, scores: np.ndarray) -> float:
         labels: (n, n_findings) 1, 0 or NaN.
         scores: (n, n_findings).
     """
-    each = [auroc(labels[:, column], scores[:, column]) for column in range(labels.shape[1])]
-    return float(np.nanmean(each)) if not np.all(np.isnan(each)) else float("nan")
+    aurocs = [auroc(labels[:, column], scores[:, column]) for column in range(labels.shape[1])]
+    return float(np.nanmean(aurocs)) if not np.all(np.isnan(aurocs)) else float("nan")
 
 
 def clustered_auroc_variance(labels: np.ndarray, scores: np.ndarray, patients: np.ndarray) -> float:

@@ -1,6 +1,7 @@
 """The paper's measures on this study's results.
 
-Findings per image, standard errors, its printed numbers beside ours.
+In: a cohort's table, predictions, replicates. Out: findings per image, standard errors of AUROC,
+the paper's printed numbers beside this study's.
 """
 
 import numpy as np
@@ -96,18 +97,18 @@ def beside_published(
         columns={"group": "label"}
     )
     without = next(iter(summary.loc[summary["arm"] == "baseline", "macro_auroc"]), np.nan)
-    own = study_arms.one_way(summary)
+    private = study_arms.one_way(summary)
     ours = pd.DataFrame(
         {
             "study": "this study",
-            "epsilon": own["epsilon"],
-            "auroc": own["macro_auroc"],
-            "difference": own["macro_auroc"] - without,
-            "chance_corrected_ratio": (own["macro_auroc"] - 0.5) / (without - 0.5),
+            "epsilon": private["epsilon"],
+            "auroc": private["macro_auroc"],
+            "difference": private["macro_auroc"] - without,
+            "chance_corrected_ratio": (private["macro_auroc"] - 0.5) / (without - 0.5),
         }
     )
     mine = contrasts[
-        contrasts["run"].isin(own["run"])
+        contrasts["run"].isin(private["run"])
         & contrasts["attribute"].isin(["sex", group_contrasts.age_attribute(contrasts)])
     ]
     last = group_contrasts.oldest(mine.loc[mine["attribute"] != "sex", "group"])
@@ -124,3 +125,57 @@ def beside_published(
         pd.concat([part for part in (curves, ours) if len(part)], ignore_index=True),
         pd.concat([part for part in (others, mine) if len(part)], ignore_index=True),
     )
+
+
+def conclusions(
+    parity: pd.DataFrame,
+    sides: pd.DataFrame,
+    standard_error_table: pd.DataFrame,
+    shortcut_table: pd.DataFrame,
+    attainable: pd.DataFrame,
+) -> list[str]:
+    """Return what the paper's measures say of this study, in sentences.
+
+    Args:
+        parity: summarised accuracy parity differences of one private arm, with arm_label; none
+            where there is no such arm.
+        sides: summarised AUROC contrasts, a row a run, label and way of counting `images`.
+        standard_error_table: from `standard_errors`.
+        shortcut_table: from `shortcuts.beside_model`, with arm_label.
+        attainable: a row an attribute, how many AUROCs are printed and how many are attainable.
+    """
+    sentences = []
+    if len(parity):
+        sentences.append(
+            f"Accuracy parity differences at {parity['arm_label'].iloc[0]}:"
+            f" {_excludes_0(parity).sum()} of {len(parity)} have a 95 % CI that excludes 0."
+        )
+    contrasts = sides.assign(excludes=_excludes_0(sides)).groupby(["run", "label"])
+    comparable = contrasts.filter(lambda rows: rows["low"].notna().all())
+    if len(comparable):
+        n_verdicts = comparable.groupby(["run", "label"])["excludes"].nunique()
+        sentences.append(
+            "One image of each patient instead of all: whether the 95 % CI excludes 0 changes in"
+            f" {(n_verdicts > 1).sum()} of {len(n_verdicts)} AUROC contrasts."
+        )
+    ratio = standard_error_table["ratio"]
+    sentences.append(
+        f"The bootstrap's standard errors are {ratio.min():.2f} to {ratio.max():.2f} times those of"
+        " the closed form."
+    )
+    for row in shortcut_table.itertuples():
+        sentences.append(
+            f"Shortcut check, {row.column} alone: AUROC {row.alone:.3f}; {row.arm_label}"
+            f" {row.model:.3f}, among images of one {row.column} {row.within:.3f}."
+        )
+    n_printed, n_attainable = attainable.sum()
+    sentences.append(
+        f"Of {n_printed} AUROCs that the paper prints for groups, {n_printed - n_attainable} cannot"
+        " be those of a single test set with the printed counts."
+    )
+    return sentences
+
+
+def _excludes_0(table: pd.DataFrame) -> pd.Series:
+    """Return which intervals exclude 0."""
+    return (table["low"] > 0) | (table["high"] < 0)

@@ -1,4 +1,7 @@
-"""What the generator of a drawn cohort planted, beside what was found."""
+"""What the generator of a drawn cohort planted, beside the contrasts that were estimated.
+
+In: the cohort's record, summarised contrasts. Out: a row an effect and arm; none for other cohorts.
+"""
 
 import pandas as pd
 
@@ -25,12 +28,11 @@ def planted_beside_found(cohort_record: dict, contrasts: pd.DataFrame) -> pd.Dat
             & (contrasts["group"] == group)
             & (contrasts["recipe"] == "default")
         ]
-        expected = {"no privacy": f"{effect.contrast_low:+.2f} to {effect.contrast_high:+.2f}"} | {
-            label: f"{effect.private_contrast_low:+.2f} to {effect.private_contrast_high:+.2f}"
-            for label in rows.loc[
-                rows["epsilon"].between(0.5, 2) & (rows["unit"] == "patient"), "arm_label"
-            ]
-        }
+        near_one = rows["epsilon"].between(0.5, 2) & (rows["unit"] == "patient")
+        expected = dict.fromkeys(
+            rows.loc[near_one, "arm_label"],
+            f"{effect.private_contrast_low:+.2f} to {effect.private_contrast_high:+.2f}",
+        ) | {"no privacy": f"{effect.contrast_low:+.2f} to {effect.contrast_high:+.2f}"}
         parts.append(
             rows[["attribute", "group", "arm_label", "low", "high"]].assign(
                 effect=effect.effect.replace("_", " "),

@@ -1,14 +1,14 @@
-"""Numbers that other studies printed: read them, reduce them, and ask whether they can be what they
-are said to be.
+"""Numbers that other studies printed: read them and reduce them.
 
 In: a name (`data_manifests/published_results/<name>.yaml`) or the path of such a YAML file. Out:
-tables, one row a printed value or a reduction of some. Refuses: an unknown name, wrong fields, an
-AUROC outside [0, 1] or with more decimals than stated. `verified: true`: read in the source by
-whoever transcribed it (`transcription` says how it came here); false: remembered or heard, and left
-out unless asked for. To add results, write one more file.
+tables, one row a printed value or a reduction of some. Raises `InputError` for an unknown name,
+wrong fields, an AUROC outside [0, 1] or with more decimals than stated.
+
+`verified: true`: read in the source by whoever transcribed it (`transcription` says how it came
+here); false: remembered or heard, and left out unless asked for. To add results, write one more
+file. Whether printed numbers can be right is asked in `printed_numbers`.
 """
 
-import math
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal
@@ -22,10 +22,21 @@ from helpers.core import errors, paths
 
 FOLDER = paths.repository_root() / "data_manifests" / "published_results"
 ALL = "all"  # the attribute and group of everybody
-COLUMNS = (
-    "study metric epsilon unit delta attribute group n_positive n_negative auroc digits verified"
-    " source".split()
-)
+COLUMNS = [
+    "study",
+    "metric",
+    "epsilon",
+    "unit",
+    "delta",
+    "attribute",
+    "group",
+    "n_positive",
+    "n_negative",
+    "auroc",
+    "digits",
+    "verified",
+    "source",
+]
 
 
 class _Value(BaseModel, extra="forbid", frozen=True):
@@ -68,7 +79,7 @@ class _Study(BaseModel, extra="forbid", frozen=True):
                     if (row.n_positive is None) != (row.n_negative is None)
                     else (
                         f"has more decimals than digits: {digits}"
-                        if _exact(row.auroc) * 10**digits % 1
+                        if exact(row.auroc) * 10**digits % 1
                         else None
                     )
                 )
@@ -217,74 +228,6 @@ def relative(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def count_check(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the sums of the groups' counts from `read`, one row an attribute, and whether all rows
-    of a study `agree`.
-    """
-    counted = table[(table["attribute"] != ALL) & table["n_positive"].notna()]
-    sums = counted.groupby(["study", "attribute", "epsilon"], sort=False)[
-        ["n_positive", "n_negative"]
-    ].sum()
-    sums = sums.reset_index().drop(columns="epsilon").drop_duplicates(ignore_index=True)
-    kinds = sums.drop(columns="attribute").drop_duplicates().groupby("study").size()
-    return sums.assign(
-        n=sums["n_positive"] + sums["n_negative"], agree=sums["study"].map(kinds) == 1
-    )
-
-
-def attainability(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of `read` with counts, means over findings left out, and `attainable`, see
-    `attainable_auroc`.
-    """
-    counted = table[table["n_positive"].notna() & (table["metric"] == "auroc")].reset_index(
-        drop=True
-    )
-    found = [
-        attainable_auroc(row.auroc, row.n_positive, row.n_negative, row.digits)
-        for row in counted.itertuples()
-    ]
-    return counted.assign(attainable=np.array(found, dtype=bool))
-
-
-def attainable_auroc(value: float, n_positive: int, n_negative: int, digits: int) -> bool:
-    """Return whether a printed AUROC can be that of a single test set with the printed counts.
-
-    An AUROC is the share of the pairs (positive, negative) that are ranked rightly, a tie counting
-    one half. With P positives and N negatives it is k / (2 P N) for a whole k; a value is
-    attainable if one of these rounds to it, either way when it lies halfway. 0.9377 with P = 23, N
-    = 63: k / 2898 in [0.93765, 0.93775] needs k in [2717.31, 2717.60], where no number is whole. So
-    0.9377 is a mean (over seeds, folds or resamples), has other counts, or is misprinted.
-    Attainable says little: by chance a share of 2 P N / 10^digits of all values is, and all from 2
-    P N = 10^digits on.
-
-    Args:
-        value, digits: as printed, a fraction in [0, 1], and the number of its printed decimals.
-        n_positive, n_negative: P and N, whole, at least 1.
-
-    Raises:
-        InputError: the value lies outside [0, 1] or has more decimals; a count is below 1 or not
-            whole.
-
-    Source: Brown and Heathers (2017), Soc Psychol Personal Sci 8:363, the same test of printed
-    means.
-    """
-    if not 0 <= value <= 1 or _exact(value) * 10**digits % 1:
-        errors.refuse(
-            f"an AUROC in [0, 1] with at most {digits} decimals",
-            value,
-            "Pass it as printed, as a fraction.",
-        )
-    if min(n_positive, n_negative) < 1 or n_positive % 1 or n_negative % 1:
-        errors.refuse(
-            "whole counts of at least 1",
-            f"{n_positive} positive and {n_negative} negative",
-            "Leave the value out.",
-        )
-    half_wins, half_step = 2 * int(n_positive) * int(n_negative), Fraction(1, 2 * 10**digits)
-    lowest = math.ceil(max(_exact(value) - half_step, 0) * half_wins)
-    return lowest <= math.floor(min(_exact(value) + half_step, 1) * half_wins)
-
-
-def _exact(value: float) -> Fraction:
-    """The decimal fraction that a float is printed as, not the binary one it is stored as."""
+def exact(value: float) -> Fraction:
+    """Return the decimal fraction that a float is printed as, not the binary one behind it."""
     return Fraction(str(float(value)))

@@ -1,9 +1,8 @@
-"""How far the way an image was taken says what is in it: scanner and source alone, beside the
-model.
+"""Shortcut check: the AUROC of scanner or source alone, beside that of the model.
 
-In: predictions, a cohort's table, columns of it. Out: a row a column and run. Refuses: columns that
-the table does not have. A model is no better than a shortcut where its AUROC among images of one
-scanner is that of chance.
+In: predictions, a cohort's table, columns of it. Out: a row a column and run. Raises `InputError`
+for columns that the table does not have. A model is no better than a shortcut where its AUROC among
+images of one scanner is that of chance.
 """
 
 import numpy as np
@@ -54,7 +53,7 @@ def beside_model(
                 n_bootstrap,
                 random_streams.random_stream(seed, "bootstrap"),
             )
-            found = [
+            aurocs = [
                 _of_finding(
                     part,
                     _shares(table, column, finding),
@@ -64,7 +63,7 @@ def beside_model(
                 for finding, part in test.groupby("finding", sort=False)
                 if part["label"].nunique() == 2
             ]
-            alone, model, within = _mean(np.array(found).reshape(-1, 3, 1 + n_bootstrap))
+            alone, model, within = _mean(np.array(aurocs).reshape(-1, 3, 1 + n_bootstrap))
             rows.append(
                 {
                     "run": run,
@@ -102,8 +101,8 @@ def _shares(table: pd.DataFrame, column: str, finding: str) -> pd.Series:
     train = table[(table["split"] == "train") & table[finding].notna()]
     values = _values(table, column)
     groups = train[finding].groupby(values[train.index])
-    there = (groups.sum() + 2 * train[finding].mean()) / (groups.size() + 2)
-    return there.reindex(values.unique(), fill_value=train[finding].mean()) if len(train) else there
+    share = (groups.sum() + 2 * train[finding].mean()) / (groups.size() + 2)
+    return share.reindex(values.unique(), fill_value=train[finding].mean()) if len(train) else share
 
 
 def _of_finding(
@@ -142,11 +141,11 @@ def _of_finding(
     )
 
 
-def _mean(found: np.ndarray) -> np.ndarray:
+def _mean(aurocs: np.ndarray) -> np.ndarray:
     """Return means over findings of (findings, 3, 1 + resamples).
 
     Over the same findings for all three, where there are any.
     """
-    has_within = ~np.isnan(found[:, 2, 0])
-    chosen = found[has_within] if has_within.any() else found
-    return chosen.mean(axis=0) if len(chosen) else np.full(found.shape[1:], np.nan)
+    has_within = ~np.isnan(aurocs[:, 2, 0])
+    averaged = aurocs[has_within] if has_within.any() else aurocs
+    return averaged.mean(axis=0) if len(averaged) else np.full(aurocs.shape[1:], np.nan)

@@ -35,7 +35,7 @@ def arm_table(records: list[dict]) -> pd.DataFrame:
                 "run": record["run"],
                 "arm": record["arm"],
                 "epsilon": record["epsilon_target"],
-                # a user's own may have none
+                # other people's predictions may have none
                 "unit": record["unit"],
                 "recipe": record.get("recipe", "default"),
                 "mode": mode(record.get("ledger") or {}),

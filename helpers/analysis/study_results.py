@@ -2,6 +2,9 @@
 
 In: a cohort's name or files. Out: table of images, records of runs, their predictions. Raises
 `InputError` for runs of another cohort or of other data.
+
+Arms whose privacy unit is the image come last, in every table and figure: their epsilon is another
+promise, not one more budget of the patient-level arms.
 """
 
 import pandas as pd
@@ -26,30 +29,33 @@ def opened(
         InputError: see there.
     """
     if predictions:
-        table, records, found = external_predictions.study(predictions, table_path)
+        table, records, tables = external_predictions.study(predictions, table_path)
         findings = list(
-            dict.fromkeys(finding for rows in found.values() for finding in rows["finding"])
+            dict.fromkeys(finding for rows in tables.values() for finding in rows["finding"])
         )
         labels = (
-            pd.concat(found.values())
+            pd.concat(tables.values())
             .drop_duplicates(["image_id", "finding"])
             .pivot(index="image_id", columns="finding", values="label")
         )
         return (
             table.drop(columns=findings, errors="ignore").join(labels, on="image_id"),
             {"access": "outside", "findings": findings},
-            records,
-            found,
+            *_image_level_last(records, tables),
         )
     cohort = manifests.name_of(cohort)
     table, record = cohorts.read_table(cohort)
     records = records_of(cohort, names, record["data_hash"])
-    return (
-        table,
-        record,
-        records,
-        {each["run"]: run_records.read_predictions(each["run"]) for each in records},
-    )
+    read = {of_run["run"]: run_records.read_predictions(of_run["run"]) for of_run in records}
+    return table, record, *_image_level_last(records, read)
+
+
+def _image_level_last(
+    records: list[dict], predictions: dict[str, pd.DataFrame]
+) -> tuple[list[dict], dict[str, pd.DataFrame]]:
+    """Return records and predictions with image-level runs after all others."""
+    ordered = sorted(records, key=lambda record: record["unit"] == "image")
+    return ordered, {record["run"]: predictions[record["run"]] for record in ordered}
 
 
 def records_of(cohort: str, names: list[str], data_hash: str) -> list[dict]:
@@ -99,13 +105,16 @@ def elsewhere(
     """
     name = manifests.name_of(cohort)
     table, record = cohorts.read_table(name)
-    there = records_of(
+    evaluations = records_of(
         name,
-        [run_records.elsewhere_name(each["run"], name) for each in records],
+        [run_records.elsewhere_name(of_run["run"], name) for of_run in records],
         record["data_hash"],
     )
-    predictions = {each["run"]: run_records.read_predictions(each["run"]) for each in there}
-    found = metric_table.replicate(
+    predictions = {
+        evaluation["run"]: run_records.read_predictions(evaluation["run"])
+        for evaluation in evaluations
+    }
+    replicates = metric_table.replicate(
         predictions,
         table,
         ["sex", "age"],
@@ -115,4 +124,4 @@ def elsewhere(
         age_edges=age_edges,
         names=("auroc",),
     )
-    return study_summary.summary(study_arms.arm_table(there), found)
+    return study_summary.summary(study_arms.arm_table(evaluations), replicates)

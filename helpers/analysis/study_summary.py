@@ -1,4 +1,7 @@
-"""The study in one row an arm: mean AUROC, and its contrasts by sex and of the oldest group."""
+"""The study in one row an arm: mean AUROC, and its contrasts by sex and of the oldest group.
+
+In: replicates of single runs. Out: the table that is kept as `expected/*.csv`.
+"""
 
 import pandas as pd
 
@@ -25,7 +28,7 @@ def summary(arms: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     rows = study_arms.pooled_arms(arms).merge(
         everybody[["run", "macro_auroc", "low", "high"]], on="run"
     )
-    found = confidence_intervals.summarise(
+    contrasts = confidence_intervals.summarise(
         study_arms.pool(group_contrasts.macro(group_contrasts.contrasts(aurocs)), arms)
     )
     for attribute in ("sex", "age"):
@@ -35,14 +38,13 @@ def summary(arms: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
             "high": f"{attribute}_high",
         }
         # a band that is not estimable stays the oldest
-        here = _of(found, group_contrasts.age_attribute(found) if attribute == "age" else attribute)
-        last = (
-            here[here["group"] == group_contrasts.oldest(here["group"])]
-            if attribute == "age"
-            else here
-        )
+        if attribute == "age":
+            of_ages = _of(contrasts, group_contrasts.age_attribute(contrasts))
+            shown = of_ages[of_ages["group"] == group_contrasts.oldest(of_ages["group"])]
+        else:
+            shown = _of(contrasts, attribute)
         rows = rows.merge(
-            last.rename(columns=named)[["run", *named.values()]], on="run", how="left"
+            shown.rename(columns=named)[["run", *named.values()]], on="run", how="left"
         )
     return rows
 

@@ -185,7 +185,7 @@ def test_the_profile_runs_on_volumes_in_the_documented_layout(panorama, tmp_path
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "out/runs/panorama-dp-eps8-seed0/record.json").read_text())
     assert record["ledger"]["guarantee"] == "valid" and record["ledger"]["unit"] == "patient"
-    given_away = pd.read_csv(tmp_path / "out/tables/04_shortcuts.csv")
+    given_away = pd.read_csv(tmp_path / "out/tables/05_shortcuts.csv")
     assert (
         set(given_away["column"]) == {"scanner", "source"}
         and given_away["alone"].between(0, 1).all()

@@ -1,10 +1,54 @@
-"""A small cohort in memory, for tests of training."""
+"""Factories of tables, predictions and run records, and a small cohort in memory."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from helpers.analysis import study_arms
 from helpers.data import cohorts
+
+
+def image_table(patients, **columns):
+    """A cohort's table: a row an image of the numbered patients; `columns` replace or add some."""
+    defaults = {
+        "image_id": [f"i{k}" for k in range(len(patients))],
+        "patient_id": [f"p{patient}" for patient in patients],
+        "split": "test",
+        "sex": "female",
+        "age_years": 50.0,
+    }
+    return pd.DataFrame(defaults | columns)
+
+
+def predictions_of(table, scores):
+    """Predictions of one run for every image of a table, from finding -> scores."""
+    images = table[["image_id", "patient_id", "split"]]
+    return pd.concat(
+        [
+            images.assign(finding=finding, label=table[finding], score=score)
+            for finding, score in scores.items()
+        ],
+        ignore_index=True,
+    )
+
+
+def logistic(logits):
+    """Scores in (0, 1)."""
+    return 1 / (1 + np.exp(-logits))
+
+
+def run_record(run, arm, epsilon=None, **changes):
+    """The record of a run, as far as notebook 04 reads it."""
+    unit = "patient" if arm == "dp" else None
+    record = {"run": run, "arm": arm, "epsilon_target": epsilon, "unit": unit}
+    return record | {"seed": 0, "seconds": 1.0} | changes
+
+
+def arms_of(*runs):
+    """A table of arms, from arguments of `run_record`: (run, arm, epsilon) or a record."""
+    return study_arms.arm_table(
+        [run if isinstance(run, dict) else run_record(*run) for run in runs]
+    )
 
 
 @pytest.fixture
@@ -27,17 +71,8 @@ def small_cohort():
     images = rng.integers(0, 120, (n, 16, 16)).astype(np.uint8)
     images[:, 2:14, 2:7] += (100 * bright[:, None, None]).astype(np.uint8)
     split = np.select([patients < 40, patients < 50], ["train", "valid"], "test")
-    table = pd.DataFrame(
-        {
-            "image_id": [f"i{k}" for k in range(n)],
-            "patient_id": [f"p{p}" for p in patients],
-            "split": split,
-            "sex": "female",
-            "age_years": 50.0,
-            "bright": bright,
-            "dull": (rng.random(n) < 0.5).astype(float),
-        }
-    )
+    dull = (rng.random(n) < 0.5).astype(float)
+    table = image_table(patients, split=split, bright=bright, dull=dull)
     return cohorts.Cohort(
         name="small",
         images=images,

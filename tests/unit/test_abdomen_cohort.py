@@ -97,7 +97,7 @@ def test_the_ranges_of_planted_effects_are_the_measured_truth_and_two_standard_e
         ):
             row = rows.loc[(arm, effect.attribute)]
             truth = 0 if effect.effect == "null" else row["truth"]
-            error = row["smallest_visible"] / equivalence.smallest_visible(1.0)
+            error = row["smallest_visible"] / equivalence.minimum_detectable_change(1.0)
             assert np.allclose(ends, [truth - 2 * error, truth + 2 * error], atol=0.006)
 
 

@@ -25,7 +25,8 @@ def test_draws_move_the_images_of_a_patient_together():
     patients = np.array(["a", "b", "a", "c", "b"])
     draws = Draws.of(patients, 400, np.random.default_rng(1))
     weights = np.hstack(draws.counts).astype(float)
-    assert (weights[:, 0] == 1).all() and weights.shape == (3, 401) == (3, draws.n)
+    assert (weights[:, 0] == 1).all()
+    assert weights.shape == (3, 401) == (3, draws.n)
     assert (draws.patients == [0, 1, 0, 2, 1]).all()
     assert (weights[:, 1:].sum(0) == 3).all()  # three patients drawn each time
     assert weights[2, 1:].var() == pytest.approx(2 / 3, rel=0.25)  # Binomial(3, 1/3)
@@ -33,7 +34,8 @@ def test_draws_move_the_images_of_a_patient_together():
 
 def test_draws_of_some_images_keep_the_resamples():
     part = DRAWS[LABELS == 1]
-    assert part.counts is DRAWS.counts and len(part.patients) == LABELS.sum()
+    assert part.counts is DRAWS.counts
+    assert len(part.patients) == LABELS.sum()
     assert part.sums(np.ones((1, int(LABELS.sum()))))[0] == pytest.approx(
         WEIGHTS[LABELS == 1].sum(0)
     )
@@ -105,9 +107,8 @@ def test_calibration_slope_is_that_of_a_logistic_regression_and_its_resamples_ne
         for column in WEIGHTS.T
     ]
     assert slopes[0] == pytest.approx(fits[0], rel=1e-4)
-    assert np.corrcoef(slopes[1:], fits[1:])[0, 1] > 0.97 and slopes[1:].std() == pytest.approx(
-        np.std(fits[1:]), rel=0.15
-    )
+    assert np.corrcoef(slopes[1:], fits[1:])[0, 1] > 0.97
+    assert slopes[1:].std() == pytest.approx(np.std(fits[1:]), rel=0.15)
 
 
 def test_calibration_slope_of_scores_too_extreme_is_below_one_and_undefined_without_spread():
@@ -118,9 +119,10 @@ def test_calibration_slope_of_scores_too_extreme_is_below_one_and_undefined_with
     slopes = bootstrap.probabilities(labels, 1 / (1 + np.exp(-2 * truth)), draws)[
         "calibration_slope"
     ]
-    assert slopes[0] == pytest.approx(0.5, abs=4 * slopes[1:].std()) and slopes[1:].std() < 0.05
-    for labels, scores in ((labels, np.full(4000, 0.3)), (np.zeros(4000), rng.random(4000))):
-        assert np.isnan(bootstrap.probabilities(labels, scores, draws)["calibration_slope"]).all()
+    assert slopes[0] == pytest.approx(0.5, abs=4 * slopes[1:].std())
+    assert slopes[1:].std() < 0.05
+    for label, score in ((labels, np.full(4000, 0.3)), (np.zeros(4000), rng.random(4000))):
+        assert np.isnan(bootstrap.probabilities(label, score, draws)["calibration_slope"]).all()
 
 
 @pytest.mark.parametrize("extreme", [0.2, 1, 3, 6, 12])
@@ -143,7 +145,7 @@ def test_calibration_slope_is_found_however_extreme_the_scores(extreme):
     assert slope == pytest.approx(expected, rel=0.02)
 
 
-def test_calibration_slope_is_undefined_where_scores_part_labels_without_error_and_in_resamples_of_one_class():
+def test_calibration_slope_is_undefined_where_labels_are_separable_or_of_one_class():
     labels = np.repeat([0.0, 1.0], 10)
     draws = Draws.of(np.arange(20), 50, np.random.default_rng(0))
     assert np.isnan(

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import arms_of, run_record
 
 from helpers.analysis import correlations, study_arms
 from helpers.analysis.metric_table import LEVELS
@@ -13,47 +14,23 @@ def test_pearson_agrees_with_numpy_and_needs_three_pairs():
     x, y = rng.normal(size=(6, 50)), rng.normal(size=6)
     found = correlations.pearson(pd.DataFrame(x), y)
     assert found["estimate"] == pytest.approx(np.corrcoef(x[:, 0], y)[0, 1])
-    assert found["low"] <= found["high"] and found["n"] == 6
+    assert found["low"] <= found["high"]
+    assert found["n"] == 6
     assert np.isnan(correlations.pearson(pd.DataFrame(x[:2]), y[:2])["estimate"])
 
 
-def arms_of(*epsilons):
-    """A baseline and private arms named by their budget."""
-    rows = [
-        {
-            "run": f"e{epsilon:g}",
-            "arm": "dp",
-            "epsilon": epsilon,
-            "unit": "patient",
-            "recipe": "default",
-            "arm_label": f"epsilon {epsilon:g}",
-            "pool": f"e{epsilon:g}",
-            "n_seeds": 1,
-        }
-        for epsilon in epsilons
-    ]
-    return pd.DataFrame(
-        [
-            {
-                "run": "base",
-                "arm": "baseline",
-                "epsilon": np.nan,
-                "unit": None,
-                "recipe": "default",
-                "arm_label": "no privacy",
-                "pool": "base",
-                "n_seeds": 1,
-            },
-            *rows,
-        ]
-    )
+def budgets(*epsilons, **changes):
+    """Records of private runs named by their budget."""
+    return [run_record(f"e{epsilon:g}", "dp", epsilon, **changes) for epsilon in epsilons]
+
+
+ARMS = arms_of(("base", "baseline"), *budgets(1.0))
 
 
 def test_parity_against_epsilon_leaves_out_what_has_no_epsilon_and_other_recipes():
-    arms = pd.concat(
-        [arms_of(0.5, 1, 4, 16), arms_of(9).iloc[1:].assign(recipe="theirs")], ignore_index=True
-    )
-    values = {"base": 9.0, "e0.5": 1.0, "e1": 2.0, "e4": 4.0, "e16": 6.0, "e9": -50.0}
+    theirs = budgets(9.0, recipe="theirs") + budgets(2.0, unit="image")
+    arms = arms_of(("base", "baseline"), *budgets(0.5, 1.0, 4.0, 16.0), *theirs)
+    values = {"base": 9.0, "e0.5": 1.0, "e1": 2.0, "e4": 4.0, "e16": 6.0, "e9": -50.0, "e2": 70.0}
     index = pd.MultiIndex.from_tuples(
         [(run, "accuracy", "macro", "sex", "female - male") for run in values], names=LEVELS
     )
@@ -65,7 +42,8 @@ def test_parity_against_epsilon_leaves_out_what_has_no_epsilon_and_other_recipes
         np.corrcoef([0.5, 1, 4, 16], [1, 2, 4, 6])[0, 1]
     )
     # 1 to 6 is linear in the log
-    assert found.loc["log epsilon", "estimate"] == pytest.approx(1.0) and (found["n"] == 4).all()
+    assert found.loc["log epsilon", "estimate"] == pytest.approx(1.0)
+    assert (found["n"] == 4).all()
 
 
 def study(rng, n_findings=8, noise=0.03, drop=0.05):
@@ -84,52 +62,51 @@ def study(rng, n_findings=8, noise=0.03, drop=0.05):
     whole = {run: (halves[0][run] + halves[1][run]) / 2 for run in ("base", "e1")}
     return [
         pd.DataFrame(
-            np.repeat(np.r_[each["base"], each["e1"]][:, None], 3, 1),
+            np.repeat(np.r_[aurocs["base"], aurocs["e1"]][:, None], 3, 1),
             index=pd.MultiIndex.from_product(
                 [["base", "e1"], [f"f{k}" for k in range(n_findings)]], names=["run", "finding"]
             ),
         ).assign(**dict.fromkeys(study_arms.BETWEEN_SEEDS, 0.0))
-        for each in (whole, *halves)
+        for aurocs in (whole, *halves)
     ]
 
 
-def test_drops_against_non_private_auroc_as_published_lean_to_the_negative_and_the_uncoupled_ones_do_not():
+def test_drops_against_non_private_auroc_lean_to_the_negative_only_where_coupled():
     rng = np.random.default_rng(0)
-    arms, n_positive = arms_of(1), pd.Series(1.0, index=[f"f{k}" for k in range(8)])
+    n_positive = pd.Series(1.0, index=[f"f{k}" for k in range(8)])
     found = []
     for _ in range(300):
         whole, *halves = study(rng)
         found.append(
-            correlations.of_drops(whole, halves, arms, "base", n_positive).set_index("against")[
+            correlations.of_drops(whole, halves, ARMS, "base", n_positive).set_index("against")[
                 "estimate"
             ]
         )
     mean = pd.DataFrame(found).mean()
     assert mean["non-private AUROC, as published"] < -0.25
-    assert (
-        abs(mean["mean of both arms"]) < 0.08
-        and abs(mean["non-private AUROC on the other half"]) < 0.08
-    )
+    assert abs(mean["mean of both arms"]) < 0.08
+    assert abs(mean["non-private AUROC on the other half"]) < 0.08
 
 
 def test_drops_by_finding_are_private_minus_non_private():
     whole, *halves = study(np.random.default_rng(1))
-    drops = correlations.drops_by_finding(
-        whole, arms_of(1), "base", pd.Series({"f0": 70.0})
-    ).set_index("finding")
+    drops = correlations.drops_by_finding(whole, ARMS, "base", pd.Series({"f0": 70.0})).set_index(
+        "finding"
+    )
     assert drops.loc["f0", "drop"] == pytest.approx(
         whole.loc[("e1", "f0"), 0] - whole.loc[("base", "f0"), 0]
     )
     assert drops.loc["f0", "mean_auroc"] == pytest.approx(
         (whole.loc[("e1", "f0"), 0] + whole.loc[("base", "f0"), 0]) / 2
     )
-    assert drops.loc["f0", "n_positive"] == 70 and drops.loc["f0", "arm_label"] == "epsilon 1"
+    assert drops.loc["f0", "n_positive"] == 70
+    assert drops.loc["f0", "arm_label"] == "epsilon 1"
     shuffled = whole.sort_index(level="finding", ascending=False)
     for table in (whole, shuffled):  # the order in which findings come decides nothing
         found = correlations.of_drops(
             table,
             halves,
-            arms_of(1),
+            ARMS,
             "base",
             pd.Series(np.arange(8.0), index=[f"f{k}" for k in range(8)]),
         )
@@ -137,7 +114,7 @@ def test_drops_by_finding_are_private_minus_non_private():
             correlations.of_drops(
                 whole,
                 halves,
-                arms_of(1),
+                ARMS,
                 "base",
                 pd.Series(np.arange(8.0), index=[f"f{k}" for k in range(8)]),
             )["estimate"].tolist()
@@ -145,10 +122,10 @@ def test_drops_by_finding_are_private_minus_non_private():
     rare = whole.copy()
     rare.loc[("e1", "f3")] = np.nan
     assert "f3" not in set(
-        correlations.drops_by_finding(rare, arms_of(1), "base", pd.Series(dtype=float))["finding"]
+        correlations.drops_by_finding(rare, ARMS, "base", pd.Series(dtype=float))["finding"]
     )
-    assert correlations.drops_by_finding(whole, arms_of(1), None, pd.Series(dtype=float)).empty
-    assert correlations.of_drops(whole, halves, arms_of(1), None, pd.Series(dtype=float)).empty
+    assert correlations.drops_by_finding(whole, ARMS, None, pd.Series(dtype=float)).empty
+    assert correlations.of_drops(whole, halves, ARMS, None, pd.Series(dtype=float)).empty
 
 
 def test_halves_part_the_test_patients_and_leave_the_rest():
@@ -160,5 +137,6 @@ def test_halves_part_the_test_patients_and_leave_the_rest():
     )
     first, second = correlations.halves(table, 0)
     patients = [set(half.loc[half["split"] == "test", "patient_id"]) for half in (first, second)]
-    assert len(patients[0]) == len(patients[1]) == 20 and not patients[0] & patients[1]
+    assert len(patients[0]) == len(patients[1]) == 20
+    assert not patients[0] & patients[1]
     assert all((half["split"] == "valid").sum() == 20 for half in (first, second))

@@ -1,8 +1,8 @@
 """ROC and calibration by group: against scikit-learn, and what is left out."""
 
 import numpy as np
-import pandas as pd
 import pytest
+from conftest import image_table, predictions_of
 from sklearn.metrics import roc_auc_score
 
 from helpers.analysis import curves
@@ -12,21 +12,11 @@ from helpers.analysis import curves
 def study():
     rng = np.random.default_rng(1)
     n = 3000
-    table = pd.DataFrame(
-        {
-            "image_id": [f"i{k}" for k in range(n)],
-            "patient_id": [f"p{k // 3}" for k in range(n)],
-            "split": "test",
-            "sex": rng.choice(["female", "male", "unknown"], n),
-        }
-    )
+    sex = rng.choice(["female", "male", "unknown"], n)
     truth = rng.uniform(0.05, 0.95, n)
-    predictions = table[["image_id", "patient_id", "split"]].assign(
-        finding="a",
-        label=(rng.random(n) < truth).astype(float),
-        score=np.where(table["sex"] == "female", truth, truth**2),
-    )
-    return table, predictions
+    label = (rng.random(n) < truth).astype(float)
+    table = image_table(np.arange(n) // 3, sex=sex, a=label)
+    return table, predictions_of(table, {"a": np.where(sex == "female", truth, truth**2)})
 
 
 def test_roc_has_the_area_of_auroc_and_no_unknown_group(study):
@@ -41,14 +31,15 @@ def test_roc_has_the_area_of_auroc_and_no_unknown_group(study):
     assert curves.roc({"run": predictions}, table, "sex", min_patients=5000).empty
 
 
-def test_calibration_lies_on_the_diagonal_where_scores_are_probabilities_and_leaves_it_where_they_are_not(
+def test_calibration_lies_on_the_diagonal_only_where_scores_are_probabilities(
     study,
 ):
     table, predictions = study
     found = curves.calibration({"run": predictions}, table, "sex")
     female, male = (found[found["group"] == sex] for sex in ("female", "male"))
     inside = (female["low"] <= female["mean_score"]) & (female["mean_score"] <= female["high"])
-    assert inside.mean() >= 0.75 and len(female) == curves.N_BINS
+    assert inside.mean() >= 0.75
+    assert len(female) == curves.N_BINS
     assert (male["share"] > male["mean_score"]).mean() > 0.8  # their scores are squared: too low
     assert (
         found.groupby("group")["n"].sum().to_dict()

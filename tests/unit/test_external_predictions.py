@@ -45,15 +45,15 @@ def test_two_files_are_a_study(files_of, tmp_path):
         [{"path": path, "arm": "baseline"}, {"path": str(other), "arm": "dp", "epsilon": 8}],
         table_path,
     )
-    assert record == {"access": "outside", "findings": ["effusion"]} and list(found) == [
+    assert record == {"access": "outside", "findings": ["effusion"]}
+    assert list(found) == [
         "ours",
         "private",
     ]
-    assert set(images["sex"]) == {"female", "male", "unknown"} and (images["split"] == "test").all()
-    assert (
-        images["effusion"].tolist() == predictions["label"].tolist()
-        and images["patient_id"].iloc[3] == "1"
-    )
+    assert set(images["sex"]) == {"female", "male", "unknown"}
+    assert (images["split"] == "test").all()
+    assert images["effusion"].tolist() == predictions["label"].tolist()
+    assert images["patient_id"].iloc[3] == "1"
     alone = metric_table.replicate({"ours": found["ours"]}, images, ["sex"], n_bootstrap=20)
     assert alone.loc[("ours", "auroc", "effusion", "sex", "female"), 0] > 0
     assert alone.xs("accuracy", level="metric").isna().all().all()  # no valid, so no threshold

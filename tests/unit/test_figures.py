@@ -1,6 +1,5 @@
 """Figures draw what the table says, and say what is missing."""
 
-import benchmark_figures
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
@@ -8,7 +7,14 @@ import pandas as pd
 import pytest
 
 from helpers.core import figure_files
-from helpers.figures import fairness_figures, house_style, training_figures
+from helpers.figures import (
+    curve_figures,
+    group_figures,
+    house_style,
+    paper_figures,
+    price_figures,
+    training_figures,
+)
 
 matplotlib.use("Agg")
 
@@ -33,7 +39,7 @@ def groups_table():
 
 
 def test_plot_by_group_draws_every_estimate_and_says_what_is_not_estimable():
-    ax = fairness_figures.plot_by_group(groups_table(), "mean AUROC")
+    ax = group_figures.plot_by_group(groups_table(), "mean AUROC")
     drawn = sorted(
         float(value) for line in ax.lines for value in line.get_xdata() if np.isfinite(value)
     )
@@ -57,9 +63,10 @@ def test_plot_privacy_utility_draws_private_runs_with_their_intervals():
             "high": [0.75, 0.95, 0.85, 0.8],
         }
     )
-    ax = fairness_figures.plot_privacy_utility(table)
+    ax = price_figures.plot_privacy_utility(table)
     points, _, bars = ax.containers[0]
-    assert points.get_xdata().tolist() == [1.0, 8.0] and points.get_ydata().tolist() == [0.75, 0.8]
+    assert points.get_xdata().tolist() == [1.0, 8.0]
+    assert points.get_ydata().tolist() == [0.75, 0.8]
     assert [segment[:, 1].round(2).tolist() for segment in bars[0].get_segments()] == [
         [0.7, 0.8],
         [0.75, 0.85],
@@ -71,8 +78,42 @@ def test_plot_privacy_utility_draws_private_runs_with_their_intervals():
     }
 
 
+def test_image_level_runs_never_look_like_one_more_budget():
+    table = pd.DataFrame(
+        {
+            "arm": "dp",
+            "epsilon": [1.0, 8.0, 1.0, 8.0],
+            "unit": ["patient", "patient", "image", "image"],
+            "recipe": "default",
+            "macro_auroc": [0.75, 0.8, 0.7, 0.72],
+            "low": 0.6,
+            "high": 0.9,
+        }
+    )
+    ax = price_figures.plot_privacy_utility(table)
+    (patient, *_), (image, *_) = ax.containers
+    assert patient.get_linestyle() == "-"
+    assert image.get_linestyle() == "None"
+    assert image.get_markerfacecolor() == "white"
+    assert image.get_marker() != patient.get_marker()
+    assert patient.get_ydata().tolist() == [0.75, 0.8]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == [
+        "private, per patient",
+        "per image",
+    ]
+
+
+def test_arm_styles_give_image_level_arms_open_markers_of_another_colour():
+    styles = house_style.arm_styles(["no privacy", "epsilon 1", "epsilon 8", "epsilon 8 per image"])
+    *others, image = styles.values()
+    assert image["markerfacecolor"] == "white"
+    assert all(style["markerfacecolor"] == style["color"] for style in others)
+    assert image["color"] not in [style["color"] for style in others]
+    assert image["marker"] not in [style["marker"] for style in others]
+
+
 def test_plot_privacy_utility_of_one_run_without_epsilon():
-    ax = fairness_figures.plot_privacy_utility(
+    ax = price_figures.plot_privacy_utility(
         pd.DataFrame(
             {
                 "arm": ["baseline"],
@@ -85,12 +126,13 @@ def test_plot_privacy_utility_of_one_run_without_epsilon():
             }
         )
     )
-    assert len(ax.containers) == 0 and len(ax.lines) == 1
+    assert len(ax.containers) == 0
+    assert len(ax.lines) == 1
 
 
 def test_plot_by_finding_writes_value_and_interval_into_each_cell():
     table = groups_table().assign(finding=["edema", "edema", "mass", "mass"])
-    ax = fairness_figures.plot_by_finding(table)
+    ax = price_figures.plot_by_finding(table)
     assert [text.get_text() for text in ax.texts] == [
         "0.800\n[0.700, 0.900]",
         "0.700\n[0.600, 0.800]",
@@ -114,7 +156,7 @@ def test_arm_colors_tell_arms_apart_also_in_grey():
 def test_save_figure_writes_picture_and_table(tmp_path, monkeypatch):
     monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
     table = groups_table()
-    figure_files.save_figure(fairness_figures.plot_by_group(table, "mean AUROC"), "04_test", table)
+    figure_files.save_figure(group_figures.plot_by_group(table, "mean AUROC"), "04_test", table)
     assert {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.*")} == {
         "figures/04_test.png",
         "figures/04_test.svg",
@@ -136,11 +178,12 @@ def test_plot_privacy_utility_draws_single_seeds_as_dots():
             "high": [0.9],
         }
     )
-    ax = fairness_figures.plot_privacy_utility(
+    ax = price_figures.plot_privacy_utility(
         table, pd.DataFrame({"run": ["a", "a", "base"], "estimate": [0.78, 0.82, 0.9]})
     )
     dots = [line for line in ax.lines if line.get_label() == "single seeds"][0]
-    assert dots.get_ydata().tolist() == [0.78, 0.82] and dots.get_xdata().tolist() == [2.0, 2.0]
+    assert dots.get_ydata().tolist() == [0.78, 0.82]
+    assert dots.get_xdata().tolist() == [2.0, 2.0]
 
 
 def contrast_rows():
@@ -158,19 +201,21 @@ def contrast_rows():
 
 
 def test_plot_contrasts_draws_zero_and_the_margin():
-    ax = fairness_figures.plot_contrasts(contrast_rows(), "contrast", 0.02)
+    ax = group_figures.plot_contrasts(contrast_rows(), "contrast", 0.02)
     assert any(set(line.get_xdata()) == {0} for line in ax.lines)
     assert [patch.get_width() for patch in ax.patches] == [pytest.approx(0.04)]
     assert "margin, 0.02" in [text.get_text() for text in ax.get_legend().get_texts()]
 
 
 def test_plot_against_epsilon_orders_budgets_and_shares_axes():
-    axes = fairness_figures.plot_against_epsilon(
+    axes = group_figures.plot_against_epsilon(
         pd.concat([contrast_rows(), contrast_rows().assign(label="B - A")]), "contrast"
     )
-    assert len(axes) == 2 and axes[0].get_ylim() == axes[1].get_ylim()
+    assert len(axes) == 2
+    assert axes[0].get_ylim() == axes[1].get_ylim()
     line = [line for line in axes[0].lines if line.get_label() == "private"][0]
-    assert line.get_xdata().tolist() == [1.0, 8.0] and line.get_ydata().tolist() == [-0.04, -0.02]
+    assert line.get_xdata().tolist() == [1.0, 8.0]
+    assert line.get_ydata().tolist() == [-0.04, -0.02]
 
 
 def test_plot_finding_by_group_marks_what_leaves_zero_out_and_what_is_not_estimable():
@@ -183,7 +228,7 @@ def test_plot_finding_by_group_marks_what_leaves_zero_out_and_what_is_not_estima
             "high": [-0.05, np.nan],
         }
     )
-    ax = fairness_figures.plot_finding_by_group(table, "difference")
+    ax = price_figures.plot_finding_by_group(table, "difference")
     assert [(text.get_text(), text.get_fontweight()) for text in ax.texts] == [
         ("-0.10", "bold"),
         ("n. e.", "normal"),
@@ -202,11 +247,10 @@ def test_plot_drops_has_a_panel_a_property_and_names_every_finding():
             "auroc": [0.9, 0.8],
         }
     )
-    axes = fairness_figures.plot_drops(table, {"n": "images", "auroc": "AUROC"})
+    axes = paper_figures.plot_drops(table, {"n": "images", "auroc": "AUROC"})
     assert [ax.get_xlabel() for ax in axes] == ["images", "AUROC"]
-    assert [text.get_text() for text in axes[0].texts] == ["1", "2"] and axes[1].texts[
-        -1
-    ].get_text() == "1 edema\n2 mass"
+    assert [text.get_text() for text in axes[0].texts] == ["1", "2"]
+    assert axes[1].texts[-1].get_text() == "1 edema\n2 mass"
 
 
 def test_plot_published_leaves_out_infinite_budgets():
@@ -226,7 +270,7 @@ def test_plot_published_leaves_out_infinite_budgets():
             "contrast": [0.1, 0.2],
         }
     )
-    axes = fairness_figures.plot_published(curves, contrasts)
+    axes = paper_figures.plot_published(curves, contrasts)
     assert [
         line.get_xdata().tolist()
         for line in axes[0].lines
@@ -248,10 +292,11 @@ def test_plot_roc_and_calibration_have_a_panel_an_arm():
             "high": 0.5,
         }
     )
-    for plot in (fairness_figures.plot_roc, fairness_figures.plot_calibration):
+    for plot in (curve_figures.plot_roc, curve_figures.plot_calibration):
         axes = plot(points)
         # two groups and the diagonal
-        assert [ax.get_title() for ax in axes] == ["a", "b"] and len(axes[0].lines) == 3
+        assert [ax.get_title() for ax in axes] == ["a", "b"]
+        assert len(axes[0].lines) == 3
 
 
 def test_plot_group_gradients_has_a_line_a_group_and_what_it_would_be_without_clipping():
@@ -267,21 +312,5 @@ def test_plot_group_gradients_has_a_line_a_group_and_what_it_would_be_without_cl
         }
     )
     axes = training_figures.plot_group_gradients(table)
-    assert [len(ax.lines) for ax in axes] == [2, 2, 4] and axes[0].lines[
-        1
-    ].get_ydata().tolist() == [3, 4]
-
-
-def test_plot_coverage_has_a_panel_for_patients_and_one_for_images():
-    table = pd.DataFrame(
-        {
-            "correlation": [0, 0.5] * 2,
-            "unit": ["patient"] * 2 + ["image"] * 2,
-            "quantity": "contrast",
-            "coverage": [0.95, 0.94, 0.95, 0.85],
-            "standard_error": 0.005,
-        }
-    )
-    axes = benchmark_figures.plot_coverage(table)
-    assert [ax.containers[0][0].get_ydata().tolist() for ax in axes] == [[0.95, 0.94], [0.95, 0.85]]
-    assert [ax.get_title() for ax in axes] == ["patients resampled", "images resampled"]
+    assert [len(ax.lines) for ax in axes] == [2, 2, 4]
+    assert axes[0].lines[1].get_ydata().tolist() == [3, 4]

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import arms_of, image_table, logistic, predictions_of, run_record
 from fairlearn.metrics import MetricFrame, demographic_parity_difference, equalized_odds_difference
 from scipy import stats
 from sklearn.metrics import accuracy_score, roc_auc_score
@@ -28,42 +29,37 @@ def table():
     sex[:60] = "unknown"
     age = rng.uniform(20, 95, N_PATIENTS)
     n = len(patients)
-    return pd.DataFrame(
-        {
-            "image_id": [f"i{k}" for k in range(n)],
-            "patient_id": [f"p{p}" for p in patients],
-            "split": np.where(patients % 2, "valid", "test"),
-            "sex": sex[patients],
-            "age_years": age[patients],
-            "n_comorbidities": pd.array([1] * n, dtype="Int64"),
-            "edema": (rng.random(n) < 0.4).astype(float),
-            "mass": (rng.random(n) < 0.3).astype(float),
-        }
+    return image_table(
+        patients,
+        split=np.where(patients % 2, "valid", "test"),
+        sex=sex[patients],
+        age_years=age[patients],
+        edema=(rng.random(n) < 0.4).astype(float),
+        mass=(rng.random(n) < 0.3).astype(float),
     )
 
 
-def predictions_of(table, seed, strength):
+def scored(table, seed, strength):
+    """Predictions that know less of women."""
     rng = np.random.default_rng(seed)
-    parts = []
-    for finding in ("edema", "mass"):
-        weaker = np.where(table["sex"] == "female", 0.3, 1.0)
-        logits = strength * weaker * (table[finding] - 0.5) * 2 + rng.normal(size=len(table))
-        parts.append(
-            table[["image_id", "patient_id", "split"]].assign(
-                finding=finding, label=table[finding], score=1 / (1 + np.exp(-logits))
-            )
-        )
-    return pd.concat(parts, ignore_index=True)
+    evidence = strength * np.where(table["sex"] == "female", 0.3, 1.0)
+    return predictions_of(
+        table,
+        {
+            finding: logistic(evidence * (table[finding] - 0.5) * 2 + rng.normal(size=len(table)))
+            for finding in ("edema", "mass")
+        },
+    )
 
 
 @pytest.fixture(scope="module")
 def replicates(table):
-    predictions = {"base": predictions_of(table, 1, 1.5), "dp": predictions_of(table, 2, 0.8)}
+    predictions = {"base": scored(table, 1, 1.5), "dp": scored(table, 2, 0.8)}
     return replicate(predictions, table, ["sex", "age"], n_bootstrap=200, seed=3).sort_index()
 
 
 def test_replicates_estimates_agree_with_sklearn_and_fairlearn(table, replicates):
-    predictions = predictions_of(table, 1, 1.5)
+    predictions = scored(table, 1, 1.5)
     edema = predictions[predictions["finding"] == "edema"].merge(table[["image_id", "sex"]])
     valid, test = edema[edema["split"] == "valid"], edema[edema["split"] == "test"]
     threshold = metrics.youden_threshold(valid["label"].to_numpy(), valid["score"].to_numpy())
@@ -85,10 +81,8 @@ def test_replicates_estimates_agree_with_sklearn_and_fairlearn(table, replicates
 
 def test_replicates_have_every_metric_of_every_finding_and_group(replicates):
     names = replicates.index.to_frame(index=False)
-    assert (
-        set(names["metric"]) == set(METRICS)
-        and not replicates.loc[("base", slice(None), slice(None), "all")].isna().any().any()
-    )
+    assert set(names["metric"]) == set(METRICS)
+    assert not replicates.loc[("base", slice(None), slice(None), "all")].isna().any().any()
     assert (
         names.groupby(["run", "finding", "attribute", "group"]).size().unstack("finding")["edema"]
         == len(METRICS) - 1
@@ -97,7 +91,8 @@ def test_replicates_have_every_metric_of_every_finding_and_group(replicates):
 
 def test_replicates_of_unknown_sex_are_counted_but_outside_the_contrast(replicates):
     shown = replicates.xs(("base", "auroc", "edema", "sex")).index
-    assert {"female", "male", "unknown"} <= set(shown) and "not: unknown" not in shown
+    assert {"female", "male", "unknown"} <= set(shown)
+    assert "not: unknown" not in shown
     pair = replicates.xs(("base", "auroc", "edema", "sex"))
     pd.testing.assert_series_equal(pair.loc["not: female"], pair.loc["male"], check_names=False)
 
@@ -108,14 +103,11 @@ def test_contrasts_are_group_minus_rest_and_keep_their_sign(replicates):
     female, male = (
         replicates.loc[("base", "auroc", "edema", "sex", sex), 0] for sex in ("female", "male")
     )
-    assert row == pytest.approx(female - male) and row < 0  # planted: weaker in women
+    # planted: weaker in women
+    assert row == pytest.approx(female - male)
+    assert row < 0
     assert "male - rest" not in found.index.get_level_values("group")
     assert ">= 80 - rest" in found.index.get_level_values("group")
-
-
-def arms_of(*runs):
-    """Arms of (run, arm, epsilon, seed)."""
-    return study_arms.arm_table([record_of(*run) for run in runs])
 
 
 ARMS = (("base", "baseline"), ("dp", "dp", 2.0))
@@ -139,13 +131,13 @@ def test_pool_takes_the_mean_over_seeds_and_adds_their_variance():
     table = pd.DataFrame(
         [np.r_[mean, mean + draws] for mean in (0.79, 0.80, 0.84, 0.9)], index=index
     )
-    arms = arms_of(
-        ("a", "dp", 1.0, 0), ("b", "dp", 1.0, 1), ("c", "dp", 1.0, 2), ("base", "baseline")
-    )
+    seeds = [run_record(run, "dp", 1.0, seed=seed) for seed, run in enumerate("abc")]
+    arms = arms_of(*seeds, ("base", "baseline"))
     pooled = study_arms.pool(table, arms)
     between = np.var([0.79, 0.80, 0.84], ddof=1) / 3
     row = confidence_intervals.summarise(pooled).set_index("run").loc["a"]
-    assert row["estimate"] == pytest.approx(0.81) and len(pooled) == 2
+    assert row["estimate"] == pytest.approx(0.81)
+    assert len(pooled) == 2
     degrees = (0.01**2 + between) ** 2 / (between**2 / 2)  # Satterthwaite, two of the seeds
     half = stats.t.ppf(0.975, degrees) * np.sqrt(0.01**2 + between)
     assert (row["high"] - row["low"]) / 2 == pytest.approx(half, rel=0.05)
@@ -157,15 +149,14 @@ def test_pool_takes_the_mean_over_seeds_and_adds_their_variance():
     )
     assert study_arms.seed_values(table, arms)["estimate"].tolist() == [0.79, 0.80, 0.84]
     alone = study_arms.pool(table.loc[["base"]], arms)
-    assert (alone[study_arms.BETWEEN_SEEDS] == 0).all().all() and study_arms.seed_values(
-        table.loc[["base"]], arms
-    ).empty
+    assert (alone[study_arms.BETWEEN_SEEDS] == 0).all().all()
+    assert study_arms.seed_values(table.loc[["base"]], arms).empty
 
 
 @pytest.mark.parametrize("n_seeds, ratio", [(2, 1.0), (3, 2.0)])
 def test_intervals_over_few_seeds_cover(n_seeds, ratio):
     rng = np.random.default_rng(3)
-    arms = arms_of(*((f"r{seed}", "dp", 1.0, seed) for seed in range(n_seeds)))
+    arms = arms_of(*(run_record(f"r{seed}", "dp", 1.0, seed=seed) for seed in range(n_seeds)))
     index = pd.MultiIndex.from_tuples(
         [(f"r{seed}", "auroc", "macro", "all", "all") for seed in range(n_seeds)], names=LEVELS
     )
@@ -194,39 +185,35 @@ def test_described_gaps_keep_findings_where_a_group_has_only_sick_patients(table
     )
     found = group_contrasts.described_gaps(
         replicate(
-            {"base": predictions_of(few, 1, 1.5)},
+            {"base": scored(few, 1, 1.5)},
             few,
             ["age", "sex"],
             n_bootstrap=20,
             min_patients=5,
         )
     )
-    assert (
-        found.set_index("attribute").loc["age", "n_findings"] == 2
-        and found["auroc_gap"].notna().any()
-    )
+    assert found.set_index("attribute").loc["age", "n_findings"] == 2
+    assert found["auroc_gap"].notna().any()
 
 
 def test_described_gaps_where_nothing_is_estimable_are_missing(table):
     found = group_contrasts.described_gaps(
         replicate(
-            {"base": predictions_of(table, 1, 1.5)},
+            {"base": scored(table, 1, 1.5)},
             table,
             ["sex"],
             n_bootstrap=20,
             min_patients=10_000,
         )
     )
-    assert (
-        found["auroc_gap"].isna().all()
-        and found["worst_group"].isna().all()
-        and (found["n_findings"] == 0).all()
-    )
+    assert found["auroc_gap"].isna().all()
+    assert found["worst_group"].isna().all()
+    assert (found["n_findings"] == 0).all()
 
 
 def test_described_gaps_agree_with_fairlearn(table, replicates):
     gaps = group_contrasts.described_gaps(replicates).set_index(["run", "attribute"])
-    predictions = predictions_of(table, 1, 1.5).merge(table[["image_id", "sex"]])
+    predictions = scored(table, 1, 1.5).merge(table[["image_id", "sex"]])
     odds, parity, aurocs = [], [], []
     for _, rows in predictions.groupby("finding"):
         valid, test = (
@@ -248,10 +235,8 @@ def test_described_gaps_agree_with_fairlearn(table, replicates):
     row = gaps.loc[("base", "sex")]
     assert row["equalised_odds_difference"] == pytest.approx(np.mean(odds))
     assert row["statistical_parity_difference"] == pytest.approx(np.mean(parity))
-    assert (
-        row["auroc_gap"] == pytest.approx(np.ptp(aurocs, axis=1).mean())
-        and row["worst_group"] == "female"
-    )
+    assert row["auroc_gap"] == pytest.approx(np.ptp(aurocs, axis=1).mean())
+    assert row["worst_group"] == "female"
     assert row["n_findings"] == 2
 
 
@@ -266,7 +251,7 @@ def test_contrast_of_selection_rate_is_the_signed_statistical_parity_difference(
 def test_underdiagnosis_rate_is_the_share_of_sick_images_for_which_nothing_is_called(
     table, replicates
 ):
-    predictions = predictions_of(table, 1, 1.5)
+    predictions = scored(table, 1, 1.5)
     wide = predictions.pivot(index="image_id", columns="finding", values="score").loc[
         table["image_id"]
     ]
@@ -285,11 +270,12 @@ def test_underdiagnosis_rate_is_the_share_of_sick_images_for_which_nothing_is_ca
         & (table["sex"] == "female")
     )
     found = replicates.loc[("base", "underdiagnosis_rate", "any finding", "sex", "female"), 0]
-    assert found == pytest.approx((~called)[sick].mean()) and 0 < found < 1
+    assert found == pytest.approx((~called)[sick].mean())
+    assert 0 < found < 1
 
 
 def test_thresholds_reach_a_sensitivity_on_valid_when_one_is_asked_for(table):
-    predictions = predictions_of(table, 1, 1.5)
+    predictions = scored(table, 1, 1.5)
     found = replicate(
         {"base": predictions}, table, [], n_bootstrap=20, sensitivity=0.9, names=("sensitivity",)
     )
@@ -337,12 +323,13 @@ def test_macro_is_the_mean_over_findings_in_every_replicate(replicates):
     row = summary[
         (summary["run"] == key[0]) & (summary["metric"] == "auroc") & (summary["group"] == "all")
     ].iloc[0]
-    assert row["low"] < row["estimate"] < row["high"] and row["n_replicates"] == 200
+    assert row["low"] < row["estimate"] < row["high"]
+    assert row["n_replicates"] == 200
 
 
 def test_small_groups_are_not_estimable_rather_than_zero_or_gone(table):
     found = replicate(
-        {"base": predictions_of(table, 1, 1.5)}, table, ["age"], n_bootstrap=30, min_patients=60
+        {"base": scored(table, 1, 1.5)}, table, ["age"], n_bootstrap=30, min_patients=60
     )
     young = found.loc[("base", "auroc", "edema", "age", "[0, 30)")]
     assert young.isna().all()
@@ -353,8 +340,8 @@ def test_small_groups_are_not_estimable_rather_than_zero_or_gone(table):
 
 def test_replicates_refuse_runs_on_other_images_and_strangers(table):
     whole, short = (
-        predictions_of(table, 1, 1.5),
-        predictions_of(table[table["split"] == "valid"], 1, 1.5),
+        scored(table, 1, 1.5),
+        scored(table[table["split"] == "valid"], 1, 1.5),
     )
     with pytest.raises(errors.InputError, match="same test images"):
         replicate({"a": whole, "b": short}, table, ["sex"])
@@ -363,7 +350,7 @@ def test_replicates_refuse_runs_on_other_images_and_strangers(table):
 
 
 def test_replicates_refuse_runs_with_other_findings_or_other_labels(table):
-    whole = predictions_of(table, 1, 1.5)
+    whole = scored(table, 1, 1.5)
     with pytest.raises(
         errors.InputError, match=r"same findings in every run \(edema, mass\); got mass in b"
     ):
@@ -376,7 +363,7 @@ def test_replicates_refuse_runs_with_other_findings_or_other_labels(table):
 
 def test_replicates_accept_that_rows_of_unknown_labels_are_left_out(table):
     gone = table["split"].eq("test") & (np.arange(len(table)) % 7 == 0)
-    whole = predictions_of(table.assign(mass=table["mass"].mask(gone)), 1, 1.5)
+    whole = scored(table.assign(mass=table["mass"].mask(gone)), 1, 1.5)
     found, same = (
         replicate({"a": rows}, table, ["sex"], n_bootstrap=20)
         for rows in (whole.dropna(subset="label"), whole)
@@ -390,7 +377,7 @@ def test_a_group_whose_name_contains_unknown_is_a_group(table):
     named = table.assign(site=np.where(np.arange(len(table)) % 2, "unknown_vendor", "known"))
     groups_found = set(
         replicate(
-            {"a": predictions_of(table, 1, 1.5)}, named, ["site"], n_bootstrap=20
+            {"a": scored(table, 1, 1.5)}, named, ["site"], n_bootstrap=20
         ).index.get_level_values("group")
     )
     assert "not: unknown_vendor" in groups_found
@@ -405,7 +392,7 @@ def test_group_sizes_count_test_patients_once(table):
 
 def test_contrasts_of_two_bands_are_the_older_minus_the_younger(table):
     old = table[(table["age_years"] >= 70)]
-    predictions = {"base": predictions_of(table, 1, 1.5)}
+    predictions = {"base": scored(table, 1, 1.5)}
     predictions["base"] = predictions["base"][predictions["base"]["image_id"].isin(old["image_id"])]
     found = group_contrasts.contrasts(
         replicate(predictions, old, ["age"], n_bootstrap=20, min_patients=3)
@@ -415,13 +402,13 @@ def test_contrasts_of_two_bands_are_the_older_minus_the_younger(table):
 
 def test_contrasts_of_one_known_group_are_none_and_everything_after_still_works(table):
     unknown = table.assign(sex="unknown")
-    found = replicate({"base": predictions_of(table, 1, 1.5)}, unknown, ["sex"], n_bootstrap=20)
+    found = replicate({"base": scored(table, 1, 1.5)}, unknown, ["sex"], n_bootstrap=20)
     contrasts = group_contrasts.contrasts(found)
-    assert (
-        contrasts.empty and confidence_intervals.summarise(group_contrasts.macro(contrasts)).empty
-    )
+    assert contrasts.empty
+    assert confidence_intervals.summarise(group_contrasts.macro(contrasts)).empty
     rows = study_summary.summary(arms_of(("base", "baseline")), found)
-    assert rows["sex_contrast"].isna().all() and rows["macro_auroc"].notna().all()
+    assert rows["sex_contrast"].isna().all()
+    assert rows["macro_auroc"].notna().all()
 
 
 def test_changes_without_a_baseline_or_without_others_are_empty(replicates):
@@ -433,17 +420,6 @@ def test_changes_without_a_baseline_or_without_others_are_empty(replicates):
     assert confidence_intervals.summarise(group_contrasts.changes(only, "base")).empty
 
 
-def record_of(run, arm, epsilon=None, seed=0):
-    return {
-        "run": run,
-        "arm": arm,
-        "epsilon_target": epsilon,
-        "unit": None,
-        "seed": seed,
-        "seconds": 1.0,
-    }
-
-
 def test_summary_has_one_row_a_run_with_the_contrasts_of_sex_and_of_the_oldest(replicates):
     arms = arms_of(*ARMS)
     rows = study_summary.summary(arms, replicates).set_index("run")
@@ -453,7 +429,8 @@ def test_summary_has_one_row_a_run_with_the_contrasts_of_sex_and_of_the_oldest(r
             rows.loc["dp", f"{attribute}_contrast"]
             == macro.loc[("dp", "auroc", "macro", attribute, group), 0]
         )
-    assert (rows["low"] < rows["macro_auroc"]).all() and rows.loc["dp", "arm_label"] == "epsilon 2"
+    assert (rows["low"] < rows["macro_auroc"]).all()
+    assert rows.loc["dp", "arm_label"] == "epsilon 2"
 
 
 def test_summary_says_that_the_oldest_group_is_not_estimable_rather_than_taking_the_next(table):
@@ -462,20 +439,17 @@ def test_summary_says_that_the_oldest_group_is_not_estimable_rather_than_taking_
         | (table["split"] != "test")
         | (table["patient_id"].isin(table.loc[table["age_years"] >= 80, "patient_id"].unique()[:3]))
     ]
-    found = replicate(
-        {"base": predictions_of(few_old, 1, 1.5)}, few_old, ["sex", "age"], n_bootstrap=20
-    )
+    found = replicate({"base": scored(few_old, 1, 1.5)}, few_old, ["sex", "age"], n_bootstrap=20)
     row = study_summary.summary(arms_of(("base", "baseline")), found).iloc[0]
-    assert np.isnan(row["age_contrast"]) and np.isfinite(row["sex_contrast"])
+    assert np.isnan(row["age_contrast"])
+    assert np.isfinite(row["sex_contrast"])
 
 
 def test_one_way_takes_the_default_for_patients_and_never_mixes():
-    arms = study_arms.arm_table(
-        [
-            record_of("a", "dp", 1.0) | {"unit": "patient"},
-            *(record_of(f"i{e}", "dp", float(e)) | {"unit": "image"} for e in (1, 2, 3)),
-            record_of("base", "baseline"),
-        ]
+    arms = arms_of(
+        ("a", "dp", 1.0),
+        *(run_record(f"i{e}", "dp", float(e), unit="image") for e in (1, 2, 3)),
+        ("base", "baseline"),
     )
     assert study_arms.one_way(arms)["run"].tolist() == ["a"]
     assert study_arms.one_way(arms[arms["unit"] != "patient"])["run"].tolist() == ["i1", "i2", "i3"]
@@ -483,12 +457,13 @@ def test_one_way_takes_the_default_for_patients_and_never_mixes():
 
 
 def test_arm_table_says_which_runs_are_seeds_of_one_arm():
-    arms = arms_of(("a", "dp", 1.0, 0), ("b", "dp", 1.0, 1), ("c", "baseline"))
+    arms = arms_of(("a", "dp", 1.0), run_record("b", "dp", 1.0, seed=1), ("c", "baseline"))
     assert arms["arm_label"].tolist() == ["epsilon 1", "epsilon 1", "no privacy"]
-    assert arms["pool"].tolist() == ["a", "a", "c"] and arms["n_seeds"].tolist() == [2, 2, 1]
+    assert arms["pool"].tolist() == ["a", "a", "c"]
+    assert arms["n_seeds"].tolist() == [2, 2, 1]
     assert study_arms.pooled_arms(arms)["run"].tolist() == ["a", "c"]
-    other = record_of("d", "dp", 1.0, 0) | {"recipe": "mine"}
-    assert study_arms.arm_table([record_of("a", "dp", 1.0, 0), other])["arm_label"].tolist() == [
+    other = run_record("d", "dp", 1.0, recipe="mine")
+    assert arms_of(("a", "dp", 1.0), other)["arm_label"].tolist() == [
         "epsilon 1",
         "epsilon 1, mine",
     ]

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from helpers.analysis import published_results
+from helpers.analysis import printed_numbers, published_results
 from helpers.core import errors
 
 MINIMAL = {
@@ -55,12 +55,12 @@ def pdac():
 @pytest.mark.parametrize("name", published_results.names())
 def test_read_accepts_every_shipped_file(name):
     table = published_results.read(name, verified_only=False)
-    assert list(table) == published_results.COLUMNS and set(table["study"]) == {name} and len(table)
-    assert (
-        table["auroc"].between(0.5, 1).all()
-        and np.isinf(table["epsilon"]).any()
-        and table["source"].str.len().min() > 20
-    )
+    assert list(table) == published_results.COLUMNS
+    assert set(table["study"]) == {name}
+    assert len(table)
+    assert table["auroc"].between(0.5, 1).all()
+    assert np.isinf(table["epsilon"]).any()
+    assert table["source"].str.len().min() > 20
 
 
 def test_shipped_tables_are_whole(pdac):
@@ -76,7 +76,8 @@ def test_read_never_returns_an_unverified_value_unless_asked(name, tmp_path):
     assert published_results.read(name)["verified"].all()
     rows = [{"epsilon": 1.0, "auroc": 0.7, "verified": False}, {"epsilon": 2.0, "auroc": 0.8}]
     mixed = published_results.read(written(tmp_path, rows=rows))
-    assert mixed["epsilon"].tolist() == [2] and list(mixed.index) == [0]
+    assert mixed["epsilon"].tolist() == [2]
+    assert list(mixed.index) == [0]
     assert published_results.read(tmp_path / "own.yaml", verified_only=False)[
         "verified"
     ].tolist() == [False, True]
@@ -84,15 +85,13 @@ def test_read_never_returns_an_unverified_value_unless_asked(name, tmp_path):
 
 def test_nothing_verified_gives_empty_tables_throughout():
     nothing = published_results.read("uka_cxr_unverified")
-    assert (
-        nothing.empty
-        and len(published_results.read("uka_cxr_unverified", verified_only=False)) == 2
-    )
+    assert nothing.empty
+    assert len(published_results.read("uka_cxr_unverified", verified_only=False)) == 2
     for reduce in (
         published_results.contrasts,
         published_results.relative,
-        published_results.count_check,
-        published_results.attainability,
+        printed_numbers.count_check,
+        printed_numbers.attainability,
     ):
         assert reduce(nothing).empty
     assert published_results.correlation_with_epsilon(published_results.contrasts(nothing)).empty
@@ -102,12 +101,12 @@ def test_read_fills_in_what_a_row_leaves_out(tmp_path):
     row = published_results.read(
         written(tmp_path, delta=None, rows=[{"epsilon": "inf", "auroc": 0.8, "digits": 1}])
     ).iloc[0]
-    assert (
-        row["epsilon"] == np.inf
-        and row["attribute"] == row["group"] == "all"
-        and row["digits"] == 1
-    )
-    assert pd.isna(row["n_positive"]) and np.isnan(row["delta"]) and row["unit"] == "patient"
+    assert row["epsilon"] == np.inf
+    assert row["attribute"] == row["group"] == "all"
+    assert row["digits"] == 1
+    assert pd.isna(row["n_positive"])
+    assert np.isnan(row["delta"])
+    assert row["unit"] == "patient"
 
 
 def test_read_refuses_an_unknown_name_and_lists_the_known(tmp_path):
@@ -196,7 +195,8 @@ def test_contrasts_of_one_budget_worked_by_hand(pdac):
     assert found["oldest 25% - rest"] == pytest.approx(
         0.8915 - (86 * 0.8792 + 85 * 0.8587 + 79 * 0.8444) / 250
     )
-    assert len(found) == 5 and len(published_results.contrasts(pdac)) == 50
+    assert len(found) == 5
+    assert len(published_results.contrasts(pdac)) == 50
 
 
 def test_contrasts_are_missing_where_a_group_or_a_count_is():
@@ -214,15 +214,15 @@ def test_contrasts_are_missing_where_a_group_or_a_count_is():
         ">= 60 - rest",
         "[0, 60) - rest",
     ]
-    assert np.isnan(found["contrast"][[0, 1, 3]]).all() and found["contrast"][2] == pytest.approx(
-        0.1
-    )
+    assert np.isnan(found["contrast"][[0, 1, 3]]).all()
+    assert found["contrast"][2] == pytest.approx(0.1)
 
 
 def test_correlation_with_epsilon_agrees_with_numpy_and_leaves_infinity_out(pdac):
     table = published_results.contrasts(pdac)
     found = published_results.correlation_with_epsilon(table).set_index("group")
-    assert (found["n"] == 9).all() and len(found) == 5
+    assert (found["n"] == 9).all()
+    assert len(found) == 5
     for group, part in table[table["epsilon"] < np.inf].groupby("group"):
         assert found.loc[group, "r_epsilon"] == pytest.approx(
             np.corrcoef(part["contrast"], part["epsilon"])[0, 1]
@@ -248,9 +248,8 @@ def test_correlation_of_a_straight_line_is_one_and_of_a_constant_or_two_budgets_
     assert found([0.1, 0.2, 0.4, 0.0])["r_epsilon"] == pytest.approx(1)
     assert found([0.1, 0.2, 0.3, 0.0])["r_log_epsilon"] == pytest.approx(1)
     assert np.isnan(found([0.3 - 0.2, 0.1, 0.2 - 0.1, 0.0])["r_epsilon"])
-    assert found([0.1, 0.2, np.nan, 0.0])["n"] == 2 and np.isnan(
-        found([0.1, 0.2, np.nan, 0.0])["r_epsilon"]
-    )
+    assert found([0.1, 0.2, np.nan, 0.0])["n"] == 2
+    assert np.isnan(found([0.1, 0.2, np.nan, 0.0])["r_epsilon"])
 
 
 def test_relative_worked_by_hand(pdac):
@@ -259,9 +258,8 @@ def test_relative_worked_by_hand(pdac):
     assert found.loc[0.29, "chance_corrected_ratio"] == pytest.approx(0.3684 / 0.4970)
     assert found.loc[np.inf, ["difference", "chance_corrected_ratio"]].tolist() == [0, 1]
     without = published_results.relative(pdac[pdac["epsilon"] < np.inf])
-    assert len(without) == 9 and without[["difference", "chance_corrected_ratio"]].isna().all(
-        axis=None
-    )
+    assert len(without) == 9
+    assert without[["difference", "chance_corrected_ratio"]].isna().all(axis=None)
     at_chance = published_results.relative(
         values((1, "all", "all", None, None, 0.6), (np.inf, "all", "all", None, None, 0.5))
     )
@@ -272,10 +270,12 @@ def test_relative_worked_by_hand(pdac):
 
 
 def test_count_check_finds_that_the_counts_do_not_close(pdac):
-    found = published_results.count_check(pdac).set_index("attribute")
+    found = printed_numbers.count_check(pdac).set_index("attribute")
     assert found.loc["sex", ["n_positive", "n_negative", "n"]].tolist() == [172, 152, 324]
     assert found.loc["age quartile", ["n_positive", "n_negative", "n"]].tolist() == [173, 152, 325]
-    assert 325 == 0.2 * 1625 and not found["agree"].any() and len(found) == 2
+    assert 325 == 0.2 * 1625
+    assert not found["agree"].any()
+    assert len(found) == 2
 
 
 def test_count_check_accepts_what_agrees_and_shows_sums_that_change_with_the_budget():
@@ -284,17 +284,18 @@ def test_count_check_accepts_what_agrees_and_shows_sums_that_change_with_the_bud
         (1, "sex", "male", 5, 6, 0.7),
         (1, "age", "[0, 60)", 8, 10, 0.7),
     ]
-    assert published_results.count_check(values(*rows))["agree"].tolist() == [True, True]
-    changed = published_results.count_check(values(*rows, (2, "age", "[0, 60)", 8, 11, 0.7)))
-    assert len(changed) == 3 and not changed["agree"].any()
+    assert printed_numbers.count_check(values(*rows))["agree"].tolist() == [True, True]
+    changed = printed_numbers.count_check(values(*rows, (2, "age", "[0, 60)", 8, 11, 0.7)))
+    assert len(changed) == 3
+    assert not changed["agree"].any()
 
 
 def test_22_of_40_age_quartile_aurocs_are_unattainable(pdac):
-    found = published_results.attainability(pdac)
+    found = printed_numbers.attainability(pdac)
     unattainable = found[~found["attainable"]]
     assert unattainable.groupby("attribute").size().to_dict() == {"age quartile": 22, "sex": 1}
     assert len(found) == 60  # the total has no counts
-    assert published_results.attainability(pdac.assign(metric="macro_auroc")).empty
+    assert printed_numbers.attainability(pdac.assign(metric="macro_auroc")).empty
 
 
 def test_22_of_40_holds_without_ties_too(pdac):
@@ -332,7 +333,7 @@ def test_22_of_40_holds_without_ties_too(pdac):
     ],
 )
 def test_attainable_auroc_worked_by_hand(value, n_positive, n_negative, digits, expected):
-    assert published_results.attainable_auroc(value, n_positive, n_negative, digits) is expected
+    assert printed_numbers.attainable_auroc(value, n_positive, n_negative, digits) is expected
 
 
 @pytest.mark.parametrize("digits", [1, 2, 3])
@@ -347,16 +348,16 @@ def test_attainable_auroc_agrees_with_trying_every_number_of_half_wins(digits):
         found = {
             value
             for value in range(step + 1)
-            if published_results.attainable_auroc(value / step, n_positive, n_negative, digits)
+            if printed_numbers.attainable_auroc(value / step, n_positive, n_negative, digits)
         }
         assert found == rounded
 
 
 def test_every_value_is_attainable_with_enough_pairs_and_not_with_fewer():
     # 2 x 50 = 10^2
-    assert all(published_results.attainable_auroc(value / 100, 5, 10, 2) for value in range(101))
+    assert all(printed_numbers.attainable_auroc(value / 100, 5, 10, 2) for value in range(101))
     # 98
-    assert not all(published_results.attainable_auroc(value / 100, 7, 7, 2) for value in range(101))
+    assert not all(printed_numbers.attainable_auroc(value / 100, 7, 7, 2) for value in range(101))
 
 
 @pytest.mark.parametrize(
@@ -371,4 +372,4 @@ def test_every_value_is_attainable_with_enough_pairs_and_not_with_fewer():
 )
 def test_attainable_auroc_refuses_what_is_no_printed_auroc_or_no_count(arguments, words):
     with pytest.raises(errors.InputError, match=words):
-        published_results.attainable_auroc(*arguments)
+        printed_numbers.attainable_auroc(*arguments)

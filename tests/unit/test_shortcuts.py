@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import image_table, predictions_of
 from sklearn.metrics import roc_auc_score
 
 from helpers.analysis import shortcuts
@@ -20,27 +21,17 @@ def study(score):
     label = (rng.random(n // 4) < 0.5).astype(float)[patient]
     is_x = (rng.random(n // 4) < np.where(label[::4] == 1, 0.75, 0.25))[patient]
     noise = 0.95 * rng.standard_normal(n // 4)[patient] + 0.3 * rng.standard_normal(n)
-    table = pd.DataFrame(
-        {
-            "image_id": [f"i{k}" for k in range(n)],
-            "patient_id": [f"p{k}" for k in patient],
-            "split": np.where(patient % 2, "train", "test"),
-            "scanner": np.where(is_x, "X", "Y"),
-            "source": "one",
-            "tumour": label,
-        }
+    table = image_table(
+        patient,
+        split=np.where(patient % 2, "train", "test"),
+        scanner=np.where(is_x, "X", "Y"),
+        source="one",
+        tumour=label,
     )
     test = table[table["split"] == "test"]
-    scores = score(
-        test["tumour"].to_numpy(), (test["scanner"] == "X").to_numpy(float), noise[test.index]
-    )
-    return {
-        "run": (
-            test[["image_id", "patient_id", "split"]].assign(
-                finding="tumour", label=test["tumour"], score=scores
-            )
-        )
-    }, table
+    is_x = (test["scanner"] == "X").to_numpy(float)
+    scores = score(test["tumour"].to_numpy(), is_x, noise[test.index])
+    return {"run": predictions_of(test, {"tumour": scores})}, table
 
 
 def test_a_model_that_reads_the_scanner_is_no_better_than_it_within_it():
@@ -51,15 +42,12 @@ def test_a_model_that_reads_the_scanner_is_no_better_than_it_within_it():
         min_patients=10,
     )
     found = found.set_index("column")
-    assert (
-        abs(found.loc["scanner", "alone"] - 0.75) < 0.05
-        and abs(found.loc["scanner", "model"] - 0.75) < 0.05
-    )
-    assert abs(found.loc["scanner", "within"] - 0.5) < 0.06 and found.loc["scanner", "low"] > 0.1
-    assert (
-        found.loc["source", "alone"] == 0.5
-        and found.loc["source", "within"] == found.loc["source", "model"]
-    )
+    assert abs(found.loc["scanner", "alone"] - 0.75) < 0.05
+    assert abs(found.loc["scanner", "model"] - 0.75) < 0.05
+    assert abs(found.loc["scanner", "within"] - 0.5) < 0.06
+    assert found.loc["scanner", "low"] > 0.1
+    assert found.loc["source", "alone"] == 0.5
+    assert found.loc["source", "within"] == found.loc["source", "model"]
 
 
 def test_a_model_that_reads_the_image_keeps_its_auroc_within():
@@ -69,11 +57,9 @@ def test_a_model_that_reads_the_image_keeps_its_auroc_within():
         n_bootstrap=100,
         min_patients=10,
     ).iloc[0]
-    assert (
-        abs(found["within"] - found["model"]) < 0.02
-        and found["model"] > 0.7
-        and found["low"] < found["lost"] < found["high"] < 0.03
-    )
+    assert abs(found["within"] - found["model"]) < 0.02
+    assert found["model"] > 0.7
+    assert found["low"] < found["lost"] < found["high"] < 0.03
 
 
 def test_the_interval_of_what_is_lost_is_that_of_a_loop_over_resamples_of_patients():
@@ -100,10 +86,8 @@ def test_the_interval_of_what_is_lost_is_that_of_a_loop_over_resamples_of_patien
                 [roc_auc_score(part["label"], part["score"]) for part in parts], weights=pairs
             )
         )
-    assert (
-        np.allclose(np.percentile(lost, [2.5, 97.5]), [found["low"], found["high"]], atol=0.006)
-        and found["low"] > 0
-    )
+    assert np.allclose(np.percentile(lost, [2.5, 97.5]), [found["low"], found["high"]], atol=0.006)
+    assert found["low"] > 0
 
 
 def test_a_scanner_with_one_class_only_says_nothing_within():
@@ -112,7 +96,9 @@ def test_a_scanner_with_one_class_only_says_nothing_within():
     found = shortcuts.beside_model(
         predictions, table, ["scanner"], n_bootstrap=100, min_patients=10
     ).iloc[0]
-    assert found["alone"] == 1 and np.isnan(found["within"]) and np.isnan(found["low"])
+    assert found["alone"] == 1
+    assert np.isnan(found["within"])
+    assert np.isnan(found["low"])
 
 
 def test_within_is_not_estimable_by_a_few_patients():
@@ -122,7 +108,8 @@ def test_within_is_not_estimable_by_a_few_patients():
     found = shortcuts.beside_model(
         predictions, table, ["scanner"], n_bootstrap=20, min_patients=10
     ).iloc[0]
-    assert np.isnan(found["within"]) and found["model"] > 0.7
+    assert np.isnan(found["within"])
+    assert found["model"] > 0.7
     assert (
         shortcuts.beside_model(
             predictions, table, ["scanner"], n_bootstrap=20, min_patients=1
@@ -143,9 +130,9 @@ def test_images_whose_scanner_is_not_known_are_left_out_of_all_three():
     found = shortcuts.beside_model(
         predictions, table, ["scanner"], n_bootstrap=100, min_patients=10
     ).iloc[0]
-    assert (
-        abs(found["lost"]) < 0.01 and abs(found["model"] - 0.5) < 0.06 and found["n_patients"] < 500
-    )
+    assert abs(found["lost"]) < 0.01
+    assert abs(found["model"] - 0.5) < 0.06
+    assert found["n_patients"] < 500
 
 
 def test_without_labels_or_training_images_alone_is_not_there():
@@ -154,7 +141,8 @@ def test_without_labels_or_training_images_alone_is_not_there():
         found = shortcuts.beside_model(
             predictions, poorer, ["scanner"], n_bootstrap=100, min_patients=10
         ).iloc[0]
-        assert np.isnan(found["alone"]) and found["within"] > 0.7
+        assert np.isnan(found["alone"])
+        assert found["within"] > 0.7
 
 
 def test_an_unknown_scanner_is_no_scanner():
@@ -163,7 +151,8 @@ def test_an_unknown_scanner_is_no_scanner():
     found = shortcuts.beside_model(
         predictions, table, ["scanner"], n_bootstrap=100, min_patients=10
     ).iloc[0]
-    assert found["n_values"] == 2 and abs(found["within"] - 0.5) < 0.06
+    assert found["n_values"] == 2
+    assert abs(found["within"] - 0.5) < 0.06
 
 
 def test_a_value_that_training_does_not_have_counts_as_the_share_of_all():
@@ -190,7 +179,8 @@ def test_numbers_serve_as_values_too():
     found = shortcuts.beside_model(predictions, table, ["n"], n_bootstrap=2, min_patients=10).iloc[
         0
     ]
-    assert found["n_values"] == 1 and found["n_patients"] < 500
+    assert found["n_values"] == 1
+    assert found["n_patients"] < 500
 
 
 def test_an_absent_column_is_refused_and_none_is_an_empty_table():

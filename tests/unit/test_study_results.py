@@ -3,15 +3,16 @@
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import arms_of, image_table, logistic, predictions_of
 
 from helpers.analysis import (
     conclusions,
     confidence_intervals,
-    display,
     equivalence,
     group_contrasts,
     paper_comparison,
     planted_effects,
+    readable_tables,
     study_arms,
     study_results,
     study_summary,
@@ -27,7 +28,7 @@ def test_in_order_sorts_bands_from_low_to_high_and_names_the_attribute():
             "group": ["male", "female", ">= 80", "unknown", "[30, 60)", "[0, 30)"],
         }
     )
-    assert display.in_order(table)["label"].tolist() == [
+    assert readable_tables.in_order(table)["label"].tolist() == [
         "female",
         "male",
         "age [0, 30)",
@@ -41,7 +42,7 @@ def test_in_order_sorts_contrasts_by_their_band():
     table = pd.DataFrame(
         {"attribute": "age", "group": [">= 80 - rest", "[0, 30) - rest", "[30, 60) - rest"]}
     )
-    assert display.in_order(table)["group"].tolist() == [
+    assert readable_tables.in_order(table)["group"].tolist() == [
         "[0, 30) - rest",
         "[30, 60) - rest",
         ">= 80 - rest",
@@ -50,12 +51,10 @@ def test_in_order_sorts_contrasts_by_their_band():
 
 def test_shown_says_missing_values_in_words():
     table = pd.DataFrame({"group": ["a", "b"], "auroc": [0.5, np.nan], "n": [1, 2]})
-    shown = display.shown(table)
-    assert (
-        shown.loc["a", "auroc"] == "0.500"
-        and shown.loc["b", "auroc"] == "not estimable"
-        and shown.loc["b", "n"] == 2
-    )
+    shown = readable_tables.shown(table)
+    assert shown.loc["a", "auroc"] == "0.500"
+    assert shown.loc["b", "auroc"] == "not estimable"
+    assert shown.loc["b", "n"] == 2
 
 
 COLUMNS = ["run", "arm", "arm_label", "unit", "recipe", "epsilon", "macro_auroc", "low", "high"]
@@ -86,7 +85,7 @@ def said(prices, gains=(), planned=(), changes=(), summary=SUMMARY):
                 "high",
                 "p_holm",
                 "verdict",
-                "smallest_visible",
+                "minimum_detectable",
             ],
         ).assign(arm_label="epsilon 2"),
         pd.DataFrame(changes, columns=["run", "label", "verdict"]),
@@ -111,18 +110,16 @@ def test_conclusions_follow_the_numbers():
             ("B - A", 9.0, np.nan, np.nan, np.nan, np.nan, "budget not run", np.nan),
         ],
         [
-            ("dp", "female - male", "not resolved"),
+            ("dp", "female - male", "inconclusive"),
             ("dp", "B - A", "equivalent"),
-            ("dp", "age", "not resolved"),
+            ("dp", "age", "inconclusive"),
             ("other", "age", "equivalent"),
         ],
     )
-    assert (
-        price.startswith("epsilon 2 per patient: mean AUROC 0.800")
-        and "the price of privacy, -0.080 [-0.090, -0.070], is resolved" in price
-    )
-    assert "added to the public model, +0.030 [-0.010, +0.070], is not resolved" in gain
-    assert "Of 3 contrasts between groups: 2 not resolved, 1 equivalent." in spread
+    assert price.startswith("epsilon 2 per patient: mean AUROC 0.800")
+    assert "the price of privacy, -0.080 [-0.090, -0.070]: the 95 % CI excludes 0" in price
+    assert "added to the public model, +0.030 [-0.010, +0.070]: inconclusive" in gain
+    assert "Of 3 contrasts between groups: 2 inconclusive, 1 equivalent." in spread
     assert (
         "female - male at epsilon 2: gap_change -0.050 [-0.080, -0.030], p 0.004 after Holm; worse"
         " by more than the margin, for the group" in planned
@@ -135,7 +132,8 @@ def test_conclusions_say_when_a_run_has_another_recipe():
         [("dp", 0.03, 0.01, 0.05)],
         summary=SUMMARY.assign(recipe=["default", "default", "theirs"]),
     )
-    assert "the price of privacy" not in price and "another recipe" in price
+    assert "the price of privacy" not in price
+    assert "another recipe" in price
     # its start may have been another one
     assert not any("added to the public model" in line for line in others)
 
@@ -144,13 +142,12 @@ def test_conclusions_say_of_each_arm_that_predicts_nothing_and_go_on_with_the_ot
     first, price, *_ = said(
         [("dp", -0.38, -0.40, -0.36)], summary=SUMMARY.assign(low=[0.49, 0.86, 0.78])
     )
-    assert (
-        first.startswith("zero-shot: no finding is predicted")
-        and "does not lie above 0.5" in first
-        and price.startswith("epsilon 2 per patient")
-    )
+    assert first.startswith("zero-shot: no finding is predicted")
+    assert "does not lie above 0.5" in first
+    assert price.startswith("epsilon 2 per patient")
     below = said([], summary=SUMMARY.assign(low=0.3, high=0.4))
-    assert len(below) == 3 and all("lies below 0.5" in line for line in below)
+    assert len(below) == 3
+    assert all("lies below 0.5" in line for line in below)
     assert (
         "not estimable"
         in said([], summary=SUMMARY.assign(macro_auroc=np.nan, low=np.nan, high=np.nan))[0]
@@ -197,56 +194,27 @@ def study(weaker=1.0):
     rng = np.random.default_rng(2)
     n, patients = 1500, np.repeat(np.arange(500), 3)
     female = rng.random(500)[patients] < 0.5
-    table = pd.DataFrame(
-        {
-            "image_id": [f"i{k}" for k in range(n)],
-            "patient_id": [f"p{p}" for p in patients],
-            "split": np.where(patients % 5, "test", "valid"),
-            "sex": np.where(female, "female", "male"),
-            "age_years": 50.0,
-            "n_comorbidities": 0,
-        }
-    )
-    arms = {"base": [], "dp": []}
-    for finding in ("a", "b"):
-        label = (rng.random(n) < 0.4).astype(float)
+    labels = dict.fromkeys(("a", "b"))
+    scores = {"base": {}, "dp": {}}
+    for finding in labels:
+        labels[finding] = (rng.random(n) < 0.4).astype(float)
         common = rng.normal(size=n)
-        for run, strength in (
-            ("base", np.full(n, 1.6)),
-            ("dp", np.where(female, 1.4 * weaker, 1.4)),
-        ):
-            logits = strength * label + common + 0.2 * rng.normal(size=n)
-            arms[run].append(
-                table[["image_id", "patient_id", "split"]].assign(
-                    finding=finding, label=label, score=1 / (1 + np.exp(-logits))
-                )
-            )
-    return table, {run: pd.concat(parts, ignore_index=True) for run, parts in arms.items()}
+        for run, strength in (("base", 1.6), ("dp", np.where(female, 1.4 * weaker, 1.4))):
+            noise = common + 0.2 * rng.normal(size=n)
+            scores[run][finding] = logistic(strength * labels[finding] + noise)
+    table = image_table(
+        patients,
+        split=np.where(patients % 5, "test", "valid"),
+        sex=np.where(female, "female", "male"),
+        **labels,
+    )
+    return table, {run: predictions_of(table, of_run) for run, of_run in scores.items()}
 
 
 def conclusions_of(table, predictions):
     """What notebook 04 would conclude."""
     replicated = replicate(predictions, table, ["sex"], n_bootstrap=400, names=("auroc",))
-    runs_table = study_arms.arm_table(
-        [
-            {
-                "run": "base",
-                "arm": "baseline",
-                "epsilon_target": None,
-                "unit": None,
-                "seed": 0,
-                "seconds": 1,
-            },
-            {
-                "run": "dp",
-                "arm": "dp",
-                "epsilon_target": 2.0,
-                "unit": "patient",
-                "seed": 0,
-                "seconds": 1,
-            },
-        ]
-    )
+    runs_table = arms_of(("base", "baseline"), ("dp", "dp", 2.0))
     arms = study_arms.pooled_arms(runs_table)
     changes = group_contrasts.changes(
         study_arms.pool(group_contrasts.macro(group_contrasts.contrasts(replicated)), runs_table),
@@ -267,6 +235,42 @@ def conclusions_of(table, predictions):
     )
 
 
+def test_conclusions_of_the_papers_measures_count_what_the_tables_hold():
+    parity = pd.DataFrame({"arm_label": "epsilon 8", "low": [-0.2, -0.1], "high": [-0.1, 0.1]})
+    sides = pd.DataFrame(
+        {
+            "run": "dp",
+            "images": ["all images"] * 3 + ["one image each"] * 3,
+            "label": ["sex", "age", "old"] * 2,
+            "low": [0.01, -0.1, 0.1, -0.01, -0.1, np.nan],
+            "high": [0.1, 0.1, 0.2, 0.1, 0.1, np.nan],
+        }
+    )
+    shortcut = pd.DataFrame(
+        {
+            "column": ["scanner"],
+            "arm_label": "no privacy",
+            "alone": 0.75,
+            "model": 0.9,
+            "within": 0.8,
+        }
+    )
+    sentences = paper_comparison.conclusions(
+        parity,
+        sides,
+        pd.DataFrame({"ratio": [0.9, 1.1]}),
+        shortcut,
+        pd.DataFrame({"printed": [40, 20], "attainable": [18, 19]}),
+    )
+    assert "at epsilon 8: 1 of 2 have a 95 % CI that excludes 0" in sentences[0]
+    # "sex" changes, "age" does not, "old" is not estimable with one image each
+    assert "changes in 1 of 2 AUROC contrasts" in sentences[1]
+    assert "0.90 to 1.10 times" in sentences[2]
+    assert "scanner alone: AUROC 0.750; no privacy 0.900, among" in sentences[3]
+    assert "Of 60 AUROCs" in sentences[4]
+    assert "23 cannot be" in sentences[4]
+
+
 def test_findings_per_image_are_counted_by_age_and_sex():
     table = pd.DataFrame(
         {
@@ -279,10 +283,8 @@ def test_findings_per_image_are_counted_by_age_and_sex():
     )
     found = paper_comparison.findings_per_image(table, ["a", "b"]).set_index("age")
     assert found.index.tolist() == ["[0, 30)", ">= 80", "unknown"]
-    assert (
-        found.loc["[0, 30)", "female"] == "1.00 +- 1.41 (n=2)"
-        and found.loc["[0, 30)", "male"] == ""
-    )
+    assert found.loc["[0, 30)", "female"] == "1.00 +- 1.41 (n=2)"
+    assert found.loc["[0, 30)", "male"] == ""
     assert found.loc["unknown", "unknown"] == "1.00 (n=1)"
 
 
@@ -291,7 +293,8 @@ def test_standard_errors_of_bootstrap_and_closed_form_agree():
     errors = paper_comparison.standard_errors(
         predictions, replicate(predictions, table, [], n_bootstrap=800, names=("auroc",))
     )
-    assert errors["ratio"].between(0.9, 1.1).all() and len(errors) == 4
+    assert errors["ratio"].between(0.9, 1.1).all()
+    assert len(errors) == 4
 
 
 def test_beside_published_draws_only_what_is_verified():
@@ -312,9 +315,8 @@ def test_beside_published_draws_only_what_is_verified():
     )
     assert set(curves["study"]) == {"pdac", "uka_domain_transfer", "this study"}
     own = curves[curves["study"] == "this study"].iloc[0]
-    assert own["difference"] == pytest.approx(-0.08) and own[
-        "chance_corrected_ratio"
-    ] == pytest.approx(0.30 / 0.38)
+    assert own["difference"] == pytest.approx(-0.08)
+    assert own["chance_corrected_ratio"] == pytest.approx(0.30 / 0.38)
     assert others.loc[others["study"] == "this study", "contrast"].tolist() == [0.1, 0.3]
 
 
@@ -329,6 +331,22 @@ def test_records_of_refuses_no_run_and_a_run_of_other_data(tmp_path, monkeypatch
     )
     with pytest.raises(errors.InputError, match="other data"):
         study_results.records_of("small", ["small-baseline-seed0"], "hash")
+
+
+def test_opened_puts_image_level_runs_last(tmp_path):
+    images = image_table(range(6), a=[0, 1] * 3)
+    images.to_csv(tmp_path / "table.csv", index=False)
+    entries = [
+        {"path": "image1", "arm": "dp", "epsilon": 1, "unit": "image"},
+        {"path": "free", "arm": "baseline"},
+        {"path": "patient8", "arm": "dp", "epsilon": 8},
+    ]
+    for entry in entries:
+        entry["path"] = str(tmp_path / f"{entry['path']}.csv")
+        predictions_of(images, {"a": 0.5}).to_csv(entry["path"], index=False)
+    _, _, records, predictions = study_results.opened("", [], entries, str(tmp_path / "table.csv"))
+    assert [record["run"] for record in records] == ["free", "patient8", "image1"]
+    assert list(predictions) == ["free", "patient8", "image1"]
 
 
 def test_planted_beside_found_is_empty_for_real_data():

@@ -1,4 +1,7 @@
-"""Tables in a reader's order and form."""
+"""Tables in a reader's order and form.
+
+In: tables of estimates by group and arm. Out: the same, sorted, labelled, as text.
+"""
 
 import pandas as pd
 
