@@ -5,12 +5,14 @@ epsilon. Raises `InputError` for values out of range. `calibration` has the nois
 keeps a budget.
 
 A run is `steps` steps of the Poisson-subsampled Gaussian mechanism; adjacent data sets differ by
-one unit, present or zeroed out. What is quoted comes from privacy loss distributions (PLD). Every figure is an upper bound: privacy losses are rounded up on a
-grid, the worse direction is taken, and floating-point error is added to delta. The grid follows the
-spread of a step's loss, so that any epsilon takes seconds.
+one unit, present or zeroed out. What is quoted comes from privacy loss distributions (PLD). Every
+figure is an upper bound: privacy losses are rounded up on a grid, the worse direction is taken, and
+floating-point error is added to delta. The grid follows the spread of a step's loss, so that any
+epsilon takes seconds.
 
-Sources: PLD: Koskela et al. (2020), Doroshenko et al. (2022), "Connect the dots"; several images of a patient: Choquette-Choo et al. (2024), "Privacy
-amplification for matrix mechanisms", cor. 4.7.
+Sources: PLD: Koskela et al. (2020), Doroshenko et al. (2022), "Connect the dots";
+several images of a patient: Choquette-Choo et al. (2024), "Privacy amplification for matrix
+mechanisms", cor. 4.7.
 """
 
 import collections
@@ -218,7 +220,7 @@ def epsilon_spent(
     Returns:
         An upper bound: 0.0 for no steps, infinity for no noise. PRV is NaN where opacus cannot be
         trusted: where its grid of losses overflows (from about epsilon 450) or would need too many
-            points, and where its own checks fail.
+        points, and where its own checks fail.
 
     Raises:
         InputError: a value out of its range, or delta lost in rounding errors.

@@ -37,7 +37,8 @@ def planned(steps: Collection[plan.Step], out: Path) -> str:
         InputError: the total exceeds BUDGET, or a run promises nothing.
     """
     # of notebook 02; where the plan has no such step, nothing is known and nothing compared
-    network = {"PRECISION": _parameters(step)["PRECISION"] for step in _steps_of("02", steps)}
+    precisions = [_parameters(step)["PRECISION"] for step in _steps_of("02", steps)]
+    network = {"PRECISION": precisions[0]} if precisions else {}
     private = [
         network | values
         for step in _steps_of("03", steps)

@@ -99,7 +99,7 @@ class PrivateArm(sampling_and_noise.Unrepeatable):
 
     @property
     def steps_done(self) -> int:
-        """Return the number of noisy sums released, those of earlier sessions of the run included."""
+        """Return the number of noisy sums released, earlier sessions of the run included."""
         return self.randomness.released
 
     def go_on_after(self, steps: int) -> None:

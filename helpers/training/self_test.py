@@ -1,7 +1,7 @@
 """The self-test before private training: seconds, on the user's own network, loss and sampler.
 
-In: a private arm, its cohort. Out: one row a promise, with what was tried. Refuses: to let a run
-begin of which a promise is broken; says which.
+In: a private arm, its cohort. Out: one row a promise, with what was tried. Raises `InputError` for
+a broken promise, by name, before the run begins.
 
 No private image is read: the network is tried on drawn noise. All randomness is the test's own,
 from the operating system; with correct code it fails by chance less often than once in a million
