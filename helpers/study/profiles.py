@@ -24,7 +24,18 @@ PROFILES = paths.repository_root() / "profiles"
 _LISTS = {"EPSILONS": "EPSILON", "SEEDS": "SEED"}
 # the same in every notebook, or its inputs would not be there
 _SHARED = ("COHORT", "PRETRAIN", "SEED", "HEAD", "EVALUATE_ON")
-_OWN_SEED = ("04", "05")  # notebooks that train nothing: their seed may be another one
+# the same in both analyses, whichever is named: 05 reads the replicates that 04 drew with them
+_ANALYSES = ("04", "05")
+_OF_BOTH_ANALYSES = (
+    "RUNS",
+    "PREDICTIONS",
+    "TABLE",
+    "ATTRIBUTES",
+    "AGE_EDGES",
+    "N_BOOTSTRAP",
+    "MIN_PATIENTS",
+    "SEED",
+)
 # notebooks that follow another one: 03 has the head of 02, except where a comparison sets it
 _FOLLOWS = {("03", "HEAD")}
 
@@ -149,8 +160,8 @@ def _owners(number: str | None, name: str) -> list[str]:
     Raises:
         InputError: no notebook has the parameter, or all must have the same.
     """
-    if number in _OWN_SEED and name == "SEED":
-        return [number]
+    if number in _ANALYSES and name in _OF_BOTH_ANALYSES:
+        return list(_ANALYSES)
     if number is not None and name in _SHARED:
         errors.refuse(
             f"{name} for all notebooks",

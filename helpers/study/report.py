@@ -4,8 +4,7 @@ In: the summary table of notebook 04, a figure, links. Out: text and HTML. Raise
 table without the columns of `SUMMARY_COLUMNS`.
 
 `python -m helpers.study.report RESULTS NAME` keeps a results folder's summary and curve as
-`expected/NAME.*`, and renews the table in README of a study shown there, so that no number there is
-typed.
+`expected/NAME.*`; of the demo it renews README's table too, so that no number there is typed.
 """
 
 import base64
@@ -37,7 +36,6 @@ SUMMARY_COLUMNS = [
     "age_low",
     "age_high",
 ]
-SHOWN_IN_README = ("demo", "demo_ct")
 _STYLE = """
 body {font: 16px/1.5 sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222}
 table {border-collapse: collapse}
@@ -138,13 +136,13 @@ def markdown(table: pd.DataFrame) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def renew_readme(readme: str, table: pd.DataFrame, name: str = "demo") -> str:
-    """Return README's text with the table between its two `<name> table` marks renewed.
+def renew_readme(readme: str, table: pd.DataFrame) -> str:
+    """Return README's text with the table between its two `demo table` marks renewed.
 
     Raises:
         InputError: a mark is absent.
     """
-    begin, end = f"<!-- {name} table -->", f"<!-- /{name} table -->"
+    begin, end = "<!-- demo table -->", "<!-- /demo table -->"
     if begin not in readme or end not in readme:
         errors.refuse(
             f"the marks {begin} and {end} in README.md",
@@ -156,24 +154,18 @@ def renew_readme(readme: str, table: pd.DataFrame, name: str = "demo") -> str:
 
 
 def keep_as_expected(results: Path, name: str) -> None:
-    """Keep summary and curve of a results folder (of the demo also the gaps) as `expected/<name>*`.
-
-    Renew README's table of it.
+    """Keep summary and curve of a results folder as `expected/<name>*`; of the demo also the figure
+    of the gaps' changes, and README's table.
     """
-    folder = paths.repository_root() / "expected"
+    folder, readme = paths.repository_root() / "expected", paths.repository_root() / "README.md"
     source = errors.file_exists(results / "tables" / "04_summary.csv", "Run the study first.")
-    files.write_table(folder / f"{name}.csv", pd.read_csv(source).drop(columns="seconds").round(6))
+    table = pd.read_csv(source).drop(columns="seconds").round(6)
+    files.write_table(folder / f"{name}.csv", table)
     shutil.copyfile(results / "figures" / "04_privacy_utility.png", folder / f"{name}.png")
     if name == "demo":
         shutil.copyfile(results / "figures" / "04_gap_changes_people.png", folder / "demo_gaps.png")
-    if name in SHOWN_IN_README:
-        readme = paths.repository_root() / "README.md"
-        files.write_text(
-            readme,
-            renew_readme(
-                readme.read_text(encoding="utf-8"), pd.read_csv(folder / f"{name}.csv"), name
-            ),
-        )
+        table = pd.read_csv(folder / "demo.csv")
+        files.write_text(readme, renew_readme(readme.read_text(encoding="utf-8"), table))
 
 
 if __name__ == "__main__":

@@ -65,12 +65,12 @@ class Results:
         Executed notebooks only have to be there: opening and saving one in JupyterLab is no reason
         to train again.
         """
-        known = self.state(step)
+        state = self.state(step)
         return (
-            known.get("key") == self.key(step)
+            state.get("key") == self.key(step)
             and all((self.out / page).is_file() for page in pages(step))
             and all(
-                self.content_hash(Path(path)) == value for path, value in known["outputs"].items()
+                self.content_hash(Path(path)) == value for path, value in state["outputs"].items()
             )
         )
 
@@ -83,10 +83,10 @@ class Results:
         Guarantees: nothing of a private run goes, whatever `everything` says: it could not be made
         again for nothing.
         """
-        known, kept = self.state(step), self.private_runs(step)
+        state, kept = self.state(step), self.private_runs(step)
         damaged = [
             Path(path)
-            for path, value in known.get("outputs", {}).items()
+            for path, value in state.get("outputs", {}).items()
             if self.content_hash(Path(path)) != value
         ]
         damaged = [path for path in damaged if path.parts[:2] not in kept]
@@ -103,7 +103,7 @@ class Results:
             if path.parts[0] in ("cohort", "runs") and everything and path.parts[:2] not in kept
         }:
             shutil.rmtree(self.out / folder, ignore_errors=True)
-        files.write_json(self._state_path(step), {"seconds": known.get("seconds")})
+        files.write_json(self._state_path(step), {"seconds": state.get("seconds")})
 
     def private_runs(self, step: plan.Step) -> set[tuple[str, str]]:
         """Return the folders ("runs", name) of a step that hold a private run, begun or finished,

@@ -9,7 +9,7 @@ import pytest
 
 import run_all
 from helpers.core import errors, fingerprints, notebook_parameters, paths
-from helpers.study import notebook_files, plan, profiles, step_cache
+from helpers.study import batches, notebook_files, plan, profiles, step_cache
 
 PRIVATE = "synthetic_cxr_private"
 
@@ -262,12 +262,20 @@ def test_seed_of_the_analysis_is_its_own():
     )
     *training, fairness, comparison = plan.plan(chosen, lists)
     assert fairness.parameters["SEED"] == 5 and training[-1].parameters["SEED"] == 3
-    assert "SEED" not in comparison.parameters
+    assert comparison.parameters["SEED"] == 5  # it reads replicates drawn with that seed
 
 
-def test_what_both_analyses_have_is_set_once_and_the_shortcuts_of_one_alone():
-    *_, fairness, comparison = plan_of("demo", "N_BOOTSTRAP=50", "SHORTCUTS=[]")
-    assert fairness.parameters["N_BOOTSTRAP"] == comparison.parameters["N_BOOTSTRAP"] == 50
+@pytest.mark.parametrize("number", ["", "04.", "05."])
+def test_what_replicates_are_drawn_with_is_the_same_in_both_analyses(number):
+    *_, fairness, comparison = plan_of(
+        "demo", f"{number}N_BOOTSTRAP=50", f"{number}ATTRIBUTES=['sex']"
+    )
+    for values in (fairness.parameters, comparison.parameters):
+        assert values["N_BOOTSTRAP"] == 50 and values["ATTRIBUTES"] == ["sex"]
+
+
+def test_shortcuts_are_those_of_the_comparison_with_the_paper():
+    *_, fairness, comparison = plan_of("demo", "SHORTCUTS=[]")
     assert comparison.parameters["SHORTCUTS"] == [] and "SHORTCUTS" not in fairness.parameters
 
 
@@ -290,7 +298,7 @@ def test_private_runs_follow_the_head_of_notebook_02_except_where_a_comparison_s
     ]
 
 
-def test_fairness_decides_the_analysis_only():
+def test_group_contrasts_decide_the_analyses_only():
     users = {
         step.id[:2]
         for step in plan_of()
@@ -300,7 +308,7 @@ def test_fairness_decides_the_analysis_only():
             for path in fingerprints.helper_sources(notebook_files.helpers_used(step.notebook))
         }
     }
-    assert users == {"04"}
+    assert users == {"04", "05"}
 
 
 # ---- refusals
@@ -438,8 +446,7 @@ def test_list_and_dry_run_execute_nothing(tmp_path, capsys):
     ],
 )
 def test_ready_steps_share_the_cores(cores, jobs, n_ready, threads, tmp_path, monkeypatch):
-    arguments = run_all.read_arguments(["--jobs", str(jobs)])
-    batch = run_all.Batch(step_cache.Results(tmp_path), plan_of(), arguments)
+    batch = batches.Batch(step_cache.Results(tmp_path), plan_of(), plan_of(), jobs)
     batch.cores, batch.waiting = (
         cores,
         [plan.Step(f"s{i}", plan_of()[0].notebook, {}) for i in range(n_ready)],
