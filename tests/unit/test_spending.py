@@ -13,7 +13,7 @@ import pytest
 
 from helpers.core import errors, files, paths
 from helpers.privacy import (
-    accounting,
+    calibration,
     composition,
     private_run_files,
     private_runs,
@@ -55,7 +55,7 @@ def line(epsilon, n_units=90, unit="patient"):
     """The line of a run of the smoke study."""
     steps = round(n_units / 16)
     return {
-        "noise_multiplier": accounting.noise_multiplier_for(epsilon, 1e-3, 16 / n_units, steps),
+        "noise_multiplier": calibration.noise_multiplier_for(epsilon, 1e-3, 16 / n_units, steps),
         "sample_rate": 16 / n_units,
         "steps": steps,
         "n_images": 1 if unit == "patient" else 8,
