@@ -38,7 +38,7 @@ def by_group(
 ) -> list[dict]:
     """Return what clipping does to each group's gradients at the network's present weights.
 
-    gradient_norm: median norm over units before clipping, in clip norms; clipped_fraction: of
+    gradient_norm: median norm over units before clipping, in clipping norms; clipped_fraction: of
     units; followed: cosine between the group's own mean gradient and the mean of everybody's
     clipped ones, which the step follows but for noise;
     followed_without: the same with nothing clipped.
