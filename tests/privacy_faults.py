@@ -980,7 +980,7 @@ FAULTS = [
     ),
     Fault(
         "an identity without data",
-        "training.training_session",
+        "training.private_identity",
         "arm.data.content_hash()",
         '""',
         (
@@ -989,30 +989,30 @@ FAULTS = [
     ),
     Fault(
         "an identity without its start",
-        "training.training_session",
+        "training.private_identity",
         'start": arm.start,',
         'start": "",',
         ("test_private_runs::test_a_run_that_differs_is_refused_by_what_differs",),
     ),
     Fault(
         "an identity without the learning rate",
-        "training.training_session",
-        '            "LEARNING_RATE": self.learning_rate,',
+        "training.private_identity",
+        '        "LEARNING_RATE": learning_rate,\n',
         "",
         ("test_private_runs::test_a_run_that_differs_is_refused_by_what_differs",),
     ),
     Fault(
         "an identity without one field of the promise",
-        "training.training_session",
+        "training.private_identity",
         '"promise": promised',
         '"promise": {\n                name: value for name, value in promised.items() if name != "views_per_image"\n            }',
         ("test_private_runs::test_a_run_that_differs_is_refused_by_what_differs",),
     ),
     Fault(
         "an identity without what is trained",
-        "training.training_session",
-        "name for name, parameter in self.model.named_parameters()",
-        "name\n                for _ in ()\n                for name, parameter in self.model.named_parameters()\n               ",
+        "training.private_identity",
+        "[name for name, weights in model.named_parameters() if weights.requires_grad]",
+        "[]",
         ("test_private_sessions::test_a_run_of_another_identity_is_refused_and_says_what_differs",),
     ),
     Fault(

@@ -1,6 +1,6 @@
-"""Figures of training.
+"""Figures of training: learning curves, clipping by privacy unit, gradients by group.
 
-Learning curves, what clipping does, gradients by group. One tidy table in, Axes out.
+In: one tidy table. Out: Axes.
 """
 
 import matplotlib.pyplot as plt
@@ -31,15 +31,15 @@ def plot_history(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt.Axes:
 
 
 def plot_units(
-    gradients: pd.DataFrame, pushes: pd.DataFrame, axes: np.ndarray | None = None
+    gradients: pd.DataFrame, contributions: pd.DataFrame, axes: np.ndarray | None = None
 ) -> np.ndarray:
-    """Draw what images ask for and what units may push, with the image as unit (left) and the
-    patient (right).
+    """Draw image gradients and clipped contributions, with the image as unit (left) and the patient
+    (right).
 
     Args:
-        gradients: one row an image; columns patient, x, y (arrows, in clip norms).
-        pushes: one row a unit; columns unit ("image" or "patient"), patient, x, y: its clipped
-            arrow. Those of a patient are drawn tip to tail.
+        gradients: one row an image; columns patient, x, y (arrows, in clipping norms).
+        contributions: one row a unit; columns unit ("image" or "patient"), patient, x, y: its
+            clipped gradient. Those of a patient are drawn tip to tail.
         axes: two Axes; a new figure when None.
 
     Returns:
@@ -47,17 +47,17 @@ def plot_units(
     """
     if axes is None:
         axes = plt.figure(figsize=(7.5, 3.6)).subplots(1, 2, sharex=True, sharey=True)
-    for ax, (unit, of_unit) in zip(axes, pushes.groupby("unit", sort=False)):
+    for ax, (unit, of_unit) in zip(axes, contributions.groupby("unit", sort=False)):
         ax.add_patch(
-            plt.Circle((0, 0), 1, fill=False, color="0.5", linestyle="--", label="clip norm C")
+            plt.Circle((0, 0), 1, fill=False, color="0.5", linestyle="--", label="clipping norm C")
         )
         for color, (patient, arrows) in zip(("C0", "C1", "C2"), of_unit.groupby("patient")):
-            own = gradients[gradients["patient"] == patient]
+            of_patient = gradients[gradients["patient"] == patient]
             ax.quiver(
-                0 * own["x"],
-                0 * own["y"],
-                own["x"],
-                own["y"],
+                0 * of_patient["x"],
+                0 * of_patient["y"],
+                of_patient["x"],
+                of_patient["y"],
                 color=color,
                 width=0.004,
                 alpha=0.5,
@@ -77,16 +77,15 @@ def plot_units(
             aspect="equal",
             xlim=(-2, 3),
             ylim=(-1.8, 2.8),
-            xlabel=f"the unit is the {unit}; arrows in clip norms",
+            xlabel=f"the unit is the {unit}; in clipping norms",
         )
-    axes[0].set_ylabel("thin: gradient of an image\nthick: what may be pushed")
+    axes[0].set_ylabel("thin: gradient of an image\nthick: clipped contribution of a unit")
     axes[0].legend(loc="lower right")
     return axes
 
 
 def plot_group_gradients(table: pd.DataFrame) -> np.ndarray:
-    """Draw what clipping does to each group's gradients by epoch: length, share clipped, agreement
-    with the step.
+    """Draw each group's gradients by epoch: norm, share clipped, cosine with the step.
 
     No interval: one training run, up to 200 units a group.
 
@@ -98,9 +97,9 @@ def plot_group_gradients(table: pd.DataFrame) -> np.ndarray:
     """
     axes = plt.figure(figsize=(10.5, 3)).subplots(1, 3)
     ylabels = {
-        "gradient_norm": "median gradient norm\n(in clip norms; no interval)",
+        "gradient_norm": "median gradient norm\n(in clipping norms; no interval)",
         "clipped_fraction": "share of units clipped",
-        "followed": "cosine of own mean gradient\nand that of the step",
+        "followed": "cosine of the group's mean\ngradient and the step's",
     }
     for ax, (column, ylabel) in zip(axes, ylabels.items()):
         for marker, (group, rows) in zip(house_style.MARKERS, table.groupby("group")):

@@ -1,1 +1,4 @@
-"""The guarantee: accounting, sampling and noise, clipping, ledger, register. Knows no cohort and no notebook."""
+"""The guarantee: accounting, sampling and noise, clipping, ledger, register.
+
+Knows no cohort and no notebook.
+"""

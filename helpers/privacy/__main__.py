@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
     )
     noise = parser.add_mutually_exclusive_group(required=True)
     noise.add_argument(
-        "--noise-multiplier", type=_fraction, help="standard deviation of the noise / clip norm"
+        "--noise-multiplier", type=_fraction, help="standard deviation of the noise / clipping norm"
     )
     noise.add_argument(
         "--target-epsilon", type=_fraction, help="calibrate the noise multiplier to this epsilon"

@@ -5,12 +5,14 @@ epsilon. Raises `InputError` for values out of range. `calibration` has the nois
 keeps a budget.
 
 A run is `steps` steps of the Poisson-subsampled Gaussian mechanism; adjacent data sets differ by
-one unit, present or zeroed out. What is quoted comes from privacy loss distributions (PLD). Every figure is an upper bound: privacy losses are rounded up on a
-grid, the worse direction is taken, and floating-point error is added to delta. The grid follows the
-spread of a step's loss, so that any epsilon takes seconds.
+one unit, present or zeroed out. What is quoted comes from privacy loss distributions (PLD). Every
+figure is an upper bound: privacy losses are rounded up on a grid, the worse direction is taken, and
+floating-point error is added to delta. The grid follows the spread of a step's loss, so that any
+epsilon takes seconds.
 
-Sources: PLD: Koskela et al. (2020), Doroshenko et al. (2022), "Connect the dots"; several images of a patient: Choquette-Choo et al. (2024), "Privacy
-amplification for matrix mechanisms", cor. 4.7.
+Sources: PLD: Koskela et al. (2020), Doroshenko et al. (2022), "Connect the dots";
+several images of a patient: Choquette-Choo et al. (2024), "Privacy amplification for matrix
+mechanisms", cor. 4.7.
 """
 
 import collections
@@ -52,7 +54,7 @@ _RULES = {  # what a value must be, and what to do
     "noise_multiplier": (
         lambda value: 0 <= value <= MOST_NOISE,
         "a number in [0, 1e7]",
-        "It is noise / clip norm.",
+        "It is noise / clipping norm.",
     ),
     "steps": (
         lambda value: isinstance(value, numbers.Integral) and value >= 0,
@@ -146,7 +148,7 @@ def _losses(runs: tuple[Run, ...]) -> pld.PrivacyLossDistribution:
             one_step = pld.from_gaussian_mechanism(
                 run.noise_multiplier, sampling_prob=run.sample_rate, **grid
             )
-        else:  # k drawn images move the sum by up to k clip norms
+        else:  # k drawn images move the sum by up to k clipping norms
             one_step = pld.from_mixture_gaussian_mechanism(
                 run.noise_multiplier, np.arange(run.n_images + 1), counts, **grid
             )
@@ -209,7 +211,7 @@ def epsilon_spent(
     """Return epsilon after `steps` steps of the Poisson-sampled Gaussian mechanism.
 
     Args:
-        noise_multiplier: standard deviation of the noise in units of the clip norm, >= 0.
+        noise_multiplier: standard deviation of the noise in units of the clipping norm, >= 0.
         sample_rate: q in (0, 1].
         steps: optimizer steps, >= 0.
         delta: in (0, 0.1].
@@ -218,7 +220,7 @@ def epsilon_spent(
     Returns:
         An upper bound: 0.0 for no steps, infinity for no noise. PRV is NaN where opacus cannot be
         trusted: where its grid of losses overflows (from about epsilon 450) or would need too many
-            points, and where its own checks fail.
+        points, and where its own checks fail.
 
     Raises:
         InputError: a value out of its range, or delta lost in rounding errors.
@@ -240,8 +242,8 @@ def epsilon_for_patient(
     image.
 
     The number of the patient's images in a step is binomial, and each moves the sum by up to the
-    clip norm: a mixture of Gaussians with sensitivities 0 to `n_images`. `n_images` x epsilon would
-    say nothing: its delta exceeds 1.
+    clipping norm: a mixture of Gaussians with sensitivities 0 to `n_images`. `n_images` x epsilon
+    would say nothing: its delta exceeds 1.
 
     Returns:
         An upper bound by PLD at the same delta, as `epsilon_spent` gives for one image; infinity

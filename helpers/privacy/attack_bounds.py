@@ -1,7 +1,7 @@
-"""What a run's privacy means for an attacker: the whole curve delta(epsilon), and bounds on
-membership attacks.
+"""Bounds on membership inference: the whole curve delta(epsilon), and what any attack reaches.
 
-In: noise multiplier, sampling rate, steps. Out: upper bounds. Refuses: values out of range.
+In: noise multiplier, sampling rate, steps. Out: upper bounds. Raises
+`InputError` for values out of range.
 """
 
 import math

@@ -1,8 +1,8 @@
 """Clipped sums of the gradients of single units (patients or images), in one backward pass.
 
 In: one loss per image and the unit of each image. Out: the sum over units of their clipped
-gradients. Refuses: networks whose gradients cannot be bounded, by the name of the layer; losses
-that are not one number per image.
+gradients. Raises `InputError` for networks whose per-unit gradients cannot be bounded (names the
+layer), and for losses that are not one number per image.
 
 Parameters ask for no gradient during the pass: hooks keep each layer's input (a) and output
 gradient (b), from which `layer_gradients` has the norm of every unit's gradient and then the
@@ -53,7 +53,7 @@ class ClippedSum:
             layer.register_forward_hook(self._hook(name), with_kwargs=True)
 
     def logits(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the model's output, with what each layer saw recorded.
+        """Return the model's output, and record each layer's input.
 
         Raises:
             InputError: a layer was used twice, a parameter outside its own layer, or other

@@ -1,8 +1,7 @@
-"""Several private runs on the same patients are one mechanism: what they spend together.
+"""Composition: what several private runs on the same patients spend together, as one mechanism.
 
 In: lines of the privacy register, promises. Out: the composed epsilon for one patient (PLD), as
-number, table and words.
-Refuses: a total beyond a budget.
+number, table and words. Raises `InputError` for a total beyond a budget.
 """
 
 import math

@@ -1,8 +1,8 @@
 """Gradients of single units in a convolution: squared norms, and the sum with one weight a unit.
 
 In: the input a and output gradient b of a convolution, for the images of a batch, and the unit of
-each image. Out: see `layer_gradients.LayerRule`. The Gram matrix of a convolution's patches is a sum
-of shifted Gram matrices of its pixels, so no patch is formed.
+each image. Out: see `layer_gradients.LayerRule`. The Gram matrix of a convolution's patches is a
+sum of shifted Gram matrices of its pixels, so no patch is formed.
 """
 
 import torch
@@ -13,8 +13,6 @@ from helpers.privacy import gradient_norms
 from helpers.privacy.units import Units
 
 _convolution_backward = torch.ops.aten.convolution_backward.default
-
-
 # multiplications of a unit for which units share one call, as measured; elsewhere 1e8, a guess
 _MOST_TOGETHER = {"cpu": 4e6}
 

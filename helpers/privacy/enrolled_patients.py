@@ -116,7 +116,7 @@ class EnrolledPatients:
         """
         return hashlib.sha256(self._salt() + b"cohort\0" + key.encode()).hexdigest()
 
-    def keys(self) -> list[str]:
+    def cohort_keys(self) -> list[str]:
         """Return the keys of all cohorts enrolled here."""
         return sorted(
             path.stem.removeprefix("patients-") for path in self.folder.glob("patients-*.npz")
@@ -133,7 +133,7 @@ class EnrolledPatients:
         """
         path = self.folder / "salt"
         if not path.exists():
-            if self.keys():
+            if self.cohort_keys():
                 errors.refuse(
                     f"the salt of the patients' hashes at {path}",
                     "nothing there",

@@ -1,7 +1,7 @@
 """Squared norms of units' gradients, from the gradients or from Gram matrices.
 
-In: gradients of units, or two Gram matrices of each unit. Out: squared L2 norms, not below the truth
-but for their last digits; and which of the two ways costs less.
+In: gradients of units, or two Gram matrices of each unit. Out: squared L2 norms, not below the
+truth but for their last digits; and which of the two ways costs less.
 """
 
 import torch

@@ -3,7 +3,7 @@
 In: a layer's input a and output gradient b, for the images of a batch, and the unit of each image.
 Out: for each unit the squared L2 norm of its gradient; the weighted sum of the units' gradients.
 `RULES` names every layer type that is understood; one of another type, or used in another way, has
-no rule, and `model_validation` refuses it.
+no rule: `model_validation` refuses it.
 
 With T positions a unit (images x places), D inputs of a kernel and p outputs, a unit's weight
 gradient is G = sum_t b_t a_t^T. There are two ways to its squared norm, and the cheaper is taken:
@@ -50,7 +50,7 @@ class LayerRule(NamedTuple):
 
 
 def _group_norm_statistics(norm: nn.GroupNorm, output: torch.Tensor) -> tuple:
-    """Return mean and 1 / standard deviation of each image and group, as the forward pass had them."""
+    """Return mean and 1 / standard deviation of each image and group of the forward pass."""
     node = output.grad_fn
     return (node._saved_result1, node._saved_result2) if hasattr(node, "_saved_result1") else ()
 

@@ -1,13 +1,13 @@
 """What trained a network's weights: all cohorts, through any number of starts.
 
-In: a cohort whose training images are learnt from, the lineage of the start. Out: a list, a dict an
-ancestor, that travels in the weights' metadata. Refuses: a start that has seen the private
+In: a cohort that is trained on, the lineage of the start. Out: a list, a dict an ancestor, that
+travels in the weights' metadata. Raises `InputError` for a start that was trained on the private
 patients, under whatever name.
 
-An ancestor has `cohort` (a name) and `patients`, the key of `enrolled_patients.Patients`; of a private run
-`mark` in its place, since its weights may be given away; and `doubt` where nobody can tell whether
-it saw the private patients. {} stands for an ancestor that nobody knows; None in place of a list
-for weights that do not say.
+An ancestor has `cohort` (a name) and `patients`, the key of `enrolled_patients.Patients`; of a
+private run `mark` in its place, since its weights may be given away; and `doubt` where nobody can
+tell whether it was trained on the private patients. {} stands for an ancestor that nobody knows;
+None in place of a list for weights that do not say.
 """
 
 from collections.abc import Collection
@@ -59,7 +59,7 @@ def checked(
     if start is None:
         return None
     known, ancestors = register.Register(), []
-    by_mark = {known.mark(key): key for key in known.keys()}
+    by_mark = {known.mark(key): key for key in known.cohort_keys()}
     for ancestor in start:
         key = ancestor.get("patients") or by_mark.get(ancestor.get("mark"), "")
         members = known.patients(key)

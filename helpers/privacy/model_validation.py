@@ -1,10 +1,9 @@
-"""Whether the gradient of one patient can be bounded in a network: what is refused before private
-training, by name.
+"""Whether per-patient gradients can be bounded in a network, before it is trained privately.
 
-In: a network. Out: its trainable layers by name; a watch over one forward pass. Refuses: layers
-that mix patients or are unknown, parameters that are shared, parametrised, or used outside their
-own layer. That a container of known layers does not mix patients by code of its own cannot be read
-off; the self-test tries it.
+In: a network. Out: its trainable layers by name; a watch over one forward pass. Raises `InputError`
+for layers that mix patients or are unknown, and for parameters that are shared, parametrised, or
+used outside their own layer; names them. That a container of known layers does not mix patients by
+code of its own cannot be read off; the self-test tries it.
 """
 
 from torch import nn

@@ -14,7 +14,7 @@ import numpy as np
 
 
 def opacus_epsilon(name: str, run: tuple, delta: float, **options: float) -> float:
-    """Return the bound of an accountant of opacus, "PRV" or "RDP", NaN where its own checks fail."""
+    """Return the bound of opacus' "PRV" or "RDP" accountant, NaN where its own checks fail."""
     from opacus import (
         accountants,  # here, because it imports torch, which planning a study does without
     )

@@ -2,8 +2,8 @@
 accident.
 
 In: what a run promises, its data, its start and its declared parameters (its identity). Out:
-whether it begins, goes on or is finished. Refuses: another identity under one name, another session
-in one run, a total beyond the budget.
+whether it begins, goes on or is finished. Raises `InputError` for another identity under one name,
+another session in one run, and a total beyond the budget.
 
 Sources, versions, commit and hardware are noted in the record and decide nothing: to train again
 would spend again.

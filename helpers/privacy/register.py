@@ -59,7 +59,10 @@ class Register(EnrolledPatients):
         """
         these, shared = self.patients(key), {key: "all"}
         for other in sorted(
-            {*self.keys(), *(line["patients"] for line in self.lines() if line["event"] == "begin")}
+            {
+                *self.cohort_keys(),
+                *(line["patients"] for line in self.lines() if line["event"] == "begin"),
+            }
             - {key}
         ):
             members = self.patients(other)
@@ -80,7 +83,7 @@ class Register(EnrolledPatients):
         """
         with disk_errors_said(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            handle = open(self.folder / ".lock", "w")
+            handle = (self.folder / ".lock").open("w")
         with handle:
             with contextlib.suppress(OSError):
                 fcntl.flock(handle, fcntl.LOCK_EX)

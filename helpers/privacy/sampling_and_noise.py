@@ -1,9 +1,8 @@
 """Poisson sampling and Gaussian noise of private training, and the count of what was released.
 
 In: mode, seed, planned steps. Out: which units enter a step, Gaussian noise, the number of noisy
-sums so far.
-Refuses: noise beyond the planned steps, copies, pickles and use in another process: their noise
-would repeat.
+sums so far. Raises `InputError` for noise beyond the planned steps, and for copies, pickles and use
+in another process, whose noise would repeat.
 """
 
 import os
@@ -73,7 +72,7 @@ class Randomness(Unrepeatable):
 
     @property
     def released(self) -> int:
-        """Return the number of noisy sums that were given out, those of earlier sessions included."""
+        """Return the number of noisy sums given out, those of earlier sessions included."""
         return self._released
 
     def go_on_after(self, released: int) -> None:

@@ -1,7 +1,7 @@
 """A privacy ledger in words and as a table.
 
 In: a ledger, see `privacy_ledger.ledger`. Out: three sentences for a clinician, a table for a
-reviewer. Refuses nothing.
+reviewer.
 """
 
 import math
@@ -23,10 +23,10 @@ def privacy_statement(entries: dict) -> str:
     )
     share = bounds["true_positive_rate"]
     attack = (
-        f"an attacker who sees the model and falsely accuses {100 * bounds['false_positive_rate']:g}"
-        f" % of the {unit}s it was not trained on finds at most {_percent(share)} of those it was"
-        f" trained on, and is then at most {_percent(bounds['posterior'])} sure of an accused"
-        f" {unit}, having started at 50 %"
+        "an attacker who sees the model and falsely accuses"
+        f" {100 * bounds['false_positive_rate']:g} % of the {unit}s it was not trained on finds at"
+        f" most {_percent(share)} of those it was trained on, and is then at most"
+        f" {_percent(bounds['posterior'])} sure of an accused {unit}, having started at 50 %"
     )
     if not privacy_ledger.is_valid(entries):
         why = (

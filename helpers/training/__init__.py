@@ -1,1 +1,1 @@
-"""Networks, starts, the ordinary and the private step, loop and checkpoints, recipe, prediction, self-test."""
+"""Networks, starts, ordinary and private step, loop, checkpoints, recipe, prediction, self-test."""

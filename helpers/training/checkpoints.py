@@ -1,7 +1,7 @@
 """Checkpoints of training: on disk whole, and never of half a step.
 
-In: the state of a session. Out: a file, and what can be read of one. Refuses nothing: what cannot
-be read counts as absent.
+In: the state of a session. Out: a file, and what can be read of one. What cannot be read
+counts as absent.
 """
 
 import contextlib

@@ -135,7 +135,7 @@ def finish(
 
 
 def is_predicted(run: str, fingerprint: str, cohort: cohorts.Cohort) -> bool:
-    """Return whether a run is whole, was made like this, and has predicted this cohort's patients."""
+    """Return whether a run is whole, has this fingerprint, and predicted this cohort's patients."""
     record = run_records.read_record(run) if run_records.is_whole(run) else {}
     return (record.get("fingerprint"), record.get("data_hash")) == (
         fingerprint,

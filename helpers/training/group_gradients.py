@@ -1,11 +1,11 @@
-"""Why privacy may hurt a group: gradient norms, clipped fraction, and the angle to the step.
+"""Gradient norms and clipping by group: why DP-SGD may cost one group more than another.
 
 In: a private arm in demo mode, the group of each of its units. Out: a row a group. Raises
 `InputError` in private mode, in which nothing may be shown that depends on training images without
 protection.
 
-A group whose gradients are longer loses more of them to clipping; a small one is outvoted and
-drowned in noise (Bagdasaryan, Poursaeed and Shmatikov 2019; Tran, Dinh and Fioretto 2021).
+A group with larger gradient norms is clipped more; a small group has little weight in the mean and
+more noise against it (Bagdasaryan, Poursaeed and Shmatikov 2019; Tran, Dinh and Fioretto 2021).
 """
 
 import numpy as np
@@ -38,7 +38,7 @@ def by_group(
 ) -> list[dict]:
     """Return what clipping does to each group's gradients at the network's present weights.
 
-    gradient_norm: median norm over units before clipping, in clip norms; clipped_fraction: of
+    gradient_norm: median norm over units before clipping, in clipping norms; clipped_fraction: of
     units; followed: cosine between the group's own mean gradient and the mean of everybody's
     clipped ones, which the step follows but for noise;
     followed_without: the same with nothing clipped.
@@ -108,5 +108,5 @@ def _sum(
 
 def _cosine(one: torch.Tensor, other: torch.Tensor) -> float:
     """Return the cosine of the angle between two vectors; NaN if one is 0."""
-    lengths = one.norm() * other.norm()
-    return float(one @ other / lengths) if lengths > 0 else float("nan")
+    norms = one.norm() * other.norm()
+    return float(one @ other / norms) if norms > 0 else float("nan")

@@ -1,4 +1,4 @@
-"""Randomness that the self-test knows beforehand, and an arm that is left as it was.
+"""Randomness that the self-test knows beforehand, and temporary parts of an arm.
 
 In: a private arm, its mode. Out: sampling and noise from generators of known state; other parts for
 an arm, or float64 for its network, for as long as a `with` block lasts.

@@ -1,8 +1,8 @@
 """Networks that can be trained privately, for radiographs and for CT volumes.
 
 In: sizes. Out: a torch module whose every parameter belongs to a convolution, GroupNorm or Linear
-layer and is used once in a forward pass, so that gradients of single patients can be bounded.
-Refuses: widths that GroupNorm cannot divide.
+layer and is used once in a forward pass, so that per-patient gradients can be bounded.
+Raises `InputError` for widths that GroupNorm cannot divide.
 """
 
 import math

@@ -49,7 +49,8 @@ def try_elsewhere(model: nn.Module, channels: int, run: str, evaluate_on: str) -
     private = cohorts.read(record["cohort"])
     if private.images.shape[1:] != other.images.shape[1:]:
         errors.refuse(
-            f"images of {other.name} of {private.images.shape[1:]} pixels, as those of {private.name}",
+            f"images of {other.name} of {private.images.shape[1:]} pixels, as those of"
+            f" {private.name}",
             other.images.shape[1:],
             "Set IMAGE_PX.",
         )

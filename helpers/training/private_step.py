@@ -21,7 +21,7 @@ class PrivateArm(sampling_and_noise.Unrepeatable):
     """Private training: units drawn by chance, their gradients clipped and summed, noise added once
     a step.
 
-    Guarantees: neighbouring data sets differ in the sum by what `ClippedSum` bounds, since the
+    Guarantees: adjacent data sets differ in the sum by what `ClippedSum` bounds, since the
     augmentation of an image follows from its own unit and the step, not from who else was drawn; a
     step begins without sums of another; noise of `noise_multiplier` x `clip_norm` is added to every
     step, also one in which no unit was drawn; the divisor is the declared expected number; nothing
@@ -99,7 +99,7 @@ class PrivateArm(sampling_and_noise.Unrepeatable):
 
     @property
     def steps_done(self) -> int:
-        """Return the number of noisy sums released, those of earlier sessions of the run included."""
+        """Return the number of noisy sums released, earlier sessions of the run included."""
         return self.randomness.released
 
     def go_on_after(self, steps: int) -> None:

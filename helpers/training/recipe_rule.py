@@ -1,12 +1,10 @@
-"""The default recipe of private training: the few knobs that follow from the budget and the number
-of units.
+"""The default recipe of private training: what follows from the budget and the number of units.
 
-In: epsilon, number of units, what is set by hand. Out: batch, epochs and learning rate. Refuses:
-nothing of its own.
+In: epsilon, number of units, what is set by hand. Out: expected batch size, epochs, learning rate.
 
 The rule was fitted by trials on a drawn tuning cohort
 (`benchmarks/results/ladder_exploration.json`) and tried beside its neighbours there
-(`ladder_trials.json`, drawn in notebook 03). A step draws about one unit in 16; half of that
+(`ladder_trials.json`). A step draws about one unit in 16; half of that
 changed mean AUROC by -0.004 to +0.001. It draws at least 256 where there are so many: among 1,000
 patients (`ct_trials.json`) 256 instead of 64 changed AUROC by -0.004, +0.007 and +0.005 at 0.29,
 1.06 and 8 (one seed). The rate grows with the square root of epsilon up to a limit, because what is

@@ -1,7 +1,7 @@
 """The self-test before private training: seconds, on the user's own network, loss and sampler.
 
-In: a private arm, its cohort. Out: one row a promise, with what was tried. Refuses: to let a run
-begin of which a promise is broken; says which.
+In: a private arm, its cohort. Out: one row a promise, with what was tried. Raises `InputError` for
+a broken promise, by name, before the run begins.
 
 No private image is read: the network is tried on drawn noise. All randomness is the test's own,
 from the operating system; with correct code it fails by chance less often than once in a million
@@ -44,7 +44,7 @@ def run(arm: private_step.PrivateArm, cohort: cohorts.Cohort) -> pd.DataFrame:
     for promise, attempt in (
         ("no patient is in two splits", lambda: _splits(cohort)),
         ("the clipped sum is that of one unit at a time", lambda: _Probe(arm, cohort).agreement()),
-        ("a unit moves the sum by at most the clip norm", lambda: _Probe(arm, cohort).bound()),
+        ("a unit moves the sum by at most the clipping norm", lambda: _Probe(arm, cohort).bound()),
         ("a broken image removes its own unit only", lambda: _Probe(arm, cohort).removal()),
         ("units enter by chance, each by itself, with few enough images", lambda: _sampler(arm)),
         ("no two units, and no two steps, are drawn together", lambda: self_test_steps.pairs(arm)),
@@ -164,7 +164,7 @@ class _Probe:
             for unit in everybody
         ]
         most = max(moved + alone) / self.clip_norm
-        return most <= 1 + 1e-5, f"at most {most:.6f} clip norms when one leaves or is alone"
+        return most <= 1 + 1e-5, f"at most {most:.6f} clipping norms when one leaves or is alone"
 
     def removal(self) -> tuple[bool, str]:
         """Break an image of the second unit."""

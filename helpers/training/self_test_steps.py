@@ -1,8 +1,6 @@
-"""Single steps of a private arm to the last value: noise by its streams, draws by all pairs, the
-rate that is accounted for.
+"""Single steps of a private arm to the last value: noise, draws by pairs, sampling rate.
 
 In: a private arm, its cohort. Out: for each promise whether it is kept, and what was tried.
-Refuses: nothing; `self_test` does.
 
 Statistical tests see neither a single parameter nor a rare step. Here the noise of a step is known
 before: in demo mode by its keys, in private mode from generators of known state in the place of the

@@ -14,7 +14,13 @@ from torch import nn
 
 from helpers.core import errors, fingerprints, locks, paths, progress, run_records
 from helpers.privacy import lineage, private_run_files, private_runs, register, sampling_and_noise
-from helpers.training import checkpoints, ordinary_step, private_step, weight_files
+from helpers.training import (
+    checkpoints,
+    ordinary_step,
+    private_identity,
+    private_step,
+    weight_files,
+)
 
 CHECKPOINT_SECONDS = 60
 # by place of the checkpoint, the last session in this process
@@ -134,21 +140,6 @@ class Session(sampling_and_noise.Unrepeatable):
             )
         patients = register.Register().enrol(*cohort.training_patients())
         arm.lineage = lineage.checked(arm.lineage, cohort.name, patients)
-        promised = arm.promise.as_dict()
-        declared = {
-            name: value
-            for name, value in parameters.items()
-            if name not in promised and name != "PRETRAIN"
-        } | {
-            "POS_WEIGHTS": None if arm.pos_weight is None else arm.pos_weight.tolist(),
-            "LEARNING_RATE": self.learning_rate,
-            "SCHEDULE": self.schedule,
-            "AVERAGING": self.averaging,
-            "PRECISION": arm.precision,
-            "trained": [
-                name for name, parameter in self.model.named_parameters() if parameter.requires_grad
-            ],
-        }
         on_disk = private_run_files.OnDisk(
             stored.get("uuid", private_run_files.EARLIER) if stored else None,
             stored.get("step", 0),
@@ -156,12 +147,14 @@ class Session(sampling_and_noise.Unrepeatable):
             weight_files.hash_of_file(folder / "weights.safetensors"),
             *((earlier.private.uuid, earlier.step) if earlier and earlier.private else ()),
         )
-        identity = {
-            "promise": promised,
-            "data": arm.data.content_hash(),
-            "start": arm.start,
-            "parameters": declared,
-        }
+        identity = private_identity.identity_of(
+            arm,
+            self.model,
+            parameters,
+            learning_rate=self.learning_rate,
+            schedule=self.schedule,
+            averaging=self.averaging,
+        )
         self.fingerprint = fingerprints.fingerprint(identity)
         run = private_runs.begin(
             self.run,

@@ -1,4 +1,4 @@
-"""The training images of a cohort: who owns which, and a batch of them as a network's input.
+"""The training images of a cohort, by privacy unit, and a batch of them as a network's input.
 
 In: a cohort. Out: its training images gathered by privacy unit (patient or image). Raises
 `InputError` for a cohort without training images.
@@ -134,7 +134,7 @@ class TrainingSet:
         )
 
     def moves(self, n_images: int, stream: np.random.Generator) -> np.ndarray:
-        """Return (n_images, dimensions) random moves for `shift`, up to a sixteenth of the image."""
+        """Return (n_images, dimensions) random moves for `shift`, up to 1/16 of the image."""
         most_px = np.maximum(1, np.array(self.images.shape[1:]) // 16)
         return stream.integers(-most_px, most_px + 1, size=(n_images, len(most_px)))
 

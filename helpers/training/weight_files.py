@@ -64,7 +64,7 @@ def load_weights(path: Path) -> tuple[dict[str, torch.Tensor], list[str]]:
         InputError: absent, or not a safetensors file.
     """
     with _opened(path) as stored:
-        weights = {name: stored.get_tensor(name) for name in stored.keys()}
+        weights = {name: stored.get_tensor(name) for name in list(stored.keys())}
         return weights, json.loads((stored.metadata() or {}).get("canonical", "[]"))
 
 

@@ -34,7 +34,7 @@ def one_unit_at_a_time(network, images, labels, clip_norm):
     exact = copy.deepcopy(network).double()
     total, norms = [torch.zeros_like(p) for p in exact.parameters()], []
     for unit in range(int(UNIT_INDEX.max()) + 1):
-        inside = UNIT_INDEX == unit
+        inside = unit == UNIT_INDEX
         known = ~labels[inside].isnan()
         losses = nn.functional.binary_cross_entropy_with_logits(
             exact(images[inside].double()),
@@ -94,7 +94,7 @@ def test_every_unit_alone_contributes_at_most_the_clip_norm(network, batch, prec
     images, labels = batch
     clipped = clipping.ClippedSum(network, 0.021)  # below every norm
     for unit in range(4):
-        inside = UNIT_INDEX == unit
+        inside = unit == UNIT_INDEX
         with image_loss.autocast(images.device, precision):
             losses = image_loss.image_losses(clipped.logits(images[inside]), labels[inside])
         norm = clipped.add(losses, torch.zeros(int(inside.sum()), dtype=torch.int64), 1)

@@ -58,7 +58,7 @@ def one_unit_at_a_time(layer, a, b):
     names = [name for name, _ in exact.named_parameters()]
     found = []
     for unit in range(len(SIZES)):
-        inside = INDEX == unit
+        inside = unit == INDEX
         total = (exact(a[inside].detach().double()) * b[inside].double()).sum()
         found.append(torch.autograd.grad(total, list(exact.parameters())))
     return {

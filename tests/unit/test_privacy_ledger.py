@@ -372,7 +372,18 @@ def test_command_line_prints_each_accountant(capsys):
 
 def test_command_line_calibrates(capsys):
     assert (
-        __main__.main("--sample-rate 0.1 --target-epsilon 2 --steps 20 --delta 1/100000".split())
+        __main__.main(
+            [
+                "--sample-rate",
+                "0.1",
+                "--target-epsilon",
+                "2",
+                "--steps",
+                "20",
+                "--delta",
+                "1/100000",
+            ]
+        )
         == 0
     )
     assert (

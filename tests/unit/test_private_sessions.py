@@ -395,7 +395,7 @@ def test_a_kill_between_checkpoint_and_the_next_keeps_the_checkpoint_of_the_resu
 ):
     session = train(begin(small_cohort), 1)
     stored = fingerprints.file_hash(session.checkpoint)
-    for attempt in range(2):  # restarted, and killed again before its next checkpoint
+    for _ in range(2):  # restarted, and killed again before its next checkpoint
         again = begin(small_cohort)
         assert again.step == 4 and fingerprints.file_hash(again.checkpoint) == stored
         again.arm.set_gradients()

@@ -436,7 +436,7 @@ def test_the_rate_that_draws_is_the_one_promised_and_accounted_for(
         lambda self, n, q: drawn_at.append((n, q)) or draw_units(self, n, q),
     )
     monkeypatch.setattr(
-        accounting,
+        calibration,
         "noise_multiplier_for",
         lambda epsilon, delta, q, steps: (
             accounted.append((q, steps, delta)) or calibrate(epsilon, delta, q, steps)

@@ -115,8 +115,16 @@ def test_a_run_that_this_register_does_not_know_is_planned_anew(out, monkeypatch
     assert "plans 2 new private runs" in planned_spending.planned(steps_of(), out)
 
 
-@pytest.mark.parametrize("learning_rate, n_new", [(2e-3, 1), (1e-3, 2)])
-def test_what_is_to_be_spent_again_is_planned(out, learning_rate, n_new):
+@pytest.mark.parametrize(
+    "setting, n_new",
+    [
+        ("03.LEARNING_RATE=0.002", 1),
+        ("03.LEARNING_RATE=0.001", 2),
+        ("03.SCHEDULE=constant", 2),
+        ("02.PRECISION=bfloat16", 2),
+    ],
+)
+def test_what_is_to_be_spent_again_is_planned(out, setting, n_new):
     train = pd.read_parquet(out / "cohort" / PRIVATE / "table.parquet").query("split == 'train'")
     own = register.Register()
     values = (
@@ -139,14 +147,19 @@ def test_what_is_to_be_spent_again_is_planned(out, learning_rate, n_new):
             "uuid": "a",
             "identity": {
                 "promise": made.as_dict(),
-                "parameters": {"LEARNING_RATE": 2e-3, "SCHEDULE": "cosine"},
+                "parameters": {
+                    "LEARNING_RATE": 2e-3,
+                    "SCHEDULE": "cosine",
+                    "AVERAGING": 0.97,
+                    "PRECISION": "float32",
+                },
                 "data": "d",
                 "start": "s",
             },
         },
     )
     assert f"plans {n_new} new private run" in planned_spending.planned(
-        steps_of("03.CONFIRM=['spend again']", f"03.LEARNING_RATE={learning_rate}"), out
+        steps_of("03.CONFIRM=['spend again']", "03.LEARNING_RATE=0.002", setting), out
     )
 
 

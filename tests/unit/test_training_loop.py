@@ -151,7 +151,7 @@ def test_a_patient_who_leaves_moves_the_sum_by_at_most_the_clip_norm(
     for absent in (None, leaving):
         session = session_of(small_cohort, "dp", max_images_per_patient=8)
         drawn = np.array([unit for unit in range(40) if unit != absent])
-        monkeypatch.setattr(session.arm.randomness, "draw_units", lambda *_: drawn)
+        monkeypatch.setattr(session.arm.randomness, "draw_units", lambda *_, drawn=drawn: drawn)
         monkeypatch.setattr(
             session.arm.randomness,
             "noise",
