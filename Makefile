@@ -64,9 +64,9 @@ test-benchmarks: $(VENV)/.installed  ## run the tests of benchmarks/
 mutants: $(VENV)/.installed  ## plant privacy faults one at a time and demand that a unit test notices each
 	@$(CLEAN_ENV) $(PY) tests/mutants.py
 
-docs: $(VENV)/.installed  ## build the site from stored outputs, into docs/_build/
-	@$(PY) -m sphinx -W --keep-going -q docs docs/_build
-	@echo "docs/_build/index.html"
+docs: $(VENV)/.installed  ## build the site from stored outputs, into docs/_build/html/
+	@$(PY) -m sphinx -W --keep-going -q docs docs/_build/html
+	@echo "docs/_build/html/index.html"
 
 benchmark: $(VENV)/.installed  ## time a private step beside the alternatives, into benchmarks/results/
 	@$(CLEAN_ENV) $(PY) benchmarks/private_step.py
