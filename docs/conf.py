@@ -39,13 +39,22 @@ autodoc_preserve_defaults = True
 
 html_theme = "sphinx_book_theme"
 html_title = f"Private, fair and accurate {version}"
-html_theme_options = {"show_toc_level": 2, "home_page_in_toc": True, "use_download_button": False}
+html_theme_options = {
+    "show_toc_level": 2,
+    "home_page_in_toc": True,
+    "use_download_button": False,
+    "navbar_persistent": [],
+}
 html_copy_source = False
 html_math_renderer = "mathml"
 
 
 def _read_docstring(app, what, name, obj, options, lines):
     lines[:] = docstrings.for_sphinx(lines)
+
+
+def _skip_member(app, what, name, obj, skip, options):
+    return skip or str(getattr(obj, "__doc__", "")).startswith("Alias for field number")
 
 
 def _inline_formula(writer, node):
@@ -62,3 +71,4 @@ def setup(app):
     """Add the formulas and the docstrings' form."""
     app.add_html_math_renderer("mathml", (_inline_formula, None), (_displayed_formula, None))
     app.connect("autodoc-process-docstring", _read_docstring, priority=400)
+    app.connect("autodoc-skip-member", _skip_member)

@@ -22,8 +22,9 @@ def _form(paragraph: str) -> list[str]:
     first, *rest = paragraph.split("\n")
     if SECTION.fullmatch(first) and rest:
         body = textwrap.dedent("\n".join(rest)).split("\n")
-        listed = _bullets(body) if first in ("Returns:", "Yields:") else [_escaped(b) for b in body]
-        return [first, *(f"    {line}" for line in listed)]
+        if first in ("Returns:", "Yields:"):  # napoleon would take words before a colon for a type
+            return [f":{first.lower()}", *(f"    {line}" for line in _bullets(body))]
+        return [first, *(f"    {_escaped(line)}" for line in body)]
     body = textwrap.dedent(paragraph).split("\n")
     if paragraph.startswith(" ") and ITEM.match(body[0]):
         return _bullets(body)
