@@ -6,6 +6,7 @@ Out: fragments in `docs/_generated/`, and `numbers` for sentences. No number of 
 
 import ast
 import io
+import re
 import shutil
 import tokenize
 import tomllib
@@ -331,7 +332,9 @@ def copies(folder: Path) -> None:
         shutil.copyfile(source, folder / source.name)
     (folder / "notebooks").mkdir(exist_ok=True)
     for path in notebook_files.notebooks().values():
-        shutil.copyfile(path, folder / "notebooks" / path.name)
+        text = path.read_text(encoding="utf-8").replace("](../docs/", "](../../")
+        text = re.sub(r"\[([^]\[]+)\]\(\.\./(?!\.\./)[^)]+\)", r"\1", text)  # not of the site
+        (folder / "notebooks" / path.name).write_text(text, encoding="utf-8")
 
 
 def write_all(folder: Path) -> None:

@@ -16,6 +16,11 @@ ROOT = paths.repository_root()
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md")}
 OWN_DATA = PAGES["own_data.md"]
+DEFAULTS = {
+    number: notebook_files.default_parameters(path)
+    for number, path in notebook_files.notebooks().items()
+}
+NOT_PARAMETERS = {"RULES", "METRICS", "RANKED", "RATES", "PROBABILITIES"}  # of modules
 
 
 def without_code(text):
@@ -111,14 +116,19 @@ def test_manifest_example_is_a_manifest(tmp_path):
 
 def test_every_setting_shown_is_a_parameter_of_its_notebook():
     text = "\n".join([README, *PAGES.values()])
-    settings = re.findall(r"(?:--set |`)(?:(\d\d)\.)?([A-Z_]+)=", text)
+    settings = re.findall(r"--set (?:(\d\d)\.)?([A-Z_]+)=", text)
     assert len(settings) >= 3
-    defaults = {
-        number: notebook_files.default_parameters(path)
-        for number, path in notebook_files.notebooks().items()
-    }
     for number, name in settings:
-        assert name in defaults[number or "03"], name
+        assert name in DEFAULTS[number or "03"], name
+
+
+def test_every_parameter_named_in_docs_is_one_of_a_notebook_or_a_profile():
+    text = "\n".join([README, *PAGES.values()])
+    variables = {"PRIVACY_REGISTER", "RESULTS_DIR", "NAME", "FOLDER"}
+    of_profiles = {"EPSILONS", "SEEDS"}
+    for name in re.findall(r"`([A-Z][A-Z_]{3,})(?: ?[=:].*?)?`", text):
+        known = set().union(*DEFAULTS.values()) | variables | of_profiles | NOT_PARAMETERS
+        assert name in known, name
 
 
 def test_every_make_target_shown_exists():
@@ -148,4 +158,4 @@ def test_files_of_another_system_are_read_as_shown(tmp_path, monkeypatch):
     assert [record["arm"] for record in records] == ["baseline", "dp"]
     assert set(shown["ATTRIBUTES"]) <= {"sex", "age", *table.columns}
     assert len(predictions["private"]) == 2
-    assert set(shown) <= set(notebook_files.default_parameters(notebook_files.notebooks()["04"]))
+    assert set(shown) <= set(DEFAULTS["04"])
