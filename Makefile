@@ -16,13 +16,14 @@ OTHER_BUDGETS := 0.29 1.06
 STORIES := $(sort $(wildcard notebooks/0[123]_*.ipynb))
 ANALYSES := $(filter-out $(STORIES),$(sort $(wildcard notebooks/*.ipynb)))
 define run_other_budgets
-	started=""; \
+	started=""; failed=""; \
 	for epsilon in $(OTHER_BUDGETS); do \
 	  OMP_NUM_THREADS=1 $(PY) run_notebook.py notebooks/03_dp_training.ipynb \
 	    --to $$folder/other_budgets/epsilon$$epsilon --parameters "{\"EPSILON\": $$epsilon}" & \
 	  started="$$started $$!"; \
 	done; \
-	for process in $$started; do wait $$process || exit 1; done
+	for process in $$started; do wait $$process || failed=yes; done; \
+	test -z "$$failed"
 endef
 
 help:  ## show this list

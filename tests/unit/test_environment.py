@@ -5,6 +5,7 @@ import re
 import subprocess
 import tomllib
 
+import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -128,3 +129,35 @@ def test_make_says_what_is_missing_when_no_python_fits(tmp_path):
         and "(3.6)" in done.stderr
         and "6 GB" in done.stderr
     )
+
+
+@pytest.mark.parametrize("target", ["nbval", "notebooks"])
+@pytest.mark.parametrize("fails", ["", "1.06"])
+def test_notebook_03_runs_at_three_budgets_before_the_analyses(target, fails, tmp_path):
+    # a Python that notes what it was asked for, and fails at the budget in FAILS
+    python, log = tmp_path / "python", tmp_path / "log"
+    python.write_text(
+        f'#!/bin/sh\necho "$@" >> {log}\ncase "$*" in *"$FAILS"}}*) [ -z "$FAILS" ];; esac\n'
+    )
+    python.chmod(0o755)
+    for name in ("01_a", "02_b", "03_dp_training", "04_c", "05_d"):
+        (tmp_path / "notebooks").mkdir(exist_ok=True)
+        (tmp_path / "notebooks" / f"{name}.ipynb").touch()
+    for name in ("Makefile", "requirements.txt", "constraints.txt", "pyproject.toml"):
+        (tmp_path / name).write_text((ROOT / name).read_text())
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / ".installed").touch()
+    done = subprocess.run(
+        ["make", "-s", target, f"PY={python}"],
+        cwd=tmp_path,
+        env=os.environ | {"FAILS": fails},
+        capture_output=True,
+    )
+    first, *budgets = log.read_text().splitlines()
+    assert "01_a" in first and "03_dp" in first and "04_c" not in first
+    assert any('"EPSILON": 0.29' in line for line in budgets[:2])
+    assert any('"EPSILON": 1.06' in line for line in budgets[:2])
+    if fails:
+        assert done.returncode == 2 and len(budgets) == 2
+    else:
+        assert done.returncode == 0 and "04_c.ipynb notebooks/05_d.ipynb" in budgets[2]
