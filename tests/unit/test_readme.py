@@ -61,6 +61,14 @@ def test_every_file_that_readme_and_docs_name_is_there():
         assert (ROOT / name).exists(), name
 
 
+def test_every_test_to_copy_is_where_contributing_says():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(test_\w+)` in `(tests/unit/\w+\.py)`", text)
+    assert len(named) >= 4
+    for test, file in named:
+        assert f"def {test}(" in (ROOT / file).read_text(encoding="utf-8"), test
+
+
 def test_every_module_in_the_layout_is_in_its_wing():
     lines = re.findall(r"^    helpers/(\w+) (.*(?:\n {10,}.*)*)", README, re.MULTILINE)
     assert len(lines) == 7
