@@ -45,6 +45,8 @@ html_theme_options = {
     "use_download_button": False,
     "navbar_persistent": [],
 }
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_copy_source = False
 html_math_renderer = "mathml"
 

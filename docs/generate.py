@@ -13,6 +13,7 @@ import tomllib
 from pathlib import Path
 
 import ladder_tables
+import numpy as np
 import pandas as pd
 
 from helpers.analysis import published_results
@@ -23,7 +24,7 @@ from helpers.study import notebook_files, profiles, report
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 WINGS = ("core", "data", "data.synthetic", "privacy", "training", "analysis", "figures", "study")
-PARAMETER_COLUMNS = ["parameter", "default", "type", "unit", "paper", "meaning"]
+PARAMETER_COLUMNS = ["parameter", "default", "meaning", "values", "unit", "paper"]
 
 
 def stored(name: str) -> dict:
@@ -157,7 +158,7 @@ def numbers() -> dict[str, str]:
 
     bootstrap, covered, memory = stored("bootstrap"), stored("coverage"), stored("ct_memory")
     of_patients, of_images = (
-        [row["coverage"] for row in covered["rows"] if row["unit"] == unit and at(row)]
+        np.array([row["coverage"] for row in covered["rows"] if row["unit"] == unit and at(row)])
         for unit, at in (
             ("patient", lambda row: True),
             ("image", lambda row: row["correlation"] == 0.5),
@@ -172,6 +173,9 @@ def numbers() -> dict[str, str]:
     ct_levels = {level["epsilon"] for level in stored("ct_ladder")["levels"]} - {None}
     kept = (printed.loc[sorted(ct_levels)] - 0.5) / (printed.loc[float("inf")] - 0.5)
     ct = manifests.read("synthetic_ct_private").layout.patients
+
+    def percent(share: float) -> str:
+        return f"{100 * share:.0f} %"
 
     def span(values: list[float], form: str) -> str:
         return f"{min(values):{form}} to {max(values):{form}}"
@@ -190,17 +194,19 @@ def numbers() -> dict[str, str]:
         "bootstrap_size": ", ".join(
             f"{value:,} {key}" for key, value in bootstrap["sizes"].items()
         ),
-        "covered_patients": span(of_patients, ".1%"),
-        "covered_images": span(of_images, ".1%"),
+        "covered_patients": span(100 * of_patients, ".1f") + " %",
+        "covered_images": span(100 * of_images, ".1f") + " %",
         "n_coverage_cohorts": f"{covered['n_cohorts']:,}",
-        "cxr_mean_coverage": f"{stored('planted_truth')['goals']['mean_coverage']:.0%}",
+        "cxr_mean_coverage": percent(stored("planted_truth")["goals"]["mean_coverage"]),
         "cxr_cohorts": str(stored("planted_truth")["n_cohorts"]),
-        "ct_mean_coverage": f"{stored('ct_planted_truth')['goals']['mean_coverage']:.0%}",
+        "ct_mean_coverage": percent(stored("ct_planted_truth")["goals"]["mean_coverage"]),
         "ct_cohorts": str(stored("ct_planted_truth")["n_cohorts"]),
         "ct_train": f"{ct['train']:,}",
         "ct_test": f"{ct['test']:,}",
         "pdac_volumes": f"{manifests.read('pdac_tum').sizes['images']:,}",
-        "paper_kept": ", ".join(f"{share:.0%} at {epsilon:g}" for epsilon, share in kept.items()),
+        "paper_kept": ", ".join(
+            f"{percent(share)} at {budget:g}" for budget, share in kept.items()
+        ),
         "ct_memory": f"{max(row['gigabytes'] for row in memory['rows'][:2]):.2f} GB",
         "ct_memory_volumes": span([row["volumes"] for row in memory["rows"][:2]], ",.0f"),
         "ours_ratio": span(ours, ".2f"),
@@ -266,7 +272,7 @@ def parameters() -> str:
     for number, path in notebook_files.notebooks().items():
         defaults = commented_defaults(path)
         if hasattr(notebook_parameters, "table"):
-            table = notebook_parameters.table(number)
+            table = notebook_parameters.table(number).rename(columns={"type": "values"})
             defaults = table.merge(defaults[["parameter", "default"]], on="parameter", how="left")
         table = defaults[[column for column in PARAMETER_COLUMNS if column in defaults]].copy()
         for column in ("parameter", "default"):
