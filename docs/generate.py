@@ -67,6 +67,8 @@ def ladder(name: str) -> str:
     if name == "ct_ladder":
         kept = [with_interval(level.get("chance_corrected")) for level in stored(name)["levels"]]
         table.insert(4, "share of the AUROC above chance", kept)
+        gained = [with_interval(level["minus_zero_shot"], "+") for level in stored(name)["levels"]]
+        table.insert(3, "minus zero-shot", gained)
     return as_markdown(table.rename(columns={"share": "share of the gap", "n_seeds": "seeds"}))
 
 

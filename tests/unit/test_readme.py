@@ -69,6 +69,15 @@ def test_every_test_to_copy_is_where_contributing_says():
         assert f"def {test}(" in (ROOT / file).read_text(encoding="utf-8"), test
 
 
+def test_every_module_that_a_page_names_is_there():
+    wings = "core|data|privacy|training|analysis|figures|study"
+    named = re.findall(rf"`((?:{wings})/\w+)`", "\n".join(PAGES.values()))
+    assert len(named) >= 10
+    for name in named:
+        path = ROOT / "helpers" / name
+        assert path.with_suffix(".py").exists() or path.is_dir(), name
+
+
 def test_every_module_in_the_layout_is_in_its_wing():
     lines = re.findall(r"^    helpers/(\w+) (.*(?:\n {10,}.*)*)", README, re.MULTILINE)
     assert len(lines) == 7
