@@ -91,6 +91,7 @@ def test_every_module_in_the_layout_is_in_its_wing():
     [
         ("ours, patient", "Ours per patient recovers"),
         ("paper, tuned", "The paper's recipe, tuned, recovers"),
+        ("paper, our start", "from our public start it recovers"),
     ],
 )
 def test_shares_of_the_gap_are_those_of_the_ladder(arm, words):
