@@ -5,10 +5,8 @@ Out: fragments in `docs/_generated/`, and `numbers` for sentences. No number of 
 """
 
 import ast
-import io
 import re
 import shutil
-import tokenize
 import tomllib
 from pathlib import Path
 
@@ -17,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.analysis import published_results
-from helpers.core import files, notebook_parameters
+from helpers.core import files
 from helpers.data import manifests
 from helpers.study import notebook_files, profiles, report
 
@@ -245,41 +243,17 @@ def studies() -> str:
     return as_markdown(pd.DataFrame(rows))
 
 
-def commented_defaults(notebook: Path) -> pd.DataFrame:
-    """Return name, default and comment of a notebook's parameters."""
-    (cell,) = notebook_files.code_cells(notebook, "parameters")
-    comments = {}
-    for token in tokenize.generate_tokens(io.StringIO(cell).readline):
-        if token.type == tokenize.COMMENT:
-            comments[token.start[0]] = token.string.lstrip("# ")
-    rows = [
-        {
-            "parameter": node.targets[0].id,
-            "default": ast.unparse(node.value),
-            "meaning": " ".join(
-                comments[line]
-                for line in range(node.lineno, node.end_lineno + 1)
-                if line in comments
-            ),
-        }
-        for node in ast.parse(cell).body
-        if isinstance(node, ast.Assign)
-    ]
-    return pd.DataFrame(rows)
-
-
 def parameters() -> str:
-    """Return a table of parameters for each notebook."""
+    """Return the parameters of each notebook: those you will change, those you rarely will."""
     parts = []
     for number, path in notebook_files.notebooks().items():
-        defaults = commented_defaults(path)
-        if hasattr(notebook_parameters, "table"):
-            table = notebook_parameters.table(number).rename(columns={"type": "values"})
-            defaults = table.merge(defaults[["parameter", "default"]], on="parameter", how="left")
-        table = defaults[[column for column in PARAMETER_COLUMNS if column in defaults]].copy()
+        parts.append(f"## Notebook {path.stem}\n")
+        table = notebook_files.parameter_table(number).rename(columns={"type": "values"})
         for column in ("parameter", "default"):
             table[column] = table[column].map(lambda text: f"`{text}`")
-        parts.append(f"## Notebook {path.stem}\n\n{as_markdown(table)}")
+        for is_rare, rows in table.groupby("rarely"):
+            parts.append("Rarely changed:\n" if is_rare else "")
+            parts.append(as_markdown(rows[PARAMETER_COLUMNS]))
     return "\n".join(parts)
 
 
