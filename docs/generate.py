@@ -108,18 +108,10 @@ def small_groups() -> str:
 
 def planted_truth(name: str) -> str:
     """Return how often planted effects are found in fresh test cohorts."""
-    columns = [
-        "arm_label",
-        "attribute",
-        "truth",
-        "truth_error",
-        "smallest_visible",
-        "found",
-        "covers",
-    ]
-    return as_markdown(
-        pd.DataFrame(stored(name)["rows"])[columns].rename(columns={"arm_label": "arm"})
-    )
+    names = {"arm_label": "arm", "attribute": "attribute", "truth": "truth"}
+    names |= {"truth_error": "standard error", "smallest_visible": "minimum detectable"}
+    names |= {"found": "CI excludes 0", "covers": "CI covers the truth"}
+    return as_markdown(pd.DataFrame(stored(name)["rows"])[list(names)].rename(columns=names))
 
 
 def minority() -> str:
