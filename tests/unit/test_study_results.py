@@ -349,5 +349,5 @@ def test_opened_puts_image_level_runs_last(tmp_path):
     assert list(predictions) == ["free", "patient8", "image1"]
 
 
-def test_planted_beside_found_is_empty_for_real_data():
-    assert planted_effects.planted_beside_found({"access": "private"}, pd.DataFrame()).empty
+def test_planted_beside_estimates_is_empty_for_real_data():
+    assert planted_effects.planted_beside_estimates({"access": "private"}, pd.DataFrame()).empty
