@@ -38,7 +38,9 @@ class Draws:
     counts: tuple[np.ndarray, ...]
 
     @classmethod
-    def of(cls, patients: np.ndarray, n_bootstrap: int, stream: np.random.Generator) -> "Draws":
+    def of(
+        cls, patients: np.ndarray, n_bootstrap: int, stream: np.random.Generator, skip: int = 0
+    ) -> "Draws":
         """Return draws of patients with replacement, as many as there are.
 
         Guarantees: images of one patient weigh alike in every resample.
@@ -47,10 +49,13 @@ class Draws:
             patients: (n,) patient of each image.
             n_bootstrap: number of resamples.
             stream: source of the draws.
+            skip: number of resamples of the stream to leave out, since they are drawn already.
         """
         names, codes = np.unique(patients, return_inverse=True)
         even, counts = np.full(len(names), 1 / len(names)), [np.ones((len(names), 1), np.uint8)]
         together = max(32, _TOGETHER // len(names))
+        for first in range(0, skip, together):
+            stream.multinomial(len(names), even, size=min(together, skip - first))
         for first in range(0, n_bootstrap, together):
             drawn = stream.multinomial(len(names), even, size=min(together, n_bootstrap - first))
             # nobody is drawn 256 times

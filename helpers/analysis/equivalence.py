@@ -1,8 +1,7 @@
-"""Verdicts on gaps between groups: against a margin fixed before, and of a few comparisons planned
-before.
+"""Verdicts on changes of gaps between groups, against an equivalence margin fixed before looking.
 
-In: replicates of `gap_change` (`group_contrasts.changes` of contrasts), hypotheses of a profile.
-Out: tables with a verdict a row. A comparison that cannot be made says so in its row.
+In: replicates of `gap_change` (`group_contrasts.changes` of contrasts). Out: tables with a verdict
+a row, and p of few comparisons adjusted for their number.
 
 A difference between two arms that "is not significant" says nothing: it may be absent, or the study
 too small. Three verdicts follow from where the interval lies relative to the equivalence margin.
@@ -12,11 +11,9 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from helpers.analysis import confidence_intervals, group_contrasts, metric_table, study_arms
+from helpers.analysis import confidence_intervals, study_arms
 
 WORSE, EQUIVALENT, INCONCLUSIVE = "worse by more than the margin", "equivalent", "inconclusive"
-# of planned comparisons: with 1,000 the smallest p is 0.002, too large for Holm's first step of 25
-N_BOOTSTRAP = 10_000
 ALPHA, POWER = 0.05, 0.80
 
 
@@ -103,132 +100,6 @@ def holm(p: np.ndarray) -> np.ndarray:
     adjusted = np.empty(len(p))
     adjusted[order] = np.minimum(1.0, raised)
     return adjusted
-
-
-def planned_table(
-    changes: pd.DataFrame, arms: pd.DataFrame, planned: list[list], margin: float
-) -> pd.DataFrame:
-    """Return the planned comparisons with p, p adjusted by Holm, and verdict, in the order planned.
-
-    A comparison that this study cannot make (a budget that was not run, a group that is not
-    estimable) stays in the table and in the count, so that nobody can drop it after looking.
-
-    Args:
-        changes: replicates of gap_change of AUROC, mean over findings, see `N_BOOTSTRAP`.
-        arms: from `study_arms.pooled_arms`; those of one recipe and unit are compared, see
-            `study_arms.one_way`.
-        planned: [attribute, contrast, epsilon] each, e.g. ["sex", "female - male", 1.06].
-        margin: as in `of_changes`.
-
-    Returns:
-        attribute, group, epsilon, arm_label, estimate, low, high, p, p_holm, verdict,
-        minimum_detectable.
-    """
-    run_of = {
-        row.epsilon: (row.run, row.arm_label) for row in study_arms.one_way(arms).itertuples()
-    }
-    estimates = of_changes(changes, margin, len(planned)).set_index(["run", "attribute", "group"])
-    draws = (
-        study_arms.with_seeds(changes)
-        .drop(columns=0)
-        .set_axis(pd.MultiIndex.from_frame(changes.index.to_frame()[["run", "attribute", "group"]]))
-    )
-    rows = []
-    for attribute, group, epsilon in planned:
-        run, label = run_of.get(float(epsilon), (None, None))
-        key, row = (
-            (run, attribute, group),
-            {
-                "attribute": attribute,
-                "group": group,
-                "epsilon": float(epsilon),
-                "arm_label": label,
-            },
-        )
-        if key in estimates.index:
-            rows.append(
-                row
-                | estimates.loc[
-                    key, ["estimate", "low", "high", "verdict", "minimum_detectable"]
-                ].to_dict()
-                | {"p": bootstrap_p(draws.loc[key].to_numpy(float))}
-            )
-        else:
-            reason = "budget not run" if run is None else "no such contrast here"
-            rows.append(
-                row
-                | dict.fromkeys(("estimate", "low", "high", "minimum_detectable", "p"), np.nan)
-                | {"verdict": reason}
-            )
-    table = pd.DataFrame(
-        rows,
-        columns=[
-            "attribute",
-            "group",
-            "epsilon",
-            "arm_label",
-            "estimate",
-            "low",
-            "high",
-            "p",
-            "verdict",
-            "minimum_detectable",
-        ],
-    )
-    table.insert(8, "p_holm", holm(table["p"].to_numpy(float)))
-    return table
-
-
-def planned_changes(
-    predictions: dict[str, pd.DataFrame],
-    table: pd.DataFrame,
-    runs_table: pd.DataFrame,
-    baseline: str | None,
-    planned: list[list],
-    *,
-    min_patients: int,
-    age_edges: list[float],
-    seed: int,
-) -> pd.DataFrame:
-    """Return replicates of gap_change of AUROC, `N_BOOTSTRAP` of them, of the arms and attributes
-    that comparisons need.
-
-    Guarantees: the resamples of a table with as many patients and the same seed come first, those
-    that Holm's first step needs follow. All arms and metrics with so many would need gigabytes.
-
-    Args:
-        predictions, table, min_patients, age_edges, seed: see `metric_table.replicate`.
-        runs_table: from `study_arms.arm_table`.
-        baseline: the arm without privacy; None gives no rows.
-        planned: [attribute, contrast, epsilon] each.
-    """
-    way = study_arms.one_way(runs_table)
-    needed = runs_table[
-        (runs_table["pool"] == baseline)
-        | runs_table["run"].isin(
-            way.loc[way["epsilon"].isin([float(epsilon) for *_, epsilon in planned]), "run"]
-        )
-    ]
-    if baseline is None or not (needed["arm"] == "dp").any():
-        return pd.DataFrame(
-            columns=[0, 1, *study_arms.BETWEEN_SEEDS],
-            dtype=float,
-            index=pd.MultiIndex.from_tuples([], names=metric_table.LEVELS),
-        )
-    replicates = metric_table.replicate(
-        {run: predictions[run] for run in needed["run"]},
-        table,
-        list(dict.fromkeys(attribute for attribute, *_ in planned)),
-        n_bootstrap=N_BOOTSTRAP,
-        min_patients=min_patients,
-        names=("auroc",),
-        age_edges=age_edges,
-        seed=seed,
-    )
-    return group_contrasts.changes(
-        study_arms.pool(group_contrasts.macro(group_contrasts.contrasts(replicates)), runs_table),
-        baseline,
-    )
 
 
 def predicts(low: float) -> bool:

@@ -34,6 +34,7 @@ def replicate(
     attributes: list[str],
     *,
     n_bootstrap: int = 500,
+    skip: int = 0,
     min_patients: int = 10,
     seed: int = 0,
     names: tuple[str, ...] = METRICS,
@@ -52,7 +53,8 @@ def replicate(
         predictions: run -> table of `run_records.PREDICTION_COLUMNS`.
         table: the cohort's table.
         attributes: see `groups.add_groups`.
-        n_bootstrap: replicates, >= 20.
+        n_bootstrap: number of replicates.
+        skip: number of replicates of the same stream to leave out, since they are drawn already.
         min_patients: fewest patients with and fewest without the finding for a group to be
             estimable.
         seed: of the stream "bootstrap".
@@ -61,7 +63,7 @@ def replicate(
         age_edges: see `groups.add_groups`.
 
     Returns:
-        Index `LEVELS`; columns 0 (the estimate), 1 ... n_bootstrap.
+        Index `LEVELS`; columns 0 (the estimate), skip + 1 ... skip + n_bootstrap.
 
     Raises:
         InputError: runs differ in their images, or images are not in the table.
@@ -71,6 +73,7 @@ def replicate(
         images["patient_id"].to_numpy(),
         n_bootstrap,
         random_streams.random_stream(seed, "bootstrap"),
+        skip,
     )
     members = list(_members(images, attributes))
     decided = {
@@ -109,8 +112,10 @@ def replicate(
                 )
                 for attribute, group, inside in members
             }
-    return pd.DataFrame.from_dict(rows, orient="index").set_axis(
-        pd.MultiIndex.from_tuples(rows, names=LEVELS)
+    return pd.DataFrame(
+        list(rows.values()),
+        index=pd.MultiIndex.from_tuples(rows, names=LEVELS),
+        columns=[0, *range(skip + 1, skip + n_bootstrap + 1)],
     )
 
 

@@ -82,7 +82,7 @@ def beside_published(
     summary: pd.DataFrame, contrasts: pd.DataFrame, names: list[str]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return this study's curve and contrasts beside published ones, for
-    `fairness_figures.plot_published`.
+    `paper_figures.plot_published`.
 
     Args:
         summary: from `study_summary.summary`; private arms of one recipe and unit are shown, see

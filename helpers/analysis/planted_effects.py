@@ -6,9 +6,10 @@ In: the cohort's record, summarised contrasts. Out: a row an effect and arm; non
 import pandas as pd
 
 
-def planted_beside_found(cohort_record: dict, contrasts: pd.DataFrame) -> pd.DataFrame:
-    """Return what the generator planted beside the contrasts found; empty for a cohort that it did
-    not draw.
+def planted_beside_estimates(cohort_record: dict, contrasts: pd.DataFrame) -> pd.DataFrame:
+    """Return what the generator planted beside the estimated contrasts.
+
+    Empty for a cohort that it did not draw.
 
     Args:
         cohort_record: of the cohort.
@@ -16,7 +17,16 @@ def planted_beside_found(cohort_record: dict, contrasts: pd.DataFrame) -> pd.Dat
     """
     if not cohort_record.get("planted_truth"):
         return pd.DataFrame(
-            columns=["attribute", "group", "effect", "range", "arm_label", "found", "low", "high"]
+            columns=[
+                "attribute",
+                "group",
+                "effect",
+                "range",
+                "arm_label",
+                "estimate",
+                "low",
+                "high",
+            ]
         )
     parts = []
     for effect in pd.DataFrame(cohort_record["planted_truth"]).itertuples():
@@ -36,10 +46,10 @@ def planted_beside_found(cohort_record: dict, contrasts: pd.DataFrame) -> pd.Dat
         parts.append(
             rows[["attribute", "group", "arm_label", "low", "high"]].assign(
                 effect=effect.effect.replace("_", " "),
-                found=rows["estimate"],
+                estimate=rows["estimate"],
                 range=rows["arm_label"].map(expected).fillna(""),
             )
         )
     return pd.concat(parts)[
-        ["attribute", "group", "effect", "range", "arm_label", "found", "low", "high"]
+        ["attribute", "group", "effect", "range", "arm_label", "estimate", "low", "high"]
     ]

@@ -14,12 +14,12 @@ def summary(arms: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     group, with intervals.
 
     Args:
-        arms: from `arm_table`.
+        arms: from `study_arms.arm_table`.
         table: from `metric_table.replicate`, of single runs.
 
     Returns:
-        The columns of `private_step`, one row an arm, macro_auroc, low, high, and for sex and age
-        <name>_contrast, <name>_low, <name>_high.
+        The columns of `study_arms.arm_table`, one row an arm, macro_auroc, low, high, and for sex
+        and age <name>_contrast, <name>_low, <name>_high.
     """
     aurocs = table[table.index.get_level_values("metric") == "auroc"]
     everybody = _of(

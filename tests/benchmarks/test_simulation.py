@@ -13,6 +13,7 @@ from helpers.analysis import (
     equivalence,
     group_contrasts,
     metric_table,
+    planned_comparisons,
     study_arms,
 )
 
@@ -118,7 +119,7 @@ def test_equal_groups_are_not_called_unequal_more_often_than_stated():
             group_contrasts.macro(group_contrasts.contrasts(found)), runs_table
         )
         changes = group_contrasts.changes(contrasts, "no privacy")
-        planned = equivalence.planned_table(
+        planned = planned_comparisons.planned_table(
             changes, runs_table, [["site", "B - A", 1.0]], 0.02
         ).iloc[0]
         levels = confidence_intervals.summarise(contrasts)

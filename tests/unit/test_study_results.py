@@ -11,6 +11,7 @@ from helpers.analysis import (
     equivalence,
     group_contrasts,
     paper_comparison,
+    planned_comparisons,
     planted_effects,
     readable_tables,
     study_arms,
@@ -225,7 +226,7 @@ def conclusions_of(table, predictions):
             study_arms.pool(group_contrasts.macro(replicated), runs_table), "base"
         )
     )
-    planned = equivalence.planned_table(changes, arms, [["sex", "female - male", 2]], 0.02)
+    planned = planned_comparisons.planned_table(changes, arms, [["sex", "female - male", 2]], 0.02)
     return conclusions.conclusions(
         study_summary.summary(runs_table, replicated),
         prices[prices["group"] == "all"],
@@ -349,5 +350,5 @@ def test_opened_puts_image_level_runs_last(tmp_path):
     assert list(predictions) == ["free", "patient8", "image1"]
 
 
-def test_planted_beside_found_is_empty_for_real_data():
-    assert planted_effects.planted_beside_found({"access": "private"}, pd.DataFrame()).empty
+def test_planted_beside_estimates_is_empty_for_real_data():
+    assert planted_effects.planted_beside_estimates({"access": "private"}, pd.DataFrame()).empty
