@@ -40,7 +40,7 @@ def by_split(table: pd.DataFrame) -> pd.DataFrame:
             "age_years_max": age.max(),
         }
     return pd.DataFrame(results).T.astype(
-        {column: int for column in ("images", "patients", "sex_unknown", "age_unknown")}
+        dict.fromkeys(("images", "patients", "sex_unknown", "age_unknown"), int)
     )
 
 

@@ -6,8 +6,10 @@ Refuses: an unknown name, wrong fields, a missing or unreadable data root, paths
 knows *kinds* of layout and of label rules; no data set's name occurs in it.
 """
 
+import contextlib
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
@@ -151,20 +153,38 @@ def manifest_hash(manifest: Manifest) -> str:
 def expected_files(manifest: Manifest) -> list[str]:
     """Return the tables, lists and shards that must lie under the data root."""
     layout = manifest.layout
-    if layout.kind == "folders":
-        first = [re.sub(r"\{[^{}]+\}", "*", layout.pattern), *filter(None, [layout.table])]
+    if layout.kind == "synthetic":
+        tables = []
+    elif layout.kind == "folders":
+        tables = [re.sub(r"\{[^{}]+\}", "*", layout.pattern), *filter(None, [layout.table])]
     else:
-        first = layout.shards if layout.kind == "parquet_images" else [layout.table]
-    return [*first, *manifest.split.lists.values()]
+        tables = layout.shards if layout.kind == "parquet_images" else [layout.table]
+    return [*tables, *manifest.split.lists.values()]
 
 
-def locate(manifest: Manifest, data_root: str | Path | None) -> Path:
-    """Return the data root, after checking that the manifest's tables, lists and shards are there.
+def table_name(manifest: Manifest) -> str:
+    """Return the name of a data set's table, for messages."""
+    if manifest.layout.kind == "synthetic":
+        return "the generator's table"
+    return expected_files(manifest)[0]
+
+
+def locate(manifest: Manifest, data_root: str | Path | None) -> Path | None:
+    """Return the data root, after checking that the manifest's tables, lists and shards are there;
+    None for a drawn cohort.
 
     Raises:
-        InputError: no root, root absent, empty or unreadable, or a file absent; says how to get the
-            data.
+        InputError: no root, root absent, empty or unreadable, or a file absent (says how to get the
+            data); a root for a drawn cohort.
     """
+    if manifest.layout.kind == "synthetic":
+        if data_root:
+            errors.refuse(
+                f"no data root for {manifest.name}, which is drawn, not read",
+                repr(str(data_root)),
+                "Leave it out.",
+            )
+        return None
     wanted = f"{', '.join(expected_files(manifest))} under the data root of {manifest.name}"
     do = (
         f"Pass DATA_ROOTS = {{{manifest.name!r}: <folder>}} or --data-root. "
@@ -173,7 +193,7 @@ def locate(manifest: Manifest, data_root: str | Path | None) -> Path:
     if not data_root:
         errors.refuse(wanted, "no data root", do)
     root = Path(data_root).expanduser()
-    try:
+    with readable():
         if not root.is_dir():
             errors.refuse(wanted, f"no folder {root}", do)
         if not any(root.iterdir()):
@@ -188,18 +208,24 @@ def locate(manifest: Manifest, data_root: str | Path | None) -> Path:
                         "Convert each series: dcm2niix -z y -o OUT FOLDER.",
                     )
                 errors.refuse(wanted, f"no {pattern} in {root}", do)
-    except PermissionError as error:
-        refuse_unreadable(error)
     return root
 
 
-def refuse_unreadable(error: PermissionError) -> None:
-    """Raise `InputError` for a folder or file this user may not read."""
-    errors.refuse(
-        f"read permission for {error.filename}",
-        "permission denied",
-        "Ask its owner, or run as a user who may read it.",
-    )
+@contextlib.contextmanager
+def readable() -> Iterator[None]:
+    """Turn a `PermissionError` of the block into an `InputError` that names the folder or file.
+
+    Raises:
+        InputError: this user may not read something.
+    """
+    try:
+        yield
+    except PermissionError as error:
+        errors.refuse(
+            f"read permission for {error.filename}",
+            "permission denied",
+            "Ask its owner, or run as a user who may read it.",
+        )
 
 
 def inside(root: Path, relative: str) -> Path:

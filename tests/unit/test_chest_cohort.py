@@ -122,6 +122,8 @@ def test_fewer_patients_are_a_prefix_of_the_block():
     assert first_table["patient_id"].nunique() == 7
     pd.testing.assert_frame_equal(first_table, table[: len(first_table)])
     np.testing.assert_array_equal(first_images, images[: len(first_images)])
+    drawn_alone = chest_cohort.draw_table("private", "test", 1, seed=0, n_patients=7)
+    pd.testing.assert_frame_equal(drawn_alone, first_table)
 
 
 @pytest.mark.parametrize("image_px", [32, 64, 200])

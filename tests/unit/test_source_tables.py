@@ -44,9 +44,7 @@ TABLE = pd.DataFrame(
 
 def apply(table: pd.DataFrame = TABLE, **changes: object) -> source_tables.Source:
     manifest = manifest_schema.Manifest.model_validate(BASE | changes)
-    return source_tables.to_cohort_form(
-        manifest, table, pd.DataFrame(index=table.index), "films.csv"
-    )
+    return source_tables.apply_rules(manifest, table, pd.DataFrame(index=table.index))
 
 
 def finding(**rule: object) -> dict:

@@ -119,6 +119,27 @@ def draw_block(
     Raises:
         InputError: an argument outside its range.
     """
+    table, shapes, grain = _draw_patients_and_shapes(site, split, index, seed, n_patients)
+    volumes = np.empty((n_patients, *shape), np.int16)
+    for number, patient_shapes in enumerate(shapes):
+        volume = abdomen_phantom.draw_volume(
+            patient_shapes, grain.standard_normal(shape, dtype=np.float32), spacing_mm
+        )
+        volumes[number] = np.rint(np.clip(volume, -1024, 3000))
+    return volumes, table
+
+
+def draw_table(
+    site: str, split: str, index: int, seed: int, n_patients: int = BLOCK_PATIENTS
+) -> pd.DataFrame:
+    """Return the table of `draw_block` without drawing a volume; the arguments are the same."""
+    return _draw_patients_and_shapes(site, split, index, seed, n_patients)[0]
+
+
+def _draw_patients_and_shapes(
+    site: str, split: str, index: int, seed: int, n_patients: int
+) -> tuple[pd.DataFrame, list[SimpleNamespace], np.random.Generator]:
+    """Return the table of a block's first patients, the shapes of each, the generator of grain."""
     errors.one_of("site", site, SITES)
     errors.one_of("split", split, SPLITS)
     errors.number("index", index, 0, 9999, integer=True)
@@ -129,22 +150,20 @@ def draw_block(
     )
     people, forms, grain = (np.random.Generator(np.random.PCG64(child)) for child in key.spawn(3))
     table = _draw_patients(people, site, split, index)
-    shapes = _draw_shapes(forms, table, _SITES[site])
-    volumes, lesions = np.empty((n_patients, *shape), np.int16), []
-    for place in range(n_patients):
-        p = SimpleNamespace(**{name: values[place] for name, values in shapes.items()})
-        volume = abdomen_phantom.draw_volume(
-            p, grain.standard_normal(shape, dtype=np.float32), spacing_mm
-        )
-        volumes[place] = np.rint(np.clip(volume, -1024, 3000))
-        lesions.append(
-            " ".join(
-                f"{value:.1f}" for value in (*abdomen_phantom.lesion_place(p), p.lesion * p.size)
-            )
-            if p.lesion
-            else ""
-        )
-    return volumes, table.iloc[:n_patients].assign(lesion=lesions)
+    shapes_of_block = _draw_shapes(forms, table, _SITES[site])
+    shapes = [
+        SimpleNamespace(**{name: values[number] for name, values in shapes_of_block.items()})
+        for number in range(n_patients)
+    ]
+    return table.iloc[:n_patients].assign(lesion=[*map(_lesion_text, shapes)]), shapes, grain
+
+
+def _lesion_text(p: SimpleNamespace) -> str:
+    """Return "z y x radius" of a patient's lesion in mm from the middle of the volume, or ""."""
+    if not p.lesion:
+        return ""
+    values = (*abdomen_phantom.lesion_place(p), p.lesion * p.size)
+    return " ".join(f"{value:.1f}" for value in values)
 
 
 def planted_truth() -> pd.DataFrame:

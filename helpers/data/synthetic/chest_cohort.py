@@ -150,11 +150,38 @@ def draw_block(
     Raises:
         ValueError: an argument outside its range.
     """
+    errors.number("image_px", image_px, 32, 512, integer=True)
+    table, forms, grain = _draw_whole_table(site, split, index, seed, n_patients, scanner_b_share)
+    shapes = _draw_shapes(forms, table, _SITES[site])
+    is_kept = (table["patient"] < n_patients).to_numpy()
+    images = chest_phantom.draw_films(
+        {name: value[is_kept] for name, value in shapes.items()}, grain, image_px
+    )
+    return images, table[is_kept].drop(columns="patient").reset_index(drop=True)
+
+
+def draw_table(
+    site: str,
+    split: str,
+    index: int,
+    seed: int,
+    n_patients: int = BLOCK_PATIENTS,
+    scanner_b_share: float = SCANNER_B_SHARE,
+) -> pd.DataFrame:
+    """Return the table of `draw_block` without drawing an image; the arguments are the same."""
+    table, *_ = _draw_whole_table(site, split, index, seed, n_patients, scanner_b_share)
+    is_kept = table["patient"] < n_patients
+    return table[is_kept].drop(columns="patient").reset_index(drop=True)
+
+
+def _draw_whole_table(
+    site: str, split: str, index: int, seed: int, n_patients: int, scanner_b_share: float
+) -> tuple[pd.DataFrame, np.random.Generator, np.random.Generator]:
+    """Return the table of all patients of a block, and the generators of forms and of grain."""
     errors.one_of("site", site, SITES)
     errors.one_of("split", split, SPLITS)
     errors.number("index", index, 0, 9999, integer=True)
     errors.number("seed", seed, 0, 2**63, integer=True)
-    errors.number("image_px", image_px, 32, 512, integer=True)
     errors.number("n_patients", n_patients, 1, BLOCK_PATIENTS, integer=True)
     errors.number("scanner_b_share", scanner_b_share, 0, 1)
     key = np.random.SeedSequence(
@@ -164,13 +191,7 @@ def draw_block(
         np.random.Generator(np.random.PCG64(child)) for child in key.spawn(4)
     )
     patients = _draw_patients(people, site, split, index, scanner_b_share)
-    table = _draw_days(days, patients, _SITES[site])
-    shapes = _draw_shapes(forms, table, _SITES[site])
-    is_kept = (table["patient"] < n_patients).to_numpy()
-    images = chest_phantom.draw_films(
-        {name: value[is_kept] for name, value in shapes.items()}, grain, image_px
-    )
-    return images, table[is_kept].drop(columns="patient").reset_index(drop=True)
+    return _draw_days(days, patients, _SITES[site]), forms, grain
 
 
 def planted_truth() -> pd.DataFrame:
