@@ -37,14 +37,19 @@ _DECIDES_CONTENT = (
     "decode_volume",
     "duplicates",
     "label_rules",
+    "layout_schema",
     "layouts",
     "manifest_schema",
+    "patient_rules",
     "source_tables",
+    "source_text",
+    "split_rules",
 )
 _DECIDES_DRAWN_CONTENT = (
     "synthetic/generators",
     "synthetic/chest_cohort",
     "synthetic/chest_phantom",
+    "synthetic/chest_shapes",
     "synthetic/abdomen_cohort",
     "synthetic/abdomen_phantom",
 )

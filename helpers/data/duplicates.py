@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.core import errors
-from helpers.data import label_rules, manifest_schema, source_tables
+from helpers.data import manifest_schema, source_tables, split_rules
 
 
 class Settled(NamedTuple):
@@ -93,7 +93,7 @@ def settle(
 def _split(manifest: manifest_schema.Manifest, rows: pd.DataFrame) -> pd.Series:
     """Return the split of each row: as given, or by a hash; some of a given train becomes valid."""
     by_hash = rows["patient_id"].map(
-        lambda patient: label_rules.hash_split(patient, manifest.split)
+        lambda patient: split_rules.hash_split(patient, manifest.split)
     )
     if not manifest.split.is_given:
         return by_hash

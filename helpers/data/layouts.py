@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from helpers.core import errors
-from helpers.data import label_rules, manifests
+from helpers.data import manifests, source_text
 from helpers.data.manifest_schema import Manifest
 from helpers.data.synthetic import generators
 
@@ -54,8 +54,8 @@ def _read_csv(manifest: Manifest, root: Path) -> tuple[pd.DataFrame, pd.DataFram
     layout = manifest.layout
     raw = _read_text_table(manifest, root, layout.table, layout.encoding, layout.separator)
     errors.has_columns(raw, manifest.source_columns, layout.table)
-    text = raw[manifest.source_columns].apply(label_rules.as_text)
-    locations = pd.DataFrame({"file": label_rules.fill_template(layout.image_path, text)})
+    text = raw[manifest.source_columns].apply(source_text.as_text)
+    locations = pd.DataFrame({"file": source_text.fill_template(layout.image_path, text)})
     if layout.anywhere:
         path_of_name = {
             path.name: path.relative_to(root).as_posix()

@@ -1,9 +1,9 @@
-"""Find, read and check data manifests, and the places under a data root that they name.
+"""Find, read and check data manifests, and the files under a data root that they name.
 
 In: a manifest's name (`data_manifests/<name>.yaml`) or the path of a YAML file. Out: a checked
-`Manifest`, paths.
-Refuses: an unknown name, wrong fields, a missing or unreadable data root, paths that leave it. Code
-knows *kinds* of layout and of label rules; no data set's name occurs in it.
+`Manifest`, paths. Raises `InputError` for an unknown name, wrong fields, a missing or unreadable
+data root, paths that leave it. Code knows *kinds* of layout and of label rules; no data set's name
+occurs in it.
 """
 
 import contextlib
@@ -16,7 +16,8 @@ import yaml
 from pydantic import ValidationError
 
 from helpers.core import errors, fingerprints, paths
-from helpers.data.manifest_schema import Manifest, stay_inside
+from helpers.data.layout_schema import stay_inside
+from helpers.data.manifest_schema import Manifest
 
 
 def manifests_dir() -> Path:
@@ -61,8 +62,8 @@ def read(name_or_path: str | Path) -> Manifest:
         manifest = Manifest.model_validate(content)
     except ValidationError as error:
         problems = [
-            f"{'.'.join(map(str, one['loc'])) or 'the whole'}: {one['msg']}"
-            for one in error.errors()
+            f"{'.'.join(map(str, problem['loc'])) or 'the whole'}: {problem['msg']}"
+            for problem in error.errors()
         ]
         errors.refuse(
             f"valid fields in {path.name}", "; ".join(problems[:3]), "Correct the manifest."
@@ -97,8 +98,8 @@ def wanted(
     manifests = [read(cohort)]
     if pretrain != "none" and not str(pretrain).endswith(".safetensors"):
         manifests.append(read(pretrain))
-    known = [manifest.name for manifest in manifests]
-    if len(set(known)) < len(known):
+    names_needed = [manifest.name for manifest in manifests]
+    if len(set(names_needed)) < len(names_needed):
         errors.refuse(
             f"PRETRAIN other than COHORT = {cohort!r}",
             repr(pretrain),
@@ -106,16 +107,16 @@ def wanted(
         )
     if evaluate_on != "none":
         elsewhere = read(evaluate_on)
-        if elsewhere.name == known[0]:
+        if elsewhere.name == names_needed[0]:
             errors.refuse(
                 f"EVALUATE_ON other than COHORT = {cohort!r}",
                 repr(evaluate_on),
                 "Its own test patients are predicted in any case.",
             )
-        manifests += [elsewhere] if elsewhere.name not in known else []
-        known.append(elsewhere.name)
+        manifests += [elsewhere] if elsewhere.name not in names_needed else []
+        names_needed.append(elsewhere.name)
     for name in data_roots:
-        errors.one_of("each name in DATA_ROOTS", name, known)
+        errors.one_of("each name in DATA_ROOTS", name, names_needed)
     return manifests
 
 

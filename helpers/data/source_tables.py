@@ -15,8 +15,15 @@ import numpy as np
 import pandas as pd
 
 from helpers.core import errors, fingerprints
-from helpers.data import decode_volume, label_rules, manifests
-from helpers.data.manifest_schema import Manifest
+from helpers.data import (
+    decode_volume,
+    label_rules,
+    manifests,
+    patient_rules,
+    source_text,
+    split_rules,
+)
+from helpers.data.manifest_schema import Manifest, Named
 
 EXCLUDED_COLUMNS = ["row", "image_id", "patient_id", "reason"]
 
@@ -54,36 +61,52 @@ def apply_rules(
     """
     where = manifests.table_name(manifest)
     errors.has_columns(raw, manifest.source_columns, where)
-    text = raw[manifest.source_columns].apply(label_rules.as_text)
+    text = raw[manifest.source_columns].apply(source_text.as_text)
     rows = pd.DataFrame(
         {
             "row": np.arange(len(raw)),
-            "image_id": label_rules.fill_template(manifest.image_id, text),
+            "image_id": source_text.fill_template(manifest.image_id, text),
             "patient_id": text[manifest.patient_id],
         }
     )
-    reason = label_rules.filter_reasons(manifest, text, rows)
+    reason = _filter_reasons(manifest, text, rows)
     if manifest.split.is_given:
-        rows["split"] = label_rules.given_split(manifest, text, rows["image_id"], where, root)
+        rows["split"] = split_rules.given_split(manifest, text, rows["image_id"], where, root)
         reason = reason.where(reason.notna() | rows["split"].notna(), "in no given split")
     excluded = rows.assign(reason=reason)[reason.notna()][EXCLUDED_COLUMNS]
     kept, text = rows[reason.isna()].copy(), text[reason.isna()]
     if manifest.split.is_given:
-        label_rules.refuse_patient_in_two_splits(kept, where)
-    notes = label_rules.add_person(manifest, text, kept, where)
+        split_rules.refuse_patient_in_two_splits(kept, where)
+    notes = patient_rules.add_patients(manifest, text, kept, where)
     for finding, rule in manifest.findings.items():
         kept[finding] = label_rules.labels_of(finding, rule, text, where)
     for name, column in manifest.further_columns.items():
         kept[name] = (
-            text[column]
-            if isinstance(column, str)
-            else label_rules.renamed(column, text[column.column])
+            text[column] if isinstance(column, str) else _renamed(column, text[column.column])
         )
     if manifest.volume and manifest.volume.mask:
-        kept["mask"] = label_rules.fill_template(manifest.volume.mask, text)
+        kept["mask"] = source_text.fill_template(manifest.volume.mask, text)
     if manifest.image.inverted:
         kept["inverted"] = text[manifest.image.inverted.column].isin(manifest.image.inverted.values)
     return Source(kept.join(locations), excluded, notes)
+
+
+def _filter_reasons(manifest: Manifest, text: pd.DataFrame, rows: pd.DataFrame) -> pd.Series:
+    """Return the reason for which the row filter leaves a row out, missing where it stays."""
+    reason = pd.Series(None, index=text.index, dtype=object)
+    for column, values in manifest.keep.items():
+        reason[reason.isna() & ~text[column].isin(values)] = (
+            f"{column} is not {' or '.join(values)}"
+        )
+    for column in ("image_id", "patient_id"):
+        reason[reason.isna() & (rows[column] == "")] = f"no {column}"
+    return reason
+
+
+def _renamed(rule: Named, text: pd.Series) -> pd.Series:
+    """Return a further column with its values renamed; blank stays blank."""
+    other = text if rule.other is None else rule.other
+    return text.map(rule.values).where(text.isin(list(rule.values)), other).mask(text == "", "")
 
 
 def keep_present(manifest: Manifest, source: Source, root: Path | None) -> Source:
@@ -157,6 +180,7 @@ def _checksum_notes(manifest: Manifest, root: Path) -> list[str]:
     """Return a sentence for each file that differs from the one the manifest was written for."""
     return [
         f"{name} differs from the file this manifest was written for: another release, or damaged."
-        for name, known in manifest.checksums.items()
-        if _size(manifests.inside(root, name)) >= 0 and fingerprints.file_hash(root / name) != known
+        for name, checksum in manifest.checksums.items()
+        if _size(manifests.inside(root, name)) >= 0
+        and fingerprints.file_hash(root / name) != checksum
     ]

@@ -2,6 +2,7 @@
 equal files.
 """
 
+import functools
 import hashlib
 import os
 import signal
@@ -24,10 +25,10 @@ from helpers.data import (
     cohort_summary,
     cohorts,
     duplicates,
-    label_rules,
     manifest_schema,
     manifests,
     source_tables,
+    split_rules,
 )
 from helpers.data.synthetic import chest_cohort
 
@@ -212,11 +213,8 @@ def test_data_hash_is_of_contents_not_of_how_the_table_is_packed(tmp_path, monke
     path, of, to_parquet = write_ward(tmp_path, n=8), {}, pd.DataFrame.to_parquet
     for compression in ("snappy", "gzip"):
         (paths.cohort_dir("ward") / "record.json").unlink(missing_ok=True)
-        monkeypatch.setattr(
-            pd.DataFrame,
-            "to_parquet",
-            lambda table, file, **named: to_parquet(table, file, compression=compression, **named),
-        )
+        packed = functools.partialmethod(to_parquet, compression=compression)
+        monkeypatch.setattr(pd.DataFrame, "to_parquet", packed)
         of[compression] = build_cohort.build(path, tmp_path, processes=1).record
     assert of["snappy"]["data_hash"] == of["gzip"]["data_hash"]
     assert of["snappy"]["files"]["table.parquet"] != of["gzip"]["files"]["table.parquet"]
@@ -677,7 +675,7 @@ def test_a_person_under_two_names_in_a_given_train_is_not_in_train_and_valid():
     assert (
         len(
             {
-                label_rules.hash_split(each, manifest_schema.SplitRule.model_validate(given))
+                split_rules.hash_split(each, manifest_schema.SplitRule.model_validate(given))
                 for each in people
             }
         )

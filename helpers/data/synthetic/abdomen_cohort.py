@@ -2,10 +2,9 @@
 pancreas, of two sites.
 
 In: a site, a split, the index of a block of patients, a seed. Out: volumes in Hounsfield units and
-a table, one row per volume.
-Refuses: unknown sites and splits. One volume a patient. A block depends on nothing but its own key,
-as in `chest_cohort`; effects are planted in known places. The generator is frozen: a change of any
-label or voxel asks for a new GENERATOR_VERSION.
+a table, one row per volume. Raises `InputError` for unknown sites and splits. One volume a patient.
+A block depends on nothing but its own key, as in `chest_cohort`; effects are planted on purpose.
+The generator is frozen: a change of any label or voxel asks for a new GENERATOR_VERSION.
 """
 
 from types import SimpleNamespace
@@ -14,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.core import errors
-from helpers.data.synthetic import abdomen_phantom
+from helpers.data.synthetic import abdomen_phantom, truth_table
 
 GENERATOR_VERSION = 2
 BLOCK_PATIENTS = 25
@@ -177,37 +176,30 @@ def planted_truth() -> pd.DataFrame:
     Returns:
         Columns as of `chest_cohort.planted_truth`.
     """
-    return pd.DataFrame(
-        [
-            ("sex", "female", "male", "harder", FEMALE_SIZE, 0.45, "all", -0.09, 0.02, -0.09, 0.04),
-            (
-                "admission",
-                "weekend",
-                "weekday",
-                "null",
-                1.0,
-                2 / 7,
-                "all",
-                -0.06,
-                0.06,
-                -0.06,
-                0.06,
-            ),
-        ],
-        columns=[
-            "attribute",
-            "group",
-            "comparison",
-            "effect",
-            "severity_factor",
-            "share",
-            "findings",
-            "contrast_low",
-            "contrast_high",
-            "private_contrast_low",
-            "private_contrast_high",
-        ],
-    )
+    row = truth_table.row
+    effects = [
+        row(
+            "sex",
+            "female",
+            "male",
+            effect="harder",
+            factor=FEMALE_SIZE,
+            share=0.45,
+            contrast=(-0.09, 0.02),
+            private_contrast=(-0.09, 0.04),
+        ),
+        row(
+            "admission",
+            "weekend",
+            "weekday",
+            effect="null",
+            factor=1.0,
+            share=2 / 7,
+            contrast=(-0.06, 0.06),
+            private_contrast=(-0.06, 0.06),
+        ),
+    ]
+    return pd.DataFrame(effects)
 
 
 def _draw_patients(rng: np.random.Generator, site: str, split: str, index: int) -> pd.DataFrame:
