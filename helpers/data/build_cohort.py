@@ -48,6 +48,7 @@ _DECIDES_CONTENT = (
 _DECIDES_DRAWN_CONTENT = (
     "synthetic/generators",
     "synthetic/chest_cohort",
+    "synthetic/chest_patients",
     "synthetic/chest_phantom",
     "synthetic/chest_shapes",
     "synthetic/abdomen_cohort",

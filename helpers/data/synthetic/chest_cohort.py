@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.core import errors
-from helpers.data.synthetic import chest_phantom, chest_shapes, truth_table
+from helpers.data.synthetic import chest_patients, chest_phantom, chest_shapes, truth_table
 from helpers.data.synthetic.chest_shapes import (
     BLOCK_PATIENTS,
     FEMALE_SEVERITY,
@@ -23,59 +23,16 @@ from helpers.data.synthetic.chest_shapes import (
 GENERATOR_VERSION = 1
 SITES = ("public", "private")
 SPLITS = ("train", "valid", "test")
+SCANNER_B_SHARE = 0.06  # of the private patients
 
-SCANNER_B_SHARE = 0.06
-
-# How a site acquires images and whom it admits; `scale` above 1 shows more around the chest.
-_SITES = {
-    "public": dict(
-        code="pb",
-        scale=1.02,
-        scale_sd=0.04,
-        tilt=0.04,
-        shift=0.04,
-        low=0.0,
-        blur=0.0,
-        sharpening=0.0,
-        field_sd=0.03,
-        noise=0.05,
-        contrast=1.0,
-        tone=0.0,
-        line_share=0.15,
-        frame_share=0.1,
-        heart=0.0,
-        liability=-0.25,
-        severity=1.15,
-        has_scanner_b=False,
-    ),
-    "private": dict(
-        code="pv",
-        scale=1.12,
-        scale_sd=0.07,
-        tilt=0.07,
-        shift=0.07,
-        low=0.06,
-        blur=0.3,
-        sharpening=0.8,
-        field_sd=0.042,
-        noise=0.045,
-        contrast=0.9,
-        tone=0.3,
-        line_share=0.6,
-        frame_share=0.6,
-        heart=0.03,
-        liability=0.0,
-        severity=1.0,
-        has_scanner_b=True,
-    ),
-}
-_SPLIT_CODES = {"train": "tr", "valid": "va", "test": "te"}
-
-# Liability to each finding: loading on age, on co-morbidities, and the threshold of grade 1.
-_AGE_LOADING = np.array([0.45, 0.30, 0.25, 0.25, 0.10, 0.10, 0.20, 0.20])
-_COMORBIDITY_LOADING = np.array([0.35, 0.35, 0.25, 0.25, 0.20, 0.20, 0.10, 0.10])
-_GRADE_1 = np.array([0.20, 1.90, 1.65, 1.55, 1.30, 1.45, 1.40, 1.55])
-_GRADE_STEP = 0.5  # of liability from one grade to the next
+# What `draw_with_and_without` shows: a finding and the scanner.
+EXAMPLES = (
+    ("cardiomegaly", "A"),
+    ("pneumonic_infiltrates_right", "A"),
+    ("pleural_effusion_left", "A"),
+    ("pleural_effusion_left", "B"),
+)
+_BLOCKS_SEARCHED = 10  # for a clear example of each
 
 
 def draw_block(
@@ -112,7 +69,7 @@ def draw_block(
     """
     errors.number("image_px", image_px, 32, 512, integer=True)
     table, forms, grain = _draw_block_table(site, split, index, seed, n_patients, scanner_b_share)
-    shapes = chest_shapes.draw_shapes(forms, table, _SITES[site])
+    shapes = chest_shapes.draw_shapes(forms, table, chest_patients.SITE_TRAITS[site])
     is_kept = (table["patient"] < n_patients).to_numpy()
     images = chest_phantom.draw_films(
         {name: value[is_kept] for name, value in shapes.items()}, grain, image_px
@@ -150,8 +107,61 @@ def _draw_block_table(
     people, days, forms, grain = (
         np.random.Generator(np.random.PCG64(child)) for child in key.spawn(4)
     )
-    patients = _draw_patients(people, site, split, index, scanner_b_share)
-    return _draw_days(days, patients, _SITES[site]), forms, grain
+    patients = chest_patients.draw_patients(people, site, split, index, scanner_b_share)
+    return chest_patients.draw_days(days, patients), forms, grain
+
+
+def draw_with_and_without(site: str, seed: int, image_px: int) -> pd.DataFrame:
+    """Draw the same patients with and without a finding, for a reader who has never seen one.
+
+    Of each of EXAMPLES the training patient is taken who shows it most, with the fewest others.
+    Both films have the same random forms and grain; without the finding, its grade is 0.
+
+    Args:
+        site: one of SITES; examples of scanner B are left out where there is none.
+        seed: of the whole cohort.
+        image_px: height and width, 32 to 512.
+
+    Returns:
+        Two rows an example, with the finding and without: finding, scanner, image_id, is_present,
+        pixels ((image_px, image_px) uint8), and x, y: where the two films differ most, from the
+        left and from the top, 0 to 1 (NaN without the finding).
+    """
+    tables = {index: draw_table(site, "train", index, seed) for index in range(_BLOCKS_SEARCHED)}
+    images = pd.concat(tables, names=["index", "row"])
+    others = images[list(FINDINGS)].sum(axis=1)
+    rows = []
+    for finding, scanner in EXAMPLES:
+        candidates = images[(images["scanner"] == scanner) & (images[finding] > 0)]
+        if candidates.empty:
+            continue
+        order = candidates.assign(others=others - candidates[finding])
+        index, row = order.sort_values([finding, "others"], ascending=[False, True]).index[0]
+        films = [
+            _draw_one(site, int(index), seed, row, image_px, absent) for absent in (None, finding)
+        ]
+        difference = np.abs(films[0].astype(np.float32) - films[1])
+        spread = chest_phantom.box_mean(difference[None], max(1, image_px // 24))[0]
+        y, x = (np.array(np.unravel_index(spread.argmax(), spread.shape)) + 0.5) / image_px
+        image_id = images.loc[(index, row), "image_id"]
+        rows.append([finding, scanner, image_id, True, films[0], x, y])
+        rows.append([finding, scanner, image_id, False, films[1], np.nan, np.nan])
+    columns = ["finding", "scanner", "image_id", "is_present", "pixels", "x", "y"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _draw_one(
+    site: str, index: int, seed: int, row: int, image_px: int, absent: str | None
+) -> np.ndarray:
+    """Return one film of a training block, without one finding if that is named."""
+    table, forms, grain = _draw_block_table(
+        site, "train", index, seed, BLOCK_PATIENTS, SCANNER_B_SHARE
+    )
+    if absent:
+        table[absent] = 0
+    shapes = chest_shapes.draw_shapes(forms, table, chest_patients.SITE_TRAITS[site])
+    of_row = {name: value[row : row + 1] for name, value in shapes.items()}
+    return chest_phantom.draw_films(of_row, grain, image_px)[0]
 
 
 def planted_truth() -> pd.DataFrame:
@@ -209,61 +219,3 @@ def planted_truth() -> pd.DataFrame:
         ),
     ]
     return pd.DataFrame(effects)
-
-
-def _draw_patients(
-    rng: np.random.Generator, site: str, split: str, index: int, scanner_b_share: float
-) -> pd.DataFrame:
-    """Return one row per patient of a block.
-
-    Who they are, and their lasting liability to each finding.
-    """
-    n = BLOCK_PATIENTS
-    age = np.clip(66 + 16 * rng.standard_normal(n), 18, 99).round(1)
-    n_comorbidities = np.minimum(rng.poisson(0.45 * np.exp((age - 40) / 28)), 12)
-    is_b = (rng.random(n) < scanner_b_share) & _SITES[site]["has_scanner_b"]
-    patients = pd.DataFrame(
-        {
-            "patient_id": [
-                f"{_SITES[site]['code']}-{_SPLIT_CODES[split]}-{index * n + i:06d}"
-                for i in range(n)
-            ],
-            "sex": np.where(rng.random(n) < 0.42, "female", "male"),
-            "age_years": age,
-            "n_comorbidities": n_comorbidities,
-            "scanner": np.where(is_b, "B", "A"),
-            "admission": np.where(rng.random(n) < 2 / 7, "weekend", "weekday"),
-            # Patients on scanner B have more images: ordinary training learns them well, training
-            # with a promise to each patient does not.
-            "n_images": np.clip(
-                1
-                + rng.poisson(2.4 * np.exp(0.6 * rng.standard_normal(n) - 0.18))
-                + is_b * rng.poisson(2.5, n),
-                1,
-                8,
-            ),
-        }
-    )
-    liability = (
-        np.outer((age - 66) / 16, _AGE_LOADING)
-        + np.outer((n_comorbidities - 1.2) / 1.3, _COMORBIDITY_LOADING)
-        + 0.9 * rng.standard_normal((n, 8))
-        + 0.4 * rng.standard_normal((n, 1))
-        + _SITES[site]["liability"]
-    )
-    return patients.join(pd.DataFrame(liability, columns=list(FINDINGS)))
-
-
-def _draw_days(rng: np.random.Generator, patients: pd.DataFrame, site: dict) -> pd.DataFrame:
-    """Return one row per image: the patient's row repeated, with the grades of that day."""
-    patient = np.repeat(np.arange(len(patients)), patients["n_images"])
-    table = patients.drop(columns="n_images").iloc[patient].reset_index(drop=True)
-    liability = table[list(FINDINGS)].to_numpy() + 0.7 * rng.standard_normal((len(table), 8))
-    grades = np.floor((liability - _GRADE_1) / _GRADE_STEP) + 1
-    table[list(FINDINGS)] = np.clip(grades, 0, 4).astype(np.int64)
-    table.insert(
-        0,
-        "image_id",
-        table["patient_id"] + "-" + table.groupby("patient_id").cumcount().astype(str),
-    )
-    return table.assign(patient=patient)

@@ -83,7 +83,7 @@ def wave(turns: np.ndarray) -> np.ndarray:
     return t
 
 
-def _box_mean(image: np.ndarray, radius: int) -> np.ndarray:
+def box_mean(image: np.ndarray, radius: int) -> np.ndarray:
     """Return the mean over a square of 2 radius + 1 pixels; edges are repeated."""
     size = 2 * radius + 1
     total = np.pad(image, ((0, 0), (radius + 1, radius), (0, 0)), mode="edge").cumsum(axis=1)
@@ -197,10 +197,10 @@ def _expose(chest: np.ndarray, noise: np.ndarray, p: SimpleNamespace) -> np.ndar
     image_px = chest.shape[1]
     radius = max(1, round(image_px / _REFERENCE_PX))
     if p.blur.any():
-        chest = (1 - p.blur) * chest + p.blur * _box_mean(chest, radius)
+        chest = (1 - p.blur) * chest + p.blur * box_mean(chest, radius)
     film = p.contrast * chest + _enlarge(p.field, image_px) + noise
     if p.sharpening.any():
-        film += p.sharpening * (film - _box_mean(film, 3 * radius))
+        film += p.sharpening * (film - box_mean(film, 3 * radius))
     film = np.clip((0.78 * film + 0.13) + p.offset, 0, 1)
     film = film * p.tone / (1 + film * (p.tone - 1))  # a gamma curve by division alone
     film += p.inverted * (1 - 2 * film)
