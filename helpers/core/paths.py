@@ -29,8 +29,5 @@ def run_dir(run: str) -> Path:
 
 
 def lock_path(run: str) -> Path:
-    """Return the lock file of a run.
-
-    Hidden, outside its folder, so that removing a run by hand removes no lock.
-    """
+    """Return the lock file of a run, outside its folder: removing a run by hand removes no lock."""
     return results_dir() / ".locks" / f"{run}.lock"

@@ -105,10 +105,7 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """Return the repository's commit, with `+changes` where files differ from it.
-
-    None outside git.
-    """
+    """Return the repository's commit, `+changes` if files differ from it; None outside git."""
 
     def git(*words: str) -> str:
         return subprocess.run(
@@ -138,9 +135,15 @@ def finish_run(record: dict, predictions: pd.DataFrame) -> None:
     """Write a run's predictions and, last, its record with the hashes of its files; then let its
     checkpoint go.
 
-    The weights must lie in the folder already, if the run has any of its own. Guarantees: a run is
-    whole where its files are those of its `record.json`; an earlier record is replaced, never
-    removed first.
+    Args:
+        record: from `new_record`. The weights must lie in the run's folder already, if it has any.
+        predictions: see `check_predictions`.
+
+    Guarantees: a run is whole where its files are those of its `record.json`; an earlier record is
+        replaced, never removed first.
+
+    Raises:
+        InputError: the predictions are not in the documented form.
     """
     folder = paths.run_dir(record["run"])
     check_predictions(predictions, f"the predictions of {record['run']}")
@@ -233,9 +236,8 @@ def check_predictions(predictions: pd.DataFrame, where: str) -> None:
 
 
 def runs_of(cohort: str) -> list[str]:
-    """Return the names of the finished runs trained on a cohort.
-
-    Zero-shot, baselines, then private runs by budget.
+    """Return the names of the finished runs trained on a cohort: zero-shot, baselines, then private
+    runs by budget.
     """
     finished_runs = []
     for path in (paths.results_dir() / "runs").glob("*/record.json"):

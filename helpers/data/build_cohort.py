@@ -29,7 +29,8 @@ from helpers.data import (
     source_tables,
 )
 
-_DECIDES_CONTENT = (
+# Modules whose change builds cohorts again; the second only drawn ones.
+DECIDES_CONTENT = (
     "build_cohort",
     "chunks",
     "cohort_files",
@@ -45,7 +46,7 @@ _DECIDES_CONTENT = (
     "source_text",
     "split_rules",
 )
-_DECIDES_DRAWN_CONTENT = (
+DECIDES_DRAWN_CONTENT = (
     "synthetic/generators",
     "synthetic/chest_cohort",
     "synthetic/chest_patients",
@@ -53,6 +54,7 @@ _DECIDES_DRAWN_CONTENT = (
     "synthetic/chest_shapes",
     "synthetic/abdomen_cohort",
     "synthetic/abdomen_phantom",
+    "synthetic/truth_table",
 )
 
 
@@ -107,12 +109,12 @@ def build(
     fingerprint = _fingerprint(manifest, options, source)
     folder = paths.cohort_dir(manifest.name)
     if not cohort_files.is_whole(folder, fingerprint):
-        chunk_folder = folder / f".parts-{fingerprint[:16]}"
+        chunk_folder = folder / f".chunks-{fingerprint[:16]}"
         tasks = chunks.tasks(manifest, options, root, source.rows)
         facts = _decode(tasks, chunk_folder, manifest.name, processes)
         settled = duplicates.settle(manifest, source, facts)
         cohort_files.write(folder, chunk_folder, manifest, options, fingerprint, settled)
-        for leftover in folder.glob(".parts-*"):
+        for leftover in folder.glob(".chunks-*"):
             shutil.rmtree(leftover, ignore_errors=True)
     return cohorts.read(manifest.name)
 
@@ -184,7 +186,7 @@ def _fingerprint(
     code.
     """
     is_drawn = manifest.layout.kind == "synthetic"
-    modules = _DECIDES_CONTENT + (_DECIDES_DRAWN_CONTENT if is_drawn else ())
+    modules = DECIDES_CONTENT + (DECIDES_DRAWN_CONTENT if is_drawn else ())
     return fingerprints.fingerprint(
         {
             "manifest": manifests.manifest_hash(manifest),

@@ -109,10 +109,7 @@ def make(folder: Path, task: Task) -> None:
 
 
 def end_with_parent() -> None:
-    """Let this worker end when the process that started it is killed.
-
-    Otherwise it would wait for work for ever.
-    """
+    """Let this worker end, not wait for work, when the process that started it is killed."""
 
     def wait() -> None:
         multiprocessing.parent_process().join()
@@ -201,10 +198,7 @@ def _refuse_other_checksum(row: dict, sha256: str) -> None:
 
 
 def _from_files(task: Task) -> Iterator[bytes]:
-    """Yield the content of each row's file.
-
-    Empty where it cannot be read, cut where it is too large.
-    """
+    """Yield the content of each row's file: empty if it cannot be read, cut if it is too large."""
     for file in task.rows["file"]:
         try:
             with open(manifests.inside(task.root, file), "rb") as stream:
@@ -214,9 +208,8 @@ def _from_files(task: Task) -> Iterator[bytes]:
 
 
 def _from_row_group(task: Task) -> Iterator[bytes]:
-    """Yield the encoded image of each row of one row group, read a few at a time.
-
-    Empty where there is none.
+    """Yield the encoded image of each row of one row group, empty if there is none; a few are read
+    at a time.
     """
     rows_wanted, row_in_group = set(task.rows["row_in_group"]), 0
     path = manifests.inside(task.root, task.rows["file"].iloc[0])

@@ -45,20 +45,23 @@ def by_split(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def size_verdict(table: pd.DataFrame) -> str:
-    """Return a sentence on whether there are enough training patients to learn from in private.
+    """Return a sentence on whether there are enough training patients for DP-SGD.
 
-    With fewer than MIN_PATIENTS_TO_LEARN the noise that hides a patient is as large as what they
-    teach, and delta, which must lie far below 1 / patients, leaves hardly a choice.
+    With fewer than MIN_PATIENTS_TO_LEARN the noise added to a step is as large as the mean of the
+    per-patient gradients, and delta, which must lie far below 1 / patients, leaves hardly a choice.
+
+    Args:
+        table: a cohort's table.
     """
     n_patients = table.loc[table["split"] == "train", "patient_id"].nunique()
     if n_patients < MIN_PATIENTS_TO_LEARN:
         return (
-            f"Its {n_patients:,} training patients are far too few to learn from in private: what"
-            " follows shows that the software works, and no AUROC from it is a result."
+            f"Its {n_patients:,} training patients are far too few for DP-SGD: what follows shows"
+            " that the software works, and no AUROC from it is a result."
         )
     return (
-        f"Its {n_patients:,} training patients are enough to try; what privacy costs at this size"
-        " is the study's question."
+        f"Its {n_patients:,} training patients are enough to try DP-SGD; its cost in AUROC at this"
+        " size is the study's question."
     )
 
 

@@ -101,7 +101,8 @@ def _label_values(finding: str, rule: Finding, text: pd.Series, where: str) -> p
 def describe(manifest: Manifest) -> pd.DataFrame:
     """Return the label rules in words.
 
-    One row a finding; finding, canonical, source, positive_if, alternative, blank.
+    Returns:
+        One row a finding: finding, canonical, source, positive_if, alternative, blank.
     """
 
     def grades(values: list[int]) -> str:

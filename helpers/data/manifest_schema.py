@@ -85,10 +85,7 @@ class Finding(Strict):
 
 
 class SplitRule(Strict):
-    """The given split (a column, or lists of image ids).
-
-    Without one, a stable hash of the patient.
-    """
+    """The given split (a column, or lists of image ids); without one, a hash of the patient."""
 
     column: str | None = None
     values: dict[str, Split] = {}
@@ -191,9 +188,8 @@ class Manifest(Strict):
 
     @model_validator(mode="after")
     def _embedded_is_drawn(self) -> "Manifest":
-        """Demo mode, whose noise can be recomputed, is open to embedded cohorts.
-
-        The word must not make it open to patients.
+        """Refuse real patients called embedded: demo mode, whose noise can be recomputed, would be
+        open to them.
         """
         if self.access == "embedded" and self.layout.kind != "synthetic":
             raise ValueError(

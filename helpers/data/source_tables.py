@@ -77,7 +77,7 @@ def apply_rules(
     kept, text = rows[reason.isna()].copy(), text[reason.isna()]
     if manifest.split.is_given:
         split_rules.refuse_patient_in_two_splits(kept, where)
-    notes = patient_rules.add_patients(manifest, text, kept, where)
+    notes = patient_rules.add_patient_columns(manifest, text, kept, where)
     for finding, rule in manifest.findings.items():
         kept[finding] = label_rules.labels_of(finding, rule, text, where)
     for name, column in manifest.further_columns.items():

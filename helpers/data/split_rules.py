@@ -22,16 +22,11 @@ def hash_split(patient_id: str, rule: SplitRule) -> str:
         patient_id: as recorded.
         rule: with `test_share` and `valid_share`, fractions of all patients.
     """
-    draw = (
-        int.from_bytes(hashlib.sha256(f"split:{patient_id}".encode()).digest()[:8], "big") / 2**64
-    )
-    return (
-        "test"
-        if draw < rule.test_share
-        else "valid"
-        if draw < rule.test_share + rule.valid_share
-        else "train"
-    )
+    digest = hashlib.sha256(f"split:{patient_id}".encode()).digest()
+    draw = int.from_bytes(digest[:8], "big") / 2**64
+    if draw < rule.test_share:
+        return "test"
+    return "valid" if draw < rule.test_share + rule.valid_share else "train"
 
 
 def given_split(
@@ -41,7 +36,18 @@ def given_split(
     where: str,
     root: Path | None,
 ) -> pd.Series:
-    """Return the split each row is given, missing where it has none."""
+    """Return the split that the data set gives each row, missing where it gives none.
+
+    Args:
+        manifest: with `split.column` or `split.lists`.
+        text: source columns.
+        image_id: of each row; same index.
+        where: name of the table, for messages.
+        root: the data root; needed for lists only.
+
+    Raises:
+        InputError: a value outside the rule, or an image in two lists.
+    """
     rule = manifest.split
     if rule.column:
         column = text[rule.column]
@@ -71,7 +77,11 @@ def given_split(
 
 
 def refuse_patient_in_two_splits(rows: pd.DataFrame, where: str) -> None:
-    """Accept a given split only when no patient is in two of its parts."""
+    """Accept a given split only when no patient is in two of its parts.
+
+    Raises:
+        InputError: some are; names three.
+    """
     pairs = rows[["patient_id", "split"]].drop_duplicates()
     shared = sorted(pairs.loc[pairs["patient_id"].duplicated(), "patient_id"].unique())
     if shared:

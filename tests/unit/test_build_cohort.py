@@ -269,13 +269,13 @@ def test_a_killed_build_goes_on_and_leaves_no_worker(tmp_path):
     )
     folder = paths.cohort_dir("synthetic_cxr_public")
     deadline = time.monotonic() + 60
-    while not list(folder.glob(".parts-*/*.parquet")) and time.monotonic() < deadline:
+    while not list(folder.glob(".chunks-*/*.parquet")) and time.monotonic() < deadline:
         time.sleep(0.05)
     process.kill()
     process.wait()
     with pytest.raises(errors.InputError, match="Run notebook 01"):
         cohorts.read("synthetic_cxr_public")
-    assert list(folder.glob(".parts-*/*.parquet"))
+    assert list(folder.glob(".chunks-*/*.parquet"))
     while time.monotonic() < deadline:
         try:
             os.killpg(process.pid, 0)  # asks whether anybody is left in the group
@@ -311,6 +311,18 @@ def test_embedded_cohorts_are_the_generators_blocks_in_order():
     assert cohort.table["film_sha256"].tolist() == [
         hashlib.sha256(image.tobytes()).hexdigest() for image in cohort.images
     ]
+
+
+def test_every_module_that_decides_content_is_in_the_fingerprint():
+    data = paths.repository_root() / "helpers" / "data"
+    imported = {
+        path.relative_to(data).with_suffix("").as_posix()
+        for path in fingerprints.helper_sources({"data.build_cohort"})
+        if path.is_relative_to(data)
+    }
+    decides = {*build_cohort.DECIDES_CONTENT, *build_cohort.DECIDES_DRAWN_CONTENT}
+    # the manifest's own content is hashed, and `cohorts` only reads
+    assert imported - decides == {"manifests", "cohorts"} and decides <= imported
 
 
 def test_a_drawn_cohort_obeys_the_manifests_row_filter(tmp_path):
@@ -494,7 +506,7 @@ def test_patients_with_an_identical_image_are_one_patient_also_through_a_third()
 
 
 def test_identical_images_with_a_given_split():
-    given = dict(column="part", values={"train": "train"})
+    split_rule = dict(column="part", values={"train": "train"})
     rows, excluded, notes, _ = settle(
         [
             ("a", "1", "x", "train"),
@@ -507,7 +519,7 @@ def test_identical_images_with_a_given_split():
             ("e", "4", "w", "valid"),
             ("f", "5", "w", "test"),
         ],
-        **given,
+        **split_rule,
     )
     assert rows["image_id"].tolist() == ["a", "g", "e"] and rows["patient_id"].tolist() == [
         "1",
@@ -524,7 +536,7 @@ def test_identical_images_with_a_given_split():
 
 
 def test_merged_counts_the_ids_that_became_one_training_patient():
-    given = dict(column="part", values={"train": "train", "test": "test"})
+    split_rule = dict(column="part", values={"train": "train", "test": "test"})
     merged = settle(
         [
             ("a", "3", "x", "train"),
@@ -541,7 +553,7 @@ def test_merged_counts_the_ids_that_became_one_training_patient():
             ("j", "8", "v", "test"),
             ("k", "9", "v", "test"),
         ],
-        **given,
+        **split_rule,
     )[3]
     assert merged == {"ids": 5, "units": 2, "largest": 3}
     assert settle(
@@ -659,10 +671,10 @@ def test_facts_say_which_films_and_volumes_are_of_one_value(tmp_path, monkeypatc
 
 
 def test_given_split_may_give_a_share_of_training_patients_to_valid_whole():
-    given = dict(column="part", values={"train": "train", "test": "test"}, valid_share=0.4)
+    split_rule = dict(column="part", values={"train": "train", "test": "test"}, valid_share=0.4)
     rows, *_ = settle(
         [(f"i{i}", f"{i % 200}", f"x{i}", "test" if i % 200 < 50 else "train") for i in range(600)],
-        **given,
+        **split_rule,
     )
     counts = rows.drop_duplicates("patient_id")["split"].value_counts()
     assert counts["test"] == 50 and 40 < counts["valid"] < 80  # 60 expected of 150
@@ -670,13 +682,13 @@ def test_given_split_may_give_a_share_of_training_patients_to_valid_whole():
 
 
 def test_a_person_under_two_names_in_a_given_train_is_not_in_train_and_valid():
-    given = dict(column="part", values={"train": "train"}, valid_share=0.5)
+    split_rule = dict(column="part", values={"train": "train"}, valid_share=0.5)
     people = [str(k) for k in range(20)]
     assert (
         len(
             {
-                split_rules.hash_split(each, manifest_schema.SplitRule.model_validate(given))
-                for each in people
+                split_rules.hash_split(person, manifest_schema.SplitRule.model_validate(split_rule))
+                for person in people
             }
         )
         == 2
@@ -684,10 +696,13 @@ def test_a_person_under_two_names_in_a_given_train_is_not_in_train_and_valid():
     rows, *_ = settle(
         [
             row
-            for each in people
-            for row in ((f"a{each}", each, "x", "train"), (f"b{each}", each, f"y{each}", "train"))
+            for person in people
+            for row in (
+                (f"a{person}", person, "x", "train"),
+                (f"b{person}", person, f"y{person}", "train"),
+            )
         ],
-        **given,
+        **split_rule,
     )
     assert rows["patient_id"].nunique() == 1 and rows["split"].nunique() == 1 and len(rows) == 21
 
@@ -756,7 +771,7 @@ def test_examples_are_of_the_training_split_and_one_for_each_finding():
 
 def test_size_verdict_warns_of_a_small_cohort():
     table = pd.DataFrame({"split": "train", "patient_id": [str(i) for i in range(1000)]})
-    assert "enough to try" in cohort_summary.size_verdict(table)
+    assert "enough to try DP-SGD" in cohort_summary.size_verdict(table)
     assert "Its 58 training patients are far too few" in cohort_summary.size_verdict(table.head(58))
 
 

@@ -61,9 +61,11 @@ def test_names_lists_the_shipped_manifests():
 def test_no_data_set_is_named_in_the_helpers():
     for path in (paths.repository_root() / "helpers").rglob("*.py"):
         if path.name != "synthetic.py":
-            found = [name for name in manifests.names() if name in path.read_text(encoding="utf-8")]
-            assert not found, (
-                f"{path.name} names {found}: code knows kinds of layout, not data sets"
+            named_data_sets = [
+                name for name in manifests.names() if name in path.read_text(encoding="utf-8")
+            ]
+            assert not named_data_sets, (
+                f"{path.name} names {named_data_sets}: code knows kinds of layout, not data sets"
             )
 
 

@@ -165,8 +165,7 @@ def _draw_one(
 
 
 def planted_truth() -> pd.DataFrame:
-    """Return the effects planted in the private cohort, for tests and the last section of notebook
-    04.
+    """Return the effects planted in the private cohort, for tests and for notebook 04.
 
     Returns:
         One row per effect: attribute, group, comparison; effect ("harder", "null",

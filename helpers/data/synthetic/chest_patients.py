@@ -64,10 +64,7 @@ _GRADE_STEP = 0.5  # of liability from one grade to the next
 def draw_patients(
     rng: np.random.Generator, site: str, split: str, index: int, scanner_b_share: float
 ) -> pd.DataFrame:
-    """Return one row per patient of a block.
-
-    Who they are, and their lasting liability to each finding.
-    """
+    """Return one row per patient of a block: who they are, their lasting liability to findings."""
     n = BLOCK_PATIENTS
     age = np.clip(66 + 16 * rng.standard_normal(n), 18, 99).round(1)
     n_comorbidities = np.minimum(rng.poisson(0.45 * np.exp((age - 40) / 28)), 12)

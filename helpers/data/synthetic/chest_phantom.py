@@ -190,10 +190,7 @@ def _lung(x: np.ndarray, y: np.ndarray, p: SimpleNamespace, outwards: int) -> np
 
 
 def _expose(chest: np.ndarray, noise: np.ndarray, p: SimpleNamespace) -> np.ndarray:
-    """Return films of 8 bit.
-
-    Blur, uneven field, noise, sharpening, tone curve, inversion, collimation.
-    """
+    """Return films of 8 bit: blur, field, noise, sharpening, tone, inversion, collimation."""
     image_px = chest.shape[1]
     radius = max(1, round(image_px / _REFERENCE_PX))
     if p.blur.any():

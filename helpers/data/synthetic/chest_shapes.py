@@ -88,10 +88,7 @@ def draw_shapes(rng: np.random.Generator, table: pd.DataFrame, site: dict) -> di
 
 
 def _severity(rng: np.random.Generator, table: pd.DataFrame, site: dict) -> np.ndarray:
-    """Return how strongly each finding is drawn, (n, 8), 0 where absent.
-
-    Here the planted effects act.
-    """
+    """Return how strongly each finding is drawn, (n, 8), 0 where absent, planted effects in it."""
     grades = table[list(FINDINGS)].to_numpy()
     factor = (
         _SEVERITY
@@ -118,10 +115,7 @@ def _anatomy(rng: np.random.Generator, table: pd.DataFrame) -> dict[str, np.ndar
 
 
 def _finding_shapes(rng: np.random.Generator, severity: np.ndarray) -> dict[str, np.ndarray]:
-    """Return size, place and density of the findings.
-
-    `severity` is (n, 8) in the order of FINDINGS.
-    """
+    """Return size, position and density of the findings; `severity` is (n, 8), as FINDINGS."""
     n = len(severity)
     effusion, infiltrate, atelectasis = severity[:, 2:4], severity[:, 4:6], severity[:, 6:8]
     return _uniform_by_side(rng, n, _FINDING_PLACES) | dict(
@@ -138,10 +132,7 @@ def _finding_shapes(rng: np.random.Generator, severity: np.ndarray) -> dict[str,
 
 
 def _distractors(rng: np.random.Generator, n: int, site: dict) -> dict[str, np.ndarray]:
-    """Return what is seen on films but is no labelled finding.
-
-    Blunted angles, blobs, bands, lines.
-    """
+    """Return what is on films but is no labelled finding: blunted angles, blobs, bands, lines."""
     return _uniform_by_side(rng, n, _DISTRACTOR_PLACES) | dict(
         blunting=0.06 * np.abs(rng.standard_normal((n, 2))),
         blob=(rng.random((n, 2)) < 0.35) * 0.07 * np.exp(0.5 * rng.standard_normal((n, 2))),
@@ -158,10 +149,7 @@ def _distractors(rng: np.random.Generator, n: int, site: dict) -> dict[str, np.n
 def _exposure(
     rng: np.random.Generator, n: int, site: dict, is_b: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Return projection, field and processing.
-
-    Scanner B has less noise, does not sharpen, and inverts.
-    """
+    """Return projection, field and processing: scanner B has less noise, no sharpening, inverts."""
     return dict(
         scale=site["scale"] * np.exp(site["scale_sd"] * rng.standard_normal(n)),
         tilt=site["tilt"] * rng.standard_normal(n),
