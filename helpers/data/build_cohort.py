@@ -26,6 +26,7 @@ from helpers.data import (
     layouts,
     manifest_schema,
     manifests,
+    source_files,
     source_tables,
 )
 
@@ -54,6 +55,7 @@ DECIDES_DRAWN_CONTENT = (
     "synthetic/chest_shapes",
     "synthetic/abdomen_cohort",
     "synthetic/abdomen_phantom",
+    "synthetic/abdomen_shapes",
     "synthetic/truth_table",
 )
 
@@ -101,8 +103,8 @@ def build(
     options = _size_options(
         manifest, image_px, equalise, volume_shape, window_hu
     ) | _patient_options(manifest, n_patients, n_test_patients, generator_seed)
-    root = manifests.locate(manifest, data_root)
-    with manifests.readable():
+    root = source_files.locate(manifest, data_root)
+    with source_files.readable():
         raw, locations = layouts.read(manifest, root, options)
         source = source_tables.apply_rules(manifest, raw, locations, root)
         source = source_tables.keep_present(manifest, source, root)

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from helpers.core import files, fingerprints
-from helpers.data import decode_film, decode_volume, layouts, manifest_schema, manifests
+from helpers.data import decode_film, decode_volume, layouts, manifest_schema, source_files
 from helpers.data.synthetic import generators
 
 IMAGES_PER_CHUNK, VOLUMES_PER_CHUNK = 64, 8
@@ -167,10 +167,10 @@ def _decode_volumes(task: Task) -> tuple[np.ndarray, list[dict]]:
     rule, volume_facts = task.options["volume"], []
     volumes = np.zeros((len(task.rows), *rule["shape"]), np.uint8)
     for index, row in enumerate(task.rows.to_dict("records")):
-        path, reason, sha256 = manifests.inside(task.root, row["file"]), None, ""
+        path, reason, sha256 = source_files.inside(task.root, row["file"]), None, ""
         mask = None
         if rule["mask"]:
-            mask = manifests.inside(task.root, row["mask"]) if row["mask"] else Path("")
+            mask = source_files.inside(task.root, row["mask"]) if row["mask"] else Path("")
         try:
             if isinstance(row.get("sha256"), str):
                 _refuse_other_checksum(row, fingerprints.file_hash(path))
@@ -201,7 +201,7 @@ def _from_files(task: Task) -> Iterator[bytes]:
     """Yield the content of each row's file: empty if it cannot be read, cut if it is too large."""
     for file in task.rows["file"]:
         try:
-            with open(manifests.inside(task.root, file), "rb") as stream:
+            with open(source_files.inside(task.root, file), "rb") as stream:
                 yield stream.read(decode_film.MAX_BYTES + 1)
         except OSError:
             yield b""
@@ -212,7 +212,7 @@ def _from_row_group(task: Task) -> Iterator[bytes]:
     at a time.
     """
     rows_wanted, row_in_group = set(task.rows["row_in_group"]), 0
-    path = manifests.inside(task.root, task.rows["file"].iloc[0])
+    path = source_files.inside(task.root, task.rows["file"].iloc[0])
     with pq.ParquetFile(path) as shard:
         row_group = int(task.rows["row_group"].iloc[0])
         for batch in shard.iter_batches(

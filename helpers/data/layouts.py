@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from helpers.core import errors
-from helpers.data import manifests, source_text
+from helpers.data import source_files, source_text
 from helpers.data.manifest_schema import Manifest
 from helpers.data.synthetic import generators
 
@@ -78,9 +78,9 @@ def _read_text_table(
     """Return a CSV file, or the first sheet of an Excel file, with every cell as text."""
     try:
         if name.endswith(".xlsx"):
-            return pd.read_excel(manifests.inside(root, name), dtype=str, keep_default_na=False)
+            return pd.read_excel(source_files.inside(root, name), dtype=str, keep_default_na=False)
         return pd.read_csv(
-            manifests.inside(root, name),
+            source_files.inside(root, name),
             dtype=str,
             keep_default_na=False,
             encoding=encoding,
@@ -145,7 +145,7 @@ def _read_shards(manifest: Manifest, root: Path) -> tuple[pd.DataFrame, pd.DataF
     for path in sorted({path for pattern in manifest.layout.shards for path in root.glob(pattern)}):
         file = path.relative_to(root).as_posix()
         try:
-            with pq.ParquetFile(manifests.inside(root, file)) as shard:
+            with pq.ParquetFile(source_files.inside(root, file)) as shard:
                 errors.has_columns(
                     pd.DataFrame(columns=shard.schema_arrow.names),
                     [*manifest.source_columns, manifest.layout.image_column],

@@ -18,8 +18,8 @@ from helpers.core import errors, fingerprints
 from helpers.data import (
     decode_volume,
     label_rules,
-    manifests,
     patient_rules,
+    source_files,
     source_text,
     split_rules,
 )
@@ -59,7 +59,7 @@ def apply_rules(
         InputError: a column is absent, a value lies outside its rule, or a patient is in two given
             splits.
     """
-    where = manifests.table_name(manifest)
+    where = source_files.table_name(manifest)
     errors.has_columns(raw, manifest.source_columns, where)
     text = raw[manifest.source_columns].apply(source_text.as_text)
     rows = pd.DataFrame(
@@ -128,7 +128,8 @@ def keep_present(manifest: Manifest, source: Source, root: Path | None) -> Sourc
         return source
     rows = source.rows
     sizes = {
-        file: _size(manifests.inside(root, file)) if file else -1 for file in rows["file"].unique()
+        file: _size(source_files.inside(root, file)) if file else -1
+        for file in rows["file"].unique()
     }
     rows = rows.assign(bytes=rows["file"].map(sizes).astype("int64"))
     is_absent = rows["bytes"] < 0
@@ -145,14 +146,14 @@ def keep_present(manifest: Manifest, source: Source, root: Path | None) -> Sourc
     excluded = pd.concat([source.excluded, absent.assign(reason=reason)[EXCLUDED_COLUMNS]])
     if is_absent.all():
         errors.refuse(
-            f"at least one usable row in {manifests.table_name(manifest)}",
+            f"at least one usable row in {source_files.table_name(manifest)}",
             f"none: {errors.examples(excluded['reason'].value_counts().index.tolist())}",
             "Correct the table or the manifest.",
         )
     if "mask" in rows:
         rows = rows.assign(
             mask_bytes=[
-                _size(manifests.inside(root, mask)) if mask else -1 for mask in rows["mask"]
+                _size(source_files.inside(root, mask)) if mask else -1 for mask in rows["mask"]
             ]
         )
     return Source(rows[~is_absent], excluded, source.notes + _checksum_notes(manifest, root))
@@ -160,7 +161,7 @@ def keep_present(manifest: Manifest, source: Source, root: Path | None) -> Sourc
 
 def _reason_of_absence(root: Path, file: str) -> str:
     """Return why a row without an image file is left out."""
-    if file and manifests.inside(root, file).is_dir():
+    if file and source_files.inside(root, file).is_dir():
         return f"a folder, not an image file (DICOM? {decode_volume.TO_NIFTI})"
     return "image file absent"
 
@@ -181,6 +182,6 @@ def _checksum_notes(manifest: Manifest, root: Path) -> list[str]:
     return [
         f"{name} differs from the file this manifest was written for: another release, or damaged."
         for name, checksum in manifest.checksums.items()
-        if _size(manifests.inside(root, name)) >= 0
+        if _size(source_files.inside(root, name)) >= 0
         and fingerprints.file_hash(root / name) != checksum
     ]

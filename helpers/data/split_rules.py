@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from helpers.core import errors
-from helpers.data import manifests, source_text
+from helpers.data import source_files, source_text
 from helpers.data.manifest_schema import Manifest, SplitRule
 
 
@@ -62,7 +62,9 @@ def given_split(
     split = pd.Series(None, index=image_id.index, dtype=object)
     for name, path in rule.lists.items():
         lines = (
-            manifests.inside(root, path).read_text(encoding="utf-8", errors="replace").splitlines()
+            source_files.inside(root, path)
+            .read_text(encoding="utf-8", errors="replace")
+            .splitlines()
         )
         is_listed = image_id.isin({line.strip() for line in lines})
         in_two_lists = image_id[is_listed & split.notna()].tolist()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers.core import errors, fingerprints, notebook_parameters, run_records
-from helpers.data import groups, manifests
+from helpers.data import groups, manifests, source_files
 from helpers.study import notebook_files
 
 RUN_FILES = ("predictions.parquet", "record.json", "weights.safetensors")
@@ -126,7 +126,7 @@ def read_data_roots(given: Collection[str], sets: list[str]) -> dict[str, str]:
         roots[name] = str(Path(path).expanduser().resolve())
     for manifest in map(manifests.read, sets):
         if manifest.layout.kind != "synthetic":
-            manifests.locate(manifest, roots.get(manifest.name))
+            source_files.locate(manifest, roots.get(manifest.name))
     return roots
 
 
@@ -235,7 +235,7 @@ def _sources(sets: list[str], data_roots: dict[str, str]) -> list[Path]:
     tables = [
         path
         for root, manifest in wanted
-        for pattern in manifests.expected_files(manifest)
+        for pattern in source_files.expected_files(manifest)
         for path in sorted(root.glob(pattern)) or [root / pattern]
     ]
     return [root for root, _ in wanted] + tables

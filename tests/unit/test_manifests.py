@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from helpers.core import errors, paths
-from helpers.data import manifests
+from helpers.data import manifests, source_files
 
 MINIMAL = {
     "name": "ward",
@@ -192,7 +192,7 @@ def test_locate_says_what_is_missing_and_how_to_get_it(tmp_path):
             errors.InputError,
             match=f"films.csv under the data root of ward; got .*{words}.*Ask the ward",
         ):
-            manifests.locate(manifest, root)
+            source_files.locate(manifest, root)
 
 
 def test_inside_refuses_paths_and_links_that_leave_the_root(tmp_path):
@@ -201,7 +201,7 @@ def test_inside_refuses_paths_and_links_that_leave_the_root(tmp_path):
     (tmp_path / "secret.csv").write_text("x", encoding="utf-8")
     (root / "link.csv").symlink_to(tmp_path / "secret.csv")
     (root / "own.csv").symlink_to(root / "other.csv")
-    assert manifests.inside(root, "own.csv") == root / "own.csv"
+    assert source_files.inside(root, "own.csv") == root / "own.csv"
     for path in (
         "../secret.csv",
         "a/../../secret.csv",
@@ -212,9 +212,9 @@ def test_inside_refuses_paths_and_links_that_leave_the_root(tmp_path):
         "",
     ):
         with pytest.raises(errors.InputError, match="under the data root"):
-            manifests.inside(root, path)
+            source_files.inside(root, path)
     with pytest.raises(errors.InputError, match="a link that leaves it"):
-        manifests.inside(root, "link.csv")
+        source_files.inside(root, "link.csv")
 
 
 def test_wanted_refuses_pretraining_on_the_cohort_and_roots_of_other_data_sets():
