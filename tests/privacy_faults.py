@@ -789,8 +789,8 @@ FAULTS = [
     Fault(
         "a person under two names is two units",
         "data.duplicates",
-        "rows, notes = rows.assign(patient_id=unit),",
-        "notes =",
+        "rows.assign(patient_id=unit)",
+        "rows",
         ("test_build_cohort",),
     ),
     Fault(

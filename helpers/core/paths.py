@@ -1,7 +1,7 @@
-"""Where things lie: the repository, results, cohorts, runs, locks.
+"""Paths: of the repository, of results, cohorts, runs and locks.
 
-Default places hang on the repository's root; the environment variable `RESULTS_DIR` moves all
-results.
+In: names. Out: paths. Results lie in the repository unless the environment variable `RESULTS_DIR`
+names another folder.
 """
 
 import os

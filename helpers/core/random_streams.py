@@ -1,13 +1,11 @@
-"""Named random streams.
+"""Named random streams: each use of randomness in a study has a generator of its own.
 
-Each use of randomness in a study has a generator of its own, keyed by seed, name and step.
+In: seed, name, step. Out: a numpy generator.
 """
 
 import hashlib
 
 import numpy as np
-
-# ---- randomness, progress, figures
 
 
 def random_stream(seed: int, name: str, step: int = 0) -> np.random.Generator:

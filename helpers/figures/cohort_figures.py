@@ -13,14 +13,14 @@ def plot_examples(
     """Draw grey images side by side, four in a row, each over its caption.
 
     Args:
-        images: each (height, width) uint8, drawn from black (0) to white (255).
+        images: (height, width) uint8, drawn from black (0) to white (255).
         captions: one for each image, at most two lines.
         ax: where to draw; a new figure when None.
     """
     n_rows = -(-len(images) // 4)
     ax = ax or plt.figure(figsize=(8, 2.3 * n_rows)).add_subplot()
-    for place, (image, caption) in enumerate(zip(images, captions)):
-        row, column = divmod(place, 4)
+    for number, (image, caption) in enumerate(zip(images, captions)):
+        row, column = divmod(number, 4)
         ax.imshow(
             image,
             cmap="gray",
@@ -54,11 +54,11 @@ def plot_prevalence(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt.Axes
         np.linspace(-0.3, 0.3, len(groups)), groups, shades, house_style.MARKERS
     ):
         rows = table[table["group"] == group].set_index("finding").reindex(findings)
-        places = np.arange(len(findings)) + (offset if len(groups) > 1 else 0)
-        ax.hlines(places, rows["low"], rows["high"], color=shade)
+        heights = np.arange(len(findings)) + (offset if len(groups) > 1 else 0)
+        ax.hlines(heights, rows["low"], rows["high"], color=shade)
         ax.plot(
             rows["prevalence"],
-            places,
+            heights,
             marker,
             color=shade,
             markersize=4,

@@ -32,6 +32,7 @@ def test_equal_arguments_give_equal_results_and_fewer_patients_a_prefix():
     again, _ = abdomen_cohort.draw_block("ct_private", "test", 2, 7, (12, 24, 24))
     fewer, first = abdomen_cohort.draw_block("ct_private", "test", 2, 7, (12, 24, 24), n_patients=9)
     assert (volume == again).all() and (volume[:9] == fewer).all() and first.equals(table[:9])
+    assert abdomen_cohort.draw_table("ct_private", "test", 2, 7, n_patients=9).equals(first)
     other, _ = abdomen_cohort.draw_block("ct_private", "test", 3, 7, (12, 24, 24))
     assert (volume != other).any() and volume.dtype == np.int16 and volume.min() >= -1024
 

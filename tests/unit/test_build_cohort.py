@@ -2,6 +2,7 @@
 equal files.
 """
 
+import functools
 import hashlib
 import os
 import signal
@@ -24,10 +25,10 @@ from helpers.data import (
     cohort_summary,
     cohorts,
     duplicates,
-    label_rules,
     manifest_schema,
     manifests,
     source_tables,
+    split_rules,
 )
 from helpers.data.synthetic import chest_cohort
 
@@ -180,7 +181,7 @@ def test_paths_in_a_table_cannot_leave_the_data_root(tmp_path):
 
 def test_build_is_equal_for_one_and_two_processes_and_for_interrupted_builds(tmp_path, monkeypatch):
     path = write_ward(tmp_path, n=24)
-    monkeypatch.setattr(chunks, "IMAGES_PER_PART", 6)
+    monkeypatch.setattr(chunks, "IMAGES_PER_CHUNK", 6)
     build_cohort.build(path, tmp_path, processes=1)
     whole = contents()
     (paths.cohort_dir("ward") / "record.json").unlink()
@@ -212,11 +213,8 @@ def test_data_hash_is_of_contents_not_of_how_the_table_is_packed(tmp_path, monke
     path, of, to_parquet = write_ward(tmp_path, n=8), {}, pd.DataFrame.to_parquet
     for compression in ("snappy", "gzip"):
         (paths.cohort_dir("ward") / "record.json").unlink(missing_ok=True)
-        monkeypatch.setattr(
-            pd.DataFrame,
-            "to_parquet",
-            lambda table, file, **named: to_parquet(table, file, compression=compression, **named),
-        )
+        packed = functools.partialmethod(to_parquet, compression=compression)
+        monkeypatch.setattr(pd.DataFrame, "to_parquet", packed)
         of[compression] = build_cohort.build(path, tmp_path, processes=1).record
     assert of["snappy"]["data_hash"] == of["gzip"]["data_hash"]
     assert of["snappy"]["files"]["table.parquet"] != of["gzip"]["files"]["table.parquet"]
@@ -243,7 +241,7 @@ def test_build_does_nothing_when_whole_and_notices_a_flipped_byte_or_a_new_file(
     whole = contents()
     calls = []
     monkeypatch.setattr(
-        build_cohort, "_make", lambda *arguments: calls.append(1) or pytest.fail("made again")
+        chunks, "make", lambda *arguments: calls.append(1) or pytest.fail("made again")
     )
     os.utime(tmp_path / "films.csv")  # touching is no change
     build_cohort.build(path, tmp_path, processes=1)
@@ -315,10 +313,30 @@ def test_embedded_cohorts_are_the_generators_blocks_in_order():
     ]
 
 
+def test_a_drawn_cohort_obeys_the_manifests_row_filter(tmp_path):
+    text = (manifests.manifests_dir() / "synthetic_cxr_public.yaml").read_text(encoding="utf-8")
+    path = tmp_path / "synthetic_cxr_public.yaml"
+    path.write_text(text + "\nkeep: {sex: [female]}\n", encoding="utf-8")
+    cohort = build_cohort.build(
+        path, n_patients=110, n_test_patients=5, image_px=32, equalise="no", processes=1
+    )
+    images, table = zip(
+        *[
+            chest_cohort.draw_block("public", "train", index, 0, image_px=32, n_patients=n)
+            for index, n in ((0, 100), (1, 10))
+        ]
+    )
+    is_female = (pd.concat(table)["sex"] == "female").to_numpy()
+    train = cohort.images[(cohort.table["split"] == "train").to_numpy()]
+    assert np.array_equal(train, np.concatenate(images)[is_female])
+    assert cohort.record["exclusions"].keys() == {"sex is not female"}
+    assert cohort.record["n_source_rows"] > cohort.record["n_images"] == len(cohort.images)
+
+
 def test_film_sha256_is_of_the_file_whatever_its_size_here_and_changes_with_it(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(chunks, "IMAGES_PER_PART", 6)
+    monkeypatch.setattr(chunks, "IMAGES_PER_CHUNK", 6)
     path, films = write_ward(tmp_path), tmp_path / "films" / "2020"
     # left out: rows and files are no longer one to one
     (films / "f0007.png").write_bytes((films / "f0006.png").read_bytes())
@@ -359,7 +377,7 @@ def test_public_site_labels_are_those_of_either_side():
 
 
 def test_memory_does_not_grow_with_the_images(tmp_path, monkeypatch):
-    monkeypatch.setattr(chunks, "IMAGES_PER_PART", 32)
+    monkeypatch.setattr(chunks, "IMAGES_PER_CHUNK", 32)
 
     def peak(n: int) -> int:
         folder = tmp_path / str(n)
@@ -444,8 +462,8 @@ def settle(
             "row": table["row"],
             "sha256": table["sha256"],
             "reason": None,
-            "part": 0,
-            "at": table["row"],
+            "chunk": 0,
+            "index_in_chunk": table["row"],
             "is_constant": table["sha256"].str.startswith("blank"),
         }
     )
@@ -635,7 +653,7 @@ def test_facts_say_which_films_and_volumes_are_of_one_value(tmp_path, monkeypatc
         "mask_labels": [],
     }
     for options in ({"volume": volume}, {"image_px": 8, "aspect": "pad", "equalise": False}):
-        task = chunks.Task(0, options, root=tmp_path, rows=rows)
+        task = chunks.Task(0, options, rows, root=tmp_path)
         chunks.make(tmp_path / "parts", task)
         assert chunks.facts(tmp_path / "parts", task)["is_constant"].tolist() == [True, True, False]
 
@@ -657,7 +675,7 @@ def test_a_person_under_two_names_in_a_given_train_is_not_in_train_and_valid():
     assert (
         len(
             {
-                label_rules.hash_split(each, manifest_schema.SplitRule.model_validate(given))
+                split_rules.hash_split(each, manifest_schema.SplitRule.model_validate(given))
                 for each in people
             }
         )

@@ -112,7 +112,8 @@ def test_table_hash_sees_every_value_order_and_name():
 
 def test_helpers_imported_knows_every_way_to_import():
     source = (
-        "from helpers.core import errors, files as whole_files\nfrom helpers.data.groups import place\n"
+        "from helpers.core import errors, files as whole_files\n"
+        "from helpers.data.groups import sort_key\n"
         "from helpers.data.synthetic import chest_cohort\n"
         "import helpers.privacy.accounting, os\nimport numpy as np"
     )

@@ -258,10 +258,8 @@ def test_an_unreadable_folder_or_table_is_refused_by_name(tmp_path, closed):
     (tmp_path / closed).chmod(0)
     code = (
         "import os\nfrom helpers.core import errors\n"
-        "from helpers.data import manifests, source_tables\nos.setuid(65534)\n"
-        f"manifest = manifests.read({str(path)!r})\ntry:\n"
-        f"    root = manifests.locate(manifest, {str(tmp_path / 'root')!r})\n"
-        "    source_tables.read(manifest, root)\n"
+        "from helpers.data import build_cohort\nos.setuid(65534)\ntry:\n"
+        f"    build_cohort.build({str(path)!r}, {str(tmp_path / 'root')!r}, processes=1)\n"
         "except errors.InputError as error:\n    print(error)\n"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

@@ -33,7 +33,7 @@ def predictions(**changed):
 def record(run="c-baseline-seed0", **changed):
     """A right record."""
     return run_records.new_record(
-        **{key: None for key in run_records.RECORD_KEYS}
+        **dict.fromkeys(run_records.RECORD_KEYS)
         | {"run": run, "cohort": "c", "arm": "baseline"}
         | changed
     )

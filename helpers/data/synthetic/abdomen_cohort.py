@@ -2,10 +2,9 @@
 pancreas, of two sites.
 
 In: a site, a split, the index of a block of patients, a seed. Out: volumes in Hounsfield units and
-a table, one row per volume.
-Refuses: unknown sites and splits. One volume a patient. A block depends on nothing but its own key,
-as in `chest_cohort`; effects are planted in known places. The generator is frozen: a change of any
-label or voxel asks for a new GENERATOR_VERSION.
+a table, one row per volume. Raises `InputError` for unknown sites and splits. One volume a patient.
+A block depends on nothing but its own key, as in `chest_cohort`; effects are planted on purpose.
+The generator is frozen: a change of any label or voxel asks for a new GENERATOR_VERSION.
 """
 
 from types import SimpleNamespace
@@ -14,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.core import errors
-from helpers.data.synthetic import abdomen_phantom
+from helpers.data.synthetic import abdomen_phantom, truth_table
 
 GENERATOR_VERSION = 2
 BLOCK_PATIENTS = 25
@@ -119,6 +118,27 @@ def draw_block(
     Raises:
         InputError: an argument outside its range.
     """
+    table, shapes, grain = _draw_patients_and_shapes(site, split, index, seed, n_patients)
+    volumes = np.empty((n_patients, *shape), np.int16)
+    for number, patient_shapes in enumerate(shapes):
+        volume = abdomen_phantom.draw_volume(
+            patient_shapes, grain.standard_normal(shape, dtype=np.float32), spacing_mm
+        )
+        volumes[number] = np.rint(np.clip(volume, -1024, 3000))
+    return volumes, table
+
+
+def draw_table(
+    site: str, split: str, index: int, seed: int, n_patients: int = BLOCK_PATIENTS
+) -> pd.DataFrame:
+    """Return the table of `draw_block` without drawing a volume; the arguments are the same."""
+    return _draw_patients_and_shapes(site, split, index, seed, n_patients)[0]
+
+
+def _draw_patients_and_shapes(
+    site: str, split: str, index: int, seed: int, n_patients: int
+) -> tuple[pd.DataFrame, list[SimpleNamespace], np.random.Generator]:
+    """Return the table of a block's first patients, the shapes of each, the generator of grain."""
     errors.one_of("site", site, SITES)
     errors.one_of("split", split, SPLITS)
     errors.number("index", index, 0, 9999, integer=True)
@@ -129,22 +149,20 @@ def draw_block(
     )
     people, forms, grain = (np.random.Generator(np.random.PCG64(child)) for child in key.spawn(3))
     table = _draw_patients(people, site, split, index)
-    shapes = _draw_shapes(forms, table, _SITES[site])
-    volumes, lesions = np.empty((n_patients, *shape), np.int16), []
-    for place in range(n_patients):
-        p = SimpleNamespace(**{name: values[place] for name, values in shapes.items()})
-        volume = abdomen_phantom.draw_volume(
-            p, grain.standard_normal(shape, dtype=np.float32), spacing_mm
-        )
-        volumes[place] = np.rint(np.clip(volume, -1024, 3000))
-        lesions.append(
-            " ".join(
-                f"{value:.1f}" for value in (*abdomen_phantom.lesion_place(p), p.lesion * p.size)
-            )
-            if p.lesion
-            else ""
-        )
-    return volumes, table.iloc[:n_patients].assign(lesion=lesions)
+    shapes_of_block = _draw_shapes(forms, table, _SITES[site])
+    shapes = [
+        SimpleNamespace(**{name: values[number] for name, values in shapes_of_block.items()})
+        for number in range(n_patients)
+    ]
+    return table.iloc[:n_patients].assign(lesion=[*map(_lesion_text, shapes)]), shapes, grain
+
+
+def _lesion_text(p: SimpleNamespace) -> str:
+    """Return "z y x radius" of a patient's lesion in mm from the middle of the volume, or ""."""
+    if not p.lesion:
+        return ""
+    values = (*abdomen_phantom.lesion_place(p), p.lesion * p.size)
+    return " ".join(f"{value:.1f}" for value in values)
 
 
 def planted_truth() -> pd.DataFrame:
@@ -158,37 +176,30 @@ def planted_truth() -> pd.DataFrame:
     Returns:
         Columns as of `chest_cohort.planted_truth`.
     """
-    return pd.DataFrame(
-        [
-            ("sex", "female", "male", "harder", FEMALE_SIZE, 0.45, "all", -0.09, 0.02, -0.09, 0.04),
-            (
-                "admission",
-                "weekend",
-                "weekday",
-                "null",
-                1.0,
-                2 / 7,
-                "all",
-                -0.06,
-                0.06,
-                -0.06,
-                0.06,
-            ),
-        ],
-        columns=[
-            "attribute",
-            "group",
-            "comparison",
-            "effect",
-            "severity_factor",
-            "share",
-            "findings",
-            "contrast_low",
-            "contrast_high",
-            "private_contrast_low",
-            "private_contrast_high",
-        ],
-    )
+    row = truth_table.row
+    effects = [
+        row(
+            "sex",
+            "female",
+            "male",
+            effect="harder",
+            factor=FEMALE_SIZE,
+            share=0.45,
+            contrast=(-0.09, 0.02),
+            private_contrast=(-0.09, 0.04),
+        ),
+        row(
+            "admission",
+            "weekend",
+            "weekday",
+            effect="null",
+            factor=1.0,
+            share=2 / 7,
+            contrast=(-0.06, 0.06),
+            private_contrast=(-0.06, 0.06),
+        ),
+    ]
+    return pd.DataFrame(effects)
 
 
 def _draw_patients(rng: np.random.Generator, site: str, split: str, index: int) -> pd.DataFrame:
