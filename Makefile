@@ -9,7 +9,22 @@ NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=900
 # What a step computes must not depend on what else is set for matplotlib or Jupyter.
 CLEAN_ENV := env -u MPLBACKEND -u JUPYTER_PATH JUPYTER_PREFER_ENV_PATH=1 GOMP_SPINCOUNT=3000
 
-.PHONY: help demo demo-ct test test-all unit nbval end-to-end mutants benchmark ladder ladder-trials ladder-ct lab notebooks expected clean
+.PHONY: help demo demo-ct lab test test-all lint unit nbval end-to-end test-benchmarks mutants docs benchmark ladder ladder-trials ladder-ct notebooks expected clean
+
+# Notebook 04 draws curves over budgets: notebook 03 also runs at these, side by side, a core each.
+OTHER_BUDGETS := 0.29 1.06
+STORIES := $(sort $(wildcard notebooks/0[123]_*.ipynb))
+ANALYSES := $(filter-out $(STORIES),$(sort $(wildcard notebooks/*.ipynb)))
+define run_other_budgets
+	started=""; failed=""; \
+	for epsilon in $(OTHER_BUDGETS); do \
+	  OMP_NUM_THREADS=1 $(PY) run_notebook.py notebooks/03_dp_training.ipynb \
+	    --to $$folder/other_budgets/epsilon$$epsilon --parameters "{\"EPSILON\": $$epsilon}" & \
+	  started="$$started $$!"; \
+	done; \
+	for process in $$started; do wait $$process || failed=yes; done; \
+	test -z "$$failed"
+endef
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 -- \2/p' Makefile
@@ -20,23 +35,39 @@ demo: $(VENV)/.installed  ## run the study on the embedded cohort, into results/
 demo-ct: $(VENV)/.installed  ## run the second study, pancreatic cancer on CT, into results_ct/
 	@$(PY) run_all.py --profile demo_ct --out results_ct
 
-test: unit nbval end-to-end  ## run all tests but the slow ones
+lab: $(VENV)/.installed  ## open the notebooks in JupyterLab
+	$(CLEAN_ENV) $(PY) -m jupyterlab notebooks
+
+test: lint unit nbval end-to-end  ## run all tests but the slow ones
 
 test-all: SLOW := or slow
-test-all: unit nbval end-to-end mutants  ## run all tests
+test-all: lint unit nbval end-to-end test-benchmarks mutants  ## run all tests
+
+lint: $(VENV)/.installed  ## check style, format, and which module imports which
+	@$(VENV)/bin/ruff check --quiet .
+	@$(VENV)/bin/ruff format --check --quiet . || { $(VENV)/bin/ruff format --check .; exit 1; }
+	@contracts=$$($(VENV)/bin/lint-imports 2>&1) || { echo "$$contracts"; exit 1; }
 
 unit: $(VENV)/.installed  ## run the tests of the helpers
 	$(CLEAN_ENV) $(PY) -m pytest tests/unit -q --durations=15 -m "not slow $(SLOW)"
 
 nbval: $(VENV)/.installed  ## execute the notebooks with their defaults and compare with the stored outputs
-	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
-	$(CLEAN_ENV) RESULTS_DIR=$$folder $(PY) -m pytest $(NBVAL) -q --durations=15 -p no:cacheprovider $(sort $(wildcard notebooks/*.ipynb))
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && export RESULTS_DIR=$$folder && \
+	compare="$(CLEAN_ENV) $(PY) -m pytest $(NBVAL) -q --durations=5 -p no:cacheprovider" && \
+	$$compare $(STORIES) && { $(run_other_budgets); } && $$compare $(ANALYSES)
 
 end-to-end: $(VENV)/.installed  ## run small studies as a user would
 	$(CLEAN_ENV) $(PY) -m pytest tests/end_to_end -q --durations=15 -m "not slow $(SLOW)"
 
+test-benchmarks: $(VENV)/.installed  ## run the tests of benchmarks/
+	$(CLEAN_ENV) $(PY) -m pytest tests/benchmarks -q --durations=5 -m "not slow $(SLOW)"
+
 mutants: $(VENV)/.installed  ## plant privacy faults one at a time and demand that a unit test notices each
 	@$(CLEAN_ENV) $(PY) tests/mutants.py
+
+docs: $(VENV)/.installed  ## build the site from stored outputs, into docs/_build/html/
+	@$(PY) -m sphinx -W --keep-going -q docs docs/_build/html
+	@echo "docs/_build/html/index.html"
 
 benchmark: $(VENV)/.installed  ## time a private step beside the alternatives, into benchmarks/results/
 	@$(CLEAN_ENV) $(PY) benchmarks/private_step.py
@@ -54,11 +85,9 @@ ladder-ct: $(VENV)/.installed  ## the same of CT: trials, then all budgets with 
 	@$(CLEAN_ENV) $(PY) benchmarks/ct.py --scratch results_ladder
 	@$(PY) benchmarks/private_step.py --figure
 
-lab: $(VENV)/.installed  ## open the notebooks in JupyterLab
-	$(CLEAN_ENV) $(PY) -m jupyterlab notebooks
-
 notebooks: $(VENV)/.installed  ## execute the notebooks with their defaults and store their outputs in them
-	rm -rf results_notebooks && RESULTS_DIR=$(CURDIR)/results_notebooks $(PY) run_notebook.py $(sort $(wildcard notebooks/*.ipynb))
+	@folder=$(CURDIR)/results_notebooks && rm -rf $$folder && export RESULTS_DIR=$$folder && \
+	$(PY) run_notebook.py $(STORIES) && { $(run_other_budgets); } && $(PY) run_notebook.py $(ANALYSES)
 
 expected: $(VENV)/.installed  ## renew the expected numbers of demo, demo_ct and smoke, and README's tables
 	$(PY) run_all.py --profile demo --out results
@@ -69,7 +98,7 @@ expected: $(VENV)/.installed  ## renew the expected numbers of demo, demo_ct and
 	$(PY) -m helpers.study.report results_smoke smoke
 
 clean:  ## remove the environment and caches; results stay, they may have taken days
-	rm -rf $(VENV) *.egg-info .pytest_cache results_notebooks
+	rm -rf $(VENV) *.egg-info .pytest_cache .ruff_cache .import_linter_cache docs/_build docs/_generated results_notebooks
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # The stamp is newer than what it was made from: a second `make` starts at once.

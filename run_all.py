@@ -1,5 +1,4 @@
-"""Run a study: which notebook runs when, with what parameters; what is done already is not done
-again.
+"""Run a study: its notebooks in order, with a profile's parameters; finished steps are skipped.
 
     python run_all.py --profile demo --out results
 
@@ -10,30 +9,16 @@ are what it wrote.
 
 import argparse
 import contextlib
-import dataclasses
 import json
-import os
 import signal
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
-import psutil
 
 from helpers.core import errors, files, locks, paths
-from helpers.study import plan, planned_spending, profiles, report, step_cache
-
-BYTES_PER_JOB = 2 * 1024**3
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-)
+from helpers.study import batches, checklist, plan, profiles, report, step_cache, study_data
 
 
 def main(words: list[str] | None = None) -> int:
@@ -52,7 +37,9 @@ def main(words: list[str] | None = None) -> int:
             )
             return 0
         title, steps = read_study(arguments)
-        batch = Batch(step_cache.Results(arguments.out.expanduser().resolve()), steps, arguments)
+        results = step_cache.Results(arguments.out.expanduser().resolve())
+        selected = batches.select(steps, arguments.only, arguments.start, results.out)
+        batch = batches.Batch(results, steps, selected, arguments.jobs, arguments.force)
         if arguments.dry_run:
             return show_plan(batch)
         with lock(batch.results.out):
@@ -98,7 +85,7 @@ def read_arguments(words: list[str] | None) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a parameter; also 03.NAME=VALUE",
+        help="a parameter, e.g. PHYSICAL_BATCH_SIZE=16 for less memory; also 03.NAME=VALUE",
     )
     parser.add_argument(
         "--only", metavar="STEP", help="run the steps whose names begin like this, e.g. 04"
@@ -135,8 +122,8 @@ def read_study(arguments: argparse.Namespace) -> tuple[str, list[plan.Step]]:
     )
     # later notebooks read no files of data sets
     if (arguments.only or arguments.start or "01").startswith("01"):
-        chosen["01"]["DATA_ROOTS"] = plan.read_data_roots(
-            arguments.data_root, plan.data_sets(chosen)
+        chosen["01"]["DATA_ROOTS"] = study_data.read_data_roots(
+            arguments.data_root, study_data.data_sets(chosen)
         )
     return profile.title, plan.plan(chosen, lists)
 
@@ -159,205 +146,7 @@ def lock(out: Path) -> Iterator[None]:
         locks.release(out / ".lock")
 
 
-def select(
-    steps: list[plan.Step], only: str | None, start: str | None, out: Path
-) -> list[plan.Step]:
-    """Return the steps to run: those that begin with `only`, or all from the first that begins with
-    `start`.
-
-    Raises:
-        InputError: no step is called so, or a file it needs comes from a step that is left out and
-            is not there.
-    """
-    named = [i for i, step in enumerate(steps) if step.id.startswith(only or start or "")]
-    if not named:
-        errors.refuse(
-            f"a step that begins with {only or start}",
-            "none",
-            f"Steps: {', '.join(s.id for s in steps)}.",
-        )
-    chosen = [steps[i] for i in named] if only else steps[named[0] :]
-    made_here = {path for step in chosen for path in step.outputs}
-    for path in [path for step in chosen for path in step.inputs if path not in made_here]:
-        errors.file_exists(
-            out / path, "Run the steps before it first: leave out --only and --from."
-        )
-    return chosen
-
-
-@dataclasses.dataclass
-class Execution:
-    """A step under way."""
-
-    step: plan.Step
-    key: str
-    process: subprocess.Popen
-    threads: int
-    log: Path
-    started: float = dataclasses.field(default_factory=time.monotonic)
-
-
-class Batch:
-    """The steps of a study: which wait, run and are done."""
-
-    def __init__(
-        self, folder: step_cache.Results, steps: list[plan.Step], arguments: argparse.Namespace
-    ) -> None:
-        self.results, self.steps, self.force = folder, steps, arguments.force
-        self.selected = select(steps, arguments.only, arguments.start, folder.out)
-        self.waiting, self.running = list(self.selected), []
-        self.done = {step.id for step in steps if step not in self.selected}
-        self.complaints, self.seconds, self.n_ended, self.is_announced = [], {}, 0, False
-        self.cores = (
-            len(os.sched_getaffinity(0))
-            if hasattr(os, "sched_getaffinity")
-            else os.cpu_count() or 1
-        )
-        by_memory = max(1, psutil.virtual_memory().available // BYTES_PER_JOB)
-        self.jobs = arguments.jobs or (1 if has_gpu() else min(self.cores, by_memory))
-
-    def run(self) -> bool:
-        """Run what can be run, after a failure too; return whether all is done."""
-        try:
-            while self.advance() or self.running:
-                time.sleep(0.1)
-                self.gather()
-        finally:
-            for execution in self.running:
-                stop(execution.process)
-        return not self.waiting and not self.complaints
-
-    def advance(self) -> bool:
-        """Skip what is done, start what can start; return whether that was anything."""
-        ready = [step for step in self.waiting if self.done.issuperset(step.needs)]
-        unchanged = [] if self.force else [step for step in ready if self.results.is_done(step)]
-        for step in unchanged:
-            self.waiting.remove(step)
-            self.end(step, "unchanged", 0)
-        free = max(self.cores, self.jobs) - sum(execution.threads for execution in self.running)
-        starting = [step for step in ready if step not in unchanged][
-            : max(0, min(self.jobs - len(self.running), free))
-        ]
-        if (
-            any(step.notebook.name[:2] in ("02", "03") for step in starting)
-            and not self.is_announced
-        ):
-            self.is_announced = True
-            said = planned_spending.planned(self.steps, self.results.out)
-            print(said, end="\n" if said else "", flush=True)
-        for step in starting:
-            self.start(step, max(1, min(self.cores, free) // len(starting)))
-        return bool(unchanged or starting)
-
-    def start(self, step: plan.Step, threads: int) -> None:
-        """Start a step in a process of its own; it ends when this one does."""
-        self.waiting.remove(step)
-        if self.force and (private := self.results.private_runs(step)):
-            print(
-                f"--force leaves {', '.join(name for _, name in sorted(private))} as it is: a"
-                " private run and its start are read, not made again. Another RECIPE or"
-                " SPEND_AGAIN trains anew, and spends again.",
-                flush=True,
-            )
-        self.results.clear(step, everything=self.force)
-        key, log = self.results.key(step), self.results.out / ".state" / f"{step.id}.log"
-        environment = os.environ | {name: str(threads) for name in THREAD_VARIABLES}
-        environment["RESULTS_DIR"] = str(self.results.out)
-        command = [
-            sys.executable,
-            "run_notebook.py",
-            str(step.notebook),
-            "--parameters",
-            json.dumps(step.parameters),
-            "--to",
-            str(self.results.out / "notebooks" / step.id),
-            "--end-with-parent",
-        ]
-        with open(log, "w") as stream:
-            process = subprocess.Popen(
-                command,
-                cwd=paths.repository_root(),
-                env=environment,
-                start_new_session=True,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=stream,
-            )
-        self.running.append(Execution(step, key, process, threads, log))
-
-    def gather(self) -> None:
-        """Take note of the steps that have ended."""
-        for execution in [
-            execution for execution in self.running if execution.process.poll() is not None
-        ]:
-            self.running.remove(execution)
-            step, code = execution.step, execution.process.returncode
-            seconds, missing = time.monotonic() - execution.started, self.results.missing(step)
-            if not code and not missing:
-                self.results.store(step, execution.key, seconds)
-                self.seconds.setdefault(step.notebook, []).append(seconds)
-                self.end(step, "done", seconds)
-                continue
-            said = execution.log.read_text(encoding="utf-8").strip().splitlines()
-            reason = (
-                f"its process was killed by signal {-code}"
-                if code < 0
-                else said[-1]
-                if code and said
-                else f"it did not write {errors.examples(missing)}"
-            )
-            self.complaints.append(f"{step.notebook.name} (step {step.id}) failed: {reason}.")
-            self.end(step, "FAILED", seconds)
-
-    def end(self, step: plan.Step, state: str, seconds: float) -> None:
-        """Print the line of a step that has ended."""
-        self.done |= {step.id} if state != "FAILED" else set()
-        self.n_ended += 1
-        print(
-            f"[{self.n_ended}/{len(self.selected)}] {step.id:42} {state:9} {seconds:5.0f}"
-            f" s{self.remaining()}",
-            flush=True,
-        )
-
-    def remaining(self) -> str:
-        """Return in words how long the coming steps will take, as far as earlier ones tell."""
-
-        def expected(step: plan.Step) -> float | None:
-            alike = self.seconds.get(step.notebook)
-            return sum(alike) / len(alike) if alike else self.results.state(step).get("seconds")
-
-        known = [expected(execution.step) for execution in self.running] + [
-            expected(step) for step in self.waiting
-        ]
-        total = sum(filter(None, known)) - sum(
-            time.monotonic() - execution.started for execution in self.running
-        )
-        if not known:
-            return ""
-        if all(seconds is None for seconds in known):
-            return f"   {len(known)} to go, not timed before"
-        return f"   {len(known)} to go, about {max(0, total) / max(1, len(self.running)):.0f} s" + (
-            " for those timed before" if None in known else ""
-        )
-
-
-def has_gpu() -> bool:
-    """Return whether there is a GPU, found without waiting for torch."""
-    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
-    return not hidden and any(Path(device).exists() for device in ("/dev/nvidia0", "/dev/dxg"))
-
-
-def stop(process: subprocess.Popen) -> None:
-    """Kill a step with its kernel, which is in a process group of its own."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        for member in psutil.Process(process.pid).children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                member.kill()
-    process.kill()
-    process.wait()
-
-
-def show_plan(batch: Batch) -> int:
+def show_plan(batch: batches.Batch) -> int:
     """Print what would be done; what a changed step writes decides about those after it."""
     changed = set()
     for step in batch.selected:
@@ -371,7 +160,7 @@ def show_plan(batch: Batch) -> int:
     return 0
 
 
-def run_study(batch: Batch, title: str) -> int:
+def run_study(batch: batches.Batch, title: str) -> int:
     """Run the steps, write the report, print where it is and what it says."""
     out = batch.results.out
     print(f"{title}: {len(batch.selected)} steps into {out}", flush=True)
@@ -386,19 +175,19 @@ def run_study(batch: Batch, title: str) -> int:
         return 0  # with --only or --from: the study is not whole yet
     table = report.summary(pd.read_csv(out / "tables/04_summary.csv"))
     together = out / "tables/04_spent_together.csv"
-    said = pd.read_csv(together)["what was spent"].iloc[0] if together.is_file() else ""
+    spent = pd.read_csv(together)["what was spent"].iloc[0] if together.is_file() else ""
     links = {step.id: f"notebooks/{step.id}.html" for step in batch.steps}
     links |= {f"{folder}/": f"{folder}/" for folder in ("tables", "figures", "runs", "cohort")}
     tables = {
-        place
-        for *_, place in report.CHECKLIST
-        if place.startswith("tables/") and (out / place).is_file()
+        artefact
+        for *_, artefact in checklist.CHECKLIST
+        if artefact.startswith("tables/") and (out / artefact).is_file()
     }
     files.write_text(
         out / "index.html",
-        report.page(title, table, out / "figures/04_privacy_utility.png", links, tables, said),
+        report.page(title, table, out / "figures/04_privacy_utility.png", links, tables, spent),
     )
-    print(f"\n{table.to_string(index=False)}\n\n{said}\n\nReport: {out / 'index.html'}")
+    print(f"\n{table.to_string(index=False)}\n\n{spent}\n\nReport: {out / 'index.html'}")
     return 0
 
 

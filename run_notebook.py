@@ -1,10 +1,17 @@
 """Execute notebooks, each in a kernel of its own, and store them without traces of the machine.
 
 `run_all.py` starts one such process for each step, with threads and `RESULTS_DIR` in its
-    environment: python run_notebook.py notebooks/03_dp_training.ipynb --to
-    results/notebooks/03-eps1 --parameters '{"EPSILON": 1}'
-`make notebooks` renews the stored outputs in place, with the notebooks' own defaults:
+environment:
+
+    python run_notebook.py notebooks/03_dp_training.ipynb --to results/notebooks/03-eps1 \\
+        --parameters '{"EPSILON": 1}'
+
+`make notebooks` renews the stored outputs in place, with the notebooks' defaults:
+
     python run_notebook.py notebooks/*.ipynb
+
+In: notebooks, parameters. Out: executed notebooks and pages. A wrong parameter or a failed cell is
+one line on standard error.
 """
 
 import argparse
@@ -25,9 +32,8 @@ from helpers.study import notebook_files
 
 CELL_SECONDS = 7 * 24 * 3600  # a cell that trains may take days, but none may wait for ever
 # Measured: glibc would give large blocks back to the system after each training step, and take them
-# again in the next;
-# threads of OpenMP that spin for long make training ten times slower where another program uses a
-# core.
+# again in the next; threads of OpenMP that spin for long make training ten times slower where
+# another program uses a core.
 ENVIRONMENT = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(2**36),
@@ -37,7 +43,8 @@ ENVIRONMENT = {
 # The page of a notebook without the scripts that its usual template loads from the network.
 OFFLINE_PAGE = """{%- extends 'lab/index.html.j2' -%}
 {%- block html_head_js -%}{%- endblock -%}{%- block jupyter_widgets -%}{%- endblock -%}
-{%- block html_head_js_mathjax -%}{%- endblock -%}{%- block html_head_js_mermaidjs -%}{%- endblock -%}"""
+{%- block html_head_js_mathjax -%}{%- endblock -%}
+{%- block html_head_js_mermaidjs -%}{%- endblock -%}"""
 
 
 def main() -> int:
@@ -132,9 +139,8 @@ def execute(source: Path, parameters: dict) -> tuple[dict, str | None]:
         for name in ("JUPYTER_PATH", "MPLBACKEND"):
             os.environ.pop(name, None)
         # Over TCP each kernel warns of missing encryption; sockets on disk belong to the user
-        # alone. Without a place of
-        # their own (`ip`) they lie in the working directory, and kernels started side by side get
-        # each other's messages.
+        # alone. Without a folder of their own (`ip`) they lie in the working directory, and kernels
+        # started side by side get each other's messages.
         config = Config(
             {"KernelManager": {"transport": "ipc", "ip": f"{folder}/socket"}}
             if os.name != "nt"

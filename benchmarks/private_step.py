@@ -431,11 +431,13 @@ def main() -> None:
     # the image itself needs no gradient
     warnings.filterwarnings("ignore", message="Full backward hook is firing")
     if options.child:
-        return print(json.dumps(child(options.child)))
+        print(json.dumps(child(options.child)))
+        return
     if options.figure:
         import draw
 
-        return draw.main(options.out.parent if options.out else RESULTS)
+        draw.main(options.out.parent if options.out else RESULTS)
+        return
     out = (
         options.out
         or RESULTS

@@ -806,7 +806,7 @@ FAULTS = [
         '!= "embedded',
         '== "private',
         (
-            "test_errors_and_parameters::test_mode_fits_has_demo_for_embedded_cohorts_only_and_private_for_all",
+            "test_notebook_parameters::test_mode_fits_has_demo_for_embedded_cohorts_only_and_private_for_all",
         ),
     ),
     Fault(
@@ -1405,8 +1405,8 @@ FAULTS = [
     Fault(
         "the start of a private run cleared",
         "study.step_cache",
-        "                for folder in folders",
-        "                for folder in ()",
+        "for top, name in folders",
+        "for top, name in ()",
         ("test_spending",),
     ),
     Fault(

@@ -1,169 +1,151 @@
-"""Ranges and choices of the notebooks' parameters.
+"""Checks of the notebooks' parameters by their models, and the models as tables.
 
-In: UPPER_CASE parameters. Out: nothing. Raises `InputError` for the first value outside its range
-or choices.
+A model checks the parameters cell of its notebook, the profiles and `--set`; the docs' parameter
+table is made from it. In: UPPER_CASE names and values. Out: values, or a table of the fields.
+Raises `InputError` for the first value outside its range or choices.
 """
 
-import re
+import contextlib
+import types
+import typing
 from collections.abc import Mapping
+from typing import Literal
+
+import pandas as pd
+import pydantic
+from pydantic.fields import FieldInfo
 
 from helpers.core import errors
-
-# One rule per parameter of the notebooks, so that `run_all.py` can refuse a value before any kernel
-# starts.
-_PARAMETER_RULES = {
-    "EPSILON": dict(low=0, high=1000, open_low=True),
-    "DELTA": dict(low=0, high=0.1, open_low=True),
-    "CLIP_NORM": dict(low=0, high=1e6, open_low=True),
-    "SEED": dict(low=0, high=2**31, integer=True),
-    "EPOCHS": dict(low=1, high=1e5, integer=True),
-    "PRETRAIN_EPOCHS": dict(low=1, high=1e5, integer=True),
-    "BATCH_SIZE": dict(low=1, high=1e7, integer=True),
-    "EXPECTED_BATCH_SIZE": dict(low=1, high=1e7, integer=True),
-    "PHYSICAL_BATCH_SIZE": dict(low=1, high=1e6, integer=True),
-    "MAX_IMAGES_PER_PATIENT": dict(low=1, high=1e4, integer=True),
-    "VIEWS_PER_IMAGE": dict(low=1, high=1e4, integer=True),
-    "LEARNING_RATE": dict(low=0, high=100, open_low=True),
-    "PRETRAIN_LEARNING_RATE": dict(low=0, high=100, open_low=True),
-    "NOISE_MULTIPLIER": dict(low=0, high=1e6),
-    "AVERAGING": dict(low=0, high=0.9999),
-    "N_PATIENTS": dict(low=0, high=1e8, integer=True),
-    "N_TEST_PATIENTS": dict(low=0, high=1e8, integer=True),
-    "N_PUBLIC_PATIENTS": dict(low=0, high=1e8, integer=True),
-    "GENERATOR_SEED": dict(low=0, high=2**31, integer=True),
-    "IMAGE_PX": dict(low=0, high=2048, integer=True),
-    "WIDTH": dict(low=8, high=512, integer=True),
-    "N_BOOTSTRAP": dict(low=20, high=1e5, integer=True),
-    "MIN_PATIENTS": dict(low=1, high=1e5, integer=True),
-    "TARGET_SENSITIVITY": dict(low=0, high=1, open_low=True),
-    "MARGIN": dict(low=0, high=0.5, open_low=True),
-    "BUDGET": dict(low=0, high=1000, open_low=True),
-}
-# None: by budget or rule, in notebook 03
-_MAY_BE_NONE = (
-    "NOISE_MULTIPLIER",
-    "EXPECTED_BATCH_SIZE",
-    "EPOCHS",
-    "LEARNING_RATE",
-    "TARGET_SENSITIVITY",
-    "BUDGET",
-)
-_PARAMETER_CHOICES = {
-    "PRIVACY_UNIT": ("patient", "image"),
-    "MODE": ("demo", "private"),
-    "PRECISION": ("float32", "bfloat16"),
-    "SCHEDULE": ("cosine", "constant"),
-    "POS_WEIGHT": ("none", "public", "private"),
-    "HEAD": ("sided", "pooled"),
-    "TRAINED": ("all", "last_block", "norms_and_head", "head"),
-    "PRETRAIN_AUGMENTATION": ("strong", "shift"),
-    "EQUALISE": ("as_manifest", "yes", "no"),
-}
+from helpers.core.parameter_models import MODELS
 
 
-def _planned(value: object) -> None:
-    """Accept planned comparisons, [attribute, contrast, epsilon] each."""
-    wanted = (
-        'PLANNED to be a list of [attribute, contrast, epsilon], e.g. ["sex", "female - male",'
-        " 1.06]"
-    )
-    for each in value if isinstance(value, list) else [None]:
-        form = [type(part) for part in each] if isinstance(each, list) else []
-        if form not in ([str, str, float], [str, str, int]):
-            errors.refuse(
-                wanted,
-                repr(value if each is None else each),
-                "Correct PLANNED of notebook 04; [] plans none.",
-            )
-    if len(value) > MOST_PLANNED:
-        errors.refuse(
-            f"at most {MOST_PLANNED} planned comparisons",
-            len(value),
-            "Keep those that matter: each takes power from the others.",
-        )
-
-
-def _age_edges(value: object) -> None:
-    """Accept lower edges of age bands in years."""
-    is_numbers = isinstance(value, list) and all(
-        isinstance(edge, (int, float)) and not isinstance(edge, bool) for edge in value
-    )
-    if (
-        not is_numbers
-        or len(value) < 2
-        or value[0] != 0
-        or any(low >= high for low, high in zip(value, value[1:]))
-        or value[-1] > 120
-    ):
-        errors.refuse(
-            "AGE_EDGES to be lower edges of age bands in years, from 0 upwards, e.g. [0, 30, 60,"
-            " 70, 80]",
-            repr(value),
-            "The last band is open. Correct AGE_EDGES of notebook 04.",
-        )
-
-
-def _volume_shape(value: object) -> None:
-    """Accept depth, height and width in voxels, or none."""
-    is_sizes = (
-        isinstance(value, list)
-        and len(value) in (0, 3)
-        and all(type(size) is int and 8 <= size <= 512 for size in value)
-    )
-    if not is_sizes:
-        errors.refuse(
-            "VOLUME_SHAPE to be [depth, height, width], 8 to 512 voxels each, or []",
-            repr(value),
-            "For example [32, 64, 64].",
-        )
-
-
-def _window(value: object) -> None:
-    """Accept both ends of a window in Hounsfield units, or none."""
-    is_ends = (
-        isinstance(value, list)
-        and len(value) in (0, 2)
-        and all(type(end) in (int, float) and abs(end) < 1e4 for end in value)
-    )
-    if not is_ends or value and not value[0] < value[1]:
-        errors.refuse(
-            "WINDOW_HU to be [lower, upper] in Hounsfield units, or []",
-            repr(value),
-            "For example [-150, 250].",
-        )
-
-
-MOST_PLANNED = 12  # comparisons of notebook 04: more would leave none of them any power
-_PARAMETER_FORMS = {
-    "PLANNED": _planned,
-    "AGE_EDGES": _age_edges,
-    "VOLUME_SHAPE": _volume_shape,
-    "WINDOW_HU": _window,
-}
-
-
-def parameters(values: Mapping[str, object]) -> None:
-    """Accept parameters of a notebook whose values lie in the range of their name.
+def check(number: str, values: Mapping[str, object]) -> None:
+    """Accept the parameters of a notebook.
 
     Args:
-        values: UPPER_CASE name -> value; names without a rule pass.
+        number: of the notebook, "01" to "05".
+        values: UPPER_CASE name -> value, e.g. `globals()`; other names pass.
 
     Raises:
-        InputError: the first value outside its range or its choices.
+        InputError: a parameter is absent, of another type, or outside its range or choices.
+    """
+    for name in MODELS[number].model_fields:
+        if name not in values:
+            errors.refuse(
+                f"{name} in the parameters cell of notebook {number}", "none", "Put it back."
+            )
+        _value(MODELS[number], name, values[name])
+
+
+def check_some(values: Mapping[str, object]) -> None:
+    """Accept some parameters, each by the first notebook that has one of its name.
+
+    Raises:
+        InputError: a name that no notebook has, or a value as in `check`.
     """
     for name, value in values.items():
-        if name in _PARAMETER_RULES and (value is not None or name not in _MAY_BE_NONE):
-            errors.number(name, value, **_PARAMETER_RULES[name])
-        if name in _PARAMETER_CHOICES:
-            errors.one_of(name, value, _PARAMETER_CHOICES[name])
-        if name in _PARAMETER_FORMS:
-            _PARAMETER_FORMS[name](value)
-        if name == "RECIPE" and not re.fullmatch("[a-z0-9_]+", str(value)):
-            errors.refuse(
-                "RECIPE of small letters, digits and _, since it names files",
-                repr(value),
-                "For example my_recipe.",
-            )
+        owners = [model for model in MODELS.values() if name in model.model_fields]
+        if not owners:
+            known = set().union(*(model.model_fields for model in MODELS.values()))
+            errors.one_of("the parameter", name, sorted(known))
+        _value(owners[0], name, value)
+
+
+def setting(number: str, name: str, value: object) -> object:
+    """Return the value of a profile or of the command line as the notebook is to have it.
+
+    An integer serves as a float, as does YAML's text 1e-5.
+
+    Raises:
+        InputError: as in `check`.
+    """
+    model = MODELS[number]
+    if isinstance(value, str) and float in _types(model.model_fields[name]):
+        with contextlib.suppress(ValueError):  # refused below
+            value = float(value)
+    return _value(model, name, value)
+
+
+def _value(model: type[pydantic.BaseModel], name: str, value: object) -> object:
+    """Return a value that the model accepts, an integer as a float where it has one."""
+    parameters = model.model_construct()
+    try:
+        setattr(parameters, name, value)
+    except pydantic.ValidationError:
+        _refuse(name, value, model.model_fields[name])
+    accepted = getattr(parameters, name)
+    return accepted if isinstance(accepted, float) else value
+
+
+def _refuse(name: str, value: object, field: FieldInfo) -> None:
+    """Refuse a value in the house's words; of a list of choices, its first wrong one."""
+    if choices := _choices(field):
+        errors.one_of(name, value, choices)
+    (item, *_) = typing.get_args(field.annotation) or (None,)
+    if typing.get_origin(item) is Literal and isinstance(value, list):
+        for part in value:
+            errors.one_of(f"each of {name}", part, typing.get_args(item))
+    errors.refuse(
+        f"{name} to be {_form(field)}",
+        repr(value),
+        f"Set {name} in the parameters cell, the profile or with --set.",
+    )
+
+
+# ---- fields in words
+
+
+def table(number: str) -> pd.DataFrame:
+    """Return a notebook's parameters for the docs, a row each, in the cell's order.
+
+    Returns:
+        Columns parameter, type (and range or choices), unit, paper, meaning, rarely (bool).
+    """
+    return pd.DataFrame(
+        [
+            {
+                "parameter": name,
+                "type": _form(field),
+                **{key: field.json_schema_extra[key] for key in ("unit", "paper")},
+                "meaning": field.description,
+                "rarely": field.json_schema_extra["rarely"],
+            }
+            for name, field in MODELS[number].model_fields.items()
+        ]
+    )
+
+
+def _types(field: FieldInfo) -> tuple:
+    """Return the types a field allows: of `float | None` both."""
+    is_union = typing.get_origin(field.annotation) in (typing.Union, types.UnionType)
+    return typing.get_args(field.annotation) if is_union else (field.annotation,)
+
+
+def _choices(field: FieldInfo) -> list:
+    """Return the values a field allows where they are named, None among them where it may be."""
+    literals = [kind for kind in _types(field) if typing.get_origin(kind) is Literal]
+    named = [value for kind in literals for value in typing.get_args(kind)]
+    return named + [None] * (bool(named) and type(None) in _types(field))
+
+
+def _form(field: FieldInfo) -> str:
+    """Return in words what a field allows, e.g. "a number in (0, 1000] or None"."""
+    if form := field.json_schema_extra["form"]:
+        return form
+    if choices := _choices(field):
+        return f"one of {', '.join(map(str, choices))}"
+    kinds = {int: "an integer", float: "a number", str: "a text"}
+    form = next(words for kind, words in kinds.items() if kind in _types(field))
+    limits = {
+        key: getattr(limit, key)
+        for limit in field.metadata
+        for key in ("gt", "ge", "le")
+        if hasattr(limit, key)
+    }
+    if limits:
+        low = f"({limits['gt']:.10g}" if "gt" in limits else f"[{limits['ge']:.10g}"
+        form += f" in {low}, {limits['le']:.10g}]"
+    return form + (" or None" if type(None) in _types(field) else "")
 
 
 def mode_fits(mode: str, access: str) -> None:

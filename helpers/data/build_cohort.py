@@ -129,7 +129,7 @@ def _size_options(
     window_hu: list[float] | tuple,
 ) -> dict:
     """Return how an image or a volume is made, checked."""
-    notebook_parameters.parameters(
+    notebook_parameters.check_some(
         {
             "IMAGE_PX": image_px,
             "EQUALISE": equalise,
@@ -157,7 +157,7 @@ def _patient_options(
     manifest: manifest_schema.Manifest, n_patients: int, n_test_patients: int, generator_seed: int
 ) -> dict:
     """Return how many patients are drawn of an embedded cohort, checked."""
-    notebook_parameters.parameters(
+    notebook_parameters.check_some(
         {
             "N_PATIENTS": n_patients,
             "N_TEST_PATIENTS": n_test_patients,

@@ -1,6 +1,8 @@
-"""Notebooks as files.
+"""Notebooks as files: their code cells, default parameters, and the helpers they import.
 
-Their code cells, parameters, and the helpers they use. Nothing is executed.
+In: the notebooks' JSON. Out: text, names, literals, and the parameters of a notebook as a table.
+Nothing is executed. Raises `InputError` for code that is not Python, or a parameters cell that
+holds something other than literals.
 """
 
 import ast
@@ -9,12 +11,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from helpers.core import errors, fingerprints, paths
+import pandas as pd
+
+from helpers.core import errors, fingerprints, notebook_parameters, paths
 
 NOTEBOOKS = paths.repository_root() / "notebooks"
-
-
-# ---- notebooks as files
 
 
 def notebooks() -> dict[str, Path]:
@@ -23,7 +24,7 @@ def notebooks() -> dict[str, Path]:
 
 
 def code_cells(notebook: Path, tag: str | None = None) -> list[str]:
-    """Return the sources of a notebook's code cells, of those with a tag if one is given."""
+    """Return the sources of a notebook's code cells, or only of those with a tag."""
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     return [
         "".join(cell["source"])
@@ -78,3 +79,16 @@ def default_parameters(notebook: Path) -> dict[str, Any]:
             error,
             "Move the rest on.",
         )
+
+
+def parameter_table(number: str) -> pd.DataFrame:
+    """Return a notebook's parameters for the docs: the table of its model, with the defaults of its
+    parameters cell.
+
+    Args:
+        number: of the notebook, "01" to "05".
+    """
+    defaults = default_parameters(notebooks()[number])
+    table = notebook_parameters.table(number)
+    table.insert(1, "default", [repr(defaults[name]) for name in table["parameter"]])
+    return table

@@ -1,8 +1,8 @@
 """Profiles: what a study sets, checked against the notebooks' parameters.
 
-In: a profile (YAML), settings from the command line, the notebooks' parameters cells. Out:
-{notebook: {parameter: value}} and the lists a study goes through. Refuses: unknown names, values of
-another type or outside their range.
+In: a profile (YAML), settings from the command line. Out: {notebook: {parameter: value}} and the
+lists a study goes through. Raises `InputError` for unknown names, and for values that the model of
+the notebook's parameters does not accept.
 
 Notebooks are read here as JSON files only: nothing is executed, and nothing imports torch.
 """
@@ -16,13 +16,28 @@ import pydantic
 import yaml
 
 from helpers.core import errors, notebook_parameters, paths
+from helpers.core.parameter_models import MODELS
 from helpers.study import notebook_files
 
 PROFILES = paths.repository_root() / "profiles"
 # a profile's lists, expanded to one step for each value
 _LISTS = {"EPSILONS": "EPSILON", "SEEDS": "SEED"}
 # the same in every notebook, or its inputs would not be there
-_SHARED = ("COHORT", "PRETRAIN", "SEED", "WIDTH", "CHANNELS", "HEAD", "EVALUATE_ON")
+_SHARED = ("COHORT", "PRETRAIN", "SEED", "HEAD", "EVALUATE_ON")
+# the same in both analyses, whichever is named: 05 reads the replicates that 04 drew with them
+_ANALYSES = ("04", "05")
+_OF_BOTH_ANALYSES = (
+    "RUNS",
+    "PREDICTIONS",
+    "TABLE",
+    "ATTRIBUTES",
+    "AGE_EDGES",
+    "N_BOOTSTRAP",
+    "MIN_PATIENTS",
+    "SEED",
+)
+# notebooks that follow another one: 03 has the head of 02, except where a comparison sets it
+_FOLLOWS = {("03", "HEAD")}
 
 
 class Profile(pydantic.BaseModel, extra="forbid"):
@@ -30,7 +45,7 @@ class Profile(pydantic.BaseModel, extra="forbid"):
 
     title: str
     parameters: dict[str, Any] = {}
-    notebooks: dict[Literal["01", "02", "03", "04"], dict[str, Any]] = {}
+    notebooks: dict[Literal["01", "02", "03", "04", "05"], dict[str, Any]] = {}
     # further private runs: what of notebook 03 differs; RECIPE names each
     comparisons: list[dict[str, Any]] = []
 
@@ -97,94 +112,93 @@ def collect(
     sets itself: that is its recipe.
 
     Raises:
-        InputError: an unknown notebook or parameter (names the known ones), a value of another type
-            than the default, or outside the range of its name.
+        InputError: an unknown notebook or parameter (names the known ones), or a value that the
+            notebook's model does not accept.
     """
     defaults = {
-        number: notebook_files.default_parameters(path)
-        for number, path in notebook_files.notebooks().items()
+        number: notebook_files.default_parameters(notebook_files.notebooks()[number])
+        for number in ("01", "02", "03")
     }
-    chosen = {number: {} for number in defaults}
+    chosen = {number: {} for number in MODELS}
     lists = {"EPSILONS": [defaults["03"]["EPSILON"]], "SEEDS": [defaults["02"]["SEED"]]}
-    in_profile = [
+    in_profile = [(None, name, value) for name, value in profile.parameters.items()] + [
         (number, name, value)
         for number, values in profile.notebooks.items()
         for name, value in values.items()
     ]
-    for number, name, value in (
-        [(None, *item) for item in profile.parameters.items()] + in_profile + list(settings)
-    ):
+    for number, name, value in in_profile + list(settings):
         if number is not None:
-            errors.one_of("the notebook", number, list(defaults))
-        if (
-            number in (None, "03")
-            and name in ("EPSILON", "EPSILONS")
-            or number is None
-            and name in ("SEED", "SEEDS")
-        ):
-            plural = name if name in _LISTS else name + "S"
+            errors.one_of("the notebook", number, list(MODELS))
+        if plural := _list_of(number, name):
             lists[plural] = _checked_list(plural, value if name in _LISTS else [value])
             continue
-        if number is not None and name in _SHARED and not (number == "04" and name == "SEED"):
-            errors.refuse(
-                f"{name} for all notebooks",
-                f"{name} for {number} alone",
-                f"Set {name} without a number.",
-            )
-        owners = [number] if number else [n for n in defaults if name in defaults[n]]
-        known = (
-            defaults[number]
-            if number
-            else {k for values in defaults.values() for k in values} | set(_LISTS)
-        )
-        errors.one_of(
-            "the parameter of"
-            f" {notebook_files.notebooks()[number].stem if number else 'the notebooks'}",
-            name,
-            sorted(known),
-        )
-        for owner in owners:
-            chosen[owner][name] = _typed(name, value, defaults[owner][name])
-            notebook_parameters.parameters({name: chosen[owner][name]})
+        for owner in _owners(number, name):
+            chosen[owner][name] = notebook_parameters.setting(owner, name, value)
     is_one_budget = any(name in ("EPSILON", "EPSILONS") for _, name, _ in settings)
     lists["comparisons"] = (
         []
         if is_one_budget
-        else [
-            _comparison(number, given, defaults["03"])
-            for number, given in enumerate(profile.comparisons, 1)
-        ]
+        else [_comparison(number, values) for number, values in enumerate(profile.comparisons, 1)]
     )
     for name in ("COHORT", "PRETRAIN", "EVALUATE_ON"):
         value = _anchored(chosen["01"].get(name, defaults["01"][name]))
         for number in chosen:
-            chosen[number] |= {name: value} if name in defaults[number] else {}
+            chosen[number] |= {name: value} if name in MODELS[number].model_fields else {}
     return chosen, lists
 
 
-def _comparison(number: int, given: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+def _list_of(number: str | None, name: str) -> str | None:
+    """Return the list, EPSILONS or SEEDS, that a setting belongs to; None for any other setting."""
+    is_budget = number in (None, "03") and name in ("EPSILON", "EPSILONS")
+    is_seed = number is None and name in ("SEED", "SEEDS")
+    return (name if name in _LISTS else f"{name}S") if is_budget or is_seed else None
+
+
+def _owners(number: str | None, name: str) -> list[str]:
+    """Return the numbers of the notebooks that a setting goes to.
+
+    Raises:
+        InputError: no notebook has the parameter, or all must have the same.
+    """
+    if number in _ANALYSES and name in _OF_BOTH_ANALYSES:
+        return list(_ANALYSES)
+    if number is not None and name in _SHARED:
+        errors.refuse(
+            f"{name} for all notebooks",
+            f"{name} for {number} alone",
+            f"Set {name} without a number.",
+        )
+    where = notebook_files.notebooks()[number].stem if number else "the notebooks"
+    models = {number: MODELS[number]} if number else MODELS
+    known = set().union(*(model.model_fields for model in models.values()))
+    errors.one_of(
+        f"the parameter of {where}", name, sorted(known | (set() if number else set(_LISTS)))
+    )
+    return [
+        owner
+        for owner, model in models.items()
+        if name in model.model_fields and (owner, name) not in _FOLLOWS
+    ]
+
+
+def _comparison(number: int, values: dict[str, Any]) -> dict[str, Any]:
     """Return what a further private run sets of notebook 03, checked.
 
     Raises:
         InputError: no RECIPE or EPSILON, a parameter that is not one of notebook 03 alone or is
-            MODE, or a value out of range.
+            MODE, or a value that the notebook's model does not accept.
     """
     for name in ("RECIPE", "EPSILON"):
-        if name not in given:
+        if name not in values:
             errors.refuse(
                 f"{name} in comparison {number} of the profile",
-                sorted(given),
+                sorted(values),
                 "It names the run: add it.",
             )
-    for name in given:
-        errors.one_of(
-            f"the parameter of comparison {number}",
-            name,
-            sorted(set(defaults) - {*_SHARED, "MODE"} | {"HEAD"}),
-        )
-    values = {name: _typed(name, value, defaults[name]) for name, value in given.items()}
-    notebook_parameters.parameters(values)
-    return values
+    allowed = sorted(set(MODELS["03"].model_fields) - {*_SHARED, "MODE"} | {"HEAD"})
+    for name in values:
+        errors.one_of(f"the parameter of comparison {number}", name, allowed)
+    return {name: notebook_parameters.setting("03", name, value) for name, value in values.items()}
 
 
 def _anchored(name_or_path: str) -> str:
@@ -200,34 +214,7 @@ def _checked_list(name: str, values: Any) -> list:
     """Return the values of a profile's list, each of them allowed and none twice."""
     if not isinstance(values, list) or not values:
         errors.refuse(f"{name} to be a list of values", repr(values), f"Write {name}: [1, 2].")
-    for value in values:
-        notebook_parameters.parameters({_LISTS[name]: value})
+    values = [notebook_parameters.setting("03", _LISTS[name], value) for value in values]
     if len({f"{value:g}" for value in values}) < len(values):
         errors.refuse(f"different values in {name}", values, "Remove the repeated one.")
     return values
-
-
-def _typed(name: str, value: Any, default: Any) -> Any:
-    """Return a value of its default's type.
-
-    An integer serves as a float, as does YAML's text 1e-5, also where None is.
-    """
-    is_text = isinstance(value, str)
-    if (isinstance(default, float) and (is_text or type(value) is int)) or (
-        default is None and is_text
-    ):
-        try:
-            return float(value)
-        except ValueError:
-            pass  # refused below
-    if default is not None and type(value) is not type(default):
-        errors.refuse(
-            f"{name} of type {type(default).__name__}, like {default!r}",
-            repr(value),
-            (
-                'Write texts in it in quotes: ["sex", "age"].'
-                if isinstance(default, list)
-                else "Correct the value."
-            ),
-        )
-    return value

@@ -1,7 +1,7 @@
 """The results folder: which steps are done, by the contents of what they read and wrote.
 
-In: steps, the folder. Out: whether a step's results still hold; what was stored of it. Refuses:
-nothing; a state that cannot be read means that the step runs again.
+In: steps, the folder. Out: whether a step's results still hold; what was stored of it. A state that
+cannot be read means that the step runs again.
 """
 
 import json
@@ -45,12 +45,12 @@ class Results:
             )
         if not path.is_file():
             return None
-        about = path.stat()
-        if about.st_size <= BIG_BYTES:
+        status = path.stat()
+        if status.st_size <= BIG_BYTES:
             return fingerprints.file_hash(path)
-        seen = [about.st_size, about.st_mtime_ns]
-        if self._big_files.get(str(path), [])[:2] != seen:
-            self._big_files[str(path)] = seen + [fingerprints.file_hash(path)]
+        size_and_time = [status.st_size, status.st_mtime_ns]
+        if self._big_files.get(str(path), [])[:2] != size_and_time:
+            self._big_files[str(path)] = size_and_time + [fingerprints.file_hash(path)]
             files.write_json(self.out / ".state" / "hashes.json", self._big_files)
         return self._big_files[str(path)][2]
 
@@ -65,12 +65,12 @@ class Results:
         Executed notebooks only have to be there: opening and saving one in JupyterLab is no reason
         to train again.
         """
-        known = self.state(step)
+        state = self.state(step)
         return (
-            known.get("key") == self.key(step)
+            state.get("key") == self.key(step)
             and all((self.out / page).is_file() for page in pages(step))
             and all(
-                self.content_hash(Path(path)) == value for path, value in known["outputs"].items()
+                self.content_hash(Path(path)) == value for path, value in state["outputs"].items()
             )
         )
 
@@ -83,10 +83,10 @@ class Results:
         Guarantees: nothing of a private run goes, whatever `everything` says: it could not be made
         again for nothing.
         """
-        known, kept = self.state(step), self.private_runs(step)
+        state, kept = self.state(step), self.private_runs(step)
         damaged = [
             Path(path)
-            for path, value in known.get("outputs", {}).items()
+            for path, value in state.get("outputs", {}).items()
             if self.content_hash(Path(path)) != value
         ]
         damaged = [path for path in damaged if path.parts[:2] not in kept]
@@ -103,31 +103,29 @@ class Results:
             if path.parts[0] in ("cohort", "runs") and everything and path.parts[:2] not in kept
         }:
             shutil.rmtree(self.out / folder, ignore_errors=True)
-        files.write_json(self._state_path(step), {"seconds": known.get("seconds")})
+        files.write_json(self._state_path(step), {"seconds": state.get("seconds")})
 
     def private_runs(self, step: plan.Step) -> set[tuple[str, str]]:
         """Return the folders ("runs", name) of a step that hold a private run, begun or finished,
-        its predictions elsewhere, or its start.
+        its predictions elsewhere, its start, or the record of its network.
         """
         folders = {path.parts[:2] for path in step.outputs if path.parts[0] == "runs"}
-        own = {
+        private = {
             folder
             for folder in folders
             if "-dp-" in folder[1] and private_runs.note_of(self.out.joinpath(*folder))
         }
-        of_own = {
-            folder for folder in folders for _, run in own if folder[1].endswith(f"-from-{run}")
+        elsewhere = {
+            folder for folder in folders for _, run in private if folder[1].endswith(f"-from-{run}")
         }
-        return (
-            own
-            | of_own
-            | {
-                folder
-                for folder in folders
-                if folder[1].endswith("-zero_shot")
-                and run_records.private_runs_of(self.out, folder[1].removesuffix("-zero_shot"))
-            }
-        )
+        starts = {
+            (top, name)
+            for top, name in folders
+            for ending in ("-zero_shot", "-network")
+            if name.endswith(ending)
+            and run_records.private_runs_of(self.out, name.removesuffix(ending))
+        }
+        return private | elsewhere | starts
 
     def missing(self, step: plan.Step) -> list[str]:
         """Return the outputs of a step that are not there."""

@@ -22,7 +22,7 @@ def test_the_simulated_truth_is_the_truth():
     found = {arm: [] for arm in interval_coverage.AUROCS}
     for _ in range(20):
         _, group, labels, scores = interval_coverage.cohort(rng, 0.5)
-        for arm, auroc in interval_coverage.AUROCS.items():
+        for arm in interval_coverage.AUROCS:
             for inside in (group, ~group):
                 positive, negative = (
                     scores[arm][0][inside & (labels[0] == 1)],

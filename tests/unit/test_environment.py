@@ -5,6 +5,7 @@ import re
 import subprocess
 import tomllib
 
+import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -59,10 +60,50 @@ def test_ranges_of_the_package_hold_the_pinned_versions():
     assert {canonicalize_name(requirement.name) for requirement in ranges} == set(pinned)
 
 
+def test_the_version_is_the_same_wherever_it_is_said():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == version
+    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE).group(1)
+    assert newest == version
+
+
+def targets_of(target):
+    """The targets that a target of the Makefile runs first."""
+    makefile = (ROOT / "Makefile").read_text()
+    return re.search(rf"^{target}: ([a-z -]+?)  ##", makefile, re.MULTILINE).group(1).split()
+
+
 def test_continuous_integration_runs_the_tests():
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
     assert "make test" in (ROOT / ".ci" / "run").read_text()
-    assert ".ci/run" in (ROOT / ".github" / "workflows" / "test.yml").read_text()
+
+
+def test_github_runs_each_part_of_make_test_on_six_systems_and_builds_the_docs():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yml").read_text())
+    matrix = workflow["jobs"]["test"]["strategy"]["matrix"]
+    assert matrix["target"] == targets_of("test")
+    assert (len(matrix["os"]), len(matrix["python"])) == (2, 3)
+    assert workflow["jobs"]["test"]["steps"][-1]["run"] == "make ${{ matrix.target }}"
+    assert workflow["jobs"]["docs"]["steps"][-1]["run"] == "make docs"
+
+
+def test_lint_comes_first_and_benchmarks_are_tested_by_test_all_only():
+    assert targets_of("test")[0] == targets_of("test-all")[0] == "lint"
+    assert "test-benchmarks" not in targets_of("test")
+    assert set(targets_of("test")) | {"test-benchmarks", "mutants"} == set(targets_of("test-all"))
+
+
+def test_hooks_before_a_commit_run_the_pinned_linters():
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert [repo["repo"] for repo in hooks] == ["local"]
+    assert [hook["id"] for hook in hooks[0]["hooks"]] == ["ruff", "ruff-format", "lint-imports"]
+
+
+def test_the_issue_form_asks_for_the_record_and_warns_of_patient_data():
+    form = yaml.safe_load((ROOT / ".github" / "ISSUE_TEMPLATE" / "problem.yml").read_text())
+    fields = {field.get("id"): field for field in form["body"]}
+    assert "record.json" in fields["record"]["attributes"]["label"]
+    assert fields["no_patient_data"]["attributes"]["options"][0]["required"] is True
 
 
 def test_make_help_lists_every_target():
@@ -88,3 +129,35 @@ def test_make_says_what_is_missing_when_no_python_fits(tmp_path):
         and "(3.6)" in done.stderr
         and "6 GB" in done.stderr
     )
+
+
+@pytest.mark.parametrize("target", ["nbval", "notebooks"])
+@pytest.mark.parametrize("fails", ["", "1.06"])
+def test_notebook_03_runs_at_three_budgets_before_the_analyses(target, fails, tmp_path):
+    # a Python that notes what it was asked for, and fails at the budget in FAILS
+    python, log = tmp_path / "python", tmp_path / "log"
+    python.write_text(
+        f'#!/bin/sh\necho "$@" >> {log}\ncase "$*" in *"$FAILS"}}*) [ -z "$FAILS" ];; esac\n'
+    )
+    python.chmod(0o755)
+    for name in ("01_a", "02_b", "03_dp_training", "04_c", "05_d"):
+        (tmp_path / "notebooks").mkdir(exist_ok=True)
+        (tmp_path / "notebooks" / f"{name}.ipynb").touch()
+    for name in ("Makefile", "requirements.txt", "constraints.txt", "pyproject.toml"):
+        (tmp_path / name).write_text((ROOT / name).read_text())
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / ".installed").touch()
+    done = subprocess.run(
+        ["make", "-s", target, f"PY={python}"],
+        cwd=tmp_path,
+        env=os.environ | {"FAILS": fails},
+        capture_output=True,
+    )
+    first, *budgets = log.read_text().splitlines()
+    assert "01_a" in first and "03_dp" in first and "04_c" not in first
+    assert any('"EPSILON": 0.29' in line for line in budgets[:2])
+    assert any('"EPSILON": 1.06' in line for line in budgets[:2])
+    if fails:
+        assert done.returncode == 2 and len(budgets) == 2
+    else:
+        assert done.returncode == 0 and "04_c.ipynb notebooks/05_d.ipynb" in budgets[2]

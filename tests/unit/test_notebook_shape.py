@@ -40,7 +40,30 @@ def test_kernel_is_python3(path):
 def test_one_parameters_cell_of_literals_each_with_its_meaning(path):
     assert notebook_files.default_parameters(path)
     (cell,) = notebook_files.code_cells(path, "parameters")
-    assert all("#" in line for line in cell.splitlines())
+    assert all("#" in line for line in cell.splitlines() if line)
+
+
+def test_parameters_are_checked_by_the_model_of_the_notebook(path):
+    calls = [
+        cell for cell in code(path) if f'check("{path.name[:2]}", globals())' in cell["source"]
+    ]
+    assert len(calls) == 1
+
+
+def test_no_parameter_is_assigned_again(path):
+    names = set(notebook_files.default_parameters(path))
+    for cell in code(path):
+        if "parameters" not in cell["metadata"].get("tags", []):
+            stored = {
+                node.id
+                for node in ast.walk(ast.parse(cell["source"]))
+                if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+            }
+            assert not stored & names
+
+
+def test_few_code_cells_but_for_the_comparison_with_the_paper(path):
+    assert len(code(path)) <= 25 or path.name.startswith("05")
 
 
 def test_first_cell_asks_a_question(path):

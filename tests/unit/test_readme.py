@@ -1,48 +1,150 @@
-"""What README says can be done, can be done."""
+"""What README and docs say can be done, can be done; README is short; its numbers are stored."""
 
 import json
 import re
 import textwrap
+
+import pandas as pd
+import pytest
 
 from helpers.analysis import study_results
 from helpers.core import paths
 from helpers.data import manifests
 from helpers.study import notebook_files
 
-README = (paths.repository_root() / "README.md").read_text(encoding="utf-8")
+ROOT = paths.repository_root()
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md")}
+OWN_DATA = PAGES["own_data.md"]
+DEFAULTS = {
+    number: notebook_files.default_parameters(path)
+    for number, path in notebook_files.notebooks().items()
+}
+NOT_PARAMETERS = {"RULES", "METRICS", "RANKED", "RATES", "PROBABILITIES"}  # of modules
+
+
+def without_code(text):
+    """README as a reader reads it: no code block, no generated table."""
+    text = re.sub(r"<!-- demo table -->.*?<!-- /demo table -->", "", text, flags=re.DOTALL)
+    return re.sub(r"^    .*\n", "", text, flags=re.MULTILINE)
+
+
+def test_readme_has_at_most_a_thousand_words():
+    assert len(without_code(README).split()) <= 1000
+
+
+def test_the_first_command_stands_in_the_first_150_words():
+    before_it = README.split("\n    make", 1)[0]
+    assert len(before_it.split()) <= 150
+
+
+def test_no_paragraph_has_more_than_80_words():
+    paragraphs = re.split(r"\n\n|\n(?=- |\d\. |\|)", without_code(README))
+    assert max(len(paragraph.split()) for paragraph in paragraphs) <= 80
+
+
+def test_one_table_and_one_figure_stand_before_quick_start():
+    before_it = README.split("## Quick start")[0]
+    assert len(re.findall(r"^\| ?-", before_it, re.MULTILINE)) <= 1
+    assert before_it.count("![") <= 1
+
+
+def test_every_file_that_readme_and_docs_name_is_there():
+    links = re.findall(r"\]\(((?!https?:)[^)#]+)", README)
+    assert len(links) >= 10
+    named = re.findall(
+        r"`((?:helpers|tests|docs|benchmarks|data_manifests)/[\w/.-]+\.\w+)`",
+        "\n".join([README, (ROOT / "CONTRIBUTING.md").read_text(), *PAGES.values()]),
+    )
+    made_by_a_reader = {"data_manifests/NAME.yaml", "data_manifests/our_hospital.yaml"}
+    for name in {*links, *named} - made_by_a_reader:
+        assert (ROOT / name).exists(), name
+
+
+def test_every_module_in_the_layout_is_in_its_wing():
+    lines = re.findall(r"^    helpers/(\w+) (.*(?:\n {10,}.*)*)", README, re.MULTILINE)
+    assert len(lines) == 7
+    for wing, text in lines:
+        for module in re.findall(r"\b[a-z]+_[a-z_]+\b", text):
+            assert (ROOT / "helpers" / wing / f"{module}.py").exists(), module
+
+
+@pytest.mark.parametrize(
+    "arm, words",
+    [
+        ("ours, patient", "Ours per patient recovers"),
+        ("paper, tuned", "The paper's recipe, tuned, recovers"),
+    ],
+)
+def test_shares_of_the_gap_are_those_of_the_ladder(arm, words):
+    levels = json.loads((ROOT / "benchmarks/results/ladder.json").read_text())["levels"]
+    shares = [
+        round(100 * level["share"][0])
+        for level in sorted(
+            (row for row in levels if row["arm"] == arm), key=lambda row: row["epsilon"]
+        )
+    ]
+    assert f"{words} {shares[0]}, {shares[1]} and {shares[2]} %" in README
+
+
+@pytest.mark.parametrize(
+    "study, form",
+    [
+        ("demo", "AUROC {:.3f} zero-shot, {:.3f} baseline, {:.3f} dp at epsilon {:g}\n"),
+        ("demo_ct", "{:.3f}, {:.3f}, {:.3f} at epsilon {:g}\n"),
+    ],
+)
+def test_expected_aurocs_are_those_of_the_stored_study(study, form):
+    table = pd.read_csv(ROOT / "expected" / f"{study}.csv").query("recipe == 'default'")
+    largest = table.loc[table["epsilon"].idxmax()]
+    auroc = table.set_index("arm")["macro_auroc"]
+    numbers = (auroc["zero_shot"], auroc["baseline"], largest["macro_auroc"], largest["epsilon"])
+    assert form.format(*numbers) in README
+
+
+def test_every_notebook_is_in_the_table():
+    for path in notebook_files.notebooks().values():
+        assert f"| `{path.stem}` |" in README
 
 
 def test_manifest_example_is_a_manifest(tmp_path):
-    example = re.search(r"    name: our_hospital\n(    .*\n)+", README).group()
+    example = re.search(r"    name: our_hospital\n(    .*\n)+", OWN_DATA).group()
     path = tmp_path / "our_hospital.yaml"
     path.write_text(textwrap.dedent(example), encoding="utf-8")
     assert list(manifests.read(path).findings) == ["effusion"]
 
 
 def test_every_setting_shown_is_a_parameter_of_its_notebook():
-    settings = re.findall(r"(?:--set |`)(?:(\d\d)\.)?([A-Z_]+)=", README)
+    text = "\n".join([README, *PAGES.values()])
+    settings = re.findall(r"--set (?:(\d\d)\.)?([A-Z_]+)=", text)
     assert len(settings) >= 3
-    defaults = {
-        number: notebook_files.default_parameters(path)
-        for number, path in notebook_files.notebooks().items()
-    }
     for number, name in settings:
-        assert name in defaults[number or "03"], name
+        assert name in DEFAULTS[number or "03"], name
+
+
+def test_every_parameter_named_in_docs_is_one_of_a_notebook_or_a_profile():
+    text = "\n".join([README, *PAGES.values()])
+    variables = {"PRIVACY_REGISTER", "RESULTS_DIR", "NAME", "FOLDER"}
+    of_profiles = {"EPSILONS", "SEEDS"}
+    for name in re.findall(r"`([A-Z][A-Z_]{3,})(?: ?[=:].*?)?`", text):
+        known = set().union(*DEFAULTS.values()) | variables | of_profiles | NOT_PARAMETERS
+        assert name in known, name
 
 
 def test_every_make_target_shown_exists():
-    makefile = (paths.repository_root() / "Makefile").read_text(encoding="utf-8")
-    for target in re.findall(r"`make ([a-z-]+)`|^    make ([a-z-]+)", README, re.MULTILINE):
-        assert f"\n{''.join(target)}:" in makefile
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    text = "\n".join([README, (ROOT / "CONTRIBUTING.md").read_text(), *PAGES.values()])
+    for target in re.findall(r"`make ([a-z-]+)`|^    make ([a-z-]+)", text, re.MULTILINE):
+        assert f"\n{''.join(target)}:" in makefile, target
 
 
 def test_files_of_another_system_are_read_as_shown(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = [
         textwrap.dedent(block)
-        for block in re.findall(r"(?:^    image_id,.*\n(?:    .*\n)+)", README, re.MULTILINE)
+        for block in re.findall(r"(?:^    image_id,.*\n(?:    .*\n)+)", OWN_DATA, re.MULTILINE)
     ]
-    shown = json.loads(re.search(r"'(\{\"TABLE\".*\})'", README).group(1))
+    shown = json.loads(re.search(r"'(\{\"TABLE\".*\})'", OWN_DATA).group(1))
     for name, block in (
         ("images.csv", blocks[0]),
         ("ordinary.csv", blocks[1]),
@@ -52,12 +154,8 @@ def test_files_of_another_system_are_read_as_shown(tmp_path, monkeypatch):
     table, record, records, predictions = study_results.opened(
         "", [], shown["PREDICTIONS"], shown["TABLE"]
     )
-    assert record["findings"] == ["effusion"] and [each["arm"] for each in records] == [
-        "baseline",
-        "dp",
-    ]
-    assert (
-        set(shown["ATTRIBUTES"]) <= {"sex", "age", *table.columns}
-        and len(predictions["private"]) == 2
-    )
-    assert set(shown) <= set(notebook_files.default_parameters(notebook_files.notebooks()["04"]))
+    assert record["findings"] == ["effusion"]
+    assert [record["arm"] for record in records] == ["baseline", "dp"]
+    assert set(shown["ATTRIBUTES"]) <= {"sex", "age", *table.columns}
+    assert len(predictions["private"]) == 2
+    assert set(shown) <= set(DEFAULTS["04"])

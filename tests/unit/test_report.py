@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from helpers.core import errors, paths
-from helpers.study import report
+from helpers.study import checklist, report
 
 EXPECTED = paths.repository_root() / "expected"
 
@@ -57,22 +57,29 @@ def test_page_escapes_what_it_shows(tmp_path):
 
 
 def test_checklist_links_to_what_is_there_and_says_what_is_not():
-    rows = report.checklist(
-        {"01_data": "notebooks/01_data.html", "runs/": "runs/"}, ["tables/04_metrics.csv"]
-    ).splitlines()
-    assert len(rows) == len(report.CHECKLIST)
-    assert '<a href="notebooks/01_data.html">' in rows[0] and any(
-        '<a href="tables/04_metrics.csv">' in row for row in rows
+    links = {
+        "01_data": "notebooks/01_data.html",
+        "03_dp-eps1": "notebooks/03_dp-eps1.html",
+        "03_dp-eps8": "notebooks/03_dp-eps8.html",
+        "05_paper": "notebooks/05_paper.html",
+        "runs/": "runs/",
+    }
+    rows = checklist.rows(links, ["tables/05_one_image_each.csv"]).splitlines()
+    assert len(rows) == len(checklist.CHECKLIST)
+    assert '<a href="notebooks/01_data.html">' in rows[0] and "in the paper" in rows[-1]
+    shown = "\n".join(rows)
+    assert '<a href="tables/05_one_image_each.csv">' in shown and "05_paper.html" in shown
+    assert "03_dp-eps1.html" in shown and "03_dp-eps8" not in shown  # the first of several
+    assert shown.count("not in this study") == sum(
+        artefact in ("{02}", "{04}") or artefact.startswith("tables/04_")
+        for *_, artefact in checklist.CHECKLIST
     )
-    assert sum("not in this study" in row for row in rows) >= 5 and "in the paper" in rows[-1]
 
 
 def test_readme_shows_the_expected_demo():
     readme = (paths.repository_root() / "README.md").read_text(encoding="utf-8")
-    for name in report.SHOWN_IN_README:
-        assert report.renew_readme(readme, pd.read_csv(EXPECTED / f"{name}.csv"), name) == readme, (
-            "run `make expected`"
-        )
+    table = pd.read_csv(EXPECTED / "demo.csv")
+    assert report.renew_readme(readme, table) == readme, "run `make expected`"
     with pytest.raises(errors.InputError, match="demo table"):
         report.renew_readme("no marks here", one_run())
 

@@ -3,12 +3,13 @@
 import fcntl
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import run_all
-from helpers.core import errors, fingerprints, paths
-from helpers.study import notebook_files, plan, profiles, step_cache
+from helpers.core import errors, fingerprints, notebook_parameters, paths
+from helpers.study import batches, notebook_files, plan, profiles, step_cache
 
 PRIVATE = "synthetic_cxr_private"
 
@@ -87,6 +88,7 @@ def test_plan_of_two_budgets_and_two_seeds():
         "03_dp_training-eps8-seed0",
         "03_dp_training-eps8-seed1",
         "04_fairness_analysis",
+        "05_paper_comparison",
     ]
     assert steps[first].needs == ["01_data_preparation"]
     assert all(
@@ -94,19 +96,53 @@ def test_plan_of_two_budgets_and_two_seeds():
         for name, step in steps.items()
         if name[:2] in ("02", "03") and name != first
     )
-    assert steps["04_fairness_analysis"].needs == list(steps)[:-1]
-    assert steps["04_fairness_analysis"].parameters["RUNS"] == [
-        f"{PRIVATE}-{name}"
-        for name in (
-            "zero_shot",
-            "baseline-seed0",
-            "baseline-seed1",
-            "dp-eps1-seed0",
-            "dp-eps1-seed1",
-            "dp-eps8-seed0",
-            "dp-eps8-seed1",
-        )
+    assert steps["04_fairness_analysis"].needs == list(steps)[:-2]
+    assert steps["05_paper_comparison"].needs == list(steps)[:-1]
+    for name in ("04_fairness_analysis", "05_paper_comparison"):
+        assert steps[name].parameters["RUNS"] == [
+            f"{PRIVATE}-{run}"
+            for run in (
+                "zero_shot",
+                "baseline-seed0",
+                "baseline-seed1",
+                "dp-eps1-seed0",
+                "dp-eps1-seed1",
+                "dp-eps8-seed0",
+                "dp-eps8-seed1",
+            )
+        ]
+
+
+def test_every_step_has_parameters_of_its_notebook_alone_and_the_model_accepts_them():
+    for step in plan_of("demo"):
+        number = step.notebook.name[:2]
+        defaults = notebook_files.default_parameters(step.notebook)
+        assert set(step.parameters) <= set(defaults)
+        notebook_parameters.check(number, defaults | step.parameters)
+
+
+def test_every_input_within_the_results_is_an_output_of_a_step_that_is_needed():
+    steps = {step.id: step for step in plan_of("smoke", "SEEDS=[0, 1]")}
+    for step in steps.values():
+        before = {path for name in step.needs for path in steps[name].outputs}
+        before |= set(steps["01_data_preparation"].outputs)  # needed by whatever is needed
+        assert {path for path in step.inputs if not path.is_absolute()} <= before
+
+
+def test_private_runs_read_the_network_that_the_first_baseline_records():
+    network = Path("runs", f"{PRIVATE}-network", "network.json")
+    steps = plan_of("demo", "SEEDS=[0, 1]", "PRETRAIN=none")
+    assert [step.id for step in steps if network in step.outputs] == ["02_baseline_training-seed0"]
+    assert [step for step in steps if network in step.inputs] == [
+        step for step in steps if step.id.startswith("03")
     ]
+
+
+def test_comparison_with_the_paper_reads_what_the_analysis_reads_and_its_replicates():
+    *_, fairness, comparison = plan_of("demo")
+    assert comparison.inputs == [*fairness.inputs, plan.REPLICATES]
+    assert plan.REPLICATES in fairness.outputs and comparison.marks == ["05_"]
+    assert comparison.outputs == [Path("tables/05_accuracy_parity_difference.csv")]
 
 
 PAPER = {
@@ -122,37 +158,34 @@ def test_a_comparison_is_one_more_private_run_a_seed_with_its_own_parameters():
         step.id: step
         for step in plan_of("demo", "SEEDS=[0, 1]", "03.DELTA=2e-5", comparisons=[PAPER])
     }
-    own = steps["03_dp_training-eps7.89-seed1-paper_recipe"]
-    assert (
-        own.parameters["LEARNING_RATE"] == 5e-4
-        and own.parameters["PRIVACY_UNIT"] == "image"
-        and own.parameters["DELTA"] == 2e-5
-    )
+    comparison = steps["03_dp_training-eps7.89-seed1-paper_recipe"].parameters
+    assert comparison["LEARNING_RATE"] == 5e-4 and comparison["PRIVACY_UNIT"] == "image"
+    assert comparison["DELTA"] == 2e-5
     assert (
         f"{PRIVATE}-dp-eps7.89-seed1-image_level-paper_recipe"
         in steps["04_fairness_analysis"].parameters["RUNS"]
     )
     assert (
-        len(steps) == 2 + 2 + 3 * 2 + 2
+        len(steps) == 1 + 2 + 3 * 2 + 2 + 2
         and "PRIVACY_UNIT" not in steps["03_dp_training-eps1.06-seed0"].parameters
     )
 
 
 @pytest.mark.parametrize(
-    "given, message",
+    "comparison, message",
     [
         ({"EPSILON": 1.0}, "RECIPE in comparison 1"),
         ({"RECIPE": "mine"}, "EPSILON in comparison 1"),
         (PAPER | {"WIDTH": 8}, "comparison 1.*WIDTH"),
         (PAPER | {"MODE": "demo"}, "comparison 1.*MODE"),
-        (PAPER | {"CLIP_NORM": "wide"}, "CLIP_NORM of type float"),
+        (PAPER | {"CLIP_NORM": "wide"}, "CLIP_NORM to be a number"),
         (PAPER | {"CLIP_NORM": -1.0}, "CLIP_NORM"),
-        (PAPER | {"RECIPE": "Mine!"}, "RECIPE of small letters"),
+        (PAPER | {"RECIPE": "Mine!"}, "RECIPE to be small letters"),
     ],
 )
-def test_a_comparison_that_is_not_in_order_is_refused(given, message):
+def test_a_comparison_that_is_not_in_order_is_refused(comparison, message):
     with pytest.raises(errors.InputError, match=message):
-        plan_of("demo", comparisons=[given])
+        plan_of("demo", comparisons=[comparison])
 
 
 @pytest.mark.parametrize(
@@ -177,7 +210,9 @@ def test_a_comparison_keeps_its_recipe_and_goes_where_one_budget_is_asked_for():
         values["DELTA"] for values in private
     } == {1e-6}
     assert not [
-        step for step in plan_of("demo", "EPSILON=2", comparisons=[PAPER]) if "paper" in step.id
+        step
+        for step in plan_of("demo", "EPSILON=2", comparisons=[PAPER])
+        if "paper_recipe" in step.id
     ]
 
 
@@ -207,6 +242,7 @@ def test_only_the_first_baseline_writes_the_common_start():
     assert written["02_baseline_training-seed0"] == {
         f"{PRIVATE}-zero_shot",
         f"{PRIVATE}-baseline-seed0",
+        f"{PRIVATE}-network",
     }
     assert written["02_baseline_training-seed1"] == {f"{PRIVATE}-baseline-seed1"}
 
@@ -216,7 +252,7 @@ def test_without_pretraining_there_is_no_zero_shot_run():
     assert not [
         path for step in steps for path in step.outputs + step.inputs if "zero_shot" in str(path)
     ]
-    assert f"{PRIVATE}-zero_shot" not in steps[-1].parameters["RUNS"]
+    assert f"{PRIVATE}-zero_shot" not in steps[-2].parameters["RUNS"]
 
 
 def test_seed_of_the_analysis_is_its_own():
@@ -224,11 +260,45 @@ def test_seed_of_the_analysis_is_its_own():
         profiles.read_profile("demo"),
         [profiles.read_setting("SEEDS=[3]"), profiles.read_setting("04.SEED=5")],
     )
-    *training, last = plan.plan(chosen, lists)
-    assert last.parameters["SEED"] == 5 and training[-1].parameters["SEED"] == 3
+    *training, fairness, comparison = plan.plan(chosen, lists)
+    assert fairness.parameters["SEED"] == 5 and training[-1].parameters["SEED"] == 3
+    assert comparison.parameters["SEED"] == 5  # it reads replicates drawn with that seed
 
 
-def test_fairness_decides_the_analysis_only():
+@pytest.mark.parametrize("number", ["", "04.", "05."])
+def test_what_replicates_are_drawn_with_is_the_same_in_both_analyses(number):
+    *_, fairness, comparison = plan_of(
+        "demo", f"{number}N_BOOTSTRAP=50", f"{number}ATTRIBUTES=['sex']"
+    )
+    for values in (fairness.parameters, comparison.parameters):
+        assert values["N_BOOTSTRAP"] == 50 and values["ATTRIBUTES"] == ["sex"]
+
+
+def test_shortcuts_are_those_of_the_comparison_with_the_paper():
+    *_, fairness, comparison = plan_of("demo", "SHORTCUTS=[]")
+    assert comparison.parameters["SHORTCUTS"] == [] and "SHORTCUTS" not in fairness.parameters
+
+
+def test_memory_is_set_once_for_all_arms_in_notebook_02():
+    chosen, _ = profiles.collect(
+        profiles.read_profile("demo_ct"), [profiles.read_setting("PHYSICAL_BATCH_SIZE=16")]
+    )
+    assert chosen["02"]["PHYSICAL_BATCH_SIZE"] == 16
+    assert not [n for n in chosen if n != "02" and "PHYSICAL_BATCH_SIZE" in chosen[n]]
+
+
+def test_private_runs_follow_the_head_of_notebook_02_except_where_a_comparison_sets_one():
+    steps = plan_of("demo", "HEAD=pooled", comparisons=[PAPER | {"HEAD": "sided"}])
+    assert [step.parameters.get("HEAD") for step in steps if step.id[:2] in ("02", "03")] == [
+        "pooled",
+        None,
+        None,
+        None,
+        "sided",
+    ]
+
+
+def test_group_contrasts_decide_the_analyses_only():
     users = {
         step.id[:2]
         for step in plan_of()
@@ -238,7 +308,7 @@ def test_fairness_decides_the_analysis_only():
             for path in fingerprints.helper_sources(notebook_files.helpers_used(step.notebook))
         }
     }
-    assert users == {"04"}
+    assert users == {"04", "05"}
 
 
 # ---- refusals
@@ -257,10 +327,10 @@ def test_fairness_decides_the_analysis_only():
         (["--set", "EPSILO=1"], "Did you mean 'EPSILON'"),
         (
             ["--set", "03.EPOCH=1"],
-            "parameter of 03_dp_training to be one of ALLOW_WEAK_DELTA, AVERAGING",
+            "parameter of 03_dp_training to be one of BUDGET, CLIP_NORM, COHORT, CONFIRM, DELTA",
         ),
         (["--set", "EPSILON=0"], "EPSILON to be a number in (0, 1000]; got 0"),
-        (["--set", "EPOCHS=1.5"], "EPOCHS of type int"),
+        (["--set", "EPOCHS=1.5"], "EPOCHS to be an integer in [1, 100000]; got 1.5"),
         (["--set", "02.SEED=1"], "SEED for all notebooks"),
         (["--set", "EPOCHS"], "--set NAME=value"),
         (["--set", "COHORT=nowhere"], "data manifest to be one of"),
@@ -275,12 +345,15 @@ def test_fairness_decides_the_analysis_only():
         (["--set", "04.ATTRIBUTES=['ward']"], "ATTRIBUTES of notebook 04"),
         (
             ["--set", "04.PLANNED=[['ward', 'A - B', 1.0]]"],
-            "each attribute in PLANNED of notebook 04",
+            "each of the attributes in PLANNED of notebook 04",
         ),
         (
             ["--set", "04.PLANNED=[['sex', 'female - male']]"],
             "PLANNED to be a list of [attribute, contrast, epsilon]",
         ),
+        (["--set", "05.SHORTCUTS=['ward']"], "SHORTCUTS of notebook 05"),
+        (["--set", "03.CONFIRM=['weak delt']"], "Did you mean 'weak delta'"),
+        (["--set", "ALLOW_WEAK_DELTA=True"], "the parameter of the notebooks to be one of"),
         (["--set", "04.MARGIN=0"], "MARGIN to be a number in (0, 0.5]; got 0"),
         (["--set", "04.AGE_EDGES=[10, 20]"], "AGE_EDGES to be lower edges"),
         (["--set", "EVALUATE_ON=nowhere"], "data manifest to be one of"),
@@ -373,8 +446,7 @@ def test_list_and_dry_run_execute_nothing(tmp_path, capsys):
     ],
 )
 def test_ready_steps_share_the_cores(cores, jobs, n_ready, threads, tmp_path, monkeypatch):
-    arguments = run_all.read_arguments(["--jobs", str(jobs)])
-    batch = run_all.Batch(step_cache.Results(tmp_path), plan_of(), arguments)
+    batch = batches.Batch(step_cache.Results(tmp_path), plan_of(), plan_of(), jobs)
     batch.cores, batch.waiting = (
         cores,
         [plan.Step(f"s{i}", plan_of()[0].notebook, {}) for i in range(n_ready)],

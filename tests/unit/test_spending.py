@@ -10,10 +10,9 @@ import sys
 import pandas as pd
 import pytest
 
-import run_all
 from helpers.core import errors, files, paths
 from helpers.privacy import accounting, composition, private_runs, promise, register, spending
-from helpers.study import notebook_files, plan, planned_spending, profiles, step_cache
+from helpers.study import batches, notebook_files, plan, planned_spending, profiles, step_cache
 from helpers.training import recipe_rule
 
 PRIVATE = "synthetic_cxr_private"
@@ -112,7 +111,7 @@ def test_what_is_to_be_spent_again_is_planned(out, learning_rate, n_new):
     own = register.Register()
     values = (
         notebook_files.default_parameters(notebook_files.notebooks()["03"])
-        | steps_of()[-3].parameters
+        | next(step for step in steps_of() if step.id.startswith("03")).parameters
     )
     assert values["EPSILON"] == 1.0
     made = planned_spending.promise_of(values, train)
@@ -168,15 +167,14 @@ def test_a_study_beyond_its_budget_is_refused_before_anything_is_trained(out, mo
 
 
 def test_run_all_announces_before_the_first_training_step_and_stops_there(out, monkeypatch, capsys):
-    batch = run_all.Batch(
-        step_cache.Results(out), steps_of("03.BUDGET=4.1"), run_all.read_arguments([])
-    )
+    steps = steps_of("03.BUDGET=4.1")
+    batch = batches.Batch(step_cache.Results(out), steps, steps)
     batch.waiting, batch.done, started = batch.steps[1:], {batch.steps[0].id}, []
     monkeypatch.setattr(batch, "start", lambda step, threads: started.append(step.id))
     with pytest.raises(errors.InputError, match="Nothing was trained"):
         batch.run()
     assert started == []
-    batch = run_all.Batch(step_cache.Results(out), steps_of(), run_all.read_arguments([]))
+    batch = batches.Batch(step_cache.Results(out), steps_of(), steps_of())
     batch.waiting, batch.done = batch.steps[1:], {batch.steps[0].id}
     monkeypatch.setattr(batch, "start", lambda step, threads: started.append(step.id))
     batch.advance()
@@ -432,8 +430,8 @@ def test_force_leaves_register_and_private_runs_and_says_so(stored, monkeypatch,
     register.Register(folder.out / "register").append(
         "begin", "a", run="a", patients="key", **line(1.0)
     )
-    batch = run_all.Batch(folder, [step], run_all.read_arguments(["--force"]))
-    monkeypatch.setattr(run_all.subprocess, "Popen", lambda *given, **named: None)
+    batch = batches.Batch(folder, [step], [step], force=True)
+    monkeypatch.setattr(batches.subprocess, "Popen", lambda *given, **named: None)
     batch.start(step, 1)
     said = capsys.readouterr().out
     assert (

@@ -1,0 +1,369 @@
+"""Write what the site takes from files: tables, figures, numbers in sentences, notebooks, the API.
+
+In: `expected/`, `benchmarks/results/`, manifests, profiles, notebooks, `pyproject.toml`, modules.
+Out: fragments in `docs/_generated/`, and `numbers` for sentences. No number of a page is typed.
+"""
+
+import ast
+import io
+import re
+import shutil
+import tokenize
+import tomllib
+from pathlib import Path
+
+import ladder_tables
+import pandas as pd
+
+from helpers.analysis import published_results
+from helpers.core import files, notebook_parameters
+from helpers.data import manifests
+from helpers.study import notebook_files, profiles, report
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+WINGS = ("core", "data", "data.synthetic", "privacy", "training", "analysis", "figures", "study")
+PARAMETER_COLUMNS = ["parameter", "default", "type", "unit", "paper", "meaning"]
+
+
+def stored(name: str) -> dict:
+    """Return what a benchmark measured."""
+    return files.read_json(RESULTS / f"{name}.json", "Run the benchmark of that name.")
+
+
+def as_markdown(table: pd.DataFrame, digits: int = 3) -> str:
+    """Return a table in Markdown: floats rounded, what is missing left blank, bars kept as text."""
+
+    def text(value: object) -> str:
+        if isinstance(value, float):
+            return "" if pd.isna(value) else f"{round(value, digits):g}"
+        return "" if value is None else str(value).replace("|", "\\|").replace("\n", " ")
+
+    head = ["| " + " | ".join(map(str, table.columns)) + " |", "|" + "---|" * table.shape[1]]
+    rows = ["| " + " | ".join(map(text, row)) + " |" for row in table.itertuples(index=False)]
+    return "\n".join(head + rows) + "\n"
+
+
+def with_interval(values: list[float] | None, sign: str = "") -> str:
+    """Return "estimate [low, high]"; blank for none."""
+    if not isinstance(values, list):
+        return ""
+    estimate, low, high = (f"{value:{sign}.3f}" for value in values)
+    return f"{estimate} [{low}, {high}]"
+
+
+# ---- results
+
+
+def study_table(name: str) -> str:
+    """Return the summary of a study of `expected/`."""
+    return report.markdown(report.summary(pd.read_csv(ROOT / "expected" / f"{name}.csv"))) + "\n"
+
+
+def ladder(name: str) -> str:
+    """Return what each way of training reached."""
+    table = ladder_tables.ladder_table(stored(name))
+    if name == "ct_ladder":
+        kept = [with_interval(level.get("chance_corrected")) for level in stored(name)["levels"]]
+        table.insert(4, "share of the AUROC above chance", kept)
+    return as_markdown(table.rename(columns={"share": "share of the gap", "n_seeds": "seeds"}))
+
+
+def ladder_differences() -> str:
+    """Return ours per patient minus each other arm, paired."""
+    ours = [level for level in stored("ladder")["levels"] if level["arm"] == "ours, patient"]
+    others = [key for key in ours[0] if key.startswith("minus") and key != "minus_ceiling"]
+    names = {"minus_zero_shot": "minus zero-shot"}
+    rows = [
+        {"epsilon": level["epsilon"]}
+        | {names.get(key, key): with_interval(level[key], "+") for key in others}
+        for level in ours
+    ]
+    return as_markdown(pd.DataFrame(rows))
+
+
+def trials(name: str) -> str:
+    """Return the trials on a tuning cohort, one seed each."""
+    columns = ["arm", "epsilon", "start", "head", "trained", "views", "batch", "epochs"]
+    columns += ["learning_rate", "clip_norm", "averaging", "noise_multiplier", "auroc"]
+    table = pd.DataFrame(stored(name)["rows"])
+    return as_markdown(table[[column for column in columns if column in table]], 4)
+
+
+def coverage() -> str:
+    """Return how often 95 % intervals cover the truth, by what is resampled."""
+    table = pd.DataFrame(stored("coverage")["rows"])
+    table = table.pivot(index=["quantity", "correlation"], columns="unit", values="coverage")
+    names = {"patient": "patients resampled", "image": "images resampled"}
+    return as_markdown(
+        table.reset_index().rename(columns=names)[["quantity", "correlation", *names.values()]]
+    )
+
+
+def small_groups() -> str:
+    """Return the coverage in groups with few patients."""
+    return as_markdown(pd.DataFrame(stored("coverage")["small_groups"]))
+
+
+def planted_truth(name: str) -> str:
+    """Return how often planted effects are found in fresh test cohorts."""
+    columns = [
+        "arm_label",
+        "attribute",
+        "truth",
+        "truth_error",
+        "smallest_visible",
+        "found",
+        "covers",
+    ]
+    return as_markdown(
+        pd.DataFrame(stored(name)["rows"])[columns].rename(columns={"arm_label": "arm"})
+    )
+
+
+def minority() -> str:
+    """Return what a group's size does to its contrast and to the change of it by privacy."""
+    columns = ["share", "what", "run", "estimate", "low", "high"]
+    table = pd.DataFrame(stored("minority")["rows"])[columns]
+    return as_markdown(
+        table.rename(columns={"share": "share of training patients", "run": "epsilon"})
+    )
+
+
+def private_step(name: str) -> str:
+    """Return the time and memory of a private step in ordinary steps."""
+    columns = [
+        "setting",
+        "variant",
+        "milliseconds",
+        "ratio",
+        "ratio_low",
+        "ratio_high",
+        "peak_ratio",
+    ]
+    return as_markdown(pd.DataFrame(stored(name)["rows"])[columns], 2)
+
+
+def growth() -> str:
+    """Return milliseconds of a step as batch, image and network grow."""
+    table = pd.DataFrame(stored("growth")["rows"])
+    table = table.pivot(index=["axis", "value"], columns="variant", values="milliseconds")
+    return as_markdown(table.round(0).reset_index(), 0)
+
+
+def numbers() -> dict[str, str]:
+    """Return the numbers that sentences of the site need."""
+    from tests.privacy_faults import FAULTS
+
+    bootstrap, covered, memory = stored("bootstrap"), stored("coverage"), stored("ct_memory")
+    of_patients, of_images = (
+        [row["coverage"] for row in covered["rows"] if row["unit"] == unit and at(row)]
+        for unit, at in (
+            ("patient", lambda row: True),
+            ("image", lambda row: row["correlation"] == 0.5),
+        )
+    )
+    step = pd.DataFrame(stored("private_step")["rows"])
+    ours = step[step["variant"].str.startswith("ours")]["ratio"]
+    opacus = step[step["variant"].str.startswith("opacus")]["ratio"]
+
+    printed = published_results.read("pdac")
+    printed = printed[printed["attribute"] == "all"].set_index("epsilon")["auroc"]
+    ct_levels = {level["epsilon"] for level in stored("ct_ladder")["levels"]} - {None}
+    kept = (printed.loc[sorted(ct_levels)] - 0.5) / (printed.loc[float("inf")] - 0.5)
+    ct = manifests.read("synthetic_ct_private").layout.patients
+
+    def span(values: list[float], form: str) -> str:
+        return f"{min(values):{form}} to {max(values):{form}}"
+
+    def hardware(name: str) -> str:
+        about = stored(name)["hardware"]
+        return ", ".join(f"{about[key]} {key}" for key in ("cores", "threads")) + (
+            f", {about['device']}" if "device" in about else ""
+        )
+
+    return {
+        "n_faults": str(len(FAULTS)),
+        "bootstrap_seconds": f"{bootstrap['seconds']:.0f} s",
+        "bootstrap_memory": f"{bootstrap['peak_memory_gb']:.1f} GB",
+        "bootstrap_ratio": f"{bootstrap['ratio']:.0f}",
+        "bootstrap_size": ", ".join(
+            f"{value:,} {key}" for key, value in bootstrap["sizes"].items()
+        ),
+        "covered_patients": span(of_patients, ".1%"),
+        "covered_images": span(of_images, ".1%"),
+        "n_coverage_cohorts": f"{covered['n_cohorts']:,}",
+        "cxr_mean_coverage": f"{stored('planted_truth')['goals']['mean_coverage']:.0%}",
+        "cxr_cohorts": str(stored("planted_truth")["n_cohorts"]),
+        "ct_mean_coverage": f"{stored('ct_planted_truth')['goals']['mean_coverage']:.0%}",
+        "ct_cohorts": str(stored("ct_planted_truth")["n_cohorts"]),
+        "ct_train": f"{ct['train']:,}",
+        "ct_test": f"{ct['test']:,}",
+        "pdac_volumes": f"{manifests.read('pdac_tum').sizes['images']:,}",
+        "paper_kept": ", ".join(f"{share:.0%} at {epsilon:g}" for epsilon, share in kept.items()),
+        "ct_memory": f"{max(row['gigabytes'] for row in memory['rows'][:2]):.2f} GB",
+        "ct_memory_volumes": span([row["volumes"] for row in memory["rows"][:2]], ",.0f"),
+        "ours_ratio": span(ours, ".2f"),
+        "opacus_ratio": span(opacus, ".1f"),
+        "step_hardware": hardware("private_step"),
+        "h200_remark": stored("private_step_h200")["remark"],
+    }
+
+
+# ---- the package
+
+
+def cohorts() -> str:
+    """Return the shipped manifests."""
+    rows = []
+    for path in sorted((ROOT / "data_manifests").rglob("*.yaml")):
+        if path.parent.name == "published_results":
+            continue
+        manifest = manifests.read(path)
+        sizes = ", ".join(f"{value:,} {key}" for key, value in manifest.sizes.items())
+        rows.append(
+            {"name": f"`{manifest.name}`", "title": manifest.title, "access": manifest.access}
+            | {"licence": manifest.licence, "sizes": sizes}
+        )
+    return as_markdown(pd.DataFrame(rows))
+
+
+def studies() -> str:
+    """Return the shipped profiles."""
+    rows = [
+        {"profile": f"`{name}`", "study": profiles.read_profile(name).title}
+        for name in profiles.names()
+    ]
+    return as_markdown(pd.DataFrame(rows))
+
+
+def commented_defaults(notebook: Path) -> pd.DataFrame:
+    """Return name, default and comment of a notebook's parameters."""
+    (cell,) = notebook_files.code_cells(notebook, "parameters")
+    comments = {}
+    for token in tokenize.generate_tokens(io.StringIO(cell).readline):
+        if token.type == tokenize.COMMENT:
+            comments[token.start[0]] = token.string.lstrip("# ")
+    rows = [
+        {
+            "parameter": node.targets[0].id,
+            "default": ast.unparse(node.value),
+            "meaning": " ".join(
+                comments[line]
+                for line in range(node.lineno, node.end_lineno + 1)
+                if line in comments
+            ),
+        }
+        for node in ast.parse(cell).body
+        if isinstance(node, ast.Assign)
+    ]
+    return pd.DataFrame(rows)
+
+
+def parameters() -> str:
+    """Return a table of parameters for each notebook."""
+    parts = []
+    for number, path in notebook_files.notebooks().items():
+        defaults = commented_defaults(path)
+        if hasattr(notebook_parameters, "table"):
+            table = notebook_parameters.table(number)
+            defaults = table.merge(defaults[["parameter", "default"]], on="parameter", how="left")
+        table = defaults[[column for column in PARAMETER_COLUMNS if column in defaults]].copy()
+        for column in ("parameter", "default"):
+            table[column] = table[column].map(lambda text: f"`{text}`")
+        parts.append(f"## Notebook {path.stem}\n\n{as_markdown(table)}")
+    return "\n".join(parts)
+
+
+def modules(wing: str) -> list[Path]:
+    """Return the modules of a wing that somebody imports."""
+    folder = ROOT / "helpers" / wing.replace(".", "/")
+    return [path for path in sorted(folder.glob("*.py")) if path.stem != "__init__"]
+
+
+def first_sentence(path: Path) -> str:
+    """Return the first paragraph of a module's docstring, on one line."""
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return " ".join(docstring.split("\n\n")[0].split())
+
+
+def wings() -> str:
+    """Return every module of every wing with what it is for."""
+    parts = []
+    for wing in WINGS:
+        folder = ROOT / "helpers" / wing.replace(".", "/")
+        table = pd.DataFrame(
+            {"module": f"`{path.stem}`", "what it holds": first_sentence(path)}
+            for path in modules(wing)
+        )
+        parts.append(
+            f"### {wing}\n\n{first_sentence(folder / '__init__.py')}\n\n{as_markdown(table)}"
+        )
+    return "\n".join(parts)
+
+
+def contracts() -> str:
+    """Return the rules of imports that `make lint` checks."""
+    about = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    return "".join(
+        f"- {contract['name']}\n" for contract in about["tool"]["importlinter"]["contracts"]
+    )
+
+
+def api_pages(folder: Path) -> None:
+    """Write one page a wing, in reStructuredText: autodoc reads the docstrings."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for wing in WINGS:
+        title = f"helpers.{wing}"
+        text = f"{title}\n{'=' * len(title)}\n\n"
+        for path in modules(wing):
+            if path.stem == "__main__":
+                continue
+            name = f"{title}.{path.stem}"
+            text += (
+                f"{path.stem}\n{'-' * len(path.stem)}\n\n.. automodule:: {name}\n   :members:\n\n"
+            )
+        (folder / f"{wing}.rst").write_text(text, encoding="utf-8")
+
+
+def copies(folder: Path) -> None:
+    """Copy figures and notebooks to where Sphinx finds them."""
+    for source in (*RESULTS.glob("*.png"), *(ROOT / "expected").glob("*.png")):
+        shutil.copyfile(source, folder / source.name)
+    (folder / "notebooks").mkdir(exist_ok=True)
+    for path in notebook_files.notebooks().values():
+        text = path.read_text(encoding="utf-8").replace("](../docs/", "](../../")
+        text = re.sub(r"\[([^]\[]+)\]\(\.\./(?!\.\./)[^)]+\)", r"\1", text)  # not of the site
+        (folder / "notebooks" / path.name).write_text(text, encoding="utf-8")
+
+
+def write_all(folder: Path) -> None:
+    """Write everything anew into `docs/_generated/`."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    fragments = {
+        "demo": study_table("demo"),
+        "demo_ct": study_table("demo_ct"),
+        "ladder": ladder("ladder"),
+        "ct_ladder": ladder("ct_ladder"),
+        "ladder_differences": ladder_differences(),
+        "ladder_trials": trials("ladder_trials"),
+        "ct_trials": trials("ct_trials"),
+        "coverage": coverage(),
+        "small_groups": small_groups(),
+        "planted_truth": planted_truth("planted_truth"),
+        "ct_planted_truth": planted_truth("ct_planted_truth"),
+        "minority": minority(),
+        "private_step": private_step("private_step"),
+        "private_step_h200": private_step("private_step_h200"),
+        "growth": growth(),
+        "cohorts": cohorts(),
+        "studies": studies(),
+        "parameters": parameters(),
+        "wings": wings(),
+        "contracts": contracts(),
+    }
+    for name, text in fragments.items():
+        (folder / f"{name}.md").write_text(text, encoding="utf-8")
+    api_pages(folder / "api")
+    copies(folder)

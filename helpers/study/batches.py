@@ -1,0 +1,240 @@
+"""A study's steps on one machine, as many side by side as it has cores and memory for.
+
+In: steps, a results folder. Out: executed notebooks, a line for each step that has ended. Each step
+is a process of its own (`run_notebook.py`). Raises `InputError` for steps that are not there, and
+whatever `planned_spending` refuses before the first training step.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+from helpers.core import errors, paths
+from helpers.study import plan, planned_spending, step_cache
+
+BYTES_PER_JOB = 2 * 1024**3
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+
+
+def select(
+    steps: list[plan.Step], only: str | None, start: str | None, out: Path
+) -> list[plan.Step]:
+    """Return the steps to run: those that begin with `only`, or all from the first that begins with
+    `start`.
+
+    Raises:
+        InputError: no step is called so, or a file it needs comes from a step that is left out and
+            is not there.
+    """
+    positions = [i for i, step in enumerate(steps) if step.id.startswith(only or start or "")]
+    if not positions:
+        errors.refuse(
+            f"a step that begins with {only or start}",
+            "none",
+            f"Steps: {', '.join(step.id for step in steps)}.",
+        )
+    selected = [steps[i] for i in positions] if only else steps[positions[0] :]
+    written = {path for step in selected for path in step.outputs}
+    for path in [path for step in selected for path in step.inputs if path not in written]:
+        errors.file_exists(
+            out / path, "Run the steps before it first: leave out --only and --from."
+        )
+    return selected
+
+
+@dataclasses.dataclass
+class Execution:
+    """A step under way."""
+
+    step: plan.Step
+    key: str
+    process: subprocess.Popen
+    threads: int
+    log: Path
+    started: float = dataclasses.field(default_factory=time.monotonic)
+
+
+class Batch:
+    """The steps of a study: which wait, run and are done."""
+
+    def __init__(
+        self,
+        results: step_cache.Results,
+        steps: list[plan.Step],
+        selected: list[plan.Step],
+        jobs: int | None = None,
+        force: bool = False,
+    ) -> None:
+        """Prepare to run steps.
+
+        Args:
+            results: the folder they write to.
+            steps: of the whole study.
+            selected: those to run.
+            jobs: most steps side by side; None: by cores and free memory.
+            force: remove what they wrote and run them again; private runs stay.
+        """
+        self.results, self.steps, self.selected, self.force = results, steps, selected, force
+        self.waiting, self.running = list(self.selected), []
+        self.done = {step.id for step in steps if step not in self.selected}
+        self.complaints, self.seconds, self.n_ended, self.is_announced = [], {}, 0, False
+        self.cores = (
+            len(os.sched_getaffinity(0))
+            if hasattr(os, "sched_getaffinity")
+            else os.cpu_count() or 1
+        )
+        by_memory = max(1, psutil.virtual_memory().available // BYTES_PER_JOB)
+        self.jobs = jobs or (1 if has_gpu() else min(self.cores, by_memory))
+
+    def run(self) -> bool:
+        """Run what can be run, after a failure too; return whether all is done."""
+        try:
+            while self.advance() or self.running:
+                time.sleep(0.1)
+                self.gather()
+        finally:
+            for execution in self.running:
+                stop(execution.process)
+        return not self.waiting and not self.complaints
+
+    def advance(self) -> bool:
+        """Skip what is done, start what can start; return whether that was anything."""
+        ready = [step for step in self.waiting if self.done.issuperset(step.needs)]
+        unchanged = [] if self.force else [step for step in ready if self.results.is_done(step)]
+        for step in unchanged:
+            self.waiting.remove(step)
+            self.end(step, "unchanged", 0)
+        free = max(self.cores, self.jobs) - sum(execution.threads for execution in self.running)
+        starting = [step for step in ready if step not in unchanged][
+            : max(0, min(self.jobs - len(self.running), free))
+        ]
+        if (
+            any(step.notebook.name[:2] in ("02", "03") for step in starting)
+            and not self.is_announced
+        ):
+            self.is_announced = True
+            announcement = planned_spending.planned(self.steps, self.results.out)
+            print(announcement, end="\n" if announcement else "", flush=True)
+        for step in starting:
+            self.start(step, max(1, min(self.cores, free) // len(starting)))
+        return bool(unchanged or starting)
+
+    def start(self, step: plan.Step, threads: int) -> None:
+        """Start a step in a process of its own; it ends when this one does."""
+        self.waiting.remove(step)
+        if self.force and (private := self.results.private_runs(step)):
+            print(
+                f"--force leaves {', '.join(name for _, name in sorted(private))} as it is: a"
+                " private run and its start are read, not made again. Another RECIPE, or"
+                ' "spend again" in CONFIRM, trains anew, and spends again.',
+                flush=True,
+            )
+        self.results.clear(step, everything=self.force)
+        key, log = self.results.key(step), self.results.out / ".state" / f"{step.id}.log"
+        environment = os.environ | {name: str(threads) for name in THREAD_VARIABLES}
+        environment["RESULTS_DIR"] = str(self.results.out)
+        command = [
+            sys.executable,
+            "run_notebook.py",
+            str(step.notebook),
+            "--parameters",
+            json.dumps(step.parameters),
+            "--to",
+            str(self.results.out / "notebooks" / step.id),
+            "--end-with-parent",
+        ]
+        with open(log, "w") as stream:
+            process = subprocess.Popen(
+                command,
+                cwd=paths.repository_root(),
+                env=environment,
+                start_new_session=True,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=stream,
+            )
+        self.running.append(Execution(step, key, process, threads, log))
+
+    def gather(self) -> None:
+        """Take note of the steps that have ended."""
+        for execution in [
+            execution for execution in self.running if execution.process.poll() is not None
+        ]:
+            self.running.remove(execution)
+            step, code = execution.step, execution.process.returncode
+            seconds, missing = time.monotonic() - execution.started, self.results.missing(step)
+            if not code and not missing:
+                self.results.store(step, execution.key, seconds)
+                self.seconds.setdefault(step.notebook, []).append(seconds)
+                self.end(step, "done", seconds)
+                continue
+            messages = execution.log.read_text(encoding="utf-8").strip().splitlines()
+            if code < 0:
+                reason = f"its process was killed by signal {-code}"
+            elif code and messages:
+                reason = messages[-1]
+            else:
+                reason = f"it did not write {errors.examples(missing)}"
+            self.complaints.append(f"{step.notebook.name} (step {step.id}) failed: {reason}.")
+            self.end(step, "FAILED", seconds)
+
+    def end(self, step: plan.Step, state: str, seconds: float) -> None:
+        """Print the line of a step that has ended."""
+        self.done |= {step.id} if state != "FAILED" else set()
+        self.n_ended += 1
+        print(
+            f"[{self.n_ended}/{len(self.selected)}] {step.id:42} {state:9} {seconds:5.0f}"
+            f" s{self.remaining()}",
+            flush=True,
+        )
+
+    def remaining(self) -> str:
+        """Return in words how long the coming steps will take, as far as earlier ones tell."""
+
+        def expected(step: plan.Step) -> float | None:
+            timed = self.seconds.get(step.notebook)
+            return sum(timed) / len(timed) if timed else self.results.state(step).get("seconds")
+
+        estimates = [expected(execution.step) for execution in self.running] + [
+            expected(step) for step in self.waiting
+        ]
+        total = sum(filter(None, estimates)) - sum(
+            time.monotonic() - execution.started for execution in self.running
+        )
+        if not estimates:
+            return ""
+        to_go = f"   {len(estimates)} to go"
+        if all(seconds is None for seconds in estimates):
+            return f"{to_go}, not timed before"
+        return f"{to_go}, about {max(0, total) / max(1, len(self.running)):.0f} s" + (
+            " for those timed before" if None in estimates else ""
+        )
+
+
+def has_gpu() -> bool:
+    """Return whether there is a GPU, found without waiting for torch."""
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    return not hidden and any(Path(device).exists() for device in ("/dev/nvidia0", "/dev/dxg"))
+
+
+def stop(process: subprocess.Popen) -> None:
+    """Kill a step with its kernel, which is in a process group of its own."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for member in psutil.Process(process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.kill()
+    process.kill()
+    process.wait()

@@ -1,0 +1,127 @@
+"""The data sets of a study: which it reads, where their files are, which groups they have.
+
+In: what a profile and the command line set (`profiles`). Out: names, folders, files. Raises
+`InputError` for data sets, folders, files and groups that are not there. No file of a data set is
+opened.
+"""
+
+from collections.abc import Collection
+from pathlib import Path
+
+from helpers.core import errors, notebook_parameters
+from helpers.data import groups, manifest_schema, manifests, source_files
+from helpers.study import notebook_files
+
+
+def data_sets(chosen: dict) -> list[str]:
+    """Return names (or paths) of the manifests a study reads: its cohort's, its pretraining's if
+    that is one, EVALUATE_ON's.
+
+    Args:
+        chosen: from `profiles.collect`.
+
+    Raises:
+        InputError: there is no such manifest, it is not in order, the weights to start from are
+            missing, real data would be trained on in demo mode, or groups are asked for that the
+            cohort does not have.
+    """
+    cohort, pretrain, elsewhere = (
+        chosen["01"][name] for name in ("COHORT", "PRETRAIN", "EVALUATE_ON")
+    )
+    names = [cohort]
+    if pretrain.endswith(".safetensors"):
+        errors.file_exists(Path(pretrain), "Correct PRETRAIN.")
+    elif pretrain != "none":
+        names.append(pretrain)
+    if elsewhere != "none":
+        names.append(elsewhere)
+    manifests.wanted(cohort, pretrain, {}, elsewhere)
+    manifest = manifests.read(cohort)
+    manifests.size_fits(
+        manifest,
+        **{
+            name.lower(): chosen["01"][name]
+            for name in ("IMAGE_PX", "EQUALISE", "VOLUME_SHAPE", "WINDOW_HU")
+            if name in chosen["01"]
+        },
+    )
+    notebook_parameters.mode_fits(_value(chosen, "03", "MODE"), manifest.access)
+    _check_groups(chosen, manifest)
+    return list(dict.fromkeys(names))
+
+
+def _check_groups(chosen: dict, manifest: manifest_schema.Manifest) -> None:
+    """Accept attributes and columns that the cohort has.
+
+    Raises:
+        InputError: one that it does not have; names the parameter and the notebook.
+    """
+    further = list(manifest.further_columns)
+    known = [*groups.ATTRIBUTES, *further]
+    planned = [attribute for attribute, *_ in chosen["04"].get("PLANNED", [])]
+    for what, columns, allowed in (
+        ("the ATTRIBUTES of notebook 04", _value(chosen, "04", "ATTRIBUTES"), known),
+        ("the attributes in PLANNED of notebook 04", planned, known),
+        ("the ATTRIBUTES of notebook 05", _value(chosen, "05", "ATTRIBUTES"), known),
+        ("the SHORTCUTS of notebook 05", _value(chosen, "05", "SHORTCUTS"), further),
+    ):
+        for column in columns:
+            errors.one_of(f"each of {what}, for {manifest.name},", column, allowed)
+
+
+def _value(chosen: dict, number: str, name: str) -> object:
+    """Return what a study sets of a notebook, or the notebook's default."""
+    defaults = notebook_files.default_parameters(notebook_files.notebooks()[number])
+    return chosen[number].get(name, defaults[name])
+
+
+def read_data_roots(words: Collection[str], names: list[str]) -> dict[str, str]:
+    """Return the folder of each data set that has files: {name: absolute path}.
+
+    Args:
+        words: `path` (of the study's cohort) or `name=path`, in the order of the command line.
+        names: from `data_sets`, the cohort first.
+
+    Raises:
+        InputError: a folder or a file expected in it is missing, or it is named for a data set not
+            in the study.
+    """
+    roots, known = {}, [manifests.name_of(name) for name in names]
+    for text in words:
+        name, equals, path = text.partition("=")
+        if not equals or "/" in name:
+            name, path = known[0], text
+        errors.one_of("the data set of --data-root", name, known)
+        if manifests.read(names[known.index(name)]).layout.kind == "synthetic":
+            errors.refuse(
+                f"no --data-root for {name}, which is drawn",
+                repr(path),
+                "Leave it out, or choose another profile.",
+            )
+        roots[name] = str(Path(path).expanduser().resolve())
+    for manifest in map(manifests.read, names):
+        if manifest.layout.kind != "synthetic":
+            source_files.locate(manifest, roots.get(manifest.name))
+    return roots
+
+
+def manifest_path(name_or_path: str) -> Path:
+    """Return the file of a manifest."""
+    is_name = manifests.name_of(name_or_path) == name_or_path
+    return manifests.manifests_dir() / f"{name_or_path}.yaml" if is_name else Path(name_or_path)
+
+
+def source_files(names: list[str], data_roots: dict[str, str]) -> list[Path]:
+    """Return the folders of real data, and the tables, lists and shards in them."""
+    roots = [
+        (Path(data_roots[manifests.name_of(name)]), manifests.read(name))
+        for name in names
+        if manifests.name_of(name) in data_roots
+    ]
+    tables = [
+        path
+        for root, manifest in roots
+        for pattern in source_files.expected_files(manifest)
+        for path in sorted(root.glob(pattern)) or [root / pattern]
+    ]
+    return [root for root, _ in roots] + tables
