@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from torch.nn import functional
 
-from helpers.data.synthetic import chest_cohort, chest_shapes
+from helpers.data.synthetic import chest_cohort
 from helpers.training import (
     learning_rate,
     network_input,
@@ -110,7 +110,7 @@ def groups(table: pd.DataFrame) -> dict[str, pd.Series]:
     """Return who is in the groups of `chest_cohort.planted_truth`."""
     return {
         "female": table["sex"] == "female",
-        "80+": table["age_years"] >= chest_shapes.OLD_AGE_YEARS,
+        "80+": table["age_years"] >= chest_cohort.OLD_AGE_YEARS,
         "weekend": table["admission"] == "weekend",
         "B": table["scanner"] == "B",
     }

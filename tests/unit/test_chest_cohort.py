@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers.data.synthetic import chest_cohort, chest_shapes
+from helpers.data.synthetic import chest_cohort
 
 BOTH_SITES = pytest.mark.parametrize("site", chest_cohort.SITES)
 FINDINGS = list(chest_cohort.FINDINGS)
@@ -303,7 +303,7 @@ def test_planted_truth_names_columns_and_groups_of_the_table():
     assert (truth["contrast_low"] < truth["contrast_high"]).all()
     null = truth[truth["effect"] == "null"].iloc[0]
     assert null["severity_factor"] == 1 and null["contrast_low"] < 0 < null["contrast_high"]
-    old = (table.drop_duplicates("patient_id")["age_years"] >= chest_shapes.OLD_AGE_YEARS).mean()
+    old = (table.drop_duplicates("patient_id")["age_years"] >= chest_cohort.OLD_AGE_YEARS).mean()
     assert old == pytest.approx(truth.set_index("group")["share"]["80+"], abs=0.05)
 
 

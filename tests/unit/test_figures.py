@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from helpers.core import figure_files
-from helpers.figures import cohort_figures, fairness_figures, house_style, training_figures
+from helpers.figures import fairness_figures, house_style, training_figures
 
 matplotlib.use("Agg")
 
@@ -109,26 +109,6 @@ def test_arm_colors_tell_arms_apart_also_in_grey():
         for color in colors.values()
     )
     assert min(np.diff(grey)) > 0.03
-
-
-def test_plot_with_and_without_lays_images_out_by_caption_and_points_where_told():
-    black = np.zeros((4, 4), np.uint8)
-    table = pd.DataFrame(
-        [
-            ["effusion", "with", black, 0.25, 0.5],
-            ["effusion", "without", black + 9, np.nan, np.nan],
-            ["cardiomegaly", "with", black + 5, 0.75, 0.5],
-        ],
-        columns=["column", "row", "pixels", "x", "y"],
-    )
-    ax = cohort_figures.plot_with_and_without(table)
-    corners = [tuple(image.get_extent()[:2]) + tuple(image.get_extent()[2:]) for image in ax.images]
-    assert corners == [(0, 1, 1, 0), (0, 1, 2.04, 1.04), (1.04, 2.04, 1, 0)]
-    arrows = [text for text in ax.texts if isinstance(text, matplotlib.text.Annotation)]
-    assert [arrow.xy for arrow in arrows] == [(0.25, 0.5), (1.79, 0.5)]
-    assert arrows[0].get_position()[0] < 0.25 < 1.79 < arrows[1].get_position()[0]  # from outside
-    captions = [text.get_text() for text in ax.texts if text not in arrows]
-    assert captions == ["effusion", "cardiomegaly", "with", "without"]
 
 
 def test_save_figure_writes_picture_and_table(tmp_path, monkeypatch):

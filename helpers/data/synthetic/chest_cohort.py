@@ -16,6 +16,7 @@ from helpers.data.synthetic.chest_shapes import (
     BLOCK_PATIENTS,
     FEMALE_SEVERITY,
     FINDINGS,
+    OLD_AGE_YEARS,
     OLD_SEVERITY,
     SCANNER_B_SEVERITY,
 )
@@ -188,8 +189,8 @@ def planted_truth() -> pd.DataFrame:
         ),
         row(
             "age_years",
-            "80+",
-            "under 80",
+            f"{OLD_AGE_YEARS}+",
+            f"under {OLD_AGE_YEARS}",
             effect="harder",
             factor=OLD_SEVERITY,
             share=0.19,
