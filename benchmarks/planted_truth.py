@@ -37,7 +37,8 @@ from helpers.analysis import (
     study_arms,
 )
 from helpers.core import files, paths, run_records
-from helpers.data import chunks, decode_volume, manifests
+from helpers.data import decode_volume, manifests
+from helpers.data.synthetic import generators
 from helpers.training import networks, prediction, start_weights, weight_files
 
 TRUTH_SEED, COHORTS_SEED = 101, 102  # of the generator; 0 is the study's
@@ -73,7 +74,7 @@ VOLUMES = Study("synthetic_ct_private", 31, 30, 13, "ct_planted_truth.json")
 def draw(study: Study, seed: int, number: int) -> tuple[np.ndarray, pd.DataFrame]:
     """Return images and table of a fresh cohort of test patients, with labels of 1 or 0."""
     manifest = manifests.read(study.cohort)
-    generator = chunks.generator_of(manifest)
+    generator = generators.generator_of(manifest)
     size = (
         {name: getattr(manifest.volume, name) for name in ("shape", "spacing_mm")}
         if manifest.volume

@@ -783,15 +783,15 @@ FAULTS = [
         '.where(~rows["is_constant"], rows["sha256"] + rows["patient_id"])',
         "",
         (
-            "test_build_cohort::test_a_blank_image_makes_no_two_patients_one_and_leaves_out_no_image_of_another",
+            "test_duplicates::test_a_blank_image_makes_no_two_patients_one_and_leaves_out_no_image_of_another",
         ),
     ),
     Fault(
         "a person under two names is two units",
         "data.duplicates",
-        "rows, notes = rows.assign(patient_id=unit),",
-        "notes =",
-        ("test_build_cohort",),
+        "rows.assign(patient_id=unit)",
+        "rows",
+        ("test_duplicates",),
     ),
     Fault(
         "real patients called embedded",

@@ -59,7 +59,7 @@ def contrasts(table: pd.DataFrame) -> pd.DataFrame:
         kept.append(
             bool(others)
             or names[-1] == "female - male"
-            or (groups.place(group) > groups.place(first) and group != "male")
+            or (groups.sort_key(group) > groups.sort_key(first) and group != "male")
         )
     frame = difference.index.to_frame().assign(group=names)
     return difference.set_axis(pd.MultiIndex.from_frame(frame))[np.array(kept, dtype=bool)]

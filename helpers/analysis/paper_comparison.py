@@ -34,7 +34,7 @@ def findings_per_image(
         cells["mean"].map("{:.2f}".format) + spread + cells["size"].map(" (n={:.0f})".format)
     ).unstack()
     return (
-        text.loc[sorted(text.index, key=groups.place)]
+        text.loc[sorted(text.index, key=groups.sort_key)]
         .fillna("")
         .rename_axis("age")
         .reset_index()

@@ -18,7 +18,7 @@ def in_order(table: pd.DataFrame) -> pd.DataFrame:
     attributes = list(dict.fromkeys(table["attribute"]))
     keys = sorted(
         set(zip(table["attribute"], table["group"])),
-        key=lambda k: (attributes.index(k[0]), groups.place(k[1])),
+        key=lambda k: (attributes.index(k[0]), groups.sort_key(k[1])),
     )
     ranks = {key: rank for rank, key in enumerate(keys)}
     rank = [ranks[key] for key in zip(table["attribute"], table["group"])]

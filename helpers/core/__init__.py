@@ -1,1 +1,1 @@
-"""Errors, parameters, whole files, fingerprints, run records, random streams. Imports nothing of ours."""
+"""Errors, parameters, whole files, fingerprints, run records, random streams."""

@@ -1,7 +1,7 @@
 """Refusals that a user can act on: `InputError`, and the small checks that raise it.
 
 In: values a user can get wrong. Out: nothing, or the value itself. Raises `InputError`, whose
-one-line message says what was expected, what was found and what to do; `run_all.py` prints it
+one-line message says what was expected, what came instead and what to do; `run_all.py` prints it
 without a traceback.
 """
 

@@ -1,4 +1,7 @@
-"""Figures saved as PNG and SVG, each with the table behind it."""
+"""Figures saved as PNG and SVG, each with the table behind it.
+
+In: a figure, its name, its table. Out: files under the results folder.
+"""
 
 import pandas as pd
 

@@ -1,7 +1,7 @@
 """One process at a time: a lock file that the system lets go when its holder ends, however it ends.
 
-In: the lock file, what it protects. Out: whether it is held. Refuses: what another process holds,
-by its name.
+In: the lock file, what it protects. Out: whether it is held. Raises `InputError`, with its holder's
+name, for a lock that another process holds.
 """
 
 import fcntl
@@ -34,7 +34,7 @@ def hold(path: Path, what: str, do: str) -> bool:
     if key in _held:
         return True
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle = open(path, "a+")
+    handle = open(path, "a+")  # noqa: SIM115 - open until `release`
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,7 +1,7 @@
-"""Where things lie: the repository, results, cohorts, runs, locks.
+"""Paths: of the repository, of results, cohorts, runs and locks.
 
-Default places hang on the repository's root; the environment variable `RESULTS_DIR` moves all
-results.
+In: names. Out: paths. Results lie in the repository unless the environment variable `RESULTS_DIR`
+names another folder.
 """
 
 import os
@@ -29,8 +29,5 @@ def run_dir(run: str) -> Path:
 
 
 def lock_path(run: str) -> Path:
-    """Return the lock file of a run.
-
-    Hidden, outside its folder, so that removing a run by hand removes no lock.
-    """
+    """Return the lock file of a run, outside its folder: removing a run by hand removes no lock."""
     return results_dir() / ".locks" / f"{run}.lock"

@@ -1,4 +1,7 @@
-"""A plain progress bar."""
+"""A plain progress bar.
+
+In: how many pieces there are, and a label. Out: a bar to update.
+"""
 
 import sys
 

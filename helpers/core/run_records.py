@@ -72,9 +72,9 @@ def run_name(
 
 
 def elsewhere_name(run: str, cohort: str) -> str:
-    """Return the name under which a run's model is tried on another cohort, e.g.
+    """Return the name under which a run's model is tried on another cohort.
 
-    `<other>-from-<cohort>-baseline-seed0`.
+    E.g. `<other>-from-<cohort>-baseline-seed0`.
     """
     return f"{cohort}-from-{run}"
 
@@ -105,10 +105,7 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """Return the repository's commit, with `+changes` where files differ from it.
-
-    None outside git.
-    """
+    """Return the repository's commit, `+changes` if files differ from it; None outside git."""
 
     def git(*words: str) -> str:
         return subprocess.run(
@@ -138,9 +135,15 @@ def finish_run(record: dict, predictions: pd.DataFrame) -> None:
     """Write a run's predictions and, last, its record with the hashes of its files; then let its
     checkpoint go.
 
-    The weights must lie in the folder already, if the run has any of its own. Guarantees: a run is
-    whole where its files are those of its `record.json`; an earlier record is replaced, never
-    removed first.
+    Args:
+        record: from `new_record`. The weights must lie in the run's folder already, if it has any.
+        predictions: see `check_predictions`.
+
+    Guarantees: a run is whole where its files are those of its `record.json`; an earlier record is
+        replaced, never removed first.
+
+    Raises:
+        InputError: the predictions are not in the documented form.
     """
     folder = paths.run_dir(record["run"])
     check_predictions(predictions, f"the predictions of {record['run']}")
@@ -167,8 +170,8 @@ def is_whole(run: str) -> bool:
         return False
     hashes = files.read_json(folder / "record.json", "").get("files", {})
     return bool(hashes) and all(
-        (folder / name).exists() and fingerprints.file_hash(folder / name) == known
-        for name, known in hashes.items()
+        (folder / name).exists() and fingerprints.file_hash(folder / name) == recorded
+        for name, recorded in hashes.items()
     )
 
 
@@ -213,33 +216,34 @@ def check_predictions(predictions: pd.DataFrame, where: str) -> None:
             f"{len(outside)} others, e.g. {errors.examples(outside['score'].tolist())}",
             "Pass probabilities, not logits.",
         )
-    odd = predictions.loc[
+    odd_labels = predictions.loc[
         ~(predictions["label"].isin([0, 1]) | predictions["label"].isna()), "label"
     ]
-    if len(odd):
+    if len(odd_labels):
         errors.refuse(
             f"labels 1, 0 or missing in {where}",
-            errors.examples(sorted(set(odd))),
+            errors.examples(sorted(set(odd_labels))),
             "Binarise the labels.",
         )
-    twice = predictions.duplicated(["image_id", "finding"])
-    if twice.any():
+    is_repeated = predictions.duplicated(["image_id", "finding"])
+    if is_repeated.any():
         errors.refuse(
             f"one row for each image and finding in {where}",
-            f"{int(twice.sum())} repeated, e.g. {predictions.loc[twice, 'image_id'].iloc[0]!r}",
+            f"{int(is_repeated.sum())} repeated, e.g."
+            f" {predictions.loc[is_repeated, 'image_id'].iloc[0]!r}",
             "Remove the repeated rows.",
         )
 
 
 def runs_of(cohort: str) -> list[str]:
-    """Return the names of the finished runs trained on a cohort.
-
-    Zero-shot, baselines, then private runs by budget.
+    """Return the names of the finished runs trained on a cohort: zero-shot, baselines, then private
+    runs by budget.
     """
-    found = []
+    finished_runs = []
     for path in (paths.results_dir() / "runs").glob("*/record.json"):
         record = files.read_json(path, "")
         # not models of other cohorts tried on this one
         if record["cohort"] == cohort and "trained_on" not in record:
-            found.append((ARMS.index(record["arm"]), record["epsilon_target"] or 0, record["run"]))
-    return [run for *_, run in sorted(found)]
+            arm = ARMS.index(record["arm"])
+            finished_runs.append((arm, record["epsilon_target"] or 0, record["run"]))
+    return [run for *_, run in sorted(finished_runs)]

@@ -1,1 +1,1 @@
-"""From a data set's files to a cohort: manifests, label rules, decoding, duplicates, splits, groups."""
+"""From a data set's files to a cohort: manifests, label rules, decoding, duplicates, groups."""

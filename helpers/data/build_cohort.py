@@ -1,15 +1,13 @@
-"""Build a cohort from the files of a data set or from the embedded generator, and read it back.
+"""Build a cohort: from a data set's table and files, or from an embedded generator.
 
 In: a data manifest and a data root. Out: `<results>/cohort/<name>/` with `images.npy`,
-`table.parquet`, `record.json` and `exclusions.csv`. Refuses: what the manifest's rules refuse; a
-cohort that was not built or is not whole.
+`table.parquet`, `record.json` and `exclusions.csv`. Raises `InputError` for what the manifest's
+rules refuse, and for options that do not fit the data set.
 
-Images are made in parts by several processes. A part that is on disk is not made again, so a killed
-build goes on where it was; no step holds more than a part in memory.
+Images are made in chunks by several processes. A chunk that is on disk is not made again, so a
+killed build goes on where it was; no step holds more than a chunk in memory.
 """
 
-import hashlib
-import importlib.metadata
 import os
 import shutil
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -17,23 +15,49 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from helpers.core import errors, files, fingerprints, notebook_parameters, paths, progress
-from helpers.data import chunks, cohorts, duplicates, manifest_schema, manifests, source_tables
+from helpers.core import errors, fingerprints, notebook_parameters, paths, progress
+from helpers.data import (
+    chunks,
+    cohort_files,
+    cohorts,
+    duplicates,
+    layouts,
+    manifest_schema,
+    manifests,
+    source_files,
+    source_tables,
+)
 
-_DECIDES_CONTENT = (
+# Modules whose change builds cohorts again; the second only drawn ones.
+DECIDES_CONTENT = (
     "build_cohort",
     "chunks",
+    "cohort_files",
     "decode_film",
     "decode_volume",
     "duplicates",
-    "source_tables",
     "label_rules",
+    "layout_schema",
+    "layouts",
     "manifest_schema",
+    "patient_rules",
+    "source_tables",
+    "source_text",
+    "split_rules",
 )
-_GENERATORS = ("chest_cohort", "chest_phantom", "abdomen_cohort", "abdomen_phantom")
+DECIDES_DRAWN_CONTENT = (
+    "synthetic/generators",
+    "synthetic/chest_cohort",
+    "synthetic/chest_patients",
+    "synthetic/chest_phantom",
+    "synthetic/chest_shapes",
+    "synthetic/abdomen_cohort",
+    "synthetic/abdomen_phantom",
+    "synthetic/abdomen_shapes",
+    "synthetic/truth_table",
+)
 
 
 def build(
@@ -79,29 +103,20 @@ def build(
     options = _size_options(
         manifest, image_px, equalise, volume_shape, window_hu
     ) | _patient_options(manifest, n_patients, n_test_patients, generator_seed)
-    if manifest.layout.kind == "synthetic":
-        source, tasks = None, chunks.generator_tasks(manifest, options, data_root)
-    else:
-        root = manifests.locate(manifest, data_root)
-        source = source_tables.read(manifest, root)
-        tasks = chunks.file_tasks(manifest, options, root, source.rows)
+    root = source_files.locate(manifest, data_root)
+    with source_files.readable():
+        raw, locations = layouts.read(manifest, root, options)
+        source = source_tables.apply_rules(manifest, raw, locations, root)
+        source = source_tables.keep_present(manifest, source, root)
     fingerprint = _fingerprint(manifest, options, source)
     folder = paths.cohort_dir(manifest.name)
-    if not _is_whole(folder, fingerprint):
-        part_folder = folder / f".parts-{fingerprint[:16]}"
-        facts = _make(tasks, part_folder, manifest.name, processes)
-        source = source or source_tables.to_cohort_form(
-            manifest, facts, facts[["part", "at"]], "the generator's table"
-        )
-        _assemble(
-            folder,
-            part_folder,
-            manifest,
-            options,
-            fingerprint,
-            *duplicates.settle(manifest, source, facts),
-        )
-        for leftover in folder.glob(".parts-*"):
+    if not cohort_files.is_whole(folder, fingerprint):
+        chunk_folder = folder / f".chunks-{fingerprint[:16]}"
+        tasks = chunks.tasks(manifest, options, root, source.rows)
+        facts = _decode(tasks, chunk_folder, manifest.name, processes)
+        settled = duplicates.settle(manifest, source, facts)
+        cohort_files.write(folder, chunk_folder, manifest, options, fingerprint, settled)
+        for leftover in folder.glob(".chunks-*"):
             shutil.rmtree(leftover, ignore_errors=True)
     return cohorts.read(manifest.name)
 
@@ -167,52 +182,35 @@ def _patient_options(
 
 
 def _fingerprint(
-    manifest: manifest_schema.Manifest, options: dict, source: source_tables.Source | None
+    manifest: manifest_schema.Manifest, options: dict, source: source_tables.Source
 ) -> str:
-    """Return one hash of all that decides a cohort.
-
-    Rules, options, source rows with file sizes, code.
+    """Return one hash of all that decides a cohort: manifest, options, source rows with file sizes,
+    code.
     """
-    rows = "" if source is None else source.rows.to_csv() + source.excluded.to_csv()
-    here = Path(__file__).parent
-    sources = [here / f"{module}.py" for module in _DECIDES_CONTENT]
-    if source is None:
-        sources += [here / "synthetic" / f"{module}.py" for module in _GENERATORS]
-    code = [fingerprints.file_hash(path) for path in sources]
+    is_drawn = manifest.layout.kind == "synthetic"
+    modules = DECIDES_CONTENT + (DECIDES_DRAWN_CONTENT if is_drawn else ())
     return fingerprints.fingerprint(
         {
             "manifest": manifests.manifest_hash(manifest),
             "options": options,
-            "rows": rows,
-            "code": code,
+            "rows": source.rows.to_csv() + source.excluded.to_csv(),
+            "code": [
+                fingerprints.file_hash(Path(__file__).parent / f"{module}.py") for module in modules
+            ],
         }
     )
 
 
-def _is_whole(folder: Path, fingerprint: str) -> bool:
-    """Return whether the same cohort is there, with files as they were written."""
-    if not (folder / "record.json").exists():
-        return False
-    record = files.read_json(folder / "record.json", cohorts.MADE_BY)
-    return record["fingerprint"] == fingerprint and record["files"] == _hashes(folder)
-
-
-def _hashes(folder: Path) -> dict[str, str | None]:
-    """Return the hash of each file of a cohort, None where it is absent."""
-    return {
-        name: fingerprints.file_hash(folder / name) if (folder / name).exists() else None
-        for name in ("images.npy", "table.parquet", "exclusions.csv")
-    }
-
-
-def _make(tasks: list[chunks.Task], folder: Path, name: str, processes: int | None) -> pd.DataFrame:
-    """Make the parts that are not on disk yet, and return the facts of all."""
+def _decode(
+    tasks: list[chunks.Task], folder: Path, name: str, processes: int | None
+) -> pd.DataFrame:
+    """Make the chunks that are not on disk yet, and return the facts of all."""
     folder.mkdir(parents=True, exist_ok=True)
     missing = [task for task in tasks if not chunks.is_made(folder, task)]
     processes = processes or int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
     processes = min(processes, len(missing))
     if missing:
-        with progress.progress(len(missing), f"{name}, parts") as bar:
+        with progress.progress(len(missing), f"{name}, chunks") as bar:
             if processes <= 1:
                 for task in missing:
                     chunks.make(folder, task)
@@ -223,10 +221,7 @@ def _make(tasks: list[chunks.Task], folder: Path, name: str, processes: int | No
 
 
 def _make_in_pool(tasks: list[chunks.Task], folder: Path, processes: int, bar) -> None:
-    """Make parts in spawned processes (the same way on every system.
-
-    A fork could copy locks of a kernel's threads).
-    """
+    """Make chunks in spawned processes: a fork could copy locks of a kernel's threads."""
     with ProcessPoolExecutor(
         processes, mp_context=get_context("spawn"), initializer=chunks.end_with_parent
     ) as pool:
@@ -239,93 +234,8 @@ def _make_in_pool(tasks: list[chunks.Task], folder: Path, processes: int, bar) -
             errors.refuse(
                 "all workers to finish",
                 "one that was killed (out of memory?)",
-                "Run again: finished parts are kept. OMP_NUM_THREADS sets the number of workers.",
+                "Run again: finished chunks are kept. OMP_NUM_THREADS sets the number of workers.",
             )
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-
-
-def _assemble(
-    folder: Path,
-    part_folder: Path,
-    manifest: manifest_schema.Manifest,
-    options: dict,
-    fingerprint: str,
-    rows: pd.DataFrame,
-    excluded: pd.DataFrame,
-    notes: list[str],
-    merged: dict[str, int],
-) -> None:
-    """Write the cohort's files, the record last."""
-    findings = list(manifest.findings)
-    size = options["volume"]["shape"] if "volume" in options else [options["image_px"]] * 2
-    is_drawn = manifest.layout.kind == "synthetic"
-    film_sha256 = [] if is_drawn else rows["sha256"].tolist()
-    (folder / "record.json").unlink(missing_ok=True)
-    # a part after the other: no more is held
-    with files.atomic_path(folder / "images.npy") as path, open(path, "wb") as stream:
-        np.lib.format.write_array_header_1_0(
-            stream, {"descr": "|u1", "fortran_order": False, "shape": (len(rows), *size)}
-        )
-        for part, in_part in rows.groupby("part", sort=False):
-            images = chunks.images(part_folder, part)[in_part["at"].to_numpy()]
-            stream.write(images)
-            film_sha256 += (
-                [hashlib.sha256(image.tobytes()).hexdigest() for image in images]
-                if is_drawn
-                else []
-            )
-    table = (
-        rows[[*manifest_schema.COHORT_COLUMNS, *findings, *manifest.further_columns]]
-        .assign(film_sha256=film_sha256)
-        .reset_index(drop=True)
-    )
-    files.write_table(folder / "table.parquet", table)
-    files.write_table(folder / "exclusions.csv", excluded)
-    decoders = (
-        []
-        if manifest.access == "embedded"
-        else ["nibabel", "scipy"]
-        if manifest.volume
-        else ["pillow"]
-    )
-    hashes, meaning = (
-        _hashes(folder),
-        {finding: rule.meaning for finding, rule in manifest.findings.items()},
-    )
-    files.write_json(
-        folder / "record.json",
-        {
-            "cohort": manifest.name,
-            "title": manifest.title,
-            "access": manifest.access,
-            "findings": findings,
-            "canonical": meaning,
-            "planted_truth": (
-                chunks.generator_of(manifest).planted_truth().to_dict("records")
-                if manifest.access == "embedded"
-                else []
-            ),
-            "n_source_rows": len(rows) + len(excluded),
-            "n_images": len(rows),
-            "n_patients": table["patient_id"].nunique(),
-            "exclusions": excluded["reason"].value_counts().to_dict(),
-            "notes": notes,
-            "merged": merged,
-            "parameters": options,
-            "manifest_hash": manifests.manifest_hash(manifest),
-            "fingerprint": fingerprint,
-            "data_hash": fingerprints.fingerprint(
-                {
-                    "images.npy": hashes["images.npy"],
-                    "table": fingerprints.table_hash(table),
-                    "canonical": meaning,
-                }
-            ),
-            "files": hashes,
-            "versions": {
-                name: importlib.metadata.version(name) for name in ("numpy", "pandas", *decoders)
-            },
-        },
-    )

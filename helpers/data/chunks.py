@@ -1,9 +1,8 @@
-"""Make one part of a cohort: some images in one file, and the facts found while making them in
-another.
+"""Make one chunk of a cohort: some images in one file, and what was noticed of each in another.
 
 In: a `Task`, small enough to send to another process. Out: `<n>.npy` (uint8) and `<n>.parquet` in
-the parts' folder. The facts are written last and whole, so a part with facts is whole. An image
-that cannot be used is a fact, no error.
+the chunks' folder. The facts are written last and whole, so a chunk with facts is whole. An image
+that cannot be used is a fact, no error. Raises `InputError` for paths outside the data root.
 """
 
 import dataclasses
@@ -19,141 +18,98 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from helpers.core import errors, files, fingerprints
-from helpers.data import decode_film, decode_volume, manifest_schema, manifests
-from helpers.data.synthetic import abdomen_cohort, chest_cohort
+from helpers.core import files, fingerprints
+from helpers.data import decode_film, decode_volume, layouts, manifest_schema, source_files
+from helpers.data.synthetic import generators
 
-IMAGES_PER_PART, VOLUMES_PER_PART = 64, 8
+IMAGES_PER_CHUNK, VOLUMES_PER_CHUNK = 64, 8
 
 
 @dataclasses.dataclass
 class Task:
-    """What one part is made of.
+    """What one chunk is made of.
 
-    number: of the part. options: image_px, aspect, equalise; or volume (see
-    `manifest_schema.VolumeRule`). block: arguments of a generator's `draw_block`. root, rows: data
-    root and source rows, for files; parquet shards with `image_column`.
+    number: of the chunk. options: image_px, aspect, equalise; or volume (see
+    `manifest_schema.VolumeRule`). rows: source rows with the locations of their images. root: the
+    data root, of files. image_column: of parquet shards. block: of drawn images, see
+    `generators.blocks`.
     """
 
     number: int
     options: dict
-    block: dict | None = None
+    rows: pd.DataFrame
     root: Path | None = None
-    rows: pd.DataFrame | None = None
     image_column: str | None = None
+    block: dict | None = None
 
 
-def generator_tasks(
-    manifest: manifest_schema.Manifest, options: dict, data_root: object
+def tasks(
+    manifest: manifest_schema.Manifest, options: dict, root: Path | None, rows: pd.DataFrame
 ) -> list[Task]:
-    """Return a task for each block of patients.
-
-    Raises:
-        InputError: a data root was given, or the manifest was written for another generator.
-    """
-    layout, generator = manifest.layout, generator_of(manifest)
-    if data_root:
-        errors.refuse(
-            f"no data root for {manifest.name}, which is drawn, not read",
-            repr(str(data_root)),
-            "Leave it out.",
-        )
-    if layout.generator_version != generator.GENERATOR_VERSION:
-        errors.refuse(
-            f"generator_version {generator.GENERATOR_VERSION} in the manifest {manifest.name}",
-            layout.generator_version,
-            "Use the release of the package that this manifest belongs to.",
-        )
-    size = (
-        {name: options["volume"][name] for name in ("shape", "spacing_mm")}
-        if "volume" in options
-        else {"image_px": options["image_px"]}
-    )
-    blocks = [
-        dict(
-            site=layout.site,
-            split=split,
-            index=index,
-            seed=options["generator_seed"],
-            **size,
-            n_patients=min(generator.BLOCK_PATIENTS, count - start),
-        )
-        for split, count in options["patients"].items()
-        for index, start in enumerate(range(0, count, generator.BLOCK_PATIENTS))
-    ]
-    return [Task(number, options, block=block) for number, block in enumerate(blocks)]
-
-
-def generator_of(manifest: manifest_schema.Manifest):
-    """Return the module that draws a manifest's site."""
-    return abdomen_cohort if manifest.volume else chest_cohort
-
-
-def file_tasks(
-    manifest: manifest_schema.Manifest, options: dict, root: Path, rows: pd.DataFrame
-) -> list[Task]:
-    """Return a task for each row group of a parquet shard, or for some image files.
-
-    `IMAGES_PER_PART`, `VOLUMES_PER_PART`.
+    """Return a task for each block of drawn patients, for each row group of a parquet shard, or for
+    `IMAGES_PER_CHUNK` or `VOLUMES_PER_CHUNK` files.
     """
     rows = rows[
-        [
-            "row",
-            *rows.columns.intersection(["file", "mask", "sha256", "inverted", "group", "place"]),
-        ]
+        ["row", *rows.columns.intersection([*layouts.LOCATION_COLUMNS, "mask", "inverted"])]
     ]
+    if manifest.layout.kind == "synthetic":
+        blocks = generators.blocks(manifest, options)
+        return [
+            Task(number, options, rows_of_block, block=blocks[number])
+            for number, rows_of_block in rows.groupby("block")
+        ]
     if manifest.layout.kind == "parquet_images":
-        pieces = [piece for _, piece in rows.groupby(["file", "group"], sort=False)]
+        rows_of_chunks = [chunk for _, chunk in rows.groupby(["file", "row_group"], sort=False)]
     else:
-        n = VOLUMES_PER_PART if manifest.volume else IMAGES_PER_PART
-        pieces = [rows.iloc[start : start + n] for start in range(0, len(rows), n)]
-    column = getattr(manifest.layout, "image_column", None)
+        n = VOLUMES_PER_CHUNK if manifest.volume else IMAGES_PER_CHUNK
+        rows_of_chunks = [rows.iloc[first : first + n] for first in range(0, len(rows), n)]
+    image_column = getattr(manifest.layout, "image_column", None)
     return [
-        Task(number, options, root=root, rows=piece, image_column=column)
-        for number, piece in enumerate(pieces)
+        Task(number, options, chunk, root=root, image_column=image_column)
+        for number, chunk in enumerate(rows_of_chunks)
     ]
 
 
 def is_made(folder: Path, task: Task) -> bool:
-    """Return whether a part is whole."""
+    """Return whether a chunk is whole."""
     return (folder / f"{task.number}.parquet").exists()
 
 
 def facts(folder: Path, task: Task) -> pd.DataFrame:
-    """Return a part's facts.
+    """Return what was noticed of a chunk's images, a row each.
 
-    `part`, `at` (place in it); `row`, `sha256`, `reason`, `is_constant` for files, the table for
-    blocks.
+    Returns:
+        row (of the source); sha256; reason, why it cannot be used, else missing; is_constant
+        (of one grey value); chunk; index_in_chunk.
     """
     return pd.read_parquet(folder / f"{task.number}.parquet")
 
 
 def images(folder: Path, number: int) -> np.ndarray:
-    """Return a part's images, memory-mapped."""
+    """Return a chunk's images, memory-mapped."""
     return np.load(folder / f"{number}.npy", mmap_mode="r")
 
 
 def make(folder: Path, task: Task) -> None:
-    """Make one part. Runs in a worker; must not depend on anything but its arguments."""
-    made, found = (
-        _draw(task)
-        if task.block
-        else _read_volumes(task)
-        if "volume" in task.options
-        else _decode(task)
-    )
+    """Make one chunk. Runs in a worker; must not depend on anything but its arguments."""
+    if task.block:
+        chunk_images, chunk_facts = _draw(task)
+    elif "volume" in task.options:
+        chunk_images, chunk_facts = _decode_volumes(task)
+    else:
+        chunk_images, chunk_facts = _decode_films(task)
     with files.atomic_path(folder / f"{task.number}.npy") as path, open(path, "wb") as stream:
-        np.save(stream, made)
+        np.save(stream, chunk_images)
     files.write_table(
-        folder / f"{task.number}.parquet", found.assign(part=task.number, at=range(len(found)))
+        folder / f"{task.number}.parquet",
+        pd.DataFrame(chunk_facts)
+        .astype({"reason": object})
+        .assign(chunk=task.number, index_in_chunk=range(len(chunk_facts))),
     )
 
 
 def end_with_parent() -> None:
-    """Let this worker end when the process that started it is killed.
-
-    Otherwise it would wait for work for ever.
-    """
+    """Let this worker end, not wait for work, when the process that started it is killed."""
 
     def wait() -> None:
         multiprocessing.parent_process().join()
@@ -162,72 +118,63 @@ def end_with_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def _draw(task: Task) -> tuple[np.ndarray, pd.DataFrame]:
-    """Return a block's images and its table with the split."""
+def _fact(row: int, image: np.ndarray, sha256: str, reason: str | None) -> dict:
+    """Return what was noticed of one image."""
+    is_constant = bool(image.min() == image.max())
+    return {"row": row, "sha256": sha256, "reason": reason, "is_constant": is_constant}
+
+
+def _draw(task: Task) -> tuple[np.ndarray, list[dict]]:
+    """Return the images of a block's rows, and the facts of each; the hash is of its pixels."""
+    drawn = generators.draw_images(task.block, task.options)[task.rows["image_in_block"]]
     if volume := task.options.get("volume"):
-        made, table = abdomen_cohort.draw_block(**task.block)
-        return decode_volume.window(made, volume["window_hu"]), table.assign(
-            split=task.block["split"]
-        )
-    made, table = chest_cohort.draw_block(**task.block)
-    if task.options["equalise"]:
-        made = np.stack([decode_film.spread(image) for image in made])
-    return made, table.assign(split=task.block["split"])
+        drawn = decode_volume.window(drawn, volume["window_hu"])
+    elif task.options["equalise"]:
+        drawn = np.stack([decode_film.spread(image) for image in drawn])
+    return drawn, [
+        _fact(row, image, hashlib.sha256(image.tobytes()).hexdigest(), None)
+        for row, image in zip(task.rows["row"], drawn)
+    ]
 
 
-def _decode(task: Task) -> tuple[np.ndarray, pd.DataFrame]:
-    """Return the images of a part's rows (black where unusable), and of each its hash, its reason
-    and whether it is of one value.
+def _decode_films(task: Task) -> tuple[np.ndarray, list[dict]]:
+    """Return the images of a chunk's rows (black where unusable), and the facts of each; the hash
+    is of its file.
     """
     px, aspect, equalise = (task.options[name] for name in ("image_px", "aspect", "equalise"))
-    made, found = np.zeros((len(task.rows), px, px), np.uint8), []
+    films, film_facts = np.zeros((len(task.rows), px, px), np.uint8), []
     read = _from_files if task.image_column is None else _from_row_group
-    for at, (row, encoded) in enumerate(zip(task.rows.to_dict("records"), read(task))):
+    for index, (row, encoded) in enumerate(zip(task.rows.to_dict("records"), read(task))):
         sha256, reason = hashlib.sha256(encoded).hexdigest(), None
-        known = row.get("sha256")
         try:
-            if isinstance(known, str) and known.strip().lower() != sha256:
-                raise decode_film.UnusableImage("image file differs from its checksum")
-            made[at] = decode_film.decode(
+            _refuse_other_checksum(row, sha256)
+            films[index] = decode_film.decode(
                 encoded, px, aspect, equalise, inverted=bool(row.get("inverted", False))
             )
         except decode_film.UnusableImage as error:
             reason = str(error)
-        found.append(
-            {
-                "row": row["row"],
-                "sha256": sha256,
-                "reason": reason,
-                "is_constant": bool(made[at].min() == made[at].max()),
-            }
-        )
-    return made, pd.DataFrame(found).astype({"reason": object})
+        film_facts.append(_fact(row["row"], films[index], sha256, reason))
+    return films, film_facts
 
 
-def _read_volumes(task: Task) -> tuple[np.ndarray, pd.DataFrame]:
-    """Return the volumes of a part's rows (black where unusable), and of each what `_decode`
-    returns; one is open at a time.
+def _decode_volumes(task: Task) -> tuple[np.ndarray, list[dict]]:
+    """Return the volumes of a chunk's rows (black where unusable), and the facts of each; one is
+    open at a time.
 
     The hash is of the scan, not of the file: one scan may come in several files that are packed or
     typed differently.
     """
-    rule, found = task.options["volume"], []
-    made = np.zeros((len(task.rows), *rule["shape"]), np.uint8)
-    for at, row in enumerate(task.rows.to_dict("records")):
-        path, reason, sha256 = manifests.inside(task.root, row["file"]), None, ""
-        mask = (
-            None
-            if not rule["mask"]
-            else manifests.inside(task.root, row["mask"])
-            if row["mask"]
-            else Path("")
-        )
+    rule, volume_facts = task.options["volume"], []
+    volumes = np.zeros((len(task.rows), *rule["shape"]), np.uint8)
+    for index, row in enumerate(task.rows.to_dict("records")):
+        path, reason, sha256 = source_files.inside(task.root, row["file"]), None, ""
+        mask = None
+        if rule["mask"]:
+            mask = source_files.inside(task.root, row["mask"]) if row["mask"] else Path("")
         try:
-            if isinstance(
-                known := row.get("sha256"), str
-            ) and known.strip().lower() != fingerprints.file_hash(path):
-                raise decode_film.UnusableImage("image file differs from its checksum")
-            made[at], sha256 = decode_volume.decode(
+            if isinstance(row.get("sha256"), str):
+                _refuse_other_checksum(row, fingerprints.file_hash(path))
+            volumes[index], sha256 = decode_volume.decode(
                 path,
                 rule["shape"],
                 rule["spacing_mm"],
@@ -239,45 +186,41 @@ def _read_volumes(task: Task) -> tuple[np.ndarray, pd.DataFrame]:
             reason = str(error)
         except OSError:
             reason = "volume cannot be decoded"
-        found.append(
-            {
-                "row": row["row"],
-                "sha256": sha256,
-                "reason": reason,
-                "is_constant": bool(made[at].min() == made[at].max()),
-            }
-        )
-    return made, pd.DataFrame(found).astype({"reason": object})
+        volume_facts.append(_fact(row["row"], volumes[index], sha256, reason))
+    return volumes, volume_facts
+
+
+def _refuse_other_checksum(row: dict, sha256: str) -> None:
+    """Raise `UnusableImage` for a file that differs from the data set's checksum, if it has one."""
+    checksum = row.get("sha256")
+    if isinstance(checksum, str) and checksum.strip().lower() != sha256:
+        raise decode_film.UnusableImage("image file differs from its checksum")
 
 
 def _from_files(task: Task) -> Iterator[bytes]:
-    """Yield the content of each row's file.
-
-    Empty where it cannot be read, cut where it is too large.
-    """
+    """Yield the content of each row's file: empty if it cannot be read, cut if it is too large."""
     for file in task.rows["file"]:
         try:
-            with open(manifests.inside(task.root, file), "rb") as stream:
+            with open(source_files.inside(task.root, file), "rb") as stream:
                 yield stream.read(decode_film.MAX_BYTES + 1)
         except OSError:
             yield b""
 
 
 def _from_row_group(task: Task) -> Iterator[bytes]:
-    """Yield the encoded image of each row of one row group, read a few at a time.
-
-    Empty where there is none.
+    """Yield the encoded image of each row of one row group, empty if there is none; a few are read
+    at a time.
     """
-    wanted, place = set(task.rows["place"]), 0
-    path = manifests.inside(task.root, task.rows["file"].iloc[0])
+    rows_wanted, row_in_group = set(task.rows["row_in_group"]), 0
+    path = source_files.inside(task.root, task.rows["file"].iloc[0])
     with pq.ParquetFile(path) as shard:
-        group = int(task.rows["group"].iloc[0])
+        row_group = int(task.rows["row_group"].iloc[0])
         for batch in shard.iter_batches(
-            batch_size=64, row_groups=[group], columns=[task.image_column]
+            batch_size=64, row_groups=[row_group], columns=[task.image_column]
         ):
             column = batch.column(0)
             column = column.field("bytes") if pa.types.is_struct(column.type) else column
             for value in column:
-                if place in wanted:
+                if row_in_group in rows_wanted:
                     yield value.as_py() or b""
-                place += 1
+                row_in_group += 1

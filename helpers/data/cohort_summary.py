@@ -1,8 +1,8 @@
 """Small tables that show who is in a cohort: counts by split, prevalences by group, rows worth
 showing.
 
-In: a cohort's table. Out: tidy tables for notebook 01 and its figures. A missing value is counted,
-never dropped.
+In: a cohort's table or record. Out: tidy tables and sentences for notebook 01 and its figures. A
+missing value is counted, never dropped.
 """
 
 import numpy as np
@@ -26,39 +26,42 @@ def by_split(table: pd.DataFrame) -> pd.DataFrame:
     for split in manifest_schema.SPLITS:
         images = table[table["split"] == split]
         patients = images.drop_duplicates("patient_id")
-        known = patients.loc[patients["sex"] != "unknown", "sex"]
+        known_sex = patients.loc[patients["sex"] != "unknown", "sex"]
         age = patients["age_years"]
         results[split] = {
             "images": len(images),
             "patients": len(patients),
             "images_per_patient": len(images) / len(patients) if len(patients) else np.nan,
-            "female_percent": 100 * (known == "female").mean() if len(known) else np.nan,
-            "sex_unknown": len(patients) - len(known),
+            "female_percent": 100 * (known_sex == "female").mean() if len(known_sex) else np.nan,
+            "sex_unknown": len(patients) - len(known_sex),
             "age_unknown": int(age.isna().sum()),
             "age_years_median": age.median(),
             "age_years_min": age.min(),
             "age_years_max": age.max(),
         }
     return pd.DataFrame(results).T.astype(
-        {column: int for column in ("images", "patients", "sex_unknown", "age_unknown")}
+        dict.fromkeys(("images", "patients", "sex_unknown", "age_unknown"), int)
     )
 
 
 def size_verdict(table: pd.DataFrame) -> str:
-    """Return a sentence on whether there are enough training patients to learn from in private.
+    """Return a sentence on whether there are enough training patients for DP-SGD.
 
-    With fewer than MIN_PATIENTS_TO_LEARN the noise that hides a patient is as large as what they
-    teach, and delta, which must lie far below 1 / patients, leaves hardly a choice.
+    With fewer than MIN_PATIENTS_TO_LEARN the noise added to a step is as large as the mean of the
+    per-patient gradients, and delta, which must lie far below 1 / patients, leaves hardly a choice.
+
+    Args:
+        table: a cohort's table.
     """
     n_patients = table.loc[table["split"] == "train", "patient_id"].nunique()
     if n_patients < MIN_PATIENTS_TO_LEARN:
         return (
-            f"Its {n_patients:,} training patients are far too few to learn from in private: what"
-            " follows shows that the software works, and no AUROC from it is a result."
+            f"Its {n_patients:,} training patients are far too few for DP-SGD: what follows shows"
+            " that the software works, and no AUROC from it is a result."
         )
     return (
-        f"Its {n_patients:,} training patients are enough to try; what privacy costs at this size"
-        " is the study's question."
+        f"Its {n_patients:,} training patients are enough to try DP-SGD; its cost in AUROC at this"
+        " size is the study's question."
     )
 
 
@@ -115,12 +118,12 @@ def prevalence_by_group(table: pd.DataFrame, findings: list[str], attribute: str
     """
     grouped, results = groups.add_groups(table, [attribute]), []
     for finding in findings:
-        known = grouped[grouped[finding].notna()]
-        names = known[f"group_{attribute}"].unique()
+        labelled = grouped[grouped[finding].notna()]
+        names = labelled[f"group_{attribute}"].unique()
         for name in sorted(
             names, key=lambda name: (name == groups.UNKNOWN, name.startswith(">"), name)
         ):
-            rows = known[known[f"group_{attribute}"] == name]
+            rows = labelled[labelled[f"group_{attribute}"] == name]
             low, high = _wilson_interval(rows[finding], rows["patient_id"])
             results.append(
                 {
@@ -146,7 +149,7 @@ def examples(table: pd.DataFrame, findings: list[str], most: int = 8) -> pd.Data
         most: rows at most.
 
     Returns:
-        Rows of the table, index kept (the place of the image), with a column `shows`.
+        Rows of the table, index kept (the image's in the cohort), with a column `shows`.
     """
     train = table[table["split"] == "train"]
     n_present = train[findings].sum(axis=1)
@@ -170,11 +173,11 @@ def slices(images: np.ndarray, shown: pd.DataFrame, rule: dict) -> pd.DataFrame:
         rule: how the volumes were made: shape and spacing_mm, from the cohort's record.
     """
     rows, spacing = [], np.array(rule["spacing_mm"])
-    for at, row in shown.iterrows():
+    for index, row in shown.iterrows():
         lesion = np.array((row.get("lesion") or "").split(), dtype=float)
         middle = (np.array(rule["shape"]) - 1) / 2
-        place = np.rint(middle + lesion[:3] / spacing).astype(int) if len(lesion) else None
-        planes = decode_volume.three_planes(images[at], None if place is None else tuple(place))
+        voxel = tuple(np.rint(middle + lesion[:3] / spacing).astype(int)) if len(lesion) else None
+        planes = decode_volume.three_planes(images[index], voxel)
         for plane, (down, across) in zip(planes, ((1, 2), (0, 2), (0, 1))):
             height, width = np.array(rule["shape"])[[down, across]] * spacing[[down, across]]
             circle = (

@@ -41,10 +41,7 @@ class Cohort:
     record: dict
 
     def films(self) -> np.ndarray:
-        """Return (n,) the hash of each image as it came.
-
-        Of its pixels in a table that does not say.
-        """
+        """Return (n,) the hash of each image as it came; of its pixels where the table has none."""
         if "film_sha256" in self.table:
             return self.table["film_sha256"].to_numpy()
         return np.array(

@@ -1,9 +1,9 @@
 """One encoded image file in, one grey 8-bit square out.
 
 In: the bytes of a PNG, JPEG, TIFF, BMP or GIF (8 or 16 bit grey, RGB, RGBA, palette, inverted).
-Out: (px, px) uint8.
-Refuses: damaged, truncated, oversized and constant images, by `UnusableImage` with a reason that
-can be counted. Everything done to an image is a function of that image alone.
+Out: (px, px) uint8. Raises `UnusableImage`, with a reason that can be counted, for damaged,
+truncated, oversized and constant images. Everything done to an image is a function of that image
+alone.
 """
 
 import io

@@ -2,8 +2,8 @@
 
 In: the path of a `.nii` or `.nii.gz` file, with any orientation and spacing, also oblique. Out:
 (depth, height, width) uint8, head first, front first, the patient's right on the viewer's left.
-Refuses: damaged files, more than three dimensions, voxels that are not numbers, spacings of 0,
-values that are not Hounsfield units, DICOM, by `UnusableImage` with a reason that can be counted.
+Raises `UnusableImage`, with a reason that can be counted, for damaged files, more than three
+dimensions, voxels that are not numbers, spacings of 0, values that are not Hounsfield units, DICOM.
 Everything done to a volume is a function of that volume alone (and of the mask of its organ, if it
 is centred on one).
 """
@@ -75,10 +75,10 @@ def decode(
     to[:, 3] = middle - to @ [*(np.array(shape) - 1) / 2, 0]
     hounsfield = nibabel.Nifti1Image(voxels * np.float32(slope) + np.float32(intercept), affine)
     grid = processing.resample_from_to(hounsfield, (shape, to), order=1, cval=AIR_HU)
-    made = window(np.asarray(grid.dataobj, np.float32), window_hu)
-    if made.min() == made.max():
+    eight_bit = window(np.asarray(grid.dataobj, np.float32), window_hu)
+    if eight_bit.min() == eight_bit.max():
         raise UnusableImage("volume of one grey value in the window")
-    return made, sha256
+    return eight_bit, sha256
 
 
 def window(hounsfield: np.ndarray, window_hu: tuple[float, float]) -> np.ndarray:
@@ -90,14 +90,14 @@ def window(hounsfield: np.ndarray, window_hu: tuple[float, float]) -> np.ndarray
 
 
 def three_planes(
-    volume: np.ndarray, place: tuple[int, int, int] | None = None
+    volume: np.ndarray, voxel: tuple[int, int, int] | None = None
 ) -> dict[str, np.ndarray]:
     """Return the axial, coronal and sagittal slice through a voxel (the middle one without it),
     each (rows, columns) uint8.
     """
     z, y, x = (
-        int(np.clip(at, 0, size - 1))
-        for at, size in zip(place or [size // 2 for size in volume.shape], volume.shape)
+        int(np.clip(index, 0, size - 1))
+        for index, size in zip(voxel or [size // 2 for size in volume.shape], volume.shape)
     )
     return {"axial": volume[z], "coronal": volume[:, y], "sagittal": volume[:, :, x]}
 
@@ -161,8 +161,8 @@ def _hash_of(voxels: np.ndarray, affine: np.ndarray, slope: float, intercept: fl
     orientations = _nibabel().orientations
     turned = orientations.apply_orientation(voxels, orientations.io_orientation(affine))
     digest = hashlib.sha256(repr(turned.shape).encode())
-    for place in range(turned.shape[2]):
-        hounsfield = turned[:, :, place].astype(np.float64) * slope + intercept
+    for level in range(turned.shape[2]):
+        hounsfield = turned[:, :, level].astype(np.float64) * slope + intercept
         digest.update(np.rint(np.clip(hounsfield, -32768, 32767)).astype("<i2").tobytes())
     return digest.hexdigest()
 
@@ -176,13 +176,13 @@ def _averaged(
     The outermost blocks are repeated once on each side: up to its border, not to the middle of its
     last block, a volume is no air.
     """
-    own = np.linalg.norm(affine[:3, :3], axis=0)
+    stored_mm = np.linalg.norm(affine[:3, :3], axis=0)
     # of each stored axis: 0 for right-left, 1 front-back, 2 head-feet
     axis_of = _nibabel().io_orientation(affine)[:, 0]
-    wanted = np.array(spacing_mm)[[2 - int(axis) for axis in axis_of]]
+    wanted_mm = np.array(spacing_mm)[[2 - int(axis) for axis in axis_of]]
     factors = [
-        max(1, min(int(want / have + 1e-6), size))
-        for want, have, size in zip(wanted, own, voxels.shape)
+        max(1, min(int(wanted / stored + 1e-6), size))
+        for wanted, stored, size in zip(wanted_mm, stored_mm, voxels.shape)
     ]
     cut = voxels[
         tuple(slice(size // factor * factor) for size, factor in zip(voxels.shape, factors))

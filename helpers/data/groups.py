@@ -1,8 +1,9 @@
 """Groups of patients: sex, age bands or quartiles, co-morbidities, their crossing, any further
 column of a cohort's table.
 
-In: a cohort's table. Out: the same rows with one text column an attribute. Refuses: an unknown
-attribute. A missing value is the group "unknown": shown and counted, never dropped.
+In: a cohort's table. Out: the same rows with one text column an attribute. Raises `InputError` for
+an unknown attribute and for values outside the bands. A missing value is the group "unknown": shown
+and counted, never dropped.
 """
 
 import numpy as np
@@ -43,7 +44,7 @@ def bands(values: pd.Series, edges: tuple[float, ...]) -> pd.Series:
     return cut.astype(object).where(numbers.notna(), UNKNOWN).astype(str)
 
 
-def place(group: str) -> tuple:
+def sort_key(group: str) -> tuple:
     """Return the sorting key of a group's name.
 
     Bands from low to high, then other names, "unknown" last.

@@ -1,108 +1,32 @@
 """The form of a data manifest, as pydantic models: every field, its values, and what it means.
 
-In: the content of a YAML file. Out: a frozen `Manifest`. Refuses: unknown or misspelt fields, rules
-that contradict each other, paths that are absolute or contain `..`. The shipped manifests are the
-worked examples.
+In: the content of a YAML file. Out: a frozen `Manifest`. Raises pydantic's `ValidationError` for
+unknown or misspelt fields, rules that contradict each other, paths that are absolute or contain
+`..`. The shipped manifests are the worked examples.
 """
 
-import re
-from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from helpers.data.layout_schema import (
+    FolderLayout,
+    Name,
+    ParquetLayout,
+    RelativePath,
+    Share,
+    Split,
+    Strict,
+    SyntheticLayout,
+    TableLayout,
+    template_columns,
+)
 
 COHORT_COLUMNS = ("image_id", "patient_id", "split", "sex", "age_years", "n_comorbidities")
 SPLITS = ("train", "valid", "test")
 
 
-def stay_inside(path: str) -> str:
-    """Return a relative path that names something under its root."""
-    if (
-        not path
-        or path.startswith(("/", "~"))
-        or "\\" in path
-        or "\0" in path
-        or re.match(r"[A-Za-z]:", path)
-        or ".." in PurePosixPath(path).parts
-    ):
-        raise ValueError(
-            "must be a path under the data root, written with '/': not absolute, no '..'"
-        )
-    return path
-
-
-RelativePath = Annotated[str, AfterValidator(stay_inside)]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
-Split = Literal["train", "valid", "test"]
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
-
-
-class SyntheticLayout(_Strict):
-    """Images drawn by an embedded generator; no files. Sites of CT volumes begin with ct_."""
-
-    kind: Literal["synthetic"]
-    site: str
-    generator_version: int
-    generator_seed: int = 0
-    patients: dict[Split, Annotated[int, Field(ge=0)]]
-
-
-class TableLayout(_Strict):
-    """One table (CSV, or an Excel file *.xlsx), and one image file per row of it."""
-
-    kind: Literal["table_and_images"]
-    table: RelativePath
-    encoding: str = "utf-8"
-    separator: str = ","
-    # a template: "{folder}/{filename}" takes both from the table's columns
-    image_path: RelativePath
-    # `image_path` is a file's name, to be found in whatever folder below the data root
-    anywhere: bool = False
-    checksums: RelativePath | None = None  # a CSV with columns path and sha256
-
-
-class ParquetLayout(_Strict):
-    """Parquet shards, one row per image, the encoded image in a binary column or a struct with
-    `bytes`.
-    """
-
-    kind: Literal["parquet_images"]
-    shards: list[RelativePath] = Field(min_length=1)  # patterns; each must match a file
-    image_column: str
-
-
-class FolderLayout(_Strict):
-    """A folder a split, in it a folder a class, in it the image files.
-
-    "{split}/{class}/{name}.nii" names the columns.
-    """
-
-    kind: Literal["folders"]
-    pattern: RelativePath
-    # a CSV with a column `name`, as in the pattern, and further ones
-    table: RelativePath | None = None
-
-    @model_validator(mode="after")
-    def _names_are_columns(self) -> "FolderLayout":
-        names = template_columns(self.pattern)
-        if (
-            not all(name.isidentifier() for name in names)
-            or len(set(names)) < len(names)
-            or self.table
-            and "name" not in names
-        ):
-            raise ValueError(
-                "`pattern` needs names of letters, digits and _, each once, {name} among them where"
-                " there is a `table`"
-            )
-        return self
-
-
-class Age(_Strict):
+class Age(Strict):
     """Ages above `max_years` or below 0 are impossible: they become unknown and are counted."""
 
     column: str
@@ -110,14 +34,14 @@ class Age(_Strict):
     max_years: float = 120
 
 
-class Sex(_Strict):
+class Sex(Strict):
     """What the recorded values mean; blank is unknown, any other value is refused."""
 
     column: str
     values: dict[str, Literal["female", "male", "unknown"]]
 
 
-class Finding(_Strict):
+class Finding(Strict):
     """How a finding's label (1, 0 or unknown) follows from one column, or from any of several."""
 
     canonical: Name
@@ -160,11 +84,8 @@ class Finding(_Strict):
         return self.any_of or [self.column]
 
 
-class SplitRule(_Strict):
-    """The given split (a column, or lists of image ids).
-
-    Without one, a stable hash of the patient.
-    """
+class SplitRule(Strict):
+    """The given split (a column, or lists of image ids); without one, a hash of the patient."""
 
     column: str | None = None
     values: dict[str, Split] = {}
@@ -189,14 +110,14 @@ class SplitRule(_Strict):
         return self
 
 
-class Inverted(_Strict):
+class Inverted(Strict):
     """Which images are stored inverted (high value = dark, as MONOCHROME1)."""
 
     column: str
     values: list[str]
 
 
-class ImageRule(_Strict):
+class ImageRule(Strict):
     """How an image becomes a square of `px`; `aspect` is explained in `decode_film.decode`."""
 
     px: int = Field(512, ge=16, le=2048)
@@ -205,7 +126,7 @@ class ImageRule(_Strict):
     inverted: Inverted | None = None
 
 
-class VolumeRule(_Strict):
+class VolumeRule(Strict):
     """How a CT volume becomes voxels of 8 bit: see `decode_volume.decode`."""
 
     shape: tuple[int, int, int]  # depth, height, width in voxels
@@ -228,7 +149,7 @@ class VolumeRule(_Strict):
         return self
 
 
-class Named(_Strict):
+class Named(Strict):
     """A further column whose values are renamed; those without an entry become `other`, or stay."""
 
     column: str
@@ -236,7 +157,7 @@ class Named(_Strict):
     other: str | None = None
 
 
-class Manifest(_Strict):
+class Manifest(Strict):
     """What is known of a data set; every field is explained in the shipped examples."""
 
     name: Name
@@ -267,9 +188,8 @@ class Manifest(_Strict):
 
     @model_validator(mode="after")
     def _embedded_is_drawn(self) -> "Manifest":
-        """Demo mode, whose noise can be recomputed, is open to embedded cohorts.
-
-        The word must not make it open to patients.
+        """Refuse real patients called embedded: demo mode, whose noise can be recomputed, would be
+        open to them.
         """
         if self.access == "embedded" and self.layout.kind != "synthetic":
             raise ValueError(
@@ -281,19 +201,19 @@ class Manifest(_Strict):
     @model_validator(mode="after")
     def _names_are_free(self) -> "Manifest":
         names = [*COHORT_COLUMNS, "film_sha256", *self.findings, *self.further_columns]
-        twice = sorted({name for name in names if names.count(name) > 1})
+        repeated = sorted({name for name in names if names.count(name) > 1})
         if self.volume and self.layout.kind == "parquet_images":
             raise ValueError("volumes are read from files, not from parquet shards")
-        if twice:
-            raise ValueError(f"names used twice in the cohort's table: {', '.join(twice)}")
+        if repeated:
+            raise ValueError(f"names used twice in the cohort's table: {', '.join(repeated)}")
         return self
 
     @property
     def further_sources(self) -> dict[str, str]:
         """The source column of each further column."""
         return {
-            name: each if isinstance(each, str) else each.column
-            for name, each in self.further_columns.items()
+            name: source if isinstance(source, str) else source.column
+            for name, source in self.further_columns.items()
         }
 
     @property
@@ -304,7 +224,7 @@ class Manifest(_Strict):
             getattr(self.layout, "image_path", ""),
             self.volume and self.volume.mask or "",
         ]
-        single = [
+        single_columns = [
             self.patient_id,
             self.sex and self.sex.column,
             self.age and self.age.column,
@@ -312,17 +232,11 @@ class Manifest(_Strict):
             self.split.column,
             self.image.inverted and self.image.inverted.column,
         ]
-        rules = [column for rule in self.findings.values() for column in rule.columns]
-        named = [
-            *(c for t in templates for c in template_columns(t)),
-            *filter(None, single),
-            *rules,
+        columns = [
+            *(column for template in templates for column in template_columns(template)),
+            *filter(None, single_columns),
+            *(column for rule in self.findings.values() for column in rule.columns),
             *self.further_sources.values(),
             *self.keep,
         ]
-        return list(dict.fromkeys(named))
-
-
-def template_columns(template: str) -> list[str]:
-    """Return the columns that a template such as "{folder}/{filename}" names."""
-    return re.findall(r"\{([^{}]+)\}", template)
+        return list(dict.fromkeys(columns))

@@ -1,20 +1,17 @@
-"""Find, read and check data manifests, and the places under a data root that they name.
+"""Find, read and check data manifests.
 
 In: a manifest's name (`data_manifests/<name>.yaml`) or the path of a YAML file. Out: a checked
-`Manifest`, paths.
-Refuses: an unknown name, wrong fields, a missing or unreadable data root, paths that leave it. Code
-knows *kinds* of layout and of label rules; no data set's name occurs in it.
+`Manifest`. Raises `InputError` for an unknown name, wrong fields, parameters that do not fit
+together. Code knows *kinds* of layout and of label rules; no data set's name occurs in it.
 """
 
-import os
-import re
 from pathlib import Path
 
 import yaml
 from pydantic import ValidationError
 
 from helpers.core import errors, fingerprints, paths
-from helpers.data.manifest_schema import Manifest, stay_inside
+from helpers.data.manifest_schema import Manifest
 
 
 def manifests_dir() -> Path:
@@ -59,8 +56,8 @@ def read(name_or_path: str | Path) -> Manifest:
         manifest = Manifest.model_validate(content)
     except ValidationError as error:
         problems = [
-            f"{'.'.join(map(str, one['loc'])) or 'the whole'}: {one['msg']}"
-            for one in error.errors()
+            f"{'.'.join(map(str, problem['loc'])) or 'the whole'}: {problem['msg']}"
+            for problem in error.errors()
         ]
         errors.refuse(
             f"valid fields in {path.name}", "; ".join(problems[:3]), "Correct the manifest."
@@ -95,8 +92,8 @@ def wanted(
     manifests = [read(cohort)]
     if pretrain != "none" and not str(pretrain).endswith(".safetensors"):
         manifests.append(read(pretrain))
-    known = [manifest.name for manifest in manifests]
-    if len(set(known)) < len(known):
+    names_needed = [manifest.name for manifest in manifests]
+    if len(set(names_needed)) < len(names_needed):
         errors.refuse(
             f"PRETRAIN other than COHORT = {cohort!r}",
             repr(pretrain),
@@ -104,16 +101,16 @@ def wanted(
         )
     if evaluate_on != "none":
         elsewhere = read(evaluate_on)
-        if elsewhere.name == known[0]:
+        if elsewhere.name == names_needed[0]:
             errors.refuse(
                 f"EVALUATE_ON other than COHORT = {cohort!r}",
                 repr(evaluate_on),
                 "Its own test patients are predicted in any case.",
             )
-        manifests += [elsewhere] if elsewhere.name not in known else []
-        known.append(elsewhere.name)
+        manifests += [elsewhere] if elsewhere.name not in names_needed else []
+        names_needed.append(elsewhere.name)
     for name in data_roots:
-        errors.one_of("each name in DATA_ROOTS", name, known)
+        errors.one_of("each name in DATA_ROOTS", name, names_needed)
     return manifests
 
 
@@ -146,82 +143,3 @@ def size_fits(
 def manifest_hash(manifest: Manifest) -> str:
     """Return the SHA-256 of a manifest's content (not of comments or layout of the file)."""
     return fingerprints.fingerprint(manifest.model_dump(mode="json"))
-
-
-def expected_files(manifest: Manifest) -> list[str]:
-    """Return the tables, lists and shards that must lie under the data root."""
-    layout = manifest.layout
-    if layout.kind == "folders":
-        first = [re.sub(r"\{[^{}]+\}", "*", layout.pattern), *filter(None, [layout.table])]
-    else:
-        first = layout.shards if layout.kind == "parquet_images" else [layout.table]
-    return [*first, *manifest.split.lists.values()]
-
-
-def locate(manifest: Manifest, data_root: str | Path | None) -> Path:
-    """Return the data root, after checking that the manifest's tables, lists and shards are there.
-
-    Raises:
-        InputError: no root, root absent, empty or unreadable, or a file absent; says how to get the
-            data.
-    """
-    wanted = f"{', '.join(expected_files(manifest))} under the data root of {manifest.name}"
-    do = (
-        f"Pass DATA_ROOTS = {{{manifest.name!r}: <folder>}} or --data-root. "
-        f"How to get it: {' '.join(manifest.how_to_get.split())}"
-    )
-    if not data_root:
-        errors.refuse(wanted, "no data root", do)
-    root = Path(data_root).expanduser()
-    try:
-        if not root.is_dir():
-            errors.refuse(wanted, f"no folder {root}", do)
-        if not any(root.iterdir()):
-            errors.refuse(wanted, f"the empty folder {root}", do)
-        for pattern in expected_files(manifest):
-            # A literal path is a pattern without wildcards, but a name may hold [ or ].
-            if not (inside(root, pattern).is_file() or any(root.glob(pattern))):
-                if manifest.volume and next(root.rglob("*.dcm"), None):
-                    errors.refuse(
-                        wanted,
-                        f"DICOM files in {root}",
-                        "Convert each series: dcm2niix -z y -o OUT FOLDER.",
-                    )
-                errors.refuse(wanted, f"no {pattern} in {root}", do)
-    except PermissionError as error:
-        refuse_unreadable(error)
-    return root
-
-
-def refuse_unreadable(error: PermissionError) -> None:
-    """Raise `InputError` for a folder or file this user may not read."""
-    errors.refuse(
-        f"read permission for {error.filename}",
-        "permission denied",
-        "Ask its owner, or run as a user who may read it.",
-    )
-
-
-def inside(root: Path, relative: str) -> Path:
-    """Return `root / relative`, which must not leave the root, also not through links.
-
-    Raises:
-        InputError: absolute, contains `..`, or leads out of the root by a link.
-    """
-    try:
-        stay_inside(relative)
-    except ValueError as error:
-        errors.refuse(
-            "paths under the data root",
-            repr(relative),
-            f"A path {error}. Correct the table or manifest.",
-        )
-    path = os.path.join(root, relative)
-    if not os.path.realpath(path).startswith(os.path.realpath(root) + os.sep):
-        errors.refuse(
-            "paths under the data root",
-            f"{relative!r}, a link that leaves it",
-            "Copy the file into the data root, or set the data root to the folder that holds it"
-            " all.",
-        )
-    return Path(path)

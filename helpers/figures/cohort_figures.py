@@ -13,14 +13,14 @@ def plot_examples(
     """Draw grey images side by side, four in a row, each over its caption.
 
     Args:
-        images: each (height, width) uint8, drawn from black (0) to white (255).
+        images: (height, width) uint8, drawn from black (0) to white (255).
         captions: one for each image, at most two lines.
         ax: where to draw; a new figure when None.
     """
     n_rows = -(-len(images) // 4)
     ax = ax or plt.figure(figsize=(8, 2.3 * n_rows)).add_subplot()
-    for place, (image, caption) in enumerate(zip(images, captions)):
-        row, column = divmod(place, 4)
+    for number, (image, caption) in enumerate(zip(images, captions)):
+        row, column = divmod(number, 4)
         ax.imshow(
             image,
             cmap="gray",
@@ -30,6 +30,49 @@ def plot_examples(
         )
         ax.text(column + 0.47, -1.2 * row - 0.97, caption, ha="center", va="top", fontsize=8)
     ax.set(xlim=(0, min(4, len(images))), ylim=(-1.2 * n_rows, 0))
+    ax.axis("off")
+    return ax
+
+
+def plot_with_and_without(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt.Axes:
+    """Draw images in rows and columns, with an arrow to what is to be seen in them.
+
+    Args:
+        table: one row an image; columns column and row (captions; equal ones share a column or
+            row), pixels ((height, width) uint8), x and y (the arrow's tip, from the left and from
+            the top, 0..1; NaN for no arrow).
+        ax: where to draw; a new figure when None.
+    """
+    columns, rows = list(dict.fromkeys(table["column"])), list(dict.fromkeys(table["row"]))
+    ax = ax or plt.figure(figsize=(2.2 * len(columns), 2.2 * len(rows) + 0.4)).add_subplot()
+    for image in table.itertuples():
+        left, top = 1.04 * columns.index(image.column), 1.04 * rows.index(image.row)
+        ax.imshow(
+            image.pixels,
+            cmap="gray",
+            vmin=0,
+            vmax=255,
+            extent=(left, left + 1, top + 1, top),
+            interpolation="nearest",
+        )
+        if not np.isnan(image.x):
+            outwards = -0.2 if image.x < 0.5 else 0.2
+            ax.annotate(
+                "",
+                xy=(left + image.x, top + image.y),
+                xytext=(left + image.x + outwards, top + image.y - 0.2),
+                arrowprops={
+                    "arrowstyle": "simple,head_width=0.9,head_length=0.9,tail_width=0.3",
+                    "facecolor": "white",
+                    "edgecolor": "black",
+                },
+            )
+    for number, caption in enumerate(columns):
+        ax.text(1.04 * number + 0.5, -0.03, caption, ha="center", va="bottom", fontsize=9)
+    for number, caption in enumerate(rows):
+        middle = 1.04 * number + 0.5
+        ax.text(-0.03, middle, caption, ha="right", va="center", rotation=90, fontsize=9)
+    ax.set(xlim=(0, 1.04 * len(columns)), ylim=(1.04 * len(rows), 0), aspect="equal")
     ax.axis("off")
     return ax
 
@@ -54,11 +97,11 @@ def plot_prevalence(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt.Axes
         np.linspace(-0.3, 0.3, len(groups)), groups, shades, house_style.MARKERS
     ):
         rows = table[table["group"] == group].set_index("finding").reindex(findings)
-        places = np.arange(len(findings)) + (offset if len(groups) > 1 else 0)
-        ax.hlines(places, rows["low"], rows["high"], color=shade)
+        heights = np.arange(len(findings)) + (offset if len(groups) > 1 else 0)
+        ax.hlines(heights, rows["low"], rows["high"], color=shade)
         ax.plot(
             rows["prevalence"],
-            places,
+            heights,
             marker,
             color=shade,
             markersize=4,

@@ -1,7 +1,6 @@
-"""Figures of CT volumes.
+"""Figures of CT volumes: slices in three planes, and what a window shows.
 
-Slices in three planes, and what a window shows. One table in, one Axes out; nothing is computed
-here.
+In: one table. Out: one Axes; nothing is computed here.
 """
 
 import matplotlib.pyplot as plt

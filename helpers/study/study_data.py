@@ -10,6 +10,7 @@ from pathlib import Path
 
 from helpers.core import errors, notebook_parameters
 from helpers.data import groups, manifest_schema, manifests
+from helpers.data.source_files import expected_files, locate
 from helpers.study import notebook_files
 
 
@@ -101,7 +102,7 @@ def read_data_roots(words: Collection[str], names: list[str]) -> dict[str, str]:
         roots[name] = str(Path(path).expanduser().resolve())
     for manifest in map(manifests.read, names):
         if manifest.layout.kind != "synthetic":
-            manifests.locate(manifest, roots.get(manifest.name))
+            locate(manifest, roots.get(manifest.name))
     return roots
 
 
@@ -121,7 +122,7 @@ def source_files(names: list[str], data_roots: dict[str, str]) -> list[Path]:
     tables = [
         path
         for root, manifest in roots
-        for pattern in manifests.expected_files(manifest)
+        for pattern in expected_files(manifest)
         for path in sorted(root.glob(pattern)) or [root / pattern]
     ]
     return [root for root, _ in roots] + tables

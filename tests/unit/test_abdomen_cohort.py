@@ -32,6 +32,7 @@ def test_equal_arguments_give_equal_results_and_fewer_patients_a_prefix():
     again, _ = abdomen_cohort.draw_block("ct_private", "test", 2, 7, (12, 24, 24))
     fewer, first = abdomen_cohort.draw_block("ct_private", "test", 2, 7, (12, 24, 24), n_patients=9)
     assert (volume == again).all() and (volume[:9] == fewer).all() and first.equals(table[:9])
+    assert abdomen_cohort.draw_table("ct_private", "test", 2, 7, n_patients=9).equals(first)
     other, _ = abdomen_cohort.draw_block("ct_private", "test", 3, 7, (12, 24, 24))
     assert (volume != other).any() and volume.dtype == np.int16 and volume.min() >= -1024
 
@@ -54,7 +55,7 @@ def test_the_liver_lies_on_the_viewers_left_and_the_spine_at_the_back():
 
 
 def test_a_lesion_is_darker_than_the_pancreas_without_it():
-    found = []
+    lesion_voxels = []
     for index in range(4):
         volume, table = abdomen_cohort.draw_block(
             "ct_private", "train", index, 0, (32, 64, 64), (3.5, 2.5, 2.5)
@@ -66,8 +67,10 @@ def test_a_lesion_is_darker_than_the_pancreas_without_it():
                     for mm, step, n in zip(lesion.split(), (3.5, 2.5, 2.5), image.shape)
                 )
                 if 1 < z < 30 and 2 < y < 61 and 2 < x < 61:
-                    found.append(image[z, y, x])
-    assert len(found) > 20 and np.median(found) < 50  # pancreas about 92, lesion some 80 below
+                    lesion_voxels.append(image[z, y, x])
+    assert (
+        len(lesion_voxels) > 20 and np.median(lesion_voxels) < 50
+    )  # pancreas about 92, lesion some 80 below
 
 
 def test_women_have_smaller_lesions_and_nothing_else_is_planted_by_sex(people):
@@ -85,7 +88,7 @@ def test_planted_truth_names_columns_and_groups_that_there_are(people):
         ) and effect.contrast_low < effect.contrast_high
 
 
-def test_the_ranges_of_planted_effects_are_the_measured_truth_and_two_standard_errors_of_325_patients():
+def test_planted_ranges_are_the_measured_truth_and_two_standard_errors_of_325_patients():
     measured = files.read_json(
         paths.repository_root() / "benchmarks" / "results" / "ct_planted_truth.json", ""
     )

@@ -2,6 +2,7 @@
 equal files.
 """
 
+import functools
 import hashlib
 import os
 import signal
@@ -23,11 +24,8 @@ from helpers.data import (
     chunks,
     cohort_summary,
     cohorts,
-    duplicates,
-    label_rules,
     manifest_schema,
     manifests,
-    source_tables,
 )
 from helpers.data.synthetic import chest_cohort
 
@@ -180,7 +178,7 @@ def test_paths_in_a_table_cannot_leave_the_data_root(tmp_path):
 
 def test_build_is_equal_for_one_and_two_processes_and_for_interrupted_builds(tmp_path, monkeypatch):
     path = write_ward(tmp_path, n=24)
-    monkeypatch.setattr(chunks, "IMAGES_PER_PART", 6)
+    monkeypatch.setattr(chunks, "IMAGES_PER_CHUNK", 6)
     build_cohort.build(path, tmp_path, processes=1)
     whole = contents()
     (paths.cohort_dir("ward") / "record.json").unlink()
@@ -212,11 +210,8 @@ def test_data_hash_is_of_contents_not_of_how_the_table_is_packed(tmp_path, monke
     path, of, to_parquet = write_ward(tmp_path, n=8), {}, pd.DataFrame.to_parquet
     for compression in ("snappy", "gzip"):
         (paths.cohort_dir("ward") / "record.json").unlink(missing_ok=True)
-        monkeypatch.setattr(
-            pd.DataFrame,
-            "to_parquet",
-            lambda table, file, **named: to_parquet(table, file, compression=compression, **named),
-        )
+        packed = functools.partialmethod(to_parquet, compression=compression)
+        monkeypatch.setattr(pd.DataFrame, "to_parquet", packed)
         of[compression] = build_cohort.build(path, tmp_path, processes=1).record
     assert of["snappy"]["data_hash"] == of["gzip"]["data_hash"]
     assert of["snappy"]["files"]["table.parquet"] != of["gzip"]["files"]["table.parquet"]
@@ -243,7 +238,7 @@ def test_build_does_nothing_when_whole_and_notices_a_flipped_byte_or_a_new_file(
     whole = contents()
     calls = []
     monkeypatch.setattr(
-        build_cohort, "_make", lambda *arguments: calls.append(1) or pytest.fail("made again")
+        chunks, "make", lambda *arguments: calls.append(1) or pytest.fail("made again")
     )
     os.utime(tmp_path / "films.csv")  # touching is no change
     build_cohort.build(path, tmp_path, processes=1)
@@ -271,13 +266,13 @@ def test_a_killed_build_goes_on_and_leaves_no_worker(tmp_path):
     )
     folder = paths.cohort_dir("synthetic_cxr_public")
     deadline = time.monotonic() + 60
-    while not list(folder.glob(".parts-*/*.parquet")) and time.monotonic() < deadline:
+    while not list(folder.glob(".chunks-*/*.parquet")) and time.monotonic() < deadline:
         time.sleep(0.05)
     process.kill()
     process.wait()
     with pytest.raises(errors.InputError, match="Run notebook 01"):
         cohorts.read("synthetic_cxr_public")
-    assert list(folder.glob(".parts-*/*.parquet"))
+    assert list(folder.glob(".chunks-*/*.parquet"))
     while time.monotonic() < deadline:
         try:
             os.killpg(process.pid, 0)  # asks whether anybody is left in the group
@@ -315,10 +310,42 @@ def test_embedded_cohorts_are_the_generators_blocks_in_order():
     ]
 
 
+def test_every_module_that_decides_content_is_in_the_fingerprint():
+    data = paths.repository_root() / "helpers" / "data"
+    imported = {
+        path.relative_to(data).with_suffix("").as_posix()
+        for path in fingerprints.helper_sources({"data.build_cohort"})
+        if path.is_relative_to(data)
+    }
+    decides = {*build_cohort.DECIDES_CONTENT, *build_cohort.DECIDES_DRAWN_CONTENT}
+    # the manifest's own content is hashed, and `cohorts` only reads
+    assert imported - decides == {"manifests", "cohorts", "source_files"} and decides <= imported
+
+
+def test_a_drawn_cohort_obeys_the_manifests_row_filter(tmp_path):
+    text = (manifests.manifests_dir() / "synthetic_cxr_public.yaml").read_text(encoding="utf-8")
+    path = tmp_path / "synthetic_cxr_public.yaml"
+    path.write_text(text + "\nkeep: {sex: [female]}\n", encoding="utf-8")
+    cohort = build_cohort.build(
+        path, n_patients=110, n_test_patients=5, image_px=32, equalise="no", processes=1
+    )
+    images, table = zip(
+        *[
+            chest_cohort.draw_block("public", "train", index, 0, image_px=32, n_patients=n)
+            for index, n in ((0, 100), (1, 10))
+        ]
+    )
+    is_female = (pd.concat(table)["sex"] == "female").to_numpy()
+    train = cohort.images[(cohort.table["split"] == "train").to_numpy()]
+    assert np.array_equal(train, np.concatenate(images)[is_female])
+    assert cohort.record["exclusions"].keys() == {"sex is not female"}
+    assert cohort.record["n_source_rows"] > cohort.record["n_images"] == len(cohort.images)
+
+
 def test_film_sha256_is_of_the_file_whatever_its_size_here_and_changes_with_it(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(chunks, "IMAGES_PER_PART", 6)
+    monkeypatch.setattr(chunks, "IMAGES_PER_CHUNK", 6)
     path, films = write_ward(tmp_path), tmp_path / "films" / "2020"
     # left out: rows and files are no longer one to one
     (films / "f0007.png").write_bytes((films / "f0006.png").read_bytes())
@@ -359,7 +386,7 @@ def test_public_site_labels_are_those_of_either_side():
 
 
 def test_memory_does_not_grow_with_the_images(tmp_path, monkeypatch):
-    monkeypatch.setattr(chunks, "IMAGES_PER_PART", 32)
+    monkeypatch.setattr(chunks, "IMAGES_PER_CHUNK", 32)
 
     def peak(n: int) -> int:
         folder = tmp_path / str(n)
@@ -421,146 +448,6 @@ def test_cohorts_need_no_torch():
         " sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
-
-
-# ---- identical images
-
-
-def settle(
-    rows: list[tuple[str, str, str, str | None]], **split: object
-) -> tuple[pd.DataFrame, pd.DataFrame, list[str], dict[str, int]]:
-    """Settle rows of (image_id, patient_id, sha256, given split).
-
-    A hash that begins with blank is of an image of one value.
-    """
-    table = pd.DataFrame(rows, columns=["image_id", "patient_id", "sha256", "split"]).assign(
-        row=range(len(rows))
-    )
-    manifest = manifests.read("covid_chestxray").model_copy(
-        update={"split": manifest_schema.SplitRule.model_validate(split)}
-    )
-    facts = pd.DataFrame(
-        {
-            "row": table["row"],
-            "sha256": table["sha256"],
-            "reason": None,
-            "part": 0,
-            "at": table["row"],
-            "is_constant": table["sha256"].str.startswith("blank"),
-        }
-    )
-    if not manifest.split.is_given:
-        table = table.drop(columns="split")
-    nothing = pd.DataFrame(columns=source_tables.EXCLUDED_COLUMNS)
-    return duplicates.settle(
-        manifest, source_tables.Source(table.drop(columns="sha256"), nothing, []), facts
-    )
-
-
-def test_patients_with_an_identical_image_are_one_patient_also_through_a_third():
-    rows, excluded, notes, _ = settle(
-        [
-            ("a", "3", "x", None),
-            ("b", "2", "x", None),
-            ("c", "2", "y", None),
-            ("d", "1", "y", None),
-            ("e", "9", "z", None),
-        ],
-        test_share=0.3,
-    )
-    assert rows[["image_id", "patient_id"]].values.tolist() == [["a", "1"], ["c", "1"], ["e", "9"]]
-    assert set(excluded["reason"]) == {"identical image of the same patient"} and excluded[
-        "image_id"
-    ].tolist() == ["b", "d"]
-    assert notes == ["Patients '1', '2', '3' have an identical image and count as one patient, 1."]
-
-
-def test_identical_images_with_a_given_split():
-    given = dict(column="part", values={"train": "train"})
-    rows, excluded, notes, _ = settle(
-        [
-            ("a", "1", "x", "train"),
-            ("b", "1", "x", "train"),  # one patient: the second goes
-            # another patient of train: the two are one
-            ("c", "2", "x", "train"),
-            ("g", "2", "y", "train"),
-            # the later split goes
-            ("d", "3", "x", "test"),
-            ("e", "4", "w", "valid"),
-            ("f", "5", "w", "test"),
-        ],
-        **given,
-    )
-    assert rows["image_id"].tolist() == ["a", "g", "e"] and rows["patient_id"].tolist() == [
-        "1",
-        "1",
-        "4",
-    ]
-    assert excluded[["image_id", "reason"]].values.tolist() == [
-        ["b", "identical image of the same patient"],
-        ["c", "identical image of the same patient"],
-        ["d", "identical image in an earlier split"],
-        ["f", "identical image in an earlier split"],
-    ]
-    assert notes == ["Patients '1', '2' have an identical image and count as one patient, 1."]
-
-
-def test_merged_counts_the_ids_that_became_one_training_patient():
-    given = dict(column="part", values={"train": "train", "test": "test"})
-    merged = settle(
-        [
-            ("a", "3", "x", "train"),
-            ("b", "2", "x", "train"),
-            ("c", "2", "y", "train"),
-            ("d", "1", "y", "train"),  # 1, 2, 3 by a chain
-            ("e", "4", "z", "train"),
-            ("f", "5", "z", "train"),  # 4 and 5
-            # 6 alone; its film in test is left out
-            ("g", "6", "w", "train"),
-            ("h", "6", "w", "train"),
-            ("i", "7", "w", "test"),
-            # 8 and 9, not of training
-            ("j", "8", "v", "test"),
-            ("k", "9", "v", "test"),
-        ],
-        **given,
-    )[3]
-    assert merged == {"ids": 5, "units": 2, "largest": 3}
-    assert settle(
-        [("a", "3", "x", None), ("b", "2", "x", None), ("c", "2", "y", None), ("d", "1", "y", None)]
-    )[3] == {"ids": 3, "units": 1, "largest": 3}
-    assert settle([("a", "1", "x", None), ("b", "2", "y", None)])[3] == {
-        "ids": 0,
-        "units": 0,
-        "largest": 0,
-    }
-
-
-def test_a_blank_image_makes_no_two_patients_one_and_leaves_out_no_image_of_another():
-    # one patient: the second goes
-    rows = [
-        ("a", "1", "blank", "train"),
-        ("b", "1", "blank", "train"),
-        # two more patients: all stay
-        ("c", "2", "blank", "train"),
-        ("d", "3", "blank", "test"),
-        # 2 and 4 are one: its second goes
-        ("e", "2", "x", "train"),
-        ("f", "4", "x", "train"),
-        ("g", "4", "blank", "train"),
-    ]
-    for split in (dict(column="part", values={"train": "train"}), dict(test_share=0.3)):
-        kept, excluded, notes, _ = settle(rows, **split)
-        assert kept[["image_id", "patient_id"]].values.tolist() == [
-            ["a", "1"],
-            ["c", "2"],
-            ["d", "3"],
-            ["e", "2"],
-        ]
-        assert excluded["image_id"].tolist() == ["b", "f", "g"] and set(excluded["reason"]) == {
-            "identical image of the same patient"
-        }
-        assert notes == ["Patients '2', '4' have an identical image and count as one patient, 2."]
 
 
 @pytest.mark.parametrize("takes_blanks", [False, True])
@@ -635,119 +522,6 @@ def test_facts_say_which_films_and_volumes_are_of_one_value(tmp_path, monkeypatc
         "mask_labels": [],
     }
     for options in ({"volume": volume}, {"image_px": 8, "aspect": "pad", "equalise": False}):
-        task = chunks.Task(0, options, root=tmp_path, rows=rows)
+        task = chunks.Task(0, options, rows, root=tmp_path)
         chunks.make(tmp_path / "parts", task)
         assert chunks.facts(tmp_path / "parts", task)["is_constant"].tolist() == [True, True, False]
-
-
-def test_given_split_may_give_a_share_of_training_patients_to_valid_whole():
-    given = dict(column="part", values={"train": "train", "test": "test"}, valid_share=0.4)
-    rows, *_ = settle(
-        [(f"i{i}", f"{i % 200}", f"x{i}", "test" if i % 200 < 50 else "train") for i in range(600)],
-        **given,
-    )
-    counts = rows.drop_duplicates("patient_id")["split"].value_counts()
-    assert counts["test"] == 50 and 40 < counts["valid"] < 80  # 60 expected of 150
-    assert (rows.groupby("patient_id")["split"].nunique() == 1).all()
-
-
-def test_a_person_under_two_names_in_a_given_train_is_not_in_train_and_valid():
-    given = dict(column="part", values={"train": "train"}, valid_share=0.5)
-    people = [str(k) for k in range(20)]
-    assert (
-        len(
-            {
-                label_rules.hash_split(each, manifest_schema.SplitRule.model_validate(given))
-                for each in people
-            }
-        )
-        == 2
-    )
-    rows, *_ = settle(
-        [
-            row
-            for each in people
-            for row in ((f"a{each}", each, "x", "train"), (f"b{each}", each, f"y{each}", "train"))
-        ],
-        **given,
-    )
-    assert rows["patient_id"].nunique() == 1 and rows["split"].nunique() == 1 and len(rows) == 21
-
-
-def test_repeated_image_ids_are_refused():
-    with pytest.raises(
-        errors.InputError, match="one image an image_id .* got 1 repeated, e.g. 'a'"
-    ):
-        settle([("a", "1", "x", None), ("a", "2", "y", None)], test_share=0.3)
-
-
-# ---- overview
-
-
-def test_prevalence_on_four_images_worked_by_hand():
-    table = pd.DataFrame(
-        {
-            "patient_id": ["1", "2", "3", "4"],
-            "sex": ["female"] * 4,
-            "effusion": [1.0, 0.0, 0.0, 1.0],
-        }
-    )
-    row = cohort_summary.prevalence_by_group(table, ["effusion"], "sex").iloc[0]
-    # One image a patient: Wilson, n = 4, p = 1/2: (1/2 + 3.8416/8) / (1 + 3.8416/4) = 0.5,
-    # half = sqrt(3.8416 (1/16 + 3.8416/64)) / 1.9604 = 0.3500
-    assert (row["prevalence"], row["n_patients"]) == (0.5, 4)
-    assert row["low"] == pytest.approx(0.1500, abs=2e-4) and row["high"] == pytest.approx(
-        0.8500, abs=2e-4
-    )
-
-
-def test_prevalence_interval_counts_patients_and_misses_no_group():
-    single = pd.DataFrame(
-        {
-            "patient_id": [str(i) for i in range(50)],
-            "sex": "male",
-            "effusion": [float(i % 5 == 0) for i in range(50)],
-        }
-    )
-    # four equal images a patient tell no more than one
-    fourfold = pd.concat([single] * 4, ignore_index=True)
-    columns = ["prevalence", "low", "high", "n_patients"]
-    one, four = (
-        cohort_summary.prevalence_by_group(table, ["effusion"], "sex")[columns].iloc[0]
-        for table in (single, fourfold)
-    )
-    np.testing.assert_allclose(one.astype(float), four.astype(float))
-    with_unknown = cohort_summary.prevalence_by_group(
-        single.assign(sex=["unknown"] + ["female"] * 49), ["effusion"], "sex"
-    )
-    assert (
-        with_unknown["group"].tolist() == ["female", "unknown"] and with_unknown["low"].ge(0).all()
-    )
-
-
-def test_examples_are_of_the_training_split_and_one_for_each_finding():
-    table = pd.DataFrame(
-        {"split": ["test", "train", "train", "train"], "a": [1, 1, 0, 1], "b": [0, 1, 0, 0]}
-    )
-    assert cohort_summary.examples(table, ["a", "b"])["shows"].to_dict() == {
-        2: "none of the findings",
-        3: "a",
-        1: "b",
-    }
-
-
-def test_size_verdict_warns_of_a_small_cohort():
-    table = pd.DataFrame({"split": "train", "patient_id": [str(i) for i in range(1000)]})
-    assert "enough to try" in cohort_summary.size_verdict(table)
-    assert "Its 58 training patients are far too few" in cohort_summary.size_verdict(table.head(58))
-
-
-def test_notes_that_name_patients_are_shown_of_open_data_only():
-    record = {
-        "cohort": "ward",
-        "access": "open",
-        "notes": ["Patients 1, 2 have an identical image."],
-    }
-    assert "Patients 1, 2" in cohort_summary.notes(record)
-    assert "Patients 1, 2" not in cohort_summary.notes(record | {"access": "private"})
-    assert "nothing else" in cohort_summary.notes(record | {"notes": []})

@@ -116,12 +116,52 @@ def test_draw_block_repeats_itself_and_blocks_differ(site):
         assert not different["age_years"].equals(table["age_years"])
 
 
+def test_draw_with_and_without_shows_one_patient_twice_and_points_to_the_finding():
+    films = chest_cohort.draw_with_and_without("private", seed=0, image_px=48)
+    assert films["is_present"].tolist() == [True, False] * len(chest_cohort.EXAMPLES)
+    assert list(zip(films["finding"], films["scanner"]))[::2] == list(chest_cohort.EXAMPLES)
+    for k in range(0, len(films), 2):
+        with_finding, without = (
+            films["pixels"][k].astype(float),
+            films["pixels"][k + 1].astype(float),
+        )
+        difference = with_finding - without
+        row, column = int(films["y"][k] * 48), int(films["x"][k] * 48)
+        at_arrow = difference[row - 1 : row + 2, column - 1 : column + 2].mean()
+        # dense is bright, but dark on the inverted films of scanner B
+        assert at_arrow > 20 if films["scanner"][k] == "A" else at_arrow < -20
+        assert np.abs(difference[:6]).max() <= 1  # nothing else changes: shoulders and neck
+    assert films["x"].notna().tolist() == films["y"].notna().tolist() == [True, False] * 4
+    # the patient's right is on the viewer's left
+    assert (films["x"].dropna() > 0.5).tolist() == [True, False, True, True]
+
+
+def test_draw_with_and_without_draws_the_cohorts_patients():
+    films = chest_cohort.draw_with_and_without("private", seed=0, image_px=48)
+    first = films.iloc[0]
+    index = int(first["image_id"].split("-")[2]) // chest_cohort.BLOCK_PATIENTS
+    images, table = chest_cohort.draw_block("private", "train", index, seed=0)
+    row = table.index[table["image_id"] == first["image_id"]][0]
+    assert table.loc[row, first["finding"]] == 4
+    # means of 4 x 4 pixels, as the grain is another: the films before it are not drawn here
+    means = [
+        film.reshape(12, 4, 12, 4).mean(axis=(1, 3)).ravel()
+        for film in (images[row], first["pixels"], films["pixels"][2])
+    ]
+    correlations = np.corrcoef(means)[0]
+    assert correlations[1] > 0.98 and correlations[2] < 0.95
+    public = chest_cohort.draw_with_and_without("public", seed=0, image_px=32)
+    assert set(public["scanner"]) == {"A"} and len(public) == 6
+
+
 def test_fewer_patients_are_a_prefix_of_the_block():
     images, table = chest_cohort.draw_block("private", "test", 1, seed=0)
     first_images, first_table = chest_cohort.draw_block("private", "test", 1, seed=0, n_patients=7)
     assert first_table["patient_id"].nunique() == 7
     pd.testing.assert_frame_equal(first_table, table[: len(first_table)])
     np.testing.assert_array_equal(first_images, images[: len(first_images)])
+    drawn_alone = chest_cohort.draw_table("private", "test", 1, seed=0, n_patients=7)
+    pd.testing.assert_frame_equal(drawn_alone, first_table)
 
 
 @pytest.mark.parametrize("image_px", [32, 64, 200])

@@ -60,10 +60,10 @@ def test_flipped_and_permuted_files_give_the_same(codes, tmp_path, expected):
     turn = ornt_transform(io_orientation(affine), axcodes2ornt(codes))
     turned = nibabel.Nifti1Image(voxels, affine).as_reoriented(turn)
     assert np.allclose(turned.affine, affine @ inv_ornt_aff(turn, voxels.shape))
-    found = decode(
+    decoded = decode(
         write(tmp_path / "turned.nii", np.asarray(turned.dataobj), turned.affine), **GRID
     )
-    assert (found == expected).all()
+    assert (decoded == expected).all()
 
 
 def test_an_oblique_file_is_set_upright(tmp_path, expected):
@@ -79,7 +79,7 @@ def test_an_oblique_file_is_set_upright(tmp_path, expected):
     as_scanned = resample_from_to(
         nibabel.Nifti1Image(voxels, affine), (voxels.shape, oblique), order=1, cval=-1000
     )
-    found = decode(
+    decoded = decode(
         write(
             tmp_path / "oblique.nii.gz", np.asarray(as_scanned.dataobj).astype(np.int16), oblique
         ),
@@ -90,7 +90,7 @@ def test_an_oblique_file_is_set_upright(tmp_path, expected):
         **GRID,
     )
     right, wrong = (
-        np.corrcoef(made.ravel(), voxels_before.ravel())[0, 1] for made in (found, as_if_straight)
+        np.corrcoef(made.ravel(), voxels_before.ravel())[0, 1] for made in (decoded, as_if_straight)
     )
     assert right > 0.95 > wrong + 0.05
 
@@ -100,11 +100,11 @@ def test_finer_voxels_are_averaged_not_skipped(tmp_path):
     voxels = rng.normal(50, 80, (96, 80, 48)).astype(np.int16)
     voxels[0, 0, 0] = -1000
     affine = np.diag([0.5, 0.75, 1.0, 1.0])
-    found = decode(
+    decoded = decode(
         write(tmp_path / "fine.nii.gz", voxels, affine), (8, 16, 20), (4.0, 3.0, 2.0), (-150, 250)
     )
     # 64 voxels each: an eighth of their spread, against all of it
-    assert found.std() < 255 / 400 * 80 / 5
+    assert decoded.std() < 255 / 400 * 80 / 5
 
 
 def test_slope_and_intercept_are_kept(tmp_path, expected):
@@ -114,9 +114,9 @@ def test_slope_and_intercept_are_kept(tmp_path, expected):
     image.to_filename(tmp_path / "scaled.nii")
     stored = nibabel.load(tmp_path / "scaled.nii").dataobj
     assert abs(stored.slope) > 1 and stored.inter != 0
-    found = decode(tmp_path / "scaled.nii", **GRID)
+    decoded = decode(tmp_path / "scaled.nii", **GRID)
     # of 255: a step of the stored values is about 5 Hounsfield units
-    assert np.abs(found.astype(float) - expected).max() < 5
+    assert np.abs(decoded.astype(float) - expected).max() < 5
 
 
 def test_the_size_is_cropped_or_padded_with_air(tmp_path):
@@ -136,10 +136,10 @@ def test_the_grid_is_centred_on_a_mask_of_the_whole_organ(tmp_path):
     labels[14:19, 12:15, 7:11] = 4
     labels[16, 13, 8] = 1
     mask = write(tmp_path / "mask.nii.gz", labels, affine)
-    found = decode(path, (8, 8, 8), (4.0, 3.0, 2.0), (-150, 250), mask, (1, 4))
-    assert found[3:5, 3:5, 3:5].mean() > 150  # the bright mark
+    decoded = decode(path, (8, 8, 8), (4.0, 3.0, 2.0), (-150, 250), mask, (1, 4))
+    assert decoded[3:5, 3:5, 3:5].mean() > 150  # the bright mark
     # a lesion moves nothing
-    assert (found == decode(path, (8, 8, 8), (4.0, 3.0, 2.0), (-150, 250), mask, (4,))).all()
+    assert (decoded == decode(path, (8, 8, 8), (4.0, 3.0, 2.0), (-150, 250), mask, (4,))).all()
     for wrong, words in (
         (tmp_path / "none.nii.gz", "absent"),
         (write(tmp_path / "empty.nii.gz", labels * 0, affine), "empty"),

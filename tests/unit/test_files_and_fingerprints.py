@@ -79,7 +79,7 @@ def test_table_hash_does_not_depend_on_file_format_types_or_kind_of_missing_valu
         table.set_index(pd.Index([5, 6, 7])),
         table.assign(x=pd.Series([0.1, 2, pd.NA], dtype=object)),
     ]
-    assert len(same) == 13 and {fingerprints.table_hash(each) for each in same} == {
+    assert len(same) == 13 and {fingerprints.table_hash(variant) for variant in same} == {
         fingerprints.table_hash(table)
     }
     by_hand = (
@@ -107,12 +107,13 @@ def test_table_hash_sees_every_value_order_and_name():
         table.assign(name=["ab", "", None]),
         table.drop(columns="name"),
     ]
-    assert len({fingerprints.table_hash(each) for each in other}) == len(other)
+    assert len({fingerprints.table_hash(variant) for variant in other}) == len(other)
 
 
 def test_helpers_imported_knows_every_way_to_import():
     source = (
-        "from helpers.core import errors, files as whole_files\nfrom helpers.data.groups import place\n"
+        "from helpers.core import errors, files as whole_files\n"
+        "from helpers.data.groups import sort_key\n"
         "from helpers.data.synthetic import chest_cohort\n"
         "import helpers.privacy.accounting, os\nimport numpy as np"
     )

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from helpers.core import errors, paths
-from helpers.data import manifests
+from helpers.data import manifests, source_files
 
 MINIMAL = {
     "name": "ward",
@@ -60,11 +60,11 @@ def test_names_lists_the_shipped_manifests():
 
 def test_no_data_set_is_named_in_the_helpers():
     for path in (paths.repository_root() / "helpers").rglob("*.py"):
-        if path.name != "synthetic.py":
-            found = [name for name in manifests.names() if name in path.read_text(encoding="utf-8")]
-            assert not found, (
-                f"{path.name} names {found}: code knows kinds of layout, not data sets"
-            )
+        code = path.read_text(encoding="utf-8")
+        named_data_sets = [name for name in manifests.names() if name in code]
+        assert not named_data_sets, (
+            f"{path.name} names {named_data_sets}: code knows kinds of layout, not data sets"
+        )
 
 
 def test_public_site_has_no_sides_and_shares_its_names_with_the_private_site():
@@ -190,7 +190,7 @@ def test_locate_says_what_is_missing_and_how_to_get_it(tmp_path):
             errors.InputError,
             match=f"films.csv under the data root of ward; got .*{words}.*Ask the ward",
         ):
-            manifests.locate(manifest, root)
+            source_files.locate(manifest, root)
 
 
 def test_inside_refuses_paths_and_links_that_leave_the_root(tmp_path):
@@ -199,7 +199,7 @@ def test_inside_refuses_paths_and_links_that_leave_the_root(tmp_path):
     (tmp_path / "secret.csv").write_text("x", encoding="utf-8")
     (root / "link.csv").symlink_to(tmp_path / "secret.csv")
     (root / "own.csv").symlink_to(root / "other.csv")
-    assert manifests.inside(root, "own.csv") == root / "own.csv"
+    assert source_files.inside(root, "own.csv") == root / "own.csv"
     for path in (
         "../secret.csv",
         "a/../../secret.csv",
@@ -210,9 +210,9 @@ def test_inside_refuses_paths_and_links_that_leave_the_root(tmp_path):
         "",
     ):
         with pytest.raises(errors.InputError, match="under the data root"):
-            manifests.inside(root, path)
+            source_files.inside(root, path)
     with pytest.raises(errors.InputError, match="a link that leaves it"):
-        manifests.inside(root, "link.csv")
+        source_files.inside(root, "link.csv")
 
 
 def test_wanted_refuses_pretraining_on_the_cohort_and_roots_of_other_data_sets():
@@ -258,10 +258,8 @@ def test_an_unreadable_folder_or_table_is_refused_by_name(tmp_path, closed):
     (tmp_path / closed).chmod(0)
     code = (
         "import os\nfrom helpers.core import errors\n"
-        "from helpers.data import manifests, source_tables\nos.setuid(65534)\n"
-        f"manifest = manifests.read({str(path)!r})\ntry:\n"
-        f"    root = manifests.locate(manifest, {str(tmp_path / 'root')!r})\n"
-        "    source_tables.read(manifest, root)\n"
+        "from helpers.data import build_cohort\nos.setuid(65534)\ntry:\n"
+        f"    build_cohort.build({str(path)!r}, {str(tmp_path / 'root')!r}, processes=1)\n"
         "except errors.InputError as error:\n    print(error)\n"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

@@ -33,7 +33,7 @@ def predictions(**changed):
 def record(run="c-baseline-seed0", **changed):
     """A right record."""
     return run_records.new_record(
-        **{key: None for key in run_records.RECORD_KEYS}
+        **dict.fromkeys(run_records.RECORD_KEYS)
         | {"run": run, "cohort": "c", "arm": "baseline"}
         | changed
     )
@@ -71,8 +71,11 @@ def test_results_dir_is_moved_by_one_variable(tmp_path, monkeypatch):
 
 
 def test_runs_of_a_cohort_leave_out_models_of_others_tried_on_it(results):
-    own, tried = finished(results), finished(results, run="c-from-d-baseline-seed0", trained_on="d")
-    assert run_records.runs_of("c") == [own] and run_records.is_whole(tried)
+    trained_here, tried_here = (
+        finished(results),
+        finished(results, run="c-from-d-baseline-seed0", trained_on="d"),
+    )
+    assert run_records.runs_of("c") == [trained_here] and run_records.is_whole(tried_here)
 
 
 def test_new_record_refuses_an_absent_key():
@@ -94,7 +97,9 @@ def test_a_record_is_replaced_and_never_removed_first(results, monkeypatch):
     monkeypatch.setattr(
         type(results),
         "unlink",
-        lambda self, *given, **named: seen.append(self.name) or unlink(self, *given, **named),
+        lambda self, *arguments, **named: (
+            seen.append(self.name) or unlink(self, *arguments, **named)
+        ),
     )
     run_records.finish_run(record(seed=5), predictions())
     assert (
@@ -109,7 +114,9 @@ def test_a_checkpoint_goes_only_after_the_record_stands(results, monkeypatch):
     checkpoint = paths.run_dir(run) / "checkpoint.pt"
     checkpoint.write_bytes(b"steps")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(files, "write_json", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(
+            files, "write_json", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt)
+        )
         run_records.finish_run(record(), predictions())
     assert checkpoint.exists()
     run_records.finish_run(record(), predictions())

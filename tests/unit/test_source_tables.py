@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from helpers.core import errors
-from helpers.data import label_rules, manifest_schema, source_tables
+from helpers.data import label_rules, manifest_schema, source_tables, source_text, split_rules
 
 BASE = dict(
     name="ward",
@@ -44,9 +44,7 @@ TABLE = pd.DataFrame(
 
 def apply(table: pd.DataFrame = TABLE, **changes: object) -> source_tables.Source:
     manifest = manifest_schema.Manifest.model_validate(BASE | changes)
-    return source_tables.to_cohort_form(
-        manifest, table, pd.DataFrame(index=table.index), "films.csv"
-    )
+    return source_tables.apply_rules(manifest, table, pd.DataFrame(index=table.index))
 
 
 def finding(**rule: object) -> dict:
@@ -210,7 +208,7 @@ def test_a_patient_in_two_given_splits_is_refused():
 
 def test_hash_split_is_stable_and_near_its_shares():
     rule = manifest_schema.SplitRule(test_share=0.3, valid_share=0.2)
-    splits = pd.Series([label_rules.hash_split(str(i), rule) for i in range(4000)])
+    splits = pd.Series([split_rules.hash_split(str(i), rule) for i in range(4000)])
     shares = splits.value_counts(normalize=True)
     assert abs(shares["test"] - 0.3) < 0.03 and abs(shares["valid"] - 0.2) < 0.03
     # Frozen: a change would move patients between splits of cohorts that exist.
@@ -219,7 +217,7 @@ def test_hash_split_is_stable_and_near_its_shares():
 
 def test_fill_template_takes_columns_with_spaces_and_is_blank_where_one_is():
     text = pd.DataFrame({"Image Index": ["1.png", ""], "folder": ["a", "b"]})
-    assert label_rules.fill_template("x/{folder}/{Image Index}", text).tolist() == ["x/a/1.png", ""]
+    assert source_text.fill_template("x/{folder}/{Image Index}", text).tolist() == ["x/a/1.png", ""]
 
 
 def test_describe_says_every_kind_of_rule_in_words():

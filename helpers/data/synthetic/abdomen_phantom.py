@@ -1,7 +1,7 @@
 """Draw phantoms of the upper abdomen: one CT volume in Hounsfield units from a few dozen numbers.
 
 In: a namespace of shapes (see `draw_volume`), the grain. Out: a volume. Knows nothing of patients,
-sites or labels; those are `helpers.synthetic_ct`'s.
+sites or labels; those are `abdomen_cohort`'s.
 
 Coordinates are millimetres from the middle of the volume: z from head (-) to feet (+), y from front
 (-) to back (+), x from the patient's right (-) to left (+), as a radiologist sees axial slices.
@@ -224,9 +224,9 @@ def _scan(
 def enlarge(field: np.ndarray, shape: tuple) -> np.ndarray:
     """Return a small (a, b, c) field interpolated smoothly to a shape."""
     for axis, size in enumerate(shape):
-        place = np.linspace(0, field.shape[axis] - 1, size, dtype=np.float32)
-        low = np.minimum(place.astype(int), field.shape[axis] - 2)
-        t = place - low.astype(np.float32)
+        position = np.linspace(0, field.shape[axis] - 1, size, dtype=np.float32)
+        low = np.minimum(position.astype(int), field.shape[axis] - 2)
+        t = position - low.astype(np.float32)
         t = (t * t * (3 - 2 * t)).reshape([-1 if other == axis else 1 for other in range(3)])
         first, second = np.take(field, low, axis), np.take(field, low + 1, axis)
         field = first + t * (second - first)

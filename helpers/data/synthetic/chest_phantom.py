@@ -1,13 +1,12 @@
 """Draw chest phantoms: films of 8 bit from a few dozen numbers each.
 
 In: a dict of shapes (see `draw_films`), a generator for the grain. Out: images. Knows nothing of
-patients, sites or labels; those are `helpers.synthetic`'s.
+patients, sites or labels; those are `chest_cohort`'s.
 
 Coordinates are normalised: x from -1 (the viewer's left, the patient's RIGHT) to 1, y from -1
 (head) to 1 (feet); side 0 is the patient's right. Pixels are made with + - * / min max and rounding
-only, all of which IEEE 754 rounds
-correctly: transcendental functions differ in the last bit between processors and would let a
-rounded pixel differ.
+only, all of which IEEE 754 rounds correctly: transcendental functions differ in the last bit
+between processors and would let a rounded pixel differ.
 """
 
 from types import SimpleNamespace
@@ -27,7 +26,7 @@ def draw_films(
 
     Args:
         shapes: name -> float32, (n, 1, 1), or (n, 2, 1, 1) for the patient's right and left;
-            `field` is (n, k, k). The names are those made by `helpers.synthetic`; lengths are in
+            `field` is (n, k, k). The names are those made by `chest_shapes`; lengths are in
             normalised coordinates, densities in parts of the window.
         grain: generator of the pixel noise; films are drawn in order, so that the first films do
             not depend on how many follow.
@@ -84,7 +83,7 @@ def wave(turns: np.ndarray) -> np.ndarray:
     return t
 
 
-def _box_mean(image: np.ndarray, radius: int) -> np.ndarray:
+def box_mean(image: np.ndarray, radius: int) -> np.ndarray:
     """Return the mean over a square of 2 radius + 1 pixels; edges are repeated."""
     size = 2 * radius + 1
     total = np.pad(image, ((0, 0), (radius + 1, radius), (0, 0)), mode="edge").cumsum(axis=1)
@@ -97,9 +96,9 @@ def _enlarge(field: np.ndarray, image_px: int) -> np.ndarray:
     """Return (n, k, k) values interpolated to (n, image_px, image_px), smoothly along rows and
     columns.
     """
-    place = np.linspace(0, field.shape[1] - 1, image_px, dtype=np.float32)
-    low = np.minimum(place.astype(int), field.shape[1] - 2)
-    t = place - low.astype(np.float32)
+    position = np.linspace(0, field.shape[1] - 1, image_px, dtype=np.float32)
+    low = np.minimum(position.astype(int), field.shape[1] - 2)
+    t = position - low.astype(np.float32)
     t = t * t * (3 - 2 * t)
     rows = field[:, low] + t[:, None] * (field[:, low + 1] - field[:, low])
     return rows[:, :, low] + t * (rows[:, :, low + 1] - rows[:, :, low])
@@ -156,9 +155,9 @@ def _heart(x: np.ndarray, y: np.ndarray, p: SimpleNamespace) -> np.ndarray:
 
 
 def _lung(x: np.ndarray, y: np.ndarray, p: SimpleNamespace, outwards: int) -> np.ndarray:
-    """Return the density of a lung (negative.
+    """Return the density of a lung (negative: air) with all that lies in it.
 
-    Air) with all that lies in it; `outwards` is -1 for the right one.
+    `outwards` is -1 for the right one.
     """
     from_axis = x - (outwards * (0.40 + 0.08 * y) + p.asymmetry)
     across, down_2 = (
@@ -191,17 +190,14 @@ def _lung(x: np.ndarray, y: np.ndarray, p: SimpleNamespace, outwards: int) -> np
 
 
 def _expose(chest: np.ndarray, noise: np.ndarray, p: SimpleNamespace) -> np.ndarray:
-    """Return films of 8 bit.
-
-    Blur, uneven field, noise, sharpening, tone curve, inversion, collimation.
-    """
+    """Return films of 8 bit: blur, field, noise, sharpening, tone, inversion, collimation."""
     image_px = chest.shape[1]
     radius = max(1, round(image_px / _REFERENCE_PX))
     if p.blur.any():
-        chest = (1 - p.blur) * chest + p.blur * _box_mean(chest, radius)
+        chest = (1 - p.blur) * chest + p.blur * box_mean(chest, radius)
     film = p.contrast * chest + _enlarge(p.field, image_px) + noise
     if p.sharpening.any():
-        film += p.sharpening * (film - _box_mean(film, 3 * radius))
+        film += p.sharpening * (film - box_mean(film, 3 * radius))
     film = np.clip((0.78 * film + 0.13) + p.offset, 0, 1)
     film = film * p.tone / (1 + film * (p.tone - 1))  # a gamma curve by division alone
     film += p.inverted * (1 - 2 * film)

@@ -1,0 +1,118 @@
+"""The folder of a data set's files: is it there, may it be read, does a path stay inside.
+
+In: a manifest, the folder that the user names, relative paths. Out: paths. Raises `InputError` for
+a missing or unreadable root, an absent table, paths that leave the root; says how to get the data.
+"""
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from helpers.core import errors
+from helpers.data.layout_schema import stay_inside
+from helpers.data.manifest_schema import Manifest
+
+
+def expected_files(manifest: Manifest) -> list[str]:
+    """Return the tables, lists and shards that must lie under the data root."""
+    layout = manifest.layout
+    if layout.kind == "synthetic":
+        tables = []
+    elif layout.kind == "folders":
+        tables = [re.sub(r"\{[^{}]+\}", "*", layout.pattern), *filter(None, [layout.table])]
+    else:
+        tables = layout.shards if layout.kind == "parquet_images" else [layout.table]
+    return [*tables, *manifest.split.lists.values()]
+
+
+def table_name(manifest: Manifest) -> str:
+    """Return the name of a data set's table, for messages."""
+    if manifest.layout.kind == "synthetic":
+        return "the generator's table"
+    return expected_files(manifest)[0]
+
+
+def locate(manifest: Manifest, data_root: str | Path | None) -> Path | None:
+    """Return the data root, after checking that the manifest's tables, lists and shards are there;
+    None for a drawn cohort.
+
+    Raises:
+        InputError: no root, root absent, empty or unreadable, or a file absent (says how to get the
+            data); a root for a drawn cohort.
+    """
+    if manifest.layout.kind == "synthetic":
+        if data_root:
+            errors.refuse(
+                f"no data root for {manifest.name}, which is drawn, not read",
+                repr(str(data_root)),
+                "Leave it out.",
+            )
+        return None
+    wanted = f"{', '.join(expected_files(manifest))} under the data root of {manifest.name}"
+    do = (
+        f"Pass DATA_ROOTS = {{{manifest.name!r}: <folder>}} or --data-root. "
+        f"How to get it: {' '.join(manifest.how_to_get.split())}"
+    )
+    if not data_root:
+        errors.refuse(wanted, "no data root", do)
+    root = Path(data_root).expanduser()
+    with readable():
+        if not root.is_dir():
+            errors.refuse(wanted, f"no folder {root}", do)
+        if not any(root.iterdir()):
+            errors.refuse(wanted, f"the empty folder {root}", do)
+        for pattern in expected_files(manifest):
+            # A literal path is a pattern without wildcards, but a name may hold [ or ].
+            if not (inside(root, pattern).is_file() or any(root.glob(pattern))):
+                if manifest.volume and next(root.rglob("*.dcm"), None):
+                    errors.refuse(
+                        wanted,
+                        f"DICOM files in {root}",
+                        "Convert each series: dcm2niix -z y -o OUT FOLDER.",
+                    )
+                errors.refuse(wanted, f"no {pattern} in {root}", do)
+    return root
+
+
+@contextlib.contextmanager
+def readable() -> Iterator[None]:
+    """Turn a `PermissionError` of the block into an `InputError` that names the folder or file.
+
+    Raises:
+        InputError: this user may not read something.
+    """
+    try:
+        yield
+    except PermissionError as error:
+        errors.refuse(
+            f"read permission for {error.filename}",
+            "permission denied",
+            "Ask its owner, or run as a user who may read it.",
+        )
+
+
+def inside(root: Path, relative: str) -> Path:
+    """Return `root / relative`, which must not leave the root, also not through links.
+
+    Raises:
+        InputError: absolute, contains `..`, or leads out of the root by a link.
+    """
+    try:
+        stay_inside(relative)
+    except ValueError as error:
+        errors.refuse(
+            "paths under the data root",
+            repr(relative),
+            f"A path {error}. Correct the table or manifest.",
+        )
+    path = os.path.join(root, relative)
+    if not os.path.realpath(path).startswith(os.path.realpath(root) + os.sep):
+        errors.refuse(
+            "paths under the data root",
+            f"{relative!r}, a link that leaves it",
+            "Copy the file into the data root, or set the data root to the folder that holds it"
+            " all.",
+        )
+    return Path(path)
