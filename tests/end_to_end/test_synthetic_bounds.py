@@ -1,7 +1,6 @@
-"""Bounds of the embedded cohort: how hard it is, for whom, and who pays for privacy. About 12
-minutes on one core.
+"""Bounds of the embedded cohort: how hard it is, for whom, and what privacy costs.
 
-The generator is frozen: a later change must keep these bounds by other means than changing the
+About 12 minutes on one core. The generator is frozen: a later change must keep these bounds by other means than changing the
 cohort.
 """
 
@@ -14,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 from torch.nn import functional
 
 from helpers.data.synthetic import chest_cohort
+from helpers.privacy import promise
 from helpers.training import (
     learning_rate,
     network_input,
@@ -44,7 +44,7 @@ class Films:
     def training_set(
         self, labels: np.ndarray | None = None, n_patients: int | None = None
     ) -> training_set.TrainingSet:
-        """Return the first patients as a training set, for the findings or for other labels (n, k)."""
+        """Return the first patients as a training set, for the findings or other labels (n, k)."""
         labels = self.labels if labels is None else labels
         images_of = self.table.groupby("patient_id", sort=False).indices
         units, names = list(images_of.values())[:n_patients], np.array(list(images_of))[:n_patients]
@@ -167,14 +167,8 @@ def private_scores(public_start, train_films, test_films) -> np.ndarray:
     arm = private_step.PrivateArm(
         train_films.training_set(),
         model,
-        channels=1,
-        epsilon=1.0,
-        delta=1e-5,
-        clip_norm=1.0,
-        epochs=2,
-        expected_batch_size=512,
-        max_images_per_patient=4,
-        physical_batch_size=256,
+        promise.PrivacyBudget(epsilon=1.0, delta=1e-5, clip_norm=1.0),
+        promise.Batching(expected_batch_size=512, epochs=2, max_images_per_patient=4),
         mode="demo",
         seed=0,
     )
@@ -258,7 +252,5 @@ def test_planted_effects_are_found(arm, baseline_scores, private_scores, test_fi
         if planted.effect != "harder_when_private":
             n_patients = test_films.table["patient_id"][members[planted.group]].nunique()
             assert n_patients >= 150, planted.group
-        found = contrast(test_films, predicted, members[planted.group])
-        assert getattr(planted, low) <= found <= getattr(planted, high), (
-            f"{planted.group}: {found:.3f}"
-        )
+        measured = contrast(test_films, predicted, members[planted.group])
+        assert getattr(planted, low) <= measured <= getattr(planted, high), planted.group
