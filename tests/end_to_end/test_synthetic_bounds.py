@@ -1,7 +1,7 @@
 """Bounds of the embedded cohort: how hard it is, for whom, and what privacy costs.
 
-About 12 minutes on one core. The generator is frozen: a later change must keep these bounds by other means than changing the
-cohort.
+About 12 minutes on one core. The generator is frozen: a later change must keep these bounds
+by other means than changing the cohort.
 """
 
 import numpy as np
