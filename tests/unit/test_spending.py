@@ -36,10 +36,13 @@ def out(tmp_path, monkeypatch):
     return tmp_path
 
 
+PLANNED = ("03.MODE=private", "EPSILONS=[1, 4]", "03.EPOCHS=1", "03.EXPECTED_BATCH_SIZE=16")
+
+
 def steps_of(*settings):
     chosen, lists = profiles.collect(
         profiles.read_profile("smoke"),
-        [profiles.read_setting(text) for text in ("03.MODE=private", "EPSILONS=[1, 4]", *settings)],
+        [profiles.read_setting(text) for text in (*PLANNED, *settings)],
     )
     return plan.plan(chosen, lists)
 
