@@ -5,8 +5,6 @@ The real PANORAMA table with drawn volumes, folders of a private cohort, bad inp
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import nibabel
@@ -15,7 +13,7 @@ import pandas as pd
 import pytest
 
 from helpers.analysis import shortcuts
-from helpers.core import errors, paths
+from helpers.core import errors
 from helpers.data import build_cohort, decode_volume, manifests
 from helpers.data.synthetic import abdomen_cohort
 
@@ -27,13 +25,16 @@ needs_table = pytest.mark.skipif(
     reason="REAL_DATA_ROOT is not set, or has no panorama/clinical_information.xlsx",
 )
 ORIENTATIONS = ("RAS", "LPS", "PIR")  # of the files written
-
-
-@pytest.fixture(autouse=True)
-def results(tmp_path, monkeypatch) -> Path:
-    """A results folder of this test alone."""
-    monkeypatch.setenv("RESULTS_DIR", str(tmp_path / "results"))
-    return tmp_path / "results"
+TINY = (
+    "VOLUME_SHAPE=[8, 32, 32]",
+    "WIDTH=8",
+    "EPSILONS=[8]",
+    "02.EPOCHS=1",
+    "03.EPOCHS=1",
+    "N_BOOTSTRAP=20",
+    "MIN_PATIENTS=2",
+)
+pytestmark = pytest.mark.usefixtures("results")
 
 
 def write_volume(path: Path, hounsfield: np.ndarray, number: int) -> None:
@@ -69,7 +70,7 @@ def drawn(n: int, has_it: list[bool]) -> list[np.ndarray]:
         )
         for volume, label in zip(volumes, table["pancreatic_cancer"]):
             (cases if label else controls).append(volume)
-    return [(cases if each else controls).pop() for each in has_it]
+    return [(cases if is_case else controls).pop() for is_case in has_it]
 
 
 @pytest.fixture
@@ -95,27 +96,25 @@ def panorama(tmp_path) -> tuple[Path, pd.DataFrame]:
 def test_the_real_table_is_read_as_documented(panorama):
     root, rows = panorama
     cohort = build_cohort.build("panorama", root, volume_shape=[8, 16, 16], processes=1)
-    assert cohort.record["n_source_rows"] == 2238 and cohort.record["n_images"] == 59
+    assert cohort.record["n_source_rows"] == 2238
+    assert cohort.record["n_images"] == 59
     assert cohort.record["exclusions"] == {"image file absent": 2178, "volume cannot be decoded": 1}
     everybody = pd.read_excel(TABLE)
-    assert (
-        everybody["PANORAMA_patient_id"].nunique() == 2224
-        and (everybody["label"] == "PDAC").sum() == 676
-    )
+    assert everybody["PANORAMA_patient_id"].nunique() == 2224
+    assert (everybody["label"] == "PDAC").sum() == 676
     table = cohort.table.set_index("image_id")
     of_rows = rows.set_index("PANORAMA_study_id").loc[table.index]
     assert (table["pancreatic_cancer"] == (of_rows["label"] == "PDAC")).all()
     unknown = of_rows["patient_age"].isna()
-    assert (
-        (table.loc[unknown, "sex"] == "unknown").all()
-        and table.loc[unknown, "age_years"].isna().all()
-        and unknown.sum() >= 15
-    )
+    assert (table.loc[unknown, "sex"] == "unknown").all()
+    assert table.loc[unknown, "age_years"].isna().all()
+    assert unknown.sum() >= 15
     assert (
         table.loc[~unknown, "age_years"]
         == of_rows.loc[~unknown, "patient_age"].str.rstrip("Y").astype(float)
     ).all()
-    assert set(table["source"]) == {"MSD", "NIH", "own hospitals"} and cohort.images.shape[1:] == (
+    assert set(table["source"]) == {"MSD", "NIH", "own hospitals"}
+    assert cohort.images.shape[1:] == (
         8,
         16,
         16,
@@ -145,51 +144,25 @@ def test_scanner_and_source_alone_tell_cases_from_controls_in_the_real_table():
         label=test["pancreatic_cancer"],
         score=np.random.default_rng(0).random(len(test)),
     )
-    found = shortcuts.beside_model(
+    scanner = shortcuts.beside_model(
         {"run": chance}, table, ["scanner"], n_bootstrap=2, min_patients=10
     ).iloc[0]
-    assert 0.66 < found["alone"] < 0.76 and abs(found["within"] - 0.5) < 0.05
+    assert 0.66 < scanner["alone"] < 0.76
+    assert abs(scanner["within"] - 0.5) < 0.05
 
 
 @needs_table
-def test_the_profile_runs_on_volumes_in_the_documented_layout(panorama, tmp_path):
+def test_the_profile_runs_on_volumes_in_the_documented_layout(panorama, tmp_path, run_study):
     root, _ = panorama
-    settings = [
-        "VOLUME_SHAPE=[8, 32, 32]",
-        "WIDTH=8",
-        "EPSILONS=[8]",
-        "02.EPOCHS=1",
-        "03.EPOCHS=1",
-        "DELTA=0.002",
-        "N_BOOTSTRAP=20",
-        "MIN_PATIENTS=2",
-    ]
-    command = [
-        sys.executable,
-        "run_all.py",
-        "--profile",
-        "panorama",
-        "--data-root",
-        str(root),
-        "--out",
-        str(tmp_path / "out"),
-        "--jobs",
-        "1",
-    ]
-    done = subprocess.run(
-        command + [word for setting in settings for word in ("--set", setting)],
-        text=True,
-        capture_output=True,
-        cwd=paths.repository_root(),
-    )
-    assert done.returncode == 0, done.stderr
+    words, settings = ("--data-root", str(root), "--jobs", "1"), (*TINY, "DELTA=0.002")
+    study = run_study("panorama", tmp_path / "out", *words, settings=settings)
+    assert study.code == 0, study.complaint
     record = json.loads((tmp_path / "out/runs/panorama-dp-eps8-seed0/record.json").read_text())
-    assert record["ledger"]["guarantee"] == "valid" and record["ledger"]["unit"] == "patient"
-    given_away = pd.read_csv(tmp_path / "out/tables/05_shortcuts.csv")
-    assert (
-        set(given_away["column"]) == {"scanner", "source"}
-        and given_away["alone"].between(0, 1).all()
-    )
+    assert record["ledger"]["guarantee"] == "valid"
+    assert record["ledger"]["unit"] == "patient"
+    shortcuts_found = pd.read_csv(next((tmp_path / "out/tables").glob("05_shortcuts.csv")))
+    assert set(shortcuts_found["column"]) == {"scanner", "source"}
+    assert shortcuts_found["alone"].between(0, 1).all()
 
 
 def write_folders(root: Path) -> None:
@@ -200,10 +173,10 @@ def write_folders(root: Path) -> None:
     rng, people, scans = np.random.default_rng(2), [], drawn(44, [bool(k % 2) for k in range(44)])
     for split, n in (("train", 24), ("val", 8), ("test", 12)):
         for number in range(n):
-            each, volume = bool(number % 2), scans.pop(0)
+            is_case, volume = bool(number % 2), scans.pop(0)
             name = f"{split}_{number:03d}"
             write_volume(
-                root / split / ("PDAC" if each else "control") / f"{name}.nii", volume, number
+                root / split / ("PDAC" if is_case else "control") / f"{name}.nii", volume, number
             )
             people.append(
                 [name, f"patient {name}", "MF"[int(rng.integers(2))], int(rng.integers(40, 85))]
@@ -213,60 +186,23 @@ def write_folders(root: Path) -> None:
     )
 
 
-def test_folders_by_split_and_class_and_the_papers_settings(tmp_path):
+def test_folders_by_split_and_class_and_the_papers_settings(tmp_path, run_study):
     root = tmp_path / "pdac"
     write_folders(root)
-    command = [
-        sys.executable,
-        "run_all.py",
-        "--profile",
-        "pdac_paper",
-        "--data-root",
-        str(root),
-        "--out",
-        str(tmp_path / "out"),
-        "--jobs",
-        "1",
-    ]
-    settings = [
-        "VOLUME_SHAPE=[8, 32, 32]",
-        "WIDTH=8",
-        "EPSILONS=[8]",
-        "02.EPOCHS=1",
-        "03.EPOCHS=1",
-        "03.EXPECTED_BATCH_SIZE=8",
-        "DELTA=0.09",
-        "N_BOOTSTRAP=20",
-        "MIN_PATIENTS=2",
-    ]
-    done = subprocess.run(
-        command + [word for setting in settings for word in ("--set", setting)],
-        text=True,
-        capture_output=True,
-        cwd=paths.repository_root(),
-    )
-    assert done.returncode == 0, done.stderr
+    words = ("--data-root", str(root), "--jobs", "1")
+    settings = (*TINY, "03.EXPECTED_BATCH_SIZE=8", "DELTA=0.09")
+    study = run_study("pdac_paper", tmp_path / "out", *words, settings=settings)
+    assert study.code == 0, study.complaint
     cohort = json.loads((tmp_path / "out/cohort/pdac_tum/record.json").read_text())
-    assert cohort["n_images"] == 44 and cohort["exclusions"] == {}
+    assert cohort["n_images"] == 44
+    assert cohort["exclusions"] == {}
     record = json.loads(next((tmp_path / "out/runs").glob("pdac_tum-dp-*/record.json")).read_text())
-    assert (
-        record["ledger"]["guarantee"].startswith("not valid (delta is")
-        and "no guarantee" in done.stdout
-    )
-    refused = subprocess.run(
-        command
-        + [
-            "--set",
-            "03.CONFIRM=[]",
-            *(word for setting in settings for word in ("--set", setting)),
-        ],
-        text=True,
-        capture_output=True,
-        cwd=paths.repository_root(),
-    )
-    assert (
-        refused.returncode == 2 and "Expected DELTA below 1 / 24 training images" in refused.stderr
-    )
+    assert record["ledger"]["guarantee"].startswith("not valid (delta is")
+    assert "no guarantee" in study.said
+    settings = ("03.CONFIRM=[]", *settings)
+    refused = run_study("pdac_paper", tmp_path / "out", *words, settings=settings)
+    assert refused.code == 2
+    assert "Expected DELTA below 1 / 24 training images" in refused.complaint
 
 
 def test_bad_folders_and_tables_are_refused_in_words(tmp_path):
@@ -293,7 +229,8 @@ def test_bad_folders_and_tables_are_refused_in_words(tmp_path):
         build_cohort.build("pdac_tum", root, processes=1)
     people.iloc[1:].to_csv(root / "people.csv", index=False)  # a volume whose patient is not known
     cohort = build_cohort.build("pdac_tum", root, volume_shape=[8, 16, 16], processes=1)
-    assert cohort.record["exclusions"] == {"no patient_id": 1} and len(cohort.table) == 43
+    assert cohort.record["exclusions"] == {"no patient_id": 1}
+    assert len(cohort.table) == 43
     (root / "val" / "other").mkdir()
     (root / "val" / "PDAC" / "val_001.nii").rename(root / "val" / "other" / "val_001.nii")
     with pytest.raises(
@@ -310,9 +247,8 @@ def test_one_scan_in_two_files_that_are_typed_differently_is_one_scan(tmp_path):
     nibabel.save(again, root / "test" / "PDAC" / "test_001.nii")
     cohort = build_cohort.build("pdac_tum", root, volume_shape=[8, 32, 32], processes=1)
     assert cohort.record["exclusions"] == {"identical image in an earlier split": 1}
-    assert "test_001" not in set(cohort.table["image_id"]) and "train_001" in set(
-        cohort.table["image_id"]
-    )
+    assert "test_001" not in set(cohort.table["image_id"])
+    assert "train_001" in set(cohort.table["image_id"])
     kept = cohort.table.set_index("image_id").loc["train_001", "film_sha256"]
     assert (
         kept
@@ -320,9 +256,8 @@ def test_one_scan_in_two_files_that_are_typed_differently_is_one_scan(tmp_path):
             root / "test" / "PDAC" / "test_001.nii", (8, 8, 8), (9, 12, 12), (-150, 250)
         )[1]
     )
-    assert (
-        cohort.table["film_sha256"].str.len().eq(64).all() and cohort.table["film_sha256"].is_unique
-    )
+    assert cohort.table["film_sha256"].str.len().eq(64).all()
+    assert cohort.table["film_sha256"].is_unique
 
 
 @needs_table
@@ -340,10 +275,8 @@ def test_a_folder_in_place_of_a_volume_and_a_missing_label(panorama):
         encoding="utf-8",
     )
     cohort = build_cohort.build(path, root, volume_shape=[8, 16, 16], processes=1)
-    assert (
-        any("dcm2niix" in reason for reason in cohort.record["exclusions"])
-        and cohort.record["n_images"] == 29
-    )
+    assert any("dcm2niix" in reason for reason in cohort.record["exclusions"])
+    assert cohort.record["n_images"] == 29
     table = pd.read_excel(root / TABLE.name, dtype=str)
     table.loc[table["PANORAMA_study_id"] == cohort.table["image_id"][0], "label"] = None
     table.to_excel(root / TABLE.name, index=False)

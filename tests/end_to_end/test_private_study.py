@@ -6,11 +6,7 @@ After each the register holds what was spent, and no step twice.
 """
 
 import json
-import os
-import re
-import shutil
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
@@ -18,138 +14,122 @@ import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-from helpers.core import files, fingerprints, paths
+from helpers.core import files
 
-RUN = "synthetic_cxr_private-dp-eps7.89-seed0"
-SETTINGS = {
-    "COHORT": "synthetic_cxr_private",
-    "PRETRAIN": "synthetic_cxr_public",
-    "WIDTH": 8,
+COHORT = "synthetic_cxr_private"
+RUN = f"{COHORT}-dp-eps7.89-seed0"
+N_STEPS = 10  # 2 epochs x 80 patients / 16
+PRIVATE_STEP = {  # parameters of notebook 03, in the live kernel and in the study
     "DELTA": 1e-3,
+    "EPSILON": 7.89,
     "EPOCHS": 2,
     "EXPECTED_BATCH_SIZE": 16,
+    "MAX_IMAGES_PER_PATIENT": 4,
     "MODE": "private",
     "LEARNING_RATE": 2e-3,
 }
-N_STEPS = 10  # 2 x 80 / 16
-COMMAND = [
-    "--profile",
-    "smoke",
-    "--set",
+TINY = (
     "EVALUATE_ON=none",
-    "--set",
+    "EPSILONS=[7.89]",
     "N_BOOTSTRAP=20",
-    *(
-        word
-        for name, value in SETTINGS.items()
-        if name not in ("COHORT", "PRETRAIN", "WIDTH", "DELTA")
-        for word in ("--set", f"03.{name}={value}")
-    ),
-]
-LINE = re.compile(r"^\[\d/\d\] (\S+) +(\S+) ", re.MULTILINE)
+    "01.N_PATIENTS=80",
+    "01.N_TEST_PATIENTS=30",
+    "01.N_PUBLIC_PATIENTS=50",
+    "02.PRETRAIN_EPOCHS=1",
+    "02.EPOCHS=1",
+    *(f"03.{name}={value}" for name, value in PRIVATE_STEP.items() if name != "EPSILON"),
+)
 
 
 @pytest.fixture(scope="module")
-def package(tmp_path_factory) -> Path:
+def package(tmp_path_factory, copy_package) -> Path:
     """A copy of the package, in which a helper may be edited."""
-    copy = tmp_path_factory.mktemp("package")
-    for part in (
-        "helpers",
-        "notebooks",
-        "profiles",
-        "data_manifests",
-        "benchmarks/results",
-        "run_all.py",
-        "run_notebook.py",
-        "pyproject.toml",
-    ):
-        source = paths.repository_root() / part
-        (shutil.copytree if source.is_dir() else shutil.copy)(source, copy / part)
-    return copy
+    return copy_package(tmp_path_factory.mktemp("private") / "package")
 
 
-def environment(package: Path) -> dict[str, str]:
-    return os.environ | {
-        "PYTHONPATH": str(package),
-        "RESULTS_DIR": str(package / "out"),
-        "OMP_NUM_THREADS": "1",
-    }
+@pytest.fixture(scope="module")
+def environment(package) -> dict[str, str]:
+    """What the copy's kernels and commands have in common."""
+    return {"PYTHONPATH": str(package), "OMP_NUM_THREADS": "1"}
 
 
-def run_all(package: Path, *words: str) -> tuple[int, str, str, dict[str, str]]:
-    """Exit code, standard output, standard error and the state of each step."""
-    done = subprocess.run(
-        [sys.executable, "run_all.py", *COMMAND, *words, "--out", str(package / "out")],
-        cwd=package,
-        text=True,
-        capture_output=True,
-        env=environment(package) | {"PRIVACY_REGISTER": ""},
-        timeout=600,
-    )
-    return (
-        done.returncode,
-        done.stdout,
-        done.stderr,
-        {name[:2]: state for name, state in LINE.findall(done.stdout)},
-    )
+@pytest.fixture(scope="module")
+def run_tiny(package, environment, run_study) -> Callable:
+    """run_tiny(*words, settings=[...]): the smoke study made tiny, on the copy of the package."""
+
+    def run(*words: str, settings: tuple = ()):
+        return run_study(
+            "smoke",
+            package / "out",
+            *words,
+            settings=(*TINY, *settings),
+            package=package,
+            environment=environment | {"PRIVACY_REGISTER": ""},
+        )
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def run_hashes(package, file_hashes) -> Callable[[], dict[str, str]]:
+    """run_hashes(): {file: hash} of the private run."""
+    return lambda: file_hashes(package / "out/runs" / RUN)
 
 
 def counted(package: Path) -> list[int]:
     """The steps that count of each run in the register, as its lines say."""
-    found = {}
+    runs = {}
     for line in map(json.loads, (package / "out/register/spent.jsonl").read_text().splitlines()):
-        run = found.setdefault(line["uuid"], {"planned": line.get("steps_planned"), "noted": 0})
+        run = runs.setdefault(line["uuid"], {"planned": line.get("steps_planned"), "noted": 0})
         run |= {
             "ended": line["event"] == "end",
             "noted": max(run["noted"], line["steps"] if line["event"] != "begin" else 0),
         }
-    return [run["noted"] if run["ended"] else run["planned"] for run in found.values()]
+    return [run["noted"] if run["ended"] else run["planned"] for run in runs.values()]
 
 
 class Kernel:
     """Notebook 03 open in a live kernel, cell by cell as in JupyterLab."""
 
-    def __init__(self, package: Path) -> None:
+    def __init__(self, package: Path, environment: dict[str, str]) -> None:
         self.notebook = nbformat.read(package / "notebooks/03_dp_training.ipynb", as_version=4)
         for cell in self.notebook.cells:
             if "parameters" in cell.metadata.get("tags", []):
                 cell.source += "\n" + "\n".join(
-                    f"{name} = {value!r}" for name, value in SETTINGS.items()
+                    f"{name} = {value!r}" for name, value in PRIVATE_STEP.items()
                 )
         self.client = NotebookClient(self.notebook, kernel_name="python3", timeout=300)
         self.package = package
+        self.environment = environment | {"RESULTS_DIR": str(package / "out")}
 
     def __enter__(self) -> "Kernel":
-        before = dict(os.environ)
-        os.environ.update(environment(self.package))
-        try:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in self.environment.items():
+                patch.setenv(name, value)
             self.client.create_kernel_manager()
             self.client.start_new_kernel(cwd=str(self.package / "notebooks"))
             self.client.start_new_kernel_client()
-        finally:
-            os.environ.clear()
-            os.environ.update(before)
         return self
 
     def __exit__(self, *_: object) -> None:
         self.client._cleanup_kernel()
 
-    def place(self, text: str) -> int:
-        """The cell that holds some code."""
-        (place,) = [
-            i
-            for i, cell in enumerate(self.notebook.cells)
+    def cell_with(self, text: str) -> int:
+        """The number of the only code cell that holds some code."""
+        (number,) = [
+            number
+            for number, cell in enumerate(self.notebook.cells)
             if cell.cell_type == "code" and text in cell.source
         ]
-        return place
+        return number
 
     def run(self, first: int, last: int) -> str:
         """Run some cells; return what they printed."""
         said = ""
-        for place in range(first, last + 1):
-            cell = self.notebook.cells[place]
+        for number in range(first, last + 1):
+            cell = self.notebook.cells[number]
             if cell.cell_type == "code":
-                self.client.execute_cell(cell, place)
+                self.client.execute_cell(cell, number)
                 said += "".join(output.get("text", "") for output in cell.outputs)
         return said
 
@@ -162,45 +142,45 @@ class Kernel:
 
 
 @pytest.fixture(scope="module")
-def prepared(package) -> Path:
+def prepared(package, run_tiny) -> Path:
     """The package with cohort and public model, before any private run."""
     for step in ("01", "02"):
-        code, _, complaint, _ = run_all(package, "--only", step)
-        assert code == 0, complaint
+        study = run_tiny("--only", step)
+        assert study.code == 0, study.complaint
     return package
 
 
-def test_cells_run_again_in_a_live_kernel_spend_nothing_twice(prepared):
-    with Kernel(prepared) as kernel:
-        session, training = (
-            kernel.place("session = training.Session("),
-            kernel.place("for epoch in training.epochs_left(session)"),
-        )
+CTRL_C_AT_STEP_7 = """
+add = arm.add_units
+def ctrl_c(*arguments):
+    if arm.steps_done == 7:
+        raise KeyboardInterrupt
+    return add(*arguments)
+arm.add_units = ctrl_c
+"""
+
+
+def test_cells_run_again_in_a_live_kernel_spend_nothing_twice(
+    prepared, environment, run_tiny, run_hashes
+):
+    with Kernel(prepared, environment) as kernel:
+        session = kernel.cell_with("session = training_session.Session(")
+        training = kernel.cell_with("for epoch in loop.epochs_left(session)")
         said = kernel.run(0, session)
-        assert (
-            f"Goes on from step 0 of {N_STEPS}. 1 private run in the privacy register of this"
-            " results folder, on these patients: together epsilon 7.8" in said
-        )
-        kernel.say(
-            "add = arm.add_units\ndef ctrl_c(*given):\n    if arm.steps_done == 7: raise"
-            " KeyboardInterrupt\n    return add(*given)\narm.add_units = ctrl_c"
-        )
+        assert f"Goes on from step 0 of {N_STEPS}. 1 private run in the privacy register" in said
+        assert "of this results folder, on these patients: together epsilon 7.8" in said
+        kernel.say(CTRL_C_AT_STEP_7)
         with pytest.raises(CellExecutionError, match="KeyboardInterrupt"):
             kernel.run(training, training)
-        assert kernel.say("print(session.step, arm.steps_done)") == "7 7" and counted(prepared) == [
-            N_STEPS
-        ]
-        with pytest.raises(
-            CellExecutionError,
-            match="an arm that no session has used; got one with 7 of 10 steps released",
-        ):
+        assert kernel.say("print(session.step, arm.steps_done)") == "7 7"
+        assert counted(prepared) == [N_STEPS]
+        used_arm = "an arm that no session has used; got one with 7 of 10 steps released"
+        with pytest.raises(CellExecutionError, match=used_arm):
             kernel.run(session, session)
-        code, _, complaint, _ = run_all(prepared, "--only", "03")  # meanwhile, elsewhere
-        assert (
-            code == 1
-            and f"the run {RUN} for this process alone; got process" in complaint
-            and "Traceback" not in complaint
-        )
+        elsewhere = run_tiny("--only", "03")  # meanwhile, in another process
+        assert elsewhere.code == 1
+        assert f"the run {RUN} for this process alone; got process" in elsewhere.complaint
+        assert "Traceback" not in elsewhere.complaint
 
         # from the top: what was trained until the interrupt is on disk, and is taken up
         said = kernel.run(0, session)
@@ -211,118 +191,82 @@ def test_cells_run_again_in_a_live_kernel_spend_nothing_twice(prepared):
         kernel.run(training + 1, len(kernel.notebook.cells) - 3)
         assert counted(prepared) == [N_STEPS]
 
-        record = fingerprints.file_hash(prepared / "out/runs" / RUN / "record.json")
+        finished = run_hashes()
         kernel.run(0, training)  # all of it again, after the end
         assert kernel.say("print(session.is_read, session.step)") == f"True {N_STEPS}"
-    assert (
-        counted(prepared) == [N_STEPS]
-        and fingerprints.file_hash(prepared / "out/runs" / RUN / "record.json") == record
-    )
+    assert counted(prepared) == [N_STEPS]
+    assert run_hashes()["record.json"] == finished["record.json"]
 
 
-def test_run_all_reads_what_the_kernel_finished(prepared):
-    before = {
-        path.name: fingerprints.file_hash(path) for path in (prepared / "out/runs" / RUN).iterdir()
-    }
-    code, said, complaint, states = run_all(prepared)
-    assert code == 0, complaint
-    assert (
-        "This study plans 0 new private runs; with the 1 in the privacy register of this results"
-        " folder, on these patients, together epsilon 7.8" in said
-    )
-    assert states["03"] == "done" and counted(prepared) == [N_STEPS]
-    assert {
-        path.name: fingerprints.file_hash(path) for path in (prepared / "out/runs" / RUN).iterdir()
-    } == before
+def test_run_all_reads_what_the_kernel_finished(prepared, run_tiny, run_hashes):
+    before = run_hashes()
+    study = run_tiny()
+    assert study.code == 0, study.complaint
+    assert "This study plans 0 new private runs; with the 1 in the privacy register" in study.said
+    assert "of this results folder, on these patients, together epsilon 7.8" in study.said
+    assert study.states["03_dp_training-eps7.89-seed0"] == "done"
+    assert counted(prepared) == [N_STEPS]
+    assert run_hashes() == before
     page = (prepared / "out/index.html").read_text(encoding="utf-8")
-    assert (
-        "1 private run in the privacy register of this results folder, on these patients: together"
-        " epsilon 7.8"
-        in page
-        and "has no bound at all" in page
-    )
+    assert "1 private run in the privacy register of this results folder" in page
+    assert "on these patients: together epsilon 7.8" in page
+    assert "has no bound at all" in page
 
 
-def test_a_comment_in_a_helper_trains_nothing_again(prepared):
-    before = {
-        path.name: fingerprints.file_hash(path) for path in (prepared / "out/runs" / RUN).iterdir()
-    }
+def test_a_comment_in_a_helper_trains_nothing_again(prepared, run_tiny, run_hashes):
+    before = run_hashes()
     with open(prepared / "helpers/privacy/clipping.py", "a") as helper:
         helper.write("# as after any `git pull`\n")
     for step in ("02", "03"):
-        code, _, complaint, states = run_all(prepared, "--only", step)
-        assert code == 0, complaint
-        assert states[step] == "done"  # it ran again; 03 read what it had
+        study = run_tiny("--only", step)
+        assert study.code == 0, study.complaint
+        assert set(study.states.values()) == {"done"}  # it ran again; 03 read what it had
     assert counted(prepared) == [N_STEPS]
-    assert {
-        path.name: fingerprints.file_hash(path) for path in (prepared / "out/runs" / RUN).iterdir()
-    } == before
+    assert run_hashes() == before
 
 
-def test_a_changed_learning_rate_is_refused_in_one_line(prepared):
-    code, _, complaint, states = run_all(
-        prepared, "--only", "03", "--set", "03.LEARNING_RATE=0.001"
-    )
-    assert (
-        code == 1
-        and states["03"] == "FAILED"
-        and complaint.count("\n") == 1
-        and "Traceback" not in complaint
-    )
-    assert (
-        "LEARNING_RATE (0.002 then, 0.001 now)" in complaint
-        and 'CONFIRM = ["spend again"]' in complaint
-        and counted(prepared) == [N_STEPS]
-    )
+def test_a_changed_learning_rate_is_refused_in_one_line(prepared, run_tiny):
+    study = run_tiny("--only", "03", settings=["03.LEARNING_RATE=0.001"])
+    assert study.code == 1
+    assert list(study.states.values()) == ["FAILED"]
+    assert study.complaint.count("\n") == 1
+    assert "Traceback" not in study.complaint
+    assert "LEARNING_RATE (0.002 then, 0.001 now)" in study.complaint
+    assert 'CONFIRM = ["spend again"]' in study.complaint
+    assert counted(prepared) == [N_STEPS]
 
 
-def test_force_and_lost_predictions_spend_nothing(prepared):
-    folder = prepared / "out/runs" / RUN
-    weights, ledger = (
-        fingerprints.file_hash(folder / "weights.safetensors"),
-        files.read_json(folder / "record.json", "")["ledger"],
-    )
+def test_force_and_lost_predictions_spend_nothing(prepared, run_tiny, run_hashes):
+    folder, before = prepared / "out/runs" / RUN, run_hashes()
+    ledger = files.read_json(folder / "record.json", "")["ledger"]
     (folder / "predictions.parquet").unlink()
-    code, said, complaint, states = run_all(prepared, "--only", "03", "--force")
-    assert code == 0, complaint
-    assert (
-        f"--force leaves {RUN} as it is" in said
-        and states["03"] == "done"
-        and counted(prepared) == [N_STEPS]
-    )
-    assert (
-        fingerprints.file_hash(folder / "weights.safetensors") == weights
-        and (folder / "predictions.parquet").exists()
-    )
+    study = run_tiny("--only", "03", "--force")
+    assert study.code == 0, study.complaint
+    assert f"--force leaves {RUN} as it is" in study.said
+    assert list(study.states.values()) == ["done"]
+    assert counted(prepared) == [N_STEPS]
+    assert run_hashes()["weights.safetensors"] == before["weights.safetensors"]
+    assert (folder / "predictions.parquet").exists()
     assert files.read_json(folder / "record.json", "")["ledger"] == ledger
 
 
-def test_a_budget_refuses_the_next_run_before_it_begins(prepared):
-    code, said, complaint, _ = run_all(
-        prepared, "--set", "EPSILONS=[7.89, 4]", "--set", "03.BUDGET=8"
-    )
-    assert (
-        code == 2
-        and "private runs that together keep BUDGET = 8; got 2 on these patients, together epsilon"
-        in complaint
-    )
-    assert (
-        counted(prepared) == [N_STEPS]
-        and not (prepared / "out/runs/synthetic_cxr_private-dp-eps4-seed0").exists()
-    )
+def test_a_budget_refuses_the_next_run_before_it_begins(prepared, run_tiny):
+    study = run_tiny(settings=["EPSILONS=[7.89, 4]", "03.BUDGET=8"])
+    assert study.code == 2
+    assert "private runs that together keep BUDGET = 8" in study.complaint
+    assert "got 2 on these patients, together epsilon" in study.complaint
+    assert counted(prepared) == [N_STEPS]
+    assert not (prepared / "out/runs" / f"{COHORT}-dp-eps4-seed0").exists()
 
 
-def test_spending_again_is_by_name_and_both_stand_in_the_register(prepared):
-    code, _, complaint, states = run_all(
-        prepared, "--only", "03", "--set", "03.LEARNING_RATE=0.001", "--set", "03.CONFIRM=['spend again']"
-    )
-    assert code == 0, complaint
-    page = (prepared / "out/notebooks/03_dp_training-eps7.89-seed0.ipynb").read_text(
-        encoding="utf-8"
-    )
+def test_spending_again_is_by_name_and_both_stand_in_the_register(prepared, run_tiny):
+    settings = ["03.LEARNING_RATE=0.001", "03.CONFIRM=['spend again']"]
+    study = run_tiny("--only", "03", settings=settings)
+    assert study.code == 0, study.complaint
+    assert list(study.states.values()) == ["done"]
+    assert counted(prepared) == [N_STEPS, N_STEPS]
+    page = prepared / "out/notebooks/03_dp_training-eps7.89-seed0.ipynb"
     assert (
-        states["03"] == "done"
-        and counted(prepared) == [N_STEPS, N_STEPS]
-        and "2 private runs in the privacy register of this results folder, on these patients: together epsilon"
-        in page
+        "2 private runs in the privacy register of this results folder, on these patients:"
+        " together epsilon" in page.read_text(encoding="utf-8")
     )

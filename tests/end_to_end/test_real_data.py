@@ -8,8 +8,6 @@ import io
 import json
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from helpers.core import errors, paths
-from helpers.data import build_cohort, cohort_summary, cohorts, manifests, source_files
+from helpers.core import errors
+from helpers.data import build_cohort, cohort_summary, cohorts, manifests
 from helpers.data.synthetic import chest_cohort
 
 COVID = Path(os.environ.get("REAL_DATA_ROOT") or "/nowhere") / "covid-chestxray"
@@ -28,13 +26,7 @@ needs_covid = pytest.mark.skipif(
     not (COVID / "metadata.csv").exists(),
     reason="REAL_DATA_ROOT is not set, or has no covid-chestxray/metadata.csv",
 )
-
-
-@pytest.fixture(autouse=True)
-def results(tmp_path, monkeypatch) -> Path:
-    """A results folder of this test alone."""
-    monkeypatch.setenv("RESULTS_DIR", str(tmp_path / "results"))
-    return tmp_path / "results"
+pytestmark = pytest.mark.usefixtures("results")
 
 
 def png(image: np.ndarray | Image.Image) -> bytes:
@@ -66,13 +58,13 @@ def test_every_row_of_the_real_table_is_accounted_for(covid):
     excluded = pd.read_csv(
         Path(covid.images.filename).with_name("exclusions.csv"), dtype={"patient_id": str}
     )
-    assert len(excluded) == 412 and excluded["row"].is_unique and len(table) == 673
+    assert len(excluded) == 412
+    assert excluded["row"].is_unique
+    assert len(table) == 673
     for row in excluded[excluded["reason"] == "image file absent"].itertuples():
         source = table.loc[row.row]
-        assert (
-            source["filename"] == row.image_id
-            and not (COVID / source["folder"] / source["filename"]).exists()
-        )
+        assert source["filename"] == row.image_id
+        assert not (COVID / source["folder"] / source["filename"]).exists()
 
 
 @needs_covid
@@ -82,7 +74,9 @@ def test_two_real_patients_with_identical_images_are_one_unit(covid):
         r"Patients '(\d+)', '(\d+)' have an identical image and count as one patient, \1\.", note
     ).groups()
     kept = set(covid.table["patient_id"])
-    assert covid.record["n_patients"] == len(kept) == 151 and first in kept and second not in kept
+    assert covid.record["n_patients"] == len(kept) == 151
+    assert first in kept
+    assert second not in kept
     assert (covid.table.groupby("patient_id")["split"].nunique() == 1).all()
 
 
@@ -99,12 +93,12 @@ def test_real_labels_ages_and_images_are_those_of_the_source(covid):
         == source["finding"].str.contains("COVID-19").astype(float).tolist()
     )
     assert covid.table["age_years"].isna().tolist() == (source["age"] == "").tolist()
-    assert covid.table["sex"].isin(["female", "male", "unknown"]).all() and set(
-        covid.table["view"]
-    ) == {"PA", "AP", "AP Supine"}
+    assert covid.table["sex"].isin(["female", "male", "unknown"]).all()
+    assert set(covid.table["view"]) == {"PA", "AP", "AP Supine"}
     grey = covid.images.reshape(261, -1)
     # equalised, none is empty
-    assert (grey.max(axis=1) == 255).all() and (grey.std(axis=1) > 40).all()
+    assert (grey.max(axis=1) == 255).all()
+    assert (grey.std(axis=1) > 40).all()
 
 
 @needs_covid
@@ -189,7 +183,8 @@ def write_chestxray14(root: Path, n_patients: int = 60) -> pd.DataFrame:
 def test_chestxray14_as_documented(tmp_path):
     table = write_chestxray14(tmp_path / "nih")
     cohort = build_cohort.build("chestxray14", tmp_path / "nih", image_px=64, processes=1)
-    assert len(cohort.table) == len(table) and cohort.record["exclusions"] == {}
+    assert len(cohort.table) == len(table)
+    assert cohort.record["exclusions"] == {}
     assert cohort.record["notes"] == [
         "1 rows with an impossible age (below 0 or above 120 years) count as age unknown."
     ]
@@ -306,7 +301,8 @@ def test_taix_ray_as_documented(tmp_path):
         "taix_ray", tmp_path / "taix", image_px=48, equalise="no", processes=1
     )
     table = cohort.table.set_index("image_id").loc[source["UID"]]
-    assert len(table) == len(source) and cohort.record["exclusions"] == {}
+    assert len(table) == len(source)
+    assert cohort.record["exclusions"] == {}
     assert table["split"].tolist() == source["Split"].replace("val", "valid").tolist()
     np.testing.assert_allclose(table["age_years"], source["Age"] / 365.25)
     assert table["cardiomegaly"].tolist() == (source["HeartSize"] >= 2).astype(float).tolist()
@@ -321,12 +317,13 @@ def test_taix_ray_as_documented(tmp_path):
         for split, n in (("train", 40), ("valid", 15), ("test", 15))
     ]
     order = cohort.table.reset_index().set_index("image_id").loc[source["UID"], "index"]
-    for place, image in list(zip(order, np.concatenate(blocks)))[::17]:
+    for row, image in list(zip(order, np.concatenate(blocks)))[::17]:
         expected = Image.fromarray(image[:60].astype(np.float32)).resize(
             (48, 40), Image.Resampling.BILINEAR
         )
-        made = cohort.images[place]
-        assert not made[:4].any() and not made[44:].any()
+        made = cohort.images[row]
+        assert not made[:4].any()
+        assert not made[44:].any()
         assert np.corrcoef(made[4:44].ravel(), np.asarray(expected).ravel())[0, 1] > 0.999
 
 
@@ -358,7 +355,7 @@ def test_taix_ray_with_damaged_images_grades_and_shards(tmp_path):
 
 def test_a_missing_data_root_says_what_is_expected_and_how_to_get_it(tmp_path):
     for name in ("covid_chestxray", "chestxray14", "taix_ray"):
-        expected = source_files.expected_files(manifests.read(name))[0].replace("*", r"\*")
+        expected = manifests.expected_files(manifests.read(name))[0].replace("*", r"\*")
         with pytest.raises(
             errors.InputError,
             match=(
@@ -370,7 +367,7 @@ def test_a_missing_data_root_says_what_is_expected_and_how_to_get_it(tmp_path):
 
 
 def test_study_in_private_mode_on_documented_parquet_started_from_a_layout_that_is_not_shipped(
-    tmp_path,
+    tmp_path, run_study
 ):
     write_taix_ray(tmp_path / "taix_ray")
     write_chestxray14(tmp_path / "ours")
@@ -400,49 +397,22 @@ def test_study_in_private_mode_on_documented_parquet_started_from_a_layout_that_
         "N_BOOTSTRAP=20",
         "MIN_PATIENTS=2",
     ]
-    command = [
-        sys.executable,
-        "run_all.py",
-        "--profile",
-        "taix_ray",
-        "--out",
-        str(tmp_path / "out"),
-        "--data-root",
-        f"taix_ray={tmp_path / 'taix_ray'}",
-        "--data-root",
-        f"ours={tmp_path / 'ours'}",
-    ]
-    done = subprocess.run(
-        command + [word for setting in settings for word in ("--set", setting)],
-        text=True,
-        capture_output=True,
-        cwd=paths.repository_root(),
-    )
-    assert done.returncode == 0, done.stderr
+    roots = [f"{name}={tmp_path / name}" for name in ("taix_ray", "ours")]
+    words = [word for root in roots for word in ("--data-root", root)]
+    study = run_study("taix_ray", tmp_path / "out", *words, settings=settings)
+    assert study.code == 0, study.complaint
     record = json.loads((tmp_path / "out/runs/taix_ray-dp-eps7.89-seed0/record.json").read_text())
-    assert (
-        record["ledger"]["guarantee"] == "valid"
-        and record["ledger"]["epsilon_spent"]["PLD"] <= 7.89
-    )
+    assert record["ledger"]["guarantee"] == "valid"
+    assert record["ledger"]["epsilon_spent"]["PLD"] <= 7.89
     page = (tmp_path / "out/notebooks/03_dp_training-eps7.89-seed0.ipynb").read_text()
-    assert (
-        "Whatever the method, an attacker" in page and "There is no privacy guarantee" not in page
-    )
+    assert "Whatever the method, an attacker" in page
+    assert "There is no privacy guarantee" not in page
 
 
 @pytest.mark.slow
 @needs_covid
-def test_study_on_the_real_files(tmp_path):
-    command = [
-        sys.executable,
-        "run_all.py",
-        "--profile",
-        "covid_chestxray",
-        "--data-root",
-        str(COVID),
-        "--out",
-        str(tmp_path / "out"),
-    ]
-    done = subprocess.run(command, text=True, capture_output=True, cwd=paths.repository_root())
-    assert done.returncode == 0, done.stderr
+def test_study_on_the_real_files(tmp_path, run_study):
+    words = ("--data-root", str(COVID))
+    study = run_study("covid_chestxray", tmp_path / "out", *words)
+    assert study.code == 0, study.complaint
     assert "not estimable" in (tmp_path / "out/notebooks/04_fairness_analysis.html").read_text()

@@ -1,8 +1,7 @@
-"""Bounds of the embedded cohort: how hard it is, for whom, and who pays for privacy. About 12
-minutes on one core.
+"""Bounds of the embedded cohort: how hard it is, for whom, and what privacy costs.
 
-The generator is frozen: a later change must keep these bounds by other means than changing the
-cohort.
+About 12 minutes on one core. The generator is frozen: a later change must keep these bounds
+by other means than changing the cohort.
 """
 
 import numpy as np
@@ -45,7 +44,7 @@ class Films:
     def training_set(
         self, labels: np.ndarray | None = None, n_patients: int | None = None
     ) -> training_set.TrainingSet:
-        """Return the first patients as a training set, for the findings or for other labels (n, k)."""
+        """Return the first patients as a training set, for the findings or other labels (n, k)."""
         labels = self.labels if labels is None else labels
         images_of = self.table.groupby("patient_id", sort=False).indices
         units, names = list(images_of.values())[:n_patients], np.array(list(images_of))[:n_patients]
@@ -253,7 +252,5 @@ def test_planted_effects_are_found(arm, baseline_scores, private_scores, test_fi
         if planted.effect != "harder_when_private":
             n_patients = test_films.table["patient_id"][members[planted.group]].nunique()
             assert n_patients >= 150, planted.group
-        found = contrast(test_films, predicted, members[planted.group])
-        assert getattr(planted, low) <= found <= getattr(planted, high), (
-            f"{planted.group}: {found:.3f}"
-        )
+        measured = contrast(test_films, predicted, members[planted.group])
+        assert getattr(planted, low) <= measured <= getattr(planted, high), planted.group

@@ -43,10 +43,19 @@ def out(tmp_path, monkeypatch):
     return tmp_path
 
 
+PLANNED = (
+    "03.MODE=private",
+    "EPSILONS=[1, 4]",
+    "03.EPOCHS=1",
+    "03.EXPECTED_BATCH_SIZE=16",
+    "03.MAX_IMAGES_PER_PATIENT=8",
+)
+
+
 def steps_of(*settings):
     chosen, lists = profiles.collect(
         profiles.read_profile("smoke"),
-        [profiles.read_setting(text) for text in ("03.MODE=private", "EPSILONS=[1, 4]", *settings)],
+        [profiles.read_setting(text) for text in (*PLANNED, *settings)],
     )
     return plan.plan(chosen, lists)
 
