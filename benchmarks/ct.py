@@ -161,10 +161,8 @@ def arms_of_ladder() -> list[Settings]:
 def start_path(name: str) -> Path:
     """Return the file of a public model."""
     data = cohorts.read(PUBLIC if name == "public" else RADIOGRAPHS).record["data_hash"]
-    return (
-        paths.results_dir()
-        / f"start-{name}-{fingerprints.fingerprint(STARTS[name] | {'data': data}, ['starts'])[:12]}.safetensors"
-    )
+    fingerprint = fingerprints.fingerprint(STARTS[name] | {"data": data}, pretraining.CODE)
+    return paths.results_dir() / f"start-{name}-{fingerprint[:12]}.safetensors"
 
 
 def make_start(name: str) -> None:
@@ -254,7 +252,7 @@ def train(settings: Settings, model: torch.nn.Module, private: cohorts.Cohort) -
         learning_rate=settings.learning_rate,
         averaging=settings.averaging,
         fingerprint=fingerprints.fingerprint(
-            {"settings": name, "data": private.record["data_hash"]}, ["starts"]
+            {"settings": name, "data": private.record["data_hash"]}, pretraining.CODE
         ),
     )
     for _ in loop.epochs_left(session):

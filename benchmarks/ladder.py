@@ -328,7 +328,9 @@ def run(settings: Settings) -> tuple[dict, np.ndarray]:
 
 def fingerprint(settings: dict, cohort: cohorts.Cohort) -> str:
     """Return the hash of all that decides a model: settings, data, code."""
-    return fingerprints.fingerprint(settings | {"data": cohort.record["data_hash"]}, ["starts"])
+    return fingerprints.fingerprint(
+        settings | {"data": cohort.record["data_hash"]}, pretraining.CODE
+    )
 
 
 def start_path(name: str) -> Path:

@@ -127,7 +127,7 @@ def run(
         epochs=recipe["EPOCHS"],
         learning_rate=recipe["LEARNING_RATE"],
         fingerprint=fingerprints.fingerprint(
-            {"share": share, "epsilon": epsilon, **recipe}, ["starts"]
+            {"share": share, "epsilon": epsilon, **recipe}, pretraining.CODE
         ),
         averaging=averaging,
     )

@@ -1,1 +1,1 @@
-"""Private training and fairness of medical image classifiers, in seven wings; see each wing's first line."""
+"""Private training and fairness of medical image classifiers, in seven wings."""

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from helpers.core import errors
-from helpers.data import build_cohort, cohort_summary, cohorts, manifests
+from helpers.data import build_cohort, cohort_summary, cohorts, manifests, source_files
 from helpers.data.synthetic import chest_cohort
 
 COVID = Path(os.environ.get("REAL_DATA_ROOT") or "/nowhere") / "covid-chestxray"
@@ -355,7 +355,7 @@ def test_taix_ray_with_damaged_images_grades_and_shards(tmp_path):
 
 def test_a_missing_data_root_says_what_is_expected_and_how_to_get_it(tmp_path):
     for name in ("covid_chestxray", "chestxray14", "taix_ray"):
-        expected = manifests.expected_files(manifests.read(name))[0].replace("*", r"\*")
+        expected = source_files.expected_files(manifests.read(name))[0].replace("*", r"\*")
         with pytest.raises(
             errors.InputError,
             match=(

@@ -1,4 +1,4 @@
-"""The wings of `helpers`: what a fresh interpreter loads, and that faults are planted in text that is there."""
+"""The wings of `helpers`: what a fresh interpreter loads; faults are planted in text that exists."""
 
 import subprocess
 import sys
