@@ -107,7 +107,7 @@ def test_a_private_step_and_strong_variation_run_on_the_gpu(small_cohort):
         expected_batch_size=8,
         max_images_per_patient=2,
         physical_batch_size=16,
-        mode="private",
+        mode="demo",
         seed=0,
     )
     arm.set_gradients()
