@@ -37,6 +37,7 @@ from helpers.training import (
     loop,
     ordinary_step,
     prediction,
+    pretraining,
     private_step,
     recipe_rule,
     starts,

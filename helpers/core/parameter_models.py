@@ -105,7 +105,7 @@ class DataPreparation(_Model):
     EVALUATE_ON: EvaluateOn
     DATA_ROOTS: dict[str, str] = _field(
         "manifest's name -> folder of its files; drawn cohorts need none",
-        form='names and folders, e.g. {"chestxray14": "/data/cxr14"}, or {}',
+        form='names and folders, e.g. {"ward": "/data/ward"}, or {}',
     )
     IMAGE_PX: int = _field(
         "height and width; 0: as in the manifest", unit="pixels", paper="512", ge=0, le=2048

@@ -1,4 +1,4 @@
-"""The wings of `helpers`: what a fresh interpreter loads; faults are planted in text that exists."""
+"""The wings of `helpers`: what a fresh interpreter loads; planted faults find their text."""
 
 import subprocess
 import sys
