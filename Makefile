@@ -11,19 +11,20 @@ CLEAN_ENV := env -u MPLBACKEND -u JUPYTER_PATH JUPYTER_PREFER_ENV_PATH=1 GOMP_SP
 
 .PHONY: help demo demo-ct lab test test-all lint unit nbval end-to-end test-benchmarks mutants docs benchmark ladder ladder-trials ladder-ct notebooks expected clean
 
-# Notebook 04 draws curves over budgets: notebook 03 also runs at these, side by side, a core each.
+# Notebook 04 draws curves over budgets: 03 also runs at these, beside itself, with a thread each.
 OTHER_BUDGETS := 0.29 1.06
-STORIES := $(sort $(wildcard notebooks/0[123]_*.ipynb))
-ANALYSES := $(filter-out $(STORIES),$(sort $(wildcard notebooks/*.ipynb)))
-define run_other_budgets
-	started=""; failed=""; \
+PRIVATE := $(wildcard notebooks/03_*.ipynb)
+BEFORE := $(sort $(wildcard notebooks/0[12]_*.ipynb))
+AFTER := $(filter-out $(BEFORE) $(PRIVATE),$(sort $(wildcard notebooks/*.ipynb)))
+define private_runs
+	export OMP_NUM_THREADS=1; started=""; failed=""; \
 	for epsilon in $(OTHER_BUDGETS); do \
-	  OMP_NUM_THREADS=1 $(PY) run_notebook.py notebooks/03_dp_training.ipynb \
-	    --to $$folder/other_budgets/epsilon$$epsilon --parameters "{\"EPSILON\": $$epsilon}" & \
-	  started="$$started $$!"; \
+	  $(PY) run_notebook.py $(PRIVATE) --to $$folder/other_budgets/epsilon$$epsilon \
+	    --parameters "{\"EPSILON\": $$epsilon}" & started="$$started $$!"; \
 	done; \
+	$$each $(PRIVATE) || failed=yes; \
 	for process in $$started; do wait $$process || failed=yes; done; \
-	test -z "$$failed"
+	unset OMP_NUM_THREADS; test -z "$$failed"
 endef
 
 help:  ## show this list
@@ -53,8 +54,8 @@ unit: $(VENV)/.installed  ## run the tests of the helpers
 
 nbval: $(VENV)/.installed  ## execute the notebooks with their defaults and compare with the stored outputs
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && export RESULTS_DIR=$$folder && \
-	compare="$(CLEAN_ENV) $(PY) -m pytest $(NBVAL) -q --durations=5 -p no:cacheprovider" && \
-	$$compare $(STORIES) && { $(run_other_budgets); } && $$compare $(ANALYSES)
+	each="$(CLEAN_ENV) $(PY) -m pytest $(NBVAL) -q --durations=5 -p no:cacheprovider" && \
+	$$each $(BEFORE) && { $(private_runs); } && $$each $(AFTER)
 
 end-to-end: $(VENV)/.installed  ## run small studies as a user would
 	$(CLEAN_ENV) $(PY) -m pytest tests/end_to_end -q --durations=15 -m "not slow $(SLOW)"
@@ -87,7 +88,7 @@ ladder-ct: $(VENV)/.installed  ## the same of CT: trials, then all budgets with 
 
 notebooks: $(VENV)/.installed  ## execute the notebooks with their defaults and store their outputs in them
 	@folder=$(CURDIR)/results_notebooks && rm -rf $$folder && export RESULTS_DIR=$$folder && \
-	$(PY) run_notebook.py $(STORIES) && { $(run_other_budgets); } && $(PY) run_notebook.py $(ANALYSES)
+	each="$(PY) run_notebook.py" && $$each $(BEFORE) && { $(private_runs); } && $$each $(AFTER)
 
 expected: $(VENV)/.installed  ## renew the expected numbers of demo, demo_ct and smoke, and README's tables
 	$(PY) run_all.py --profile demo --out results

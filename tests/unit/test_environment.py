@@ -153,11 +153,12 @@ def test_notebook_03_runs_at_three_budgets_before_the_analyses(target, fails, tm
         env=os.environ | {"FAILS": fails},
         capture_output=True,
     )
-    first, *budgets = log.read_text().splitlines()
-    assert "01_a" in first and "03_dp" in first and "04_c" not in first
-    assert any('"EPSILON": 0.29' in line for line in budgets[:2])
-    assert any('"EPSILON": 1.06' in line for line in budgets[:2])
+    first, *private = log.read_text().splitlines()
+    assert "01_a.ipynb notebooks/02_b.ipynb" in first and "03_dp" not in first
+    assert any('"EPSILON": 0.29' in line for line in private[:3])
+    assert any('"EPSILON": 1.06' in line for line in private[:3])
+    assert any(line.endswith("03_dp_training.ipynb") for line in private[:3])
     if fails:
-        assert done.returncode == 2 and len(budgets) == 2
+        assert done.returncode == 2 and len(private) == 3
     else:
-        assert done.returncode == 0 and "04_c.ipynb notebooks/05_d.ipynb" in budgets[2]
+        assert done.returncode == 0 and "04_c.ipynb notebooks/05_d.ipynb" in private[3]
