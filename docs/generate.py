@@ -1,7 +1,7 @@
 """Write what the site takes from files: tables, figures, numbers in sentences, notebooks, the API.
 
 In: `expected/`, `benchmarks/results/`, manifests, profiles, notebooks, `pyproject.toml`, modules.
-Out: fragments in `docs/_generated/`, and `numbers` for sentences. No number of a page is typed.
+Out: fragments in `docs/_generated/`, and `numbers` for sentences. No measured result is typed.
 """
 
 import ast

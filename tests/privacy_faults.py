@@ -42,11 +42,25 @@ FAULTS = [
         ("test_group_gradients",),
     ),
     Fault(
-        "the clip norm of the diagnosis kept for training",
-        "privacy.clipping",
-        "return self._add(records, units, self.clip_norm if clip_norm is None else clip_norm)",
-        "self.clip_norm = self.clip_norm if clip_norm is None else clip_norm\n            return self._add(records, units, self.clip_norm)",
+        "the scale of a diagnosis in the clipping norm",
+        "training.private_step",
+        "loss_scale * losses, unit_index, len(sizes)).cpu()",
+        "losses, unit_index, len(sizes)).cpu() * loss_scale",
         ("test_group_gradients",),
+    ),
+    Fault(
+        "no clipping, as the self-test sees it",
+        "privacy.clipping",
+        "self.clip_norm * (1 - 2e-6) / norms",
+        "1e30 / norms",
+        ("test_self_test",),
+    ),
+    Fault(
+        "a clipping norm twice the promised one",
+        "training.private_step",
+        "clipping.ClippedSum(model, budget.clip_norm)",
+        "clipping.ClippedSum(model, 2 * budget.clip_norm)",
+        ("test_self_test",),
     ),
     Fault(
         "gradients formed together with the strides exchanged",
@@ -65,8 +79,8 @@ FAULTS = [
     Fault(
         "no clipping",
         "privacy.clipping",
-        " (clip_norm * (1 - 2e-6) / norms.clamp(min=1e-30)).clamp(max=1.0), 0.0",
-        "\n            (clip_norm * (1 - 2e-6) / norms.clamp(min=1e-30)).clamp(min=1.0, max=1.0),\n            0.0,",
+        " (self.clip_norm * (1 - 2e-6) / norms.clamp(min=1e-30)).clamp(max=1.0), 0.0",
+        "\n            (self.clip_norm * (1 - 2e-6) / norms.clamp(min=1e-30)).clamp(min=1.0, max=1.0),\n            0.0,",
         (ONE_AT_A_TIME,),
     ),
     Fault(
@@ -435,8 +449,8 @@ FAULTS = [
     Fault(
         "q from the number of images while the unit is a patient",
         "training.private_step",
-        "batching.expected_batch_size / n_units",
-        "batching.expected_batch_size / len(data.rows)",
+        "self.promise.steps, self.promise.sample_rate",
+        "self.promise.steps, batching.expected_batch_size / len(data.rows)",
         (RATE,),
     ),
     Fault(

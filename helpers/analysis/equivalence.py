@@ -113,7 +113,5 @@ def in_words(estimate: float, low: float, high: float, what: str) -> str:
         return f"{what} is not estimable"
     if np.isnan(low):
         return f"{what}, {estimate:+.3f}, has no interval"
-    says = (
-        "the 95 % CI excludes 0" if low > 0 or high < 0 else "inconclusive, the 95 % CI includes 0"
-    )
+    says = "the 95 % CI excludes 0" if low > 0 or high < 0 else "the 95 % CI includes 0"
     return f"{what}, {estimate:+.3f} [{low:+.3f}, {high:+.3f}]: {says}"

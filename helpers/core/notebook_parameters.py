@@ -37,18 +37,16 @@ def check(number: str, values: Mapping[str, object]) -> None:
         _value(MODELS[number], name, values[name])
 
 
-def check_some(values: Mapping[str, object]) -> None:
-    """Accept some parameters, each by the first notebook that has one of its name.
+def check_some(number: str, values: Mapping[str, object]) -> None:
+    """Accept some parameters of a notebook.
 
     Raises:
-        InputError: a name that no notebook has, or a value as in `check`.
+        InputError: a name that the notebook does not have, or a value as in `check`.
     """
+    fields = MODELS[number].model_fields
     for name, value in values.items():
-        owners = [model for model in MODELS.values() if name in model.model_fields]
-        if not owners:
-            known = set().union(*(model.model_fields for model in MODELS.values()))
-            errors.one_of("the parameter", name, sorted(known))
-        _value(owners[0], name, value)
+        errors.one_of(f"the parameter of notebook {number}", name, sorted(fields))
+        _value(MODELS[number], name, value)
 
 
 def setting(number: str, name: str, value: object) -> object:

@@ -22,6 +22,12 @@ def _field(
 
 _COLUMNS = 'a list of columns in quotes, e.g. ["sex", "age"], or []'
 
+_Planned = Annotated[
+    tuple[str, str, Annotated[float, pydantic.Field(gt=0)]],
+    pydantic.Strict(False),
+    pydantic.BeforeValidator(lambda row: row if isinstance(row, (list, tuple)) else None),
+]
+
 # ---- parameters of several notebooks
 
 Cohort = Annotated[str, _field("private patients: a manifest's name, or the path of a YAML file")]
@@ -166,7 +172,9 @@ class BaselineTraining(_Model):
         le=0.9999,
     )
     WIDTH: int = _field("after the first layer", unit="channels", paper="64", ge=8, le=512)
-    CHANNELS: Literal[1, 3] = _field("of the input, equal ones", unit="channels", paper="3")
+    CHANNELS: Annotated[int, Predicate(lambda channels: channels in (1, 3))] = _field(
+        "of the input, equal ones", form="1 or 3", unit="channels", paper="3"
+    )
     HEAD: Literal["sided", "pooled"] = _field(
         '"sided" sees the quarters of the film, "pooled" its mean', paper="pooled"
     )
@@ -281,7 +289,7 @@ class FairnessAnalysis(_Model):
         gt=0,
         le=0.5,
     )
-    PLANNED: list[Annotated[tuple[str, str, float], pydantic.Strict(False)]] = _field(
+    PLANNED: list[_Planned] = _field(
         "comparisons planned before looking: the change of a contrast at a budget",
         form=f"a list of [attribute, contrast, epsilon], at most {MOST_PLANNED} since each takes"
         ' power from the others, e.g. [["sex", "female - male", 1.06]], or []',

@@ -116,7 +116,7 @@ def build(
         facts = _decode(tasks, chunk_folder, manifest.name, processes)
         settled = duplicates.settle(manifest, source, facts)
         cohort_files.write(folder, chunk_folder, manifest, options, fingerprint, settled)
-        for leftover in folder.glob(".chunks-*"):
+        for leftover in [*folder.glob(".chunks-*"), *folder.glob(".parts-*")]:  # .parts: of 0.1.0
             shutil.rmtree(leftover, ignore_errors=True)
     return cohorts.read(manifest.name)
 
@@ -130,12 +130,13 @@ def _size_options(
 ) -> dict:
     """Return how an image or a volume is made, checked."""
     notebook_parameters.check_some(
+        "01",
         {
             "IMAGE_PX": image_px,
             "EQUALISE": equalise,
             "VOLUME_SHAPE": list(volume_shape),
             "WINDOW_HU": list(window_hu),
-        }
+        },
     )
     manifests.size_fits(manifest, image_px, equalise, volume_shape, window_hu)
     if rule := manifest.volume:
@@ -158,11 +159,12 @@ def _patient_options(
 ) -> dict:
     """Return how many patients are drawn of an embedded cohort, checked."""
     notebook_parameters.check_some(
+        "01",
         {
             "N_PATIENTS": n_patients,
             "N_TEST_PATIENTS": n_test_patients,
             "GENERATOR_SEED": generator_seed,
-        }
+        },
     )
     options = {}
     if manifest.layout.kind == "synthetic":

@@ -90,7 +90,6 @@ class ClippedSum:
         losses: torch.Tensor,
         unit_index: torch.Tensor,
         n_units: int,
-        clip_norm: float | None = None,
     ) -> torch.Tensor:
         """Add the clipped gradients of these units to the sum.
 
@@ -98,7 +97,6 @@ class ClippedSum:
             losses: (batch,) float, one value per image, from `logits` of this batch.
             unit_index: (batch,) int64, ascending from 0 to n_units - 1, the unit of each image.
             n_units: number of units in this batch.
-            clip_norm: of this call alone, for a diagnosis or a test; None for that of the sum.
 
         Returns:
             (n_units,) norms of g_u before clipping, with a bound of rounding added; not finite
@@ -113,9 +111,9 @@ class ClippedSum:
         (losses / images_per_unit).sum().backward()
         records, self._records = self._records, []
         with torch.no_grad(), exact_float32(losses.device.type):
-            return self._add(records, units, self.clip_norm if clip_norm is None else clip_norm)
+            return self._add(records, units)
 
-    def _add(self, records: list[Record], units: Units, clip_norm: float) -> torch.Tensor:
+    def _add(self, records: list[Record], units: Units) -> torch.Tensor:
         """Norms, weights and weighted sums from the records of one pass."""
         for record in records:
             if record.squares is None:
@@ -129,7 +127,7 @@ class ClippedSum:
         # The margin keeps float32 rounding below the bound; the smallest number keeps a zero
         # gradient from 0/0.
         weights = torch.where(
-            kept, (clip_norm * (1 - 2e-6) / norms.clamp(min=1e-30)).clamp(max=1.0), 0.0
+            kept, (self.clip_norm * (1 - 2e-6) / norms.clamp(min=1e-30)).clamp(max=1.0), 0.0
         )
         is_whole = bool(kept.all())
         for record in records:

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import psutil
 
-from helpers.core import errors, paths
-from helpers.study import plan, planned_spending, step_cache
+from helpers.core import errors, files, paths
+from helpers.study import notebook_files, plan, planned_spending, step_cache
 
 BYTES_PER_JOB = 2 * 1024**3
 THREAD_VARIABLES = (
@@ -52,7 +52,32 @@ def select(
         errors.file_exists(
             out / path, "Run the steps before it first: leave out --only and --from."
         )
+    _check_network(steps, selected, out)
     return selected
+
+
+def _check_network(steps: list[plan.Step], selected: list[plan.Step], out: Path) -> None:
+    """Accept steps of notebook 03 without 02 where 02 recorded the network of this very study.
+
+    Raises:
+        InputError: another study on the same cohort recorded another one since: a private run
+            would spend its budget on that.
+    """
+    recorded = next(path for step in steps for path in step.outputs if path.name == "network.json")
+    if any(recorded in step.outputs for step in selected) or not any(
+        recorded in step.inputs for step in selected
+    ):
+        return
+    writer = next(step for step in steps if recorded in step.outputs)
+    planned = notebook_files.default_parameters(writer.notebook) | writer.parameters
+    content = files.read_json(out / recorded, "Run the steps of notebook 02 first.")
+    for name, value in content.items():
+        if planned.get(name) != value:
+            errors.refuse(
+                f"notebook 02 of this study, with {name} = {planned.get(name)!r}, before 03",
+                f"{name} = {value!r} in {out / recorded}",
+                "Another study wrote it: leave out --only and --from, or set another --out.",
+            )
 
 
 @dataclasses.dataclass

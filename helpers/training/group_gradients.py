@@ -16,7 +16,7 @@ from helpers.core import errors, random_streams
 from helpers.data import groups
 from helpers.training import private_step, training_set
 
-_NOT_CLIPPED = 1e6  # a clipping norm that no gradient reaches
+_SMALL = 2.0**-20  # scale of the loss at which no gradient reaches the clipping norm
 
 
 def groups_of_units(
@@ -65,8 +65,8 @@ def by_group(
     for group in sorted(set(group_of_unit)):
         members = np.flatnonzero(group_of_unit == group)
         sample = np.sort(stream.permutation(members)[:most_units])
-        clipped, norms = _sum(arm, sample, arm.promise.clip_norm)
-        whole, _ = _sum(arm, sample, _NOT_CLIPPED)
+        clipped, norms = _sum(arm, sample)
+        whole, _ = _sum(arm, sample, _SMALL)
         shares[group] = len(members) / len(group_of_unit)
         clipped_means[group], whole_means[group] = clipped / len(sample), whole / len(sample)
         in_clip_norms = norms[torch.isfinite(norms)] / arm.promise.clip_norm
@@ -93,14 +93,14 @@ def by_group(
 
 
 def _sum(
-    arm: private_step.PrivateArm, units: np.ndarray, clip_norm: float
+    arm: private_step.PrivateArm, units: np.ndarray, loss_scale: float = 1.0
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the sum of the units' gradients, clipped to a norm, as one vector, and their norms
+    """Return the clipped sum of the units' scaled gradients as one vector, and their norms
     before.
     """
     images = [arm.data.units[unit][: arm.promise.max_images_per_unit] for unit in units]
     try:
-        _, norms = arm.add_units(dict(zip(units, images)), step=0, clip_norm=clip_norm)
+        _, norms = arm.add_units(dict(zip(units, images)), step=0, loss_scale=loss_scale)
     finally:
         total = torch.cat([part.flatten() for part in arm.clipped.take()]).cpu()
     return total, norms

@@ -1,13 +1,16 @@
 """What notebook 02 decides for all arms of a study: the start, the network, and how it computes.
 
 In: settings of notebook 02. Out: `runs/<cohort>-network/network.json`, and the settings again for
-the notebooks after it. Raises `InputError` where notebook 02 has not been run.
+the notebooks after it. Raises `InputError` where notebook 02 has not been run, or where the file is
+not as it wrote it.
 """
 
 import dataclasses
 from pathlib import Path
 
-from helpers.core import files, paths
+from helpers.core import errors, files, notebook_parameters, paths
+
+_MADE_BY = "Run notebook 02 with this cohort first."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +59,11 @@ def read(cohort: str) -> NetworkSettings:
     """Return the settings that notebook 02 kept.
 
     Raises:
-        InputError: it was not run with this cohort.
+        InputError: it was not run with this cohort, or the file holds other names or values.
     """
-    content = files.read_json(path_of(cohort), "Run notebook 02 with this cohort first.")
+    content = files.read_json(path_of(cohort), _MADE_BY)
+    names = [field.name.upper() for field in dataclasses.fields(NetworkSettings)]
+    if not isinstance(content, dict) or sorted(content) != sorted(names):
+        errors.refuse(f"{', '.join(names)} in {path_of(cohort)}", repr(content)[:80], _MADE_BY)
+    notebook_parameters.check_some("02", content)
     return NetworkSettings(**{name.lower(): value for name, value in content.items()})

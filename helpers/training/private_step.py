@@ -87,7 +87,7 @@ class PrivateArm(sampling_and_noise.Unrepeatable):
         )
         self.data, self.model, self.channels = data, model, channels
         self.seed, self.precision = seed, precision
-        self.steps, self.sample_rate = self.promise.steps, batching.expected_batch_size / n_units
+        self.steps, self.sample_rate = self.promise.steps, self.promise.sample_rate
         self.steps_per_epoch = batching.steps_per_epoch(n_units)
         self.physical_batch_size = batching.physical_batch_size
         self.randomness = sampling_and_noise.Randomness(mode, seed, self.steps, is_registered=False)
@@ -174,12 +174,14 @@ class PrivateArm(sampling_and_noise.Unrepeatable):
         return loss_sum, sum(len(images) for images in drawn.values())
 
     def add_units(
-        self, drawn: dict[int, np.ndarray], step: int, clip_norm: float | None = None
+        self, drawn: dict[int, np.ndarray], step: int, loss_scale: float = 1.0
     ) -> tuple[float, torch.Tensor]:
         """Add the clipped gradients of some units, whole ones at a time.
 
-        Return the sum of losses and the norms. `clip_norm` is for a diagnosis, see
-        `ClippedSum.add`.
+        Return the sum of losses and the norms. `loss_scale` multiplies every loss, and so every
+        gradient before it is clipped: a small one shows gradients that are not clipped.
+
+        Guarantees: the clipping norm is the promised one, whatever the scale.
         """
         positions = list(drawn.values())
         moves = [
@@ -201,7 +203,7 @@ class PrivateArm(sampling_and_noise.Unrepeatable):
                 losses = image_loss.image_losses(
                     self.clipped.logits(images), labels, self.pos_weight
                 )
-            norms.append(self.clipped.add(losses, unit_index, len(sizes), clip_norm).cpu())
+            norms.append(self.clipped.add(loss_scale * losses, unit_index, len(sizes)).cpu())
             loss_sum += float(losses.detach().nansum())
         return loss_sum, torch.cat(norms)
 

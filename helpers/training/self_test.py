@@ -77,7 +77,8 @@ def run(arm: private_step.PrivateArm, cohort: cohorts.Cohort) -> pd.DataFrame:
 
 
 class _Probe:
-    """Four units of drawn noise, and the arm's network and loss on them.
+    """Four units of drawn noise, and the arm's network and loss on them, scaled so that some of
+    their gradients exceed the clipping norm that is promised.
 
     Sums are compared in float64: rounding in float32 can differ by a thousandth between batches of
     other sizes.
@@ -96,14 +97,14 @@ class _Probe:
         self.index = torch.repeat_interleave(torch.arange(len(SIZES)), torch.tensor(SIZES)).to(
             self.device
         )
+        self.clip_norm, self.loss_scale = arm.promise.clip_norm, 1.0
         with in_float64(arm.model):
             # so that some units are clipped
-            self.clip_norm = float(self._sum(range(len(SIZES)))[1].median())
+            self.loss_scale = self.clip_norm / float(self._sum(range(len(SIZES)))[1].median())
 
     def _sum(
         self,
         units: Collection[int],
-        clip_norm: float = 1e30,
         images: torch.Tensor | None = None,
         precision: str = "float32",
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -118,7 +119,7 @@ class _Probe:
                 losses = image_loss.image_losses(
                     self.clipped.logits(images), self.labels[here], self.arm.pos_weight
                 )
-            norms = self.clipped.add(losses, index, len(units), clip_norm)
+            norms = self.clipped.add(self.loss_scale * losses, index, len(units))
         finally:
             total = torch.cat([part.flatten() for part in self.clipped.take()]).double()
         return total, norms
@@ -130,7 +131,10 @@ class _Probe:
             self.arm.model(self.images[here].double()), self.labels[here], self.arm.pos_weight
         )
         gradients = torch.autograd.grad(
-            losses.mean(), self.clipped.parameters, materialize_grads=True, allow_unused=True
+            self.loss_scale * losses.mean(),
+            self.clipped.parameters,
+            materialize_grads=True,
+            allow_unused=True,
         )
         return torch.cat([gradient.flatten() for gradient in gradients])
 
@@ -138,7 +142,7 @@ class _Probe:
         """Compare the sum with ordinary differentiation, one unit at a time."""
         with in_float64(self.arm.model):
             alone = [self._alone(unit) for unit in range(len(SIZES))]
-            total = self._sum(range(len(SIZES)), self.clip_norm)[0]
+            total = self._sum(range(len(SIZES)))[0]
         expected = sum(g * min(1.0, self.clip_norm / max(float(g.norm()), 1e-30)) for g in alone)
         wrong = float((total - expected).norm() / expected.norm())
         return (
@@ -150,18 +154,13 @@ class _Probe:
         """Let each unit leave in turn; and take each alone, in the run's own precision."""
         everybody = range(len(SIZES))
         with in_float64(self.arm.model):
-            whole = self._sum(everybody, self.clip_norm)[0]
+            whole = self._sum(everybody)[0]
             moved = [
-                float(
-                    (
-                        whole - self._sum([u for u in everybody if u != unit], self.clip_norm)[0]
-                    ).norm()
-                )
+                float((whole - self._sum([u for u in everybody if u != unit])[0]).norm())
                 for unit in everybody
             ]
         alone = [
-            float(self._sum([unit], self.clip_norm, precision=self.arm.precision)[0].norm())
-            for unit in everybody
+            float(self._sum([unit], precision=self.arm.precision)[0].norm()) for unit in everybody
         ]
         most = max(moved + alone) / self.clip_norm
         return most <= 1 + 1e-5, f"at most {most:.6f} clipping norms when one leaves or is alone"
@@ -171,8 +170,8 @@ class _Probe:
         broken = self.images.clone()
         broken[SIZES[0]] = math.nan
         with in_float64(self.arm.model):
-            total, norms = self._sum(range(len(SIZES)), self.clip_norm, broken)
-            expected = self._sum([0, 2, 3], self.clip_norm)[0]
+            total, norms = self._sum(range(len(SIZES)), broken)
+            expected = self._sum([0, 2, 3])[0]
         is_gone = not math.isfinite(float(norms[1])) and bool(
             torch.isfinite(norms[[0, 2, 3]]).all()
         )

@@ -140,7 +140,7 @@ def test_only_scores_above_chance_predict():
 
 
 def test_in_words_says_whether_the_interval_excludes_zero():
-    assert "inconclusive" in equivalence.in_words(-0.02, -0.05, 0.01, "a gap")
+    assert "CI includes 0" in equivalence.in_words(-0.02, -0.05, 0.01, "a gap")
     assert "the 95 % CI excludes 0" in equivalence.in_words(-0.02, -0.03, -0.01, "a gap")
     assert "not estimable" in equivalence.in_words(float("nan"), 0, 0, "a gap")
 

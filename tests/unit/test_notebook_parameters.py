@@ -109,33 +109,41 @@ def test_an_absent_parameter_is_refused_and_other_names_pass():
         ([["sex", "female - male"]], r"got \[\['sex', 'female - male'\]\]"),
         ([["sex", "f - m", "1"]], "epsilon"),
         ([["sex", "f - m", 1.0]] * 13, "at most 12"),
+        ([{"sex", "f - m", 1.0}], "PLANNED to be a list of"),
+        ([["sex", "f - m", -1.0]], "PLANNED to be a list of"),
     ],
 )
 def test_planned_comparisons_of_another_form_are_refused(planned, message):
     with pytest.raises(errors.InputError, match=message):
-        notebook_parameters.check_some({"PLANNED": planned})
+        notebook_parameters.check_some("04", {"PLANNED": planned})
 
 
 @pytest.mark.parametrize(
-    "name, wrong, right",
+    "number, name, wrong, right",
     [
-        ("AGE_EDGES", [[0], [10, 20], [0, 60, 60], [0, "60"], "0, 60", [0, 130]], [0, 30, 60.5]),
-        ("VOLUME_SHAPE", [[8, 8], [4, 64, 64], [8.0, 8, 8], "8"], [32, 64, 64]),
-        ("WINDOW_HU", [[250, -150], [1, 1], [0], [0, 1e4]], [-150, 250.5]),
-        ("TARGET_SENSITIVITY", [0, 1.2, "high"], 0.9),
-        ("PLANNED", [None, [[]]], [["sex", "female - male", 1]]),
+        (
+            "04",
+            "AGE_EDGES",
+            [[0], [10, 20], [0, 60, 60], [0, "60"], "0", [0, 130]],
+            [0, 30, 60.5],
+        ),
+        ("01", "VOLUME_SHAPE", [[8, 8], [4, 64, 64], [8.0, 8, 8], "8"], [32, 64, 64]),
+        ("01", "WINDOW_HU", [[250, -150], [1, 1], [0], [0, 1e4]], [-150, 250.5]),
+        ("04", "TARGET_SENSITIVITY", [0, 1.2, "high"], 0.9),
+        ("02", "CHANNELS", [True, 1.0, 2, "1"], 3),
+        ("04", "PLANNED", [None, [[]]], [["sex", "female - male", 1]]),
     ],
 )
-def test_one_parameter_alone_is_checked_by_its_form(name, wrong, right):
-    notebook_parameters.check_some({name: right})
+def test_one_parameter_alone_is_checked_by_its_form(number, name, wrong, right):
+    notebook_parameters.check_some(number, {name: right})
     for value in wrong:
         with pytest.raises(errors.InputError, match=f"{name} to be"):
-            notebook_parameters.check_some({name: value})
+            notebook_parameters.check_some(number, {name: value})
 
 
-def test_a_name_that_no_notebook_has_is_refused():
+def test_a_name_that_the_notebook_does_not_have_is_refused():
     with pytest.raises(errors.InputError, match="Did you mean 'N_PATIENTS'"):
-        notebook_parameters.check_some({"N_PATIENT": 3})
+        notebook_parameters.check_some("01", {"N_PATIENT": 3})
 
 
 def test_a_setting_takes_an_integer_and_text_of_yaml_as_a_float_and_nothing_else():

@@ -101,3 +101,24 @@ def test_a_baseline_declares_its_start_and_depends_on_the_private_data(
     assert parameters["PRETRAIN_EPOCHS"] == 1 and parameters["EPOCHS"] == 4
     other = dataclasses.replace(small_cohort, record=small_cohort.record | {"data_hash": "other"})
     assert planned(other, public).baseline(EPOCHS=4, SEED=0)[1] != fingerprint
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ({"WIDTH": 8}, "PRETRAIN, EVALUATE_ON, WIDTH"),
+        ([1], "Run notebook 02 with this cohort first"),
+        ({"PRECISION": "bf16"}, "PRECISION to be one of float32, bfloat16"),
+        ({"WIDTH": "64"}, "WIDTH to be"),
+        ({"PRETRAIN": None}, "PRETRAIN to be"),
+        ({"EXTRA": 1}, "PRETRAIN, EVALUATE_ON, WIDTH"),
+    ],
+)
+def test_settings_that_notebook_02_did_not_write_are_refused(results, content, message):
+    network_settings.write("small", SETTINGS)
+    path = network_settings.path_of("small")
+    stored = files.read_json(path, "")
+    is_edit = isinstance(content, dict) and "WIDTH" not in content or content == {"WIDTH": "64"}
+    files.write_json(path, stored | content if is_edit else content)
+    with pytest.raises(errors.InputError, match=message):
+        network_settings.read("small")

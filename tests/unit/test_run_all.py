@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import run_all
-from helpers.core import errors, fingerprints, notebook_parameters, paths
+from helpers.core import errors, files, fingerprints, notebook_parameters, paths
 from helpers.study import batches, notebook_files, plan, profiles, step_cache
 
 PRIVATE = "synthetic_cxr_private"
@@ -296,6 +296,21 @@ def test_private_runs_follow_the_head_of_notebook_02_except_where_a_comparison_s
         None,
         "sided",
     ]
+
+
+def test_notebook_03_alone_is_refused_on_the_network_of_another_study(tmp_path):
+    steps = plan_of("demo")
+    for path in {path for step in steps for path in step.inputs if not path.is_absolute()}:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    recorded = tmp_path / "runs/synthetic_cxr_private-network/network.json"
+    files.write_json(recorded, {"WIDTH": 16, "HEAD": "sided", "PRETRAIN": "synthetic_cxr_public"})
+    assert {step.id[:2] for step in batches.select(steps, "03", None, tmp_path)} == {"03"}
+    files.write_json(recorded, {"WIDTH": 16, "HEAD": "pooled"})
+    for only, start in (("03", None), (None, "03")):
+        with pytest.raises(errors.InputError, match="HEAD = 'sided', before 03; got HEAD = 'poole"):
+            batches.select(steps, only, start, tmp_path)
+    assert batches.select(steps, None, "02", tmp_path)  # 02 writes it anew
 
 
 def test_group_contrasts_decide_the_analyses_only():

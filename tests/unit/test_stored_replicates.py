@@ -19,14 +19,15 @@ def stored(results):
     table = image_table(np.arange(90) // 3, sex=sex, a=(rng.random(90) < 0.5).astype(float))
     predictions = {run: predictions_of(table, {"a": rng.random(90)}) for run in ("base", "dp")}
     replicates = metric_table.replicate(predictions, table, ["sex"], n_bootstrap=20, min_patients=5)
-    stored_replicates.write(replicates, predictions, table, **PARAMETERS)
+    stored_replicates.write(replicates, predictions, table, thresholds="Youden's", **PARAMETERS)
     return table, predictions, replicates
 
 
 def test_read_returns_exactly_what_was_written_of_the_metrics_needed(stored):
     table, predictions, replicates = stored
     kept = replicates[replicates.index.isin(stored_replicates.METRICS, level="metric")]
-    read = stored_replicates.read(predictions, table, **PARAMETERS)
+    read, thresholds = stored_replicates.read(predictions, table, **PARAMETERS)
+    assert thresholds == "Youden's"
     pd.testing.assert_frame_equal(read, kept, check_exact=True)
 
 
@@ -47,6 +48,23 @@ def test_read_refuses_replicates_of_other_runs_scores_and_tables(stored):
             stored_replicates.read(others, table, **PARAMETERS)
     with pytest.raises(errors.InputError, match="others: table of images"):
         stored_replicates.read(predictions, table.assign(sex="male"), **PARAMETERS)
+    with pytest.raises(errors.InputError, match="others: table of images"):
+        renamed = table.rename(columns={"sex": "gender"})
+        stored_replicates.read(predictions, renamed, **PARAMETERS)
+
+
+def test_read_refuses_replicates_that_other_code_drew(stored, monkeypatch):
+    table, predictions, _ = stored
+    monkeypatch.setattr(stored_replicates.fingerprints, "fingerprint", lambda *_: "other")
+    with pytest.raises(errors.InputError, match="others: code"):
+        stored_replicates.read(predictions, table, **PARAMETERS)
+
+
+def test_read_refuses_a_damaged_file(stored, results):
+    table, predictions, _ = stored
+    (results / stored_replicates.FILE).write_bytes(b"PAR1")
+    with pytest.raises(errors.InputError, match="a whole Parquet file at .* Run notebook 04"):
+        stored_replicates.read(predictions, table, **PARAMETERS)
 
 
 def test_read_without_notebook_04_says_what_to_do(results):
