@@ -119,7 +119,7 @@ def test_conclusions_follow_the_numbers():
     )
     assert price.startswith("epsilon 2 per patient: mean AUROC 0.800")
     assert "the price of privacy, -0.080 [-0.090, -0.070]: the 95 % CI excludes 0" in price
-    assert "added to the public model, +0.030 [-0.010, +0.070]: inconclusive" in gain
+    assert "added to the public model, +0.030 [-0.010, +0.070]: the 95 % CI includes 0" in gain
     assert "Of 3 contrasts between groups: 2 inconclusive, 1 equivalent." in spread
     assert (
         "female - male at epsilon 2: gap_change -0.050 [-0.080, -0.030], p 0.004 after Holm; worse"
