@@ -88,18 +88,18 @@ def trials() -> list[Settings]:
 
     Full batches have their own epochs and rate; an epsilon of 1,000 stands for steps without noise.
     """
-    found = []
+    private_trials = []
     for epsilon in (1.06, 0.29, 8.0):
         rule = ours(epsilon)
         smaller, twice = dataclasses.replace(rule, batch=64), rule.learning_rate * 2
-        found += [
+        private_trials += [
             rule,
             smaller,
             dataclasses.replace(rule, learning_rate=twice),
             dataclasses.replace(smaller, trained="norms_and_head"),
         ]
         if epsilon == 8.0:  # where noise is smallest: what holds it back?
-            found += [
+            private_trials += [
                 dataclasses.replace(rule, **change)
                 for change in (
                     dict(epochs=16),
@@ -112,7 +112,7 @@ def trials() -> list[Settings]:
             ]
         if epsilon != 1.06:
             continue
-        found += [
+        private_trials += [
             dataclasses.replace(rule, **change)
             for change in (
                 dict(trained="norms_and_head"),
@@ -122,7 +122,7 @@ def trials() -> list[Settings]:
                 dict(batch=N_PATIENTS, epochs=20, learning_rate=twice),
             )
         ]
-        found += [
+        private_trials += [
             dataclasses.replace(smaller, **change)
             for change in (
                 dict(trained="last_block"),
@@ -139,7 +139,7 @@ def trials() -> list[Settings]:
         Settings("ceiling", epochs=16),
         Settings("ceiling", start="none", epochs=16),
         Settings("ceiling", start="radiographs", epochs=16),
-        *found,
+        *private_trials,
     ]
 
 

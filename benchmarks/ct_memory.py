@@ -70,14 +70,14 @@ def measure(n: int, shape: tuple[int, int, int]) -> dict:
         most, most_counted = 0, 0
         while process.poll() is None:
             used = [
-                _memory(each)
-                for each in [
+                _memory(builder)
+                for builder in [
                     psutil.Process(process.pid),
                     *psutil.Process(process.pid).children(recursive=True),
                 ]
             ]
             most, most_counted = (
-                max(most, sum(own for own, _ in used)),
+                max(most, sum(unshared_bytes for unshared_bytes, _ in used)),
                 max(most_counted, sum(counted for _, counted in used)),
             )
             time.sleep(0.1)
@@ -100,8 +100,8 @@ def measure(n: int, shape: tuple[int, int, int]) -> dict:
 def _memory(process: psutil.Process) -> tuple[int, int]:
     """Return a process's own resident bytes, and those with files mapped into it."""
     try:
-        found = process.memory_info()
-        return found.rss - found.shared, found.rss
+        memory = process.memory_info()
+        return memory.rss - memory.shared, memory.rss
     except psutil.Error:
         return 0, 0
 

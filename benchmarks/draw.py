@@ -46,13 +46,13 @@ def plot_ratios(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt.Axes:
     ax = ax or plt.figure(figsize=(1.5 + 1.5 * len(settings), 3.6)).add_subplot()
     for offset, name in zip(np.arange(len(shown)) - (len(shown) - 1) / 2, shown):
         rows = table[table["variant"] == name].set_index("setting").reindex(settings)
-        places, ratios = np.arange(len(settings)) + 0.8 * offset / len(shown), rows["ratio"]
+        positions, ratios = np.arange(len(settings)) + 0.8 * offset / len(shown), rows["ratio"]
         gaps = [
             (ratios - rows["ratio_low"]).clip(lower=0),
             (rows["ratio_high"] - ratios).clip(lower=0),
         ]
         ax.bar(
-            places,
+            positions,
             ratios,
             0.76 / len(shown),
             yerr=gaps,
@@ -63,11 +63,11 @@ def plot_ratios(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt.Axes:
             error_kw={"elinewidth": 0.8},
             label=name,
         )
-        for place, ratio, high in zip(places, ratios, rows["ratio_high"]):
+        for position, ratio, high in zip(positions, ratios, rows["ratio_high"]):
             text = "no memory" if np.isnan(ratio) else f"{ratio:.2f}"
             ax.annotate(
                 text,
-                (place, 0 if np.isnan(ratio) else high),
+                (position, 0 if np.isnan(ratio) else high),
                 (0, 3),
                 textcoords="offset points",
                 ha="center",
@@ -176,9 +176,9 @@ def plot_ladder(
         rows = table[table["arm"] == arm].sort_values("epsilon")
         if rows.empty:
             continue
-        places = rows["epsilon"] * 1.035 ** (number - 2)
+        positions = rows["epsilon"] * 1.035 ** (number - 2)
         ax.errorbar(
-            places,
+            positions,
             rows["estimate"],
             yerr=[rows["estimate"] - rows["low"], rows["high"] - rows["estimate"]],
             fmt=style,
@@ -186,8 +186,8 @@ def plot_ladder(
             capsize=3,
             label=arm if arm.startswith("ours") else f"{arm}, image",
         )
-        for place, seeds in zip(places, rows["seeds"]):
-            ax.plot([place] * len(seeds), seeds, ".", color="black", markersize=3, zorder=3)
+        for position, seeds in zip(positions, rows["seeds"]):
+            ax.plot([position] * len(seeds), seeds, ".", color="black", markersize=3, zorder=3)
     budgets = sorted(table["epsilon"].dropna().unique())
     ax.set(
         xscale="log",
@@ -239,9 +239,9 @@ def main(folder: Path) -> None:
             figure.savefig(folder / "growth.png", dpi=150)
         for name, about in (("ladder", {}), ("ct_ladder", {"n_patients": 325, "delta": 5e-5})):
             if (folder / f"{name}.json").exists() and (
-                found := files.read_json(folder / f"{name}.json", "")["levels"]
+                levels := files.read_json(folder / f"{name}.json", "")["levels"]
             ):
-                table = pd.DataFrame(found)
+                table = pd.DataFrame(levels)
                 table[["estimate", "low", "high"]] = table["auroc"].tolist()
                 shown = table["arm"].isin([*ARM_LOOKS, "ceiling", "zero-shot"])
                 plot_ladder(table[shown], **about).figure.savefig(folder / f"{name}.png", dpi=150)

@@ -57,12 +57,12 @@ def cohort(
     labels = [(alike() > norm.ppf(0.7)).astype(float) for _ in range(N_FINDINGS)]
     scores = {arm: [] for arm in AUROCS}
     for label in labels:
-        common, own = alike(), alike(len(AUROCS))
+        common, arm_noise = alike(), alike(len(AUROCS))
         for number, (arm, auroc) in enumerate(AUROCS.items()):
             scores[arm].append(
                 np.sqrt(2) * norm.ppf(auroc) * label
                 + np.sqrt(0.8) * common
-                + np.sqrt(0.2) * own[number]
+                + np.sqrt(0.2) * arm_noise[number]
             )
     return patients, group, labels, scores
 
@@ -115,10 +115,15 @@ def coverage(correlation: float, unit: str, n_cohorts: int) -> list[dict]:
     """Return the share of cohorts whose interval covers the truth, a row a quantity, with its
     standard error.
     """
-    found = [intervals(seed, correlation, unit) for seed in range(n_cohorts)]
+    cohort_intervals = [intervals(seed, correlation, unit) for seed in range(n_cohorts)]
     rows = []
     for name, truth in truths().items():
-        covered = np.mean([low <= truth <= high for low, high in (each[name] for each in found)])
+        covered = np.mean(
+            [
+                low <= truth <= high
+                for low, high in (quantities[name] for quantities in cohort_intervals)
+            ]
+        )
         rows.append(
             {
                 "correlation": correlation,

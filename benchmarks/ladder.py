@@ -147,10 +147,10 @@ def trials() -> list[Settings]:
 
     Ours at image level takes the rule, and is tried once.
     """
-    found = []
+    trial_settings = []
     for epsilon in (1.06, 7.89, 0.29):
         rule = ours("ours, patient", epsilon)
-        found += [
+        trial_settings += [
             dataclasses.replace(rule, **change)
             for change in (
                 {},
@@ -160,7 +160,7 @@ def trials() -> list[Settings]:
                 {"batch": rule.batch // 2},
             )
         ]
-    found += [
+    trial_settings += [
         Settings("ceiling", unit="image", learning_rate=rate, epochs=epochs, averaging=0.99)
         for rate, epochs in ((8e-3, 6), (4e-3, 6), (2e-3, 6), (1.6e-2, 6), (8e-3, 10))
     ]
@@ -168,11 +168,11 @@ def trials() -> list[Settings]:
         for epsilon in (1.06, 7.89, 0.29):
             # the published rate and epochs are among the trials
             rate = 5e-4 if epsilon < 1 else 1e-3
-            found += [
+            trial_settings += [
                 paper(arm, epsilon, learning_rate=rate * times, epochs=epochs)
                 for times, epochs in ((1, 4), (0.5, 4), (2, 4), (1, 2), (1, 8))
             ]
-    return found + [ours("ours, image", epsilon) for epsilon in EPSILONS]
+    return trial_settings + [ours("ours, image", epsilon) for epsilon in EPSILONS]
 
 
 def best_trial(arm: str, epsilon: float | None) -> dict:
@@ -312,15 +312,15 @@ def run(settings: Settings) -> tuple[dict, np.ndarray]:
     )
     kept = {} if settings.arm.startswith("zero-shot") else train(settings, model, private)
     predictions = prediction.predictions_of(model, private, CHANNELS, ("test",))
-    each = metrics.auroc_by_finding({"auroc": predictions}, split="test").set_index("finding")[
+    aurocs = metrics.auroc_by_finding({"auroc": predictions}, split="test").set_index("finding")[
         "auroc"
     ]
     row = (
         dataclasses.asdict(settings)
         | kept
         | {
-            "auroc": float(each.mean()),
-            "by_finding": each.round(4).to_dict(),
+            "auroc": float(aurocs.mean()),
+            "by_finding": aurocs.round(4).to_dict(),
         }
     )
     return row, replicates_of(predictions)
@@ -414,7 +414,7 @@ def levels(by_arm: dict[tuple[str, float | None], np.ndarray]) -> list[dict]:
         )
 
     (zero, _), (ceiling, ceiling_variance) = of(("zero-shot", None)), of(("ceiling", None))
-    found = []
+    entries = []
     for (arm, epsilon), seeds in by_arm.items():
         mean, variance = of((arm, epsilon))
         entry = {
@@ -438,8 +438,8 @@ def levels(by_arm: dict[tuple[str, float | None], np.ndarray]) -> list[dict]:
             entry["chance_corrected"] = interval(
                 kept, (variance + kept[0] ** 2 * ceiling_variance) / whole**2
             )
-        found.append(entry)
-    return found
+        entries.append(entry)
+    return entries
 
 
 def interval(values: np.ndarray, variance: float) -> list[float]:
@@ -462,7 +462,7 @@ def in_turn(
             while waiting and len(running) < jobs and time.monotonic() < until:
                 running.add(pool.submit(run, waiting.pop()))
             done, running = wait(running, return_when=FIRST_COMPLETED)
-            yield from (each.result() for each in done)
+            yield from (future.result() for future in done)
 
 
 def rows_of(out: Path, about: dict) -> list[dict]:
@@ -538,12 +538,12 @@ def collect(
             by_arm.setdefault((settings.arm, settings.epsilon), []).append(
                 values[key_of(settings)].astype(float)
             )
-        found = levels({key: np.array(seeds) for key, seeds in by_arm.items()})
+        ladder_levels = levels({key: np.array(seeds) for key, seeds in by_arm.items()})
         files.write_json(
             out,
             about
             | {
-                "levels": found,
+                "levels": ladder_levels,
                 "rows": [rows[settings] for settings in filter(rows.get, wanted)],
             },
         )

@@ -21,26 +21,28 @@ def sensitivity(rows: list[dict]) -> pd.DataFrame:
         change ("learning rate x 2"), epsilon, difference (AUROC minus that of the rule; one seed
         each).
     """
-    found = []
+    differences = []
     trials = pd.DataFrame(rows)
-    for epsilon, own in trials[trials["arm"] == "ours, patient"].groupby("epsilon", sort=False):
-        if len(own) < 4:
+    for epsilon, budget_trials in trials[trials["arm"] == "ours, patient"].groupby(
+        "epsilon", sort=False
+    ):
+        if len(budget_trials) < 4:
             continue  # too few to know the rule
         # each trial changes one knob of the rule, which is the commonest
-        changed = own[list(_KNOBS)].ne(own[list(_KNOBS)].mode().iloc[0])
-        rule = own[~changed.any(axis=1)].iloc[0]
+        changed = budget_trials[list(_KNOBS)].ne(budget_trials[list(_KNOBS)].mode().iloc[0])
+        rule = budget_trials[~changed.any(axis=1)].iloc[0]
         for trial, (name,) in zip(
-            own[changed.any(axis=1)].to_dict("records"),
+            budget_trials[changed.any(axis=1)].to_dict("records"),
             (
                 [knob for knob in _KNOBS if row[knob]]
                 for row in changed[changed.any(axis=1)].to_dict("records")
             ),
         ):
             change = f"{_KNOBS[name]} x {trial[name] / rule[name]:g}"
-            found.append(
+            differences.append(
                 {"change": change, "epsilon": epsilon, "difference": trial["auroc"] - rule["auroc"]}
             )
-    return pd.DataFrame(found)
+    return pd.DataFrame(differences)
 
 
 def ladder_table(stored: dict) -> pd.DataFrame:

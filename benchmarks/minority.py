@@ -209,19 +209,21 @@ def main() -> None:
         ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool,
         tempfile.TemporaryDirectory() as scratch,
     ):
-        found = dict(zip(keys, pool.map(run, *zip(*[(*key, results, scratch) for key in keys]))))
+        run_outcomes = dict(
+            zip(keys, pool.map(run, *zip(*[(*key, results, scratch) for key in keys])))
+        )
     rows = [
         row
         for share in SHARES
         for row in gap_changes(
             share,
             {
-                "none" if epsilon is None else f"{epsilon:g}": found[share, epsilon][0]
+                "none" if epsilon is None else f"{epsilon:g}": run_outcomes[share, epsilon][0]
                 for epsilon in (None, *EPSILONS)
             },
         )
     ]
-    gradients = [row for _, of_run in found.values() for row in of_run]
+    gradients = [row for _, of_run in run_outcomes.values() for row in of_run]
     out = Path(__file__).parent / "results"
     files.write_json(
         out / "minority.json",

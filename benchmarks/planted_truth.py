@@ -99,7 +99,7 @@ def predict(
     os.environ["RESULTS_DIR"] = results
     torch.set_num_threads(1)
     images, table = draw(study, seed, number)
-    found, meanings = (
+    predictions, meanings = (
         {},
         {finding: rule.meaning for finding, rule in manifests.read(study.cohort).findings.items()},
     )
@@ -111,20 +111,20 @@ def predict(
         )
         model.load_state_dict(weights)
         scores = prediction.predict(model, images, np.arange(len(images)), known["channels"])
-        places = {
+        columns = {
             finding: start_weights.alike(canonical, names)[0]
             for finding, canonical in meanings.items()
         }
-        found[run] = pd.concat(
+        predictions[run] = pd.concat(
             [
                 table[["image_id", "patient_id", "split"]].assign(
-                    finding=finding, label=table[finding], score=scores[:, place].astype(float)
+                    finding=finding, label=table[finding], score=scores[:, column].astype(float)
                 )
-                for finding, place in places.items()
+                for finding, column in columns.items()
             ],
             ignore_index=True,
         )
-    return table, found
+    return table, predictions
 
 
 def arms_of(study: Study, results: str) -> pd.DataFrame:
@@ -144,7 +144,7 @@ def contrasts(
     """Return replicates of `CONTRASTS`, and of their change against the baseline, index (run,
     attribute).
     """
-    found = group_contrasts.macro(
+    macro_contrasts = group_contrasts.macro(
         group_contrasts.contrasts(
             metric_table.replicate(
                 predictions,
@@ -156,19 +156,22 @@ def contrasts(
             )
         )
     )
-    names = found.index.to_frame(index=False)
+    names = macro_contrasts.index.to_frame(index=False)
     keep = (names["group"] == names["attribute"].map(CONTRASTS)).to_numpy()
-    found = found[keep].droplevel(["metric", "finding", "group"])
+    macro_contrasts = macro_contrasts[keep].droplevel(["metric", "finding", "group"])
     baseline = next(run for run in predictions if "-baseline-" in run)
-    private = found[found.index.get_level_values("run").str.contains("-dp-")]
+    private = macro_contrasts[macro_contrasts.index.get_level_values("run").str.contains("-dp-")]
     changes = (
         private
-        - found.xs(baseline, level="run")
+        - macro_contrasts.xs(baseline, level="run")
         .reindex(private.index.get_level_values("attribute"))
         .to_numpy()
     )
     return pd.concat(
-        [found, changes.rename(index=lambda name: f"gap_change by {name}", level="attribute")]
+        [
+            macro_contrasts,
+            changes.rename(index=lambda name: f"gap_change by {name}", level="attribute"),
+        ]
     )
 
 
@@ -209,19 +212,21 @@ def main() -> int:
     n_cohorts, arms = options.cohorts or study.n_cohorts, arms_of(study, results)
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
         truth, n_truth_images = truth_of(study, results, pool)
-        found = pd.concat(
+        intervals = pd.concat(
             pool.map(one_cohort, [study] * n_cohorts, range(n_cohorts), [results] * n_cohorts),
             ignore_index=True,
         )
-    found["truth"] = [truth[key] for key in zip(found["run"], found["attribute"])]
-    is_estimable = found["low"].notna()
-    found["found"] = ((found["low"] > 0) | (found["high"] < 0)).astype(float).where(is_estimable)
-    found["covers"] = (
-        ((found["low"] <= found["truth"]) & (found["truth"] <= found["high"]))
+    intervals["truth"] = [truth[key] for key in zip(intervals["run"], intervals["attribute"])]
+    is_estimable = intervals["low"].notna()
+    intervals["found"] = (
+        ((intervals["low"] > 0) | (intervals["high"] < 0)).astype(float).where(is_estimable)
+    )
+    intervals["covers"] = (
+        ((intervals["low"] <= intervals["truth"]) & (intervals["truth"] <= intervals["high"]))
         .astype(float)
         .where(is_estimable)
     )
-    of_rows = found.groupby(["run", "attribute"], sort=False)
+    of_rows = intervals.groupby(["run", "attribute"], sort=False)
     table = (
         of_rows[["truth", "estimate", "smallest_visible", "found", "covers"]]
         .mean()

@@ -106,7 +106,7 @@ def candidates(
     Raises:
         SystemExit: wrong in every memory format.
     """
-    kind, found = VARIANTS[name], {}
+    kind, right_variants = VARIANTS[name], {}
     right, clip_norm = rights[kind.images_per_unit]
     try:
         for memory_format, foreach in itertools.product(kind.formats, foreachs):
@@ -116,7 +116,7 @@ def candidates(
             label = f"{name}, {memory_format}, {'foreach' if foreach else 'loop'}"
             if variant.error < LARGEST_ERROR:
                 variant.step()
-                found[label] = variant
+                right_variants[label] = variant
             else:  # also NaN
                 print(
                     f"{setting.name}: {label} is not timed: its gradient is wrong by"
@@ -125,17 +125,19 @@ def candidates(
                 )
     except torch.OutOfMemoryError:
         return {}
-    return found or sys.exit(
+    return right_variants or sys.exit(
         f"Expected a right gradient from {name} in some memory format; got none."
     )
 
 
-def fastest(found: dict[str, variants.NonPrivate]) -> variants.NonPrivate | None:
+def fastest(right_variants: dict[str, variants.NonPrivate]) -> variants.NonPrivate | None:
     """Return the one with the shortest of two turns."""
-    if len(found) < 2:
-        return next(iter(found.values()), None)
-    return found[
-        take_turns({label: variant.step for label, variant in found.items()}, 2).min().idxmin()
+    if len(right_variants) < 2:
+        return next(iter(right_variants.values()), None)
+    return right_variants[
+        take_turns({label: variant.step for label, variant in right_variants.items()}, 2)
+        .min()
+        .idxmin()
     ]
 
 
@@ -268,9 +270,9 @@ def add_memory(rows: list[dict], setting: Setting) -> None:
     """Add peak memory, and its ratio to the non-private step's, to the rows of a setting."""
     for row in rows:
         if row["variant"] in VARIANTS and "remark" not in row:
-            found = in_child(row["variant"], setting, row["memory_format"], row["foreach"])
-            if "peak_bytes" in found:
-                row["peak_bytes"] = found["peak_bytes"]
+            child_report = in_child(row["variant"], setting, row["memory_format"], row["foreach"])
+            if "peak_bytes" in child_report:
+                row["peak_bytes"] = child_report["peak_bytes"]
                 row["peak_ratio"] = row["peak_bytes"] / rows[0]["peak_bytes"]
 
 

@@ -67,8 +67,10 @@ def chosen_settings(texts: list[str] | None) -> list[Setting]:
             for setting in SETTINGS
             if DEVICE.type == "cuda" or not setting.name.startswith("512px")
         ]
-    found = [setting for setting in SETTINGS if any(text in setting.name for text in texts)]
-    return found or errors.refuse(
+    named_settings = [
+        setting for setting in SETTINGS if any(text in setting.name for text in texts)
+    ]
+    return named_settings or errors.refuse(
         "settings", texts, f"There are {[setting.name for setting in SETTINGS]}."
     )
 

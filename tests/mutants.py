@@ -104,13 +104,13 @@ def catch(fault: Fault) -> tuple[str, float]:
                     *tests,
                 ]
             )
-        found = {0: "", 1: _red_test(output.getvalue())}.get(
+        verdict = {0: "", 1: _red_test(output.getvalue())}.get(
             int(code), f"NOT TRIED: pytest ended with {int(code)}: {output.getvalue()[-300:]}"
         )
         if Path(sys.modules["helpers"].__file__).parent != copy / "helpers":
-            found = "NOT TRIED: another copy of the helpers was imported"
+            verdict = "NOT TRIED: another copy of the helpers was imported"
         os.chdir(ROOT)
-    return found, time.monotonic() - began
+    return verdict, time.monotonic() - began
 
 
 def _red_test(output: str) -> str:
@@ -118,14 +118,14 @@ def _red_test(output: str) -> str:
 
     "NOT CAUGHT: ..." if it did because the planted code is no longer Python or crashed.
     """
-    found = re.search(r"^(?:FAILED|ERROR) tests/unit/(.+?)(?: - (.*))?$", output, re.MULTILINE)
+    red_line = re.search(r"^(?:FAILED|ERROR) tests/unit/(.+?)(?: - (.*))?$", output, re.MULTILINE)
     reason = re.search(r"^E +(\S+)", output, re.MULTILINE)
     error = reason.group(1).rstrip(":") if reason else ""
     is_crash = error.endswith(
         ("NameError", "SyntaxError", "IndexError", "TypeError", "AttributeError", "ImportError")
     )
     return (f"NOT CAUGHT: it crashed with {error} in " if is_crash else "") + (
-        found.group(1) if found else "a test"
+        red_line.group(1) if red_line else "a test"
     )
 
 
@@ -147,7 +147,7 @@ def main() -> int:
     n_caught, began = 0, time.monotonic()
     with ProcessPoolExecutor(arguments.jobs, mp_context=processes, max_tasks_per_child=1) as pool:
         untouched = pool.submit(catch, NO_FAULT)
-        found = pool.map(catch, faults)
+        verdicts = pool.map(catch, faults)
         if red := untouched.result()[0]:
             print(
                 f"Expected the tests to pass while no fault is planted; got {red}. Mend that"
@@ -157,7 +157,7 @@ def main() -> int:
             pool.shutdown(cancel_futures=True)
             return 1
         print(f"{'fault':62} seconds caught by", flush=True)
-        for fault, (test, seconds) in zip(faults, found):
+        for fault, (test, seconds) in zip(faults, verdicts):
             is_caught = bool(test) and not test.startswith("NOT")
             n_caught += is_caught
             print(f"{fault.name:62} {seconds:7.0f} {test or 'NOT CAUGHT'}", flush=True)

@@ -108,13 +108,13 @@ def test_ratio_is_the_median_of_ratios_within_repetitions():
 
 
 def test_too_slow_looks_at_the_image_level_in_64_and_224_px():
-    found = [
+    timings = [
         ("64px_1ch", "ours, image", 1.39),
         ("224px_1ch", "ours, image", 1.41),
         ("demo", "ours, image", 2.0),
         ("64px_1ch", "opacus hooks", 4.0),
     ]
-    rows = [dict(zip(("setting", "variant", "ratio"), row)) for row in found]
+    rows = [dict(zip(("setting", "variant", "ratio"), row)) for row in timings]
     rows += [{"setting": "224px_3ch", "variant": "ours, image", "remark": "out of memory"}]
     assert private_step.too_slow(rows, 1.4) == ["224px_1ch: 1.41", "224px_3ch: inf"]
     # nothing looked at is no pass
@@ -164,8 +164,8 @@ def test_grow_stops_before_memory_or_patience_ends(monkeypatch):
 
 @pytest.mark.slow  # imports torch and opacus once more
 def test_a_child_reports_its_own_peak_memory():
-    found = private_step.in_child("ours, image", TINY, "contiguous", False)
-    assert found["milliseconds"] > 0 and 0 < found["peak_bytes"] < 1000 * MIB
+    child_report = private_step.in_child("ours, image", TINY, "contiguous", False)
+    assert child_report["milliseconds"] > 0 and 0 < child_report["peak_bytes"] < 1000 * MIB
 
 
 def test_chosen_settings_refuse_an_unknown_name():

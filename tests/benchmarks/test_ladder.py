@@ -133,12 +133,15 @@ def test_arms_take_the_best_of_all_their_trials(tmp_path, monkeypatch):
     monkeypatch.setattr(ladder, "RESULTS", tmp_path)
     with pytest.raises(errors.InputError, match="--tune first"):
         ladder.best_trial("ceiling", None)
-    own = [trial for trial in ladder.trials() if trial.arm == "ceiling"]
-    rows = [dataclasses.asdict(trial) | {"auroc": 0.8 + (trial == own[3])} for trial in own]
+    ceiling_trials = [trial for trial in ladder.trials() if trial.arm == "ceiling"]
+    rows = [
+        dataclasses.asdict(trial) | {"auroc": 0.8 + (trial == ceiling_trials[3])}
+        for trial in ceiling_trials
+    ]
     (tmp_path / "ladder_trials.json").write_text(json.dumps(ladder.SAME | {"rows": rows}))
     assert ladder.best_trial("ceiling", None) == {
-        "learning_rate": own[3].learning_rate,
-        "epochs": own[3].epochs,
+        "learning_rate": ceiling_trials[3].learning_rate,
+        "epochs": ceiling_trials[3].epochs,
     }
     (tmp_path / "ladder_trials.json").write_text(json.dumps(ladder.SAME | {"rows": rows[:-1]}))
     with pytest.raises(errors.InputError, match="Expected 5 trials of 'ceiling'.*got 4"):
@@ -152,19 +155,19 @@ def replicates(estimates, patients):
 
 def test_intervals_hold_patients_and_the_seeds_of_both_arms():
     rng = np.random.default_rng(0)
-    common, own = 0.01 * rng.standard_normal(4000), 0.004 * rng.standard_normal(4000)
-    found = {
+    common, arm_noise = 0.01 * rng.standard_normal(4000), 0.004 * rng.standard_normal(4000)
+    entries = {
         (entry["arm"], entry["epsilon"]): entry
         for entry in ladder.levels(
             {
                 ("zero-shot", None): replicates([0.70], common),
                 ("ceiling", None): replicates([0.89, 0.90, 0.91], common),
-                ("ours, patient", 1.06): replicates([0.79, 0.80, 0.81], common + own),
+                ("ours, patient", 1.06): replicates([0.79, 0.80, 0.81], common + arm_noise),
                 ("paper, tuned", 1.06): replicates([0.77, 0.78, 0.79], common),
             }
         )
     }
-    ours, of_seeds = found["ours, patient", 1.06], 0.01**2 / 3
+    ours, of_seeds = entries["ours, patient", 1.06], 0.01**2 / 3
 
     def half(name):
         estimate, low, high = ours[name]
@@ -187,7 +190,7 @@ def test_intervals_hold_patients_and_the_seeds_of_both_arms():
         pytest.approx(0.5),
         pytest.approx(np.sqrt((0.004**2 + of_seeds * (1 + 0.25)) / 0.2**2), rel=0.03),
     )
-    assert found["zero-shot", None]["share"][0] == 0 and "share" not in found["ceiling", None]
+    assert entries["zero-shot", None]["share"][0] == 0 and "share" not in entries["ceiling", None]
 
 
 def test_replicates_resample_whole_patients_and_begin_with_the_estimate():
@@ -202,9 +205,9 @@ def test_replicates_resample_whole_patients_and_begin_with_the_estimate():
     predictions = pd.concat(
         [one.assign(finding="a"), one.assign(finding="b", score=1 - one["score"])]
     )
-    found = ladder.replicates_of(predictions)
+    macro_aurocs = ladder.replicates_of(predictions)
     # a and b mirror each other in each resample
-    assert found.shape == (1 + ladder.N_BOOTSTRAP,) and found == pytest.approx(0.5)
+    assert macro_aurocs.shape == (1 + ladder.N_BOOTSTRAP,) and macro_aurocs == pytest.approx(0.5)
     alone = ladder.replicates_of(one.assign(finding="a"))
     assert alone[0] == pytest.approx(roc_auc_score(one["label"], one["score"]))
     positives = one.groupby("patient_id")["label"].first().sum()

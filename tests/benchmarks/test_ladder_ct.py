@@ -15,10 +15,12 @@ def test_trials_differ_and_change_one_thing_of_the_rule_or_of_smaller_batches_at
     assert len(set(trials)) == len(trials)
     for epsilon in ct.EPSILONS:
         rule = recipe_rule.recipe_for(epsilon, ct.N_PATIENTS)
-        own = [trial for trial in trials if trial.epsilon == epsilon]
-        assert (own[0].batch, own[0].epochs, own[0].learning_rate) == tuple(
-            rule[name] for name in ("EXPECTED_BATCH_SIZE", "EPOCHS", "LEARNING_RATE")
-        )
+        budget_trials = [trial for trial in trials if trial.epsilon == epsilon]
+        assert (
+            budget_trials[0].batch,
+            budget_trials[0].epochs,
+            budget_trials[0].learning_rate,
+        ) == tuple(rule[name] for name in ("EXPECTED_BATCH_SIZE", "EPOCHS", "LEARNING_RATE"))
         knobs = (
             "trained",
             "learning_rate",
@@ -29,8 +31,10 @@ def test_trials_differ_and_change_one_thing_of_the_rule_or_of_smaller_batches_at
             "clip_norm",
             "averaging",
         )
-        for trial in own[1:]:
-            changed = {knob for knob in knobs if getattr(trial, knob) != getattr(own[0], knob)}
+        for trial in budget_trials[1:]:
+            changed = {
+                knob for knob in knobs if getattr(trial, knob) != getattr(budget_trials[0], knob)
+            }
             assert (
                 len(changed) == 1
                 or "batch" in changed
@@ -54,7 +58,7 @@ def test_the_ladder_has_three_seeds_of_each_arm_but_the_public_model():
         seeds.setdefault((run.arm, run.epsilon), []).append(run.seed)
     assert (
         seeds.pop(("zero-shot", None)) == [0]
-        and all(each == [0, 1, 2] for each in seeds.values())
+        and all(arm_seeds == [0, 1, 2] for arm_seeds in seeds.values())
         and len(seeds) == 4
     )
 
@@ -68,8 +72,8 @@ def test_shares_are_corrected_for_chance_and_hold_patients_and_seeds():
         ("ceiling", None): np.array([0.9 + noise, 0.9 + noise]),
         ("ours, patient", 1.06): np.array([0.84 + noise, 0.86 + noise]),
     }
-    found = {entry["arm"]: entry for entry in ladder.levels(by_arm)}
-    share, low, high = found["ours, patient"]["chance_corrected"]
+    entries = {entry["arm"]: entry for entry in ladder.levels(by_arm)}
+    share, low, high = entries["ours, patient"]["chance_corrected"]
     # more than patients alone
     assert share == pytest.approx(0.35 / 0.4) and high - low > 2 * 1.96 * 0.0035 / 0.4
-    assert found["zero-shot"]["chance_corrected"][0] == pytest.approx(0.75)
+    assert entries["zero-shot"]["chance_corrected"][0] == pytest.approx(0.75)

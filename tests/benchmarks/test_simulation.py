@@ -20,7 +20,7 @@ from helpers.analysis import (
 
 def test_the_simulated_truth_is_the_truth():
     rng = np.random.default_rng(0)
-    found = {arm: [] for arm in interval_coverage.AUROCS}
+    aurocs = {arm: [] for arm in interval_coverage.AUROCS}
     for _ in range(20):
         _, group, labels, scores = interval_coverage.cohort(rng, 0.5)
         for arm in interval_coverage.AUROCS:
@@ -29,9 +29,9 @@ def test_the_simulated_truth_is_the_truth():
                     scores[arm][0][inside & (labels[0] == 1)],
                     scores[arm][0][inside & (labels[0] == 0)],
                 )
-                found[arm].append((positive[:, None] > negative).mean())
+                aurocs[arm].append((positive[:, None] > negative).mean())
     for arm, auroc in interval_coverage.AUROCS.items():
-        assert np.mean(found[arm]) == pytest.approx(auroc, abs=0.01)
+        assert np.mean(aurocs[arm]) == pytest.approx(auroc, abs=0.01)
 
 
 @pytest.mark.slow
@@ -44,10 +44,10 @@ def test_intervals_of_resampled_patients_cover_95_in_100(correlation):
 
 @pytest.mark.slow
 def test_intervals_of_resampled_images_do_not_where_the_images_of_a_patient_are_alike():
-    found = {
+    coverages = {
         row["quantity"]: row["coverage"] for row in interval_coverage.coverage(0.5, "image", 2000)
     }
-    assert found["mean AUROC"] < 0.90 and found["contrast"] < 0.90
+    assert coverages["mean AUROC"] < 0.90 and coverages["contrast"] < 0.90
 
 
 @pytest.mark.slow
@@ -112,11 +112,11 @@ def test_equal_groups_are_not_called_unequal_more_often_than_stated():
     )
     for seed in range(n_cohorts):
         table, predictions = as_a_study(rng)
-        found = metric_table.replicate(
+        replicates = metric_table.replicate(
             predictions, table, ["site"], n_bootstrap=400, names=("auroc",), seed=seed
         )
         contrasts = study_arms.pool(
-            group_contrasts.macro(group_contrasts.contrasts(found)), runs_table
+            group_contrasts.macro(group_contrasts.contrasts(replicates)), runs_table
         )
         changes = group_contrasts.changes(contrasts, "no privacy")
         planned = planned_comparisons.planned_table(

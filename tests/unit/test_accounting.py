@@ -172,11 +172,11 @@ def test_epsilon_spent_refuses_gdp_and_a_delta_lost_in_rounding_errors():
 
 
 def test_epsilon_for_patient_reproduces_the_paper_run():
-    found = {
+    epsilons = {
         n: accounting.epsilon_for_patient(**PAPER, delta=6e-6, n_images=n) for n in (1, 2, 4, 10)
     }
-    assert found == pytest.approx({1: 7.88, 2: 17.1, 4: 39.8, 10: 137}, rel=0.004)
-    assert found[1] == accounting.epsilon_spent(**PAPER, delta=6e-6)
+    assert epsilons == pytest.approx({1: 7.88, 2: 17.1, 4: 39.8, 10: 137}, rel=0.004)
+    assert epsilons[1] == accounting.epsilon_spent(**PAPER, delta=6e-6)
 
 
 def test_epsilon_for_patient_of_one_step_bounds_direct_integration():
@@ -232,9 +232,11 @@ def test_delta_curve_of_no_steps_and_of_no_noise_is_one_row():
 def test_attack_bounds_of_full_batches_bound_the_best_attack_and_are_near_it(rate, sigma, steps):
     # Neyman and Pearson: the best attack puts a threshold on the noisy sum.
     exact = stats.norm.cdf(stats.norm.ppf(rate) + math.sqrt(steps) / sigma)
-    found = attack_bounds.attack_bounds(sigma, 1.0, steps, rate)
-    assert exact - 1e-9 <= found["true_positive_rate"] <= exact * 1.002
-    assert found["posterior"] == found["true_positive_rate"] / (found["true_positive_rate"] + rate)
+    bounds = attack_bounds.attack_bounds(sigma, 1.0, steps, rate)
+    assert exact - 1e-9 <= bounds["true_positive_rate"] <= exact * 1.002
+    assert bounds["posterior"] == bounds["true_positive_rate"] / (
+        bounds["true_positive_rate"] + rate
+    )
 
 
 @pytest.mark.parametrize("sigma, sample_rate", [(1.0, 0.3), (0.5, 0.05)])

@@ -46,11 +46,11 @@ def test_auroc_on_four_images_worked_by_hand():
     # the second column counts the image 0.4 (without) twice: pairs 0.4>0.1, 2 halves, 0.9>0.1, 2 x
     # 0.9>0.4 -> 5 of 6
     draws = Draws(np.arange(4), (np.array([[1, 1], [1, 1], [1, 2], [1, 1]], np.uint8),))
-    found = bootstrap.ranked(np.array([0, 1, 0, 1]), np.array([0.1, 0.4, 0.4, 0.9]), draws)
-    assert found["auroc"] == pytest.approx([3.5 / 4, 5 / 6])
+    areas = bootstrap.ranked(np.array([0, 1, 0, 1]), np.array([0.1, 0.4, 0.4, 0.9]), draws)
+    assert areas["auroc"] == pytest.approx([3.5 / 4, 5 / 6])
     # by falling score: 0.9 precision 1; at 0.4 two of three -> mean (1 + 2/3) / 2; with the weight
     # two of four
-    assert found["auprc"] == pytest.approx([(1 + 2 / 3) / 2, (1 + 2 / 4) / 2])
+    assert areas["auprc"] == pytest.approx([(1 + 2 / 3) / 2, (1 + 2 / 4) / 2])
 
 
 @pytest.mark.parametrize(
@@ -71,8 +71,8 @@ def test_ranked_is_nan_in_resamples_without_a_class_and_only_there():
 
 
 def test_rates_agree_with_sklearn():
-    found = bootstrap.rates(LABELS, DECISIONS, DRAWS)
-    assert set(found) == set(bootstrap.RATES)
+    rates = bootstrap.rates(LABELS, DECISIONS, DRAWS)
+    assert set(rates) == set(bootstrap.RATES)
     for name, score in {
         "accuracy": oracle.accuracy_score,
         "sensitivity": oracle.recall_score,
@@ -82,7 +82,7 @@ def test_rates_agree_with_sklearn():
         ),
         "selection_rate": lambda y, d, sample_weight: np.average(d, weights=sample_weight),
     }.items():
-        assert found[name] == pytest.approx(
+        assert rates[name] == pytest.approx(
             [score(LABELS, DECISIONS, sample_weight=column) for column in WEIGHTS.T], abs=1e-12
         )
     assert np.isnan(bootstrap.rates(np.zeros(300), np.zeros(300), DRAWS)["sensitivity"]).all()

@@ -82,10 +82,10 @@ def test_clipped_sum_equals_opacus_hooks_at_image_level(network, batch):
     hooked = GradSampleModule(networks.resnet9(3, 1, 16, seed=3), loss_reduction="sum")
     with pytest.warns(UserWarning, match="Full backward hook"):
         image_loss.image_losses(hooked(images), labels).sum().backward()
-    each = torch.cat([p.grad_sample.flatten(1) for p in hooked.parameters()], dim=1).double()
-    expected = (each * (0.37 / each.norm(dim=1, keepdim=True)).clamp(max=1)).sum(0)
+    gradients = torch.cat([p.grad_sample.flatten(1) for p in hooked.parameters()], dim=1).double()
+    expected = (gradients * (0.37 / gradients.norm(dim=1, keepdim=True)).clamp(max=1)).sum(0)
     sums, norms = clipped_sum(network, images, labels, unit_index=torch.arange(len(images)))
-    torch.testing.assert_close(norms.double(), each.norm(dim=1), rtol=1e-5, atol=0)
+    torch.testing.assert_close(norms.double(), gradients.norm(dim=1), rtol=1e-5, atol=0)
     assert float((as_one(sums) - expected).norm() / expected.norm()) < 1e-5
 
 
@@ -104,13 +104,13 @@ def test_every_unit_alone_contributes_at_most_the_clip_norm(network, batch, prec
 
 def test_bfloat16_gives_nearly_the_sum_of_float32(network, batch):
     clipped = clipping.ClippedSum(network, 1e6)
-    found = []
+    sums = []
     for precision in ("float32", "bfloat16"):
         with image_loss.autocast(batch[0].device, precision):
             losses = image_loss.image_losses(clipped.logits(batch[0]), batch[1])
         clipped.add(losses, UNIT_INDEX, 4)
-        found.append(as_one(clipped.take()))
-    wrong = float((found[0] - found[1]).norm() / found[0].norm())
+        sums.append(as_one(clipped.take()))
+    wrong = float((sums[0] - sums[1]).norm() / sums[0].norm())
     assert 1e-5 < wrong < 0.1  # bfloat16 has 8 bits
 
 
@@ -136,9 +136,11 @@ def test_frozen_layers_are_left_out_and_cost_no_record(network, batch):
     assert not any(record.name.startswith("blocks.0") for record in clipped._records)
     clipped.add(image_loss.image_losses(logits, labels), UNIT_INDEX, 4)
     whole = clipped_sum(networks.resnet9(3, 1, 16, seed=3), images, labels, 1e6)[0]
-    found = clipped.take()
-    assert len(found) < len(whole)
-    torch.testing.assert_close(as_one(found), as_one(whole[-len(found) :]), rtol=1e-5, atol=1e-7)
+    trained_parts = clipped.take()
+    assert len(trained_parts) < len(whole)
+    torch.testing.assert_close(
+        as_one(trained_parts), as_one(whole[-len(trained_parts) :]), rtol=1e-5, atol=1e-7
+    )
     assert (
         all(not p.requires_grad for p in network.stem.parameters())
         and network.head.weight.requires_grad

@@ -12,10 +12,10 @@ from helpers.analysis.metric_table import LEVELS
 def test_pearson_agrees_with_numpy_and_needs_three_pairs():
     rng = np.random.default_rng(5)
     x, y = rng.normal(size=(6, 50)), rng.normal(size=6)
-    found = correlations.pearson(pd.DataFrame(x), y)
-    assert found["estimate"] == pytest.approx(np.corrcoef(x[:, 0], y)[0, 1])
-    assert found["low"] <= found["high"]
-    assert found["n"] == 6
+    correlation = correlations.pearson(pd.DataFrame(x), y)
+    assert correlation["estimate"] == pytest.approx(np.corrcoef(x[:, 0], y)[0, 1])
+    assert correlation["low"] <= correlation["high"]
+    assert correlation["n"] == 6
     assert np.isnan(correlations.pearson(pd.DataFrame(x[:2]), y[:2])["estimate"])
 
 
@@ -37,13 +37,13 @@ def test_parity_against_epsilon_leaves_out_what_has_no_epsilon_and_other_recipes
     table = pd.DataFrame(np.outer(list(values.values()), np.ones(30)), index=index).assign(
         **dict.fromkeys(study_arms.BETWEEN_SEEDS, 0.0)
     )
-    found = correlations.parity_against_epsilon(table, arms, "accuracy").set_index("against")
-    assert found.loc["epsilon", "estimate"] == pytest.approx(
+    parity = correlations.parity_against_epsilon(table, arms, "accuracy").set_index("against")
+    assert parity.loc["epsilon", "estimate"] == pytest.approx(
         np.corrcoef([0.5, 1, 4, 16], [1, 2, 4, 6])[0, 1]
     )
     # 1 to 6 is linear in the log
-    assert found.loc["log epsilon", "estimate"] == pytest.approx(1.0)
-    assert (found["n"] == 4).all()
+    assert parity.loc["log epsilon", "estimate"] == pytest.approx(1.0)
+    assert (parity["n"] == 4).all()
 
 
 def study(rng, n_findings=8, noise=0.03, drop=0.05):
@@ -74,15 +74,15 @@ def study(rng, n_findings=8, noise=0.03, drop=0.05):
 def test_drops_against_non_private_auroc_lean_to_the_negative_only_where_coupled():
     rng = np.random.default_rng(0)
     n_positive = pd.Series(1.0, index=[f"f{k}" for k in range(8)])
-    found = []
+    estimates = []
     for _ in range(300):
         whole, *halves = study(rng)
-        found.append(
+        estimates.append(
             correlations.of_drops(whole, halves, ARMS, "base", n_positive).set_index("against")[
                 "estimate"
             ]
         )
-    mean = pd.DataFrame(found).mean()
+    mean = pd.DataFrame(estimates).mean()
     assert mean["non-private AUROC, as published"] < -0.25
     assert abs(mean["mean of both arms"]) < 0.08
     assert abs(mean["non-private AUROC on the other half"]) < 0.08
@@ -103,14 +103,14 @@ def test_drops_by_finding_are_private_minus_non_private():
     assert drops.loc["f0", "arm_label"] == "epsilon 1"
     shuffled = whole.sort_index(level="finding", ascending=False)
     for table in (whole, shuffled):  # the order in which findings come decides nothing
-        found = correlations.of_drops(
+        drop_correlations = correlations.of_drops(
             table,
             halves,
             ARMS,
             "base",
             pd.Series(np.arange(8.0), index=[f"f{k}" for k in range(8)]),
         )
-        assert found["estimate"].tolist() == pytest.approx(
+        assert drop_correlations["estimate"].tolist() == pytest.approx(
             correlations.of_drops(
                 whole,
                 halves,

@@ -21,9 +21,9 @@ def one_unit_at_a_time(model, images, labels, unit_index):
     )
     rows = []
     for unit in range(int(unit_index[-1]) + 1):
-        own = unit_index.cpu() == unit
+        own_images = unit_index.cpu() == unit
         loss = image_loss.image_losses(
-            exact(images.cpu().double()[own]), labels.cpu().double()[own]
+            exact(images.cpu().double()[own_images]), labels.cpu().double()[own_images]
         ).mean()
         rows.append(
             torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(exact.parameters()))])

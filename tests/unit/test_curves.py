@@ -21,9 +21,9 @@ def study():
 
 def test_roc_has_the_area_of_auroc_and_no_unknown_group(study):
     table, predictions = study
-    found = curves.roc({"run": predictions}, table, "sex")
-    assert set(found["group"]) == {"female", "male"}
-    female = found[found["group"] == "female"]
+    points = curves.roc({"run": predictions}, table, "sex")
+    assert set(points["group"]) == {"female", "male"}
+    female = points[points["group"] == "female"]
     rows = predictions[(table["sex"] == "female").to_numpy()]
     assert np.trapezoid(female["sensitivity"], female["false_alarm_rate"]) == pytest.approx(
         roc_auc_score(rows["label"], rows["score"]), abs=0.005
@@ -35,13 +35,13 @@ def test_calibration_lies_on_the_diagonal_only_where_scores_are_probabilities(
     study,
 ):
     table, predictions = study
-    found = curves.calibration({"run": predictions}, table, "sex")
-    female, male = (found[found["group"] == sex] for sex in ("female", "male"))
+    bins = curves.calibration({"run": predictions}, table, "sex")
+    female, male = (bins[bins["group"] == sex] for sex in ("female", "male"))
     inside = (female["low"] <= female["mean_score"]) & (female["mean_score"] <= female["high"])
     assert inside.mean() >= 0.75
     assert len(female) == curves.N_BINS
     assert (male["share"] > male["mean_score"]).mean() > 0.8  # their scores are squared: too low
     assert (
-        found.groupby("group")["n"].sum().to_dict()
+        bins.groupby("group")["n"].sum().to_dict()
         == table["sex"].value_counts()[["female", "male"]].to_dict()
     )

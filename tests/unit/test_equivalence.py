@@ -48,7 +48,7 @@ def test_verdict_is_where_the_interval_lies_relative_to_the_margin(limits_95, li
 
 
 def test_of_changes_finds_what_was_planted_and_says_what_could_have_been_seen():
-    found = equivalence.of_changes(
+    changes = equivalence.of_changes(
         table_of(
             {
                 ("dp", "sex", "female - male"): (-0.06, 0.01),
@@ -58,12 +58,12 @@ def test_of_changes_finds_what_was_planted_and_says_what_could_have_been_seen():
         ),
         0.02,
     )
-    assert found["verdict"].tolist() == [
+    assert changes["verdict"].tolist() == [
         "worse by more than the margin, for the group",
         "equivalent",
         "inconclusive",
     ]
-    assert found["minimum_detectable"].to_numpy() == pytest.approx(
+    assert changes["minimum_detectable"].to_numpy() == pytest.approx(
         2.8016 * np.array([0.01, 0.005, 0.02]), rel=0.05
     )
     assert equivalence.minimum_detectable_change(0.01, 4) == pytest.approx(
@@ -113,23 +113,23 @@ def test_planned_table_keeps_every_hypothesis_in_its_order():
         ["sex", "female - male", 8.0],
         ["scanner", "B - A", 1.0],
     ]
-    found = planned_comparisons.planned_table(changes, arms, planned, 0.02)
-    assert found["verdict"].tolist() == [
+    comparisons = planned_comparisons.planned_table(changes, arms, planned, 0.02)
+    assert comparisons["verdict"].tolist() == [
         "equivalent",
         "worse by more than the margin, for the group",
         "budget not run",
         "no such contrast here",
     ]
-    assert found["arm_label"].tolist()[:2] == ["epsilon 1"] * 2
+    assert comparisons["arm_label"].tolist()[:2] == ["epsilon 1"] * 2
     only_images = arms_of(run_record("other", "dp", 1.0, unit="image"))
     # the only way there is
     assert (
         planned_comparisons.planned_table(changes, only_images, planned, 0.02).loc[1, "estimate"]
         == 0.5
     )
-    assert found.loc[1, "estimate"] == -0.08
-    assert found.loc[1, "p_holm"] == pytest.approx(4 * found.loc[1, "p"])
-    assert found["p"].isna().tolist() == [False, False, True, True]
+    assert comparisons.loc[1, "estimate"] == -0.08
+    assert comparisons.loc[1, "p_holm"] == pytest.approx(4 * comparisons.loc[1, "p"])
+    assert comparisons["p"].isna().tolist() == [False, False, True, True]
     assert planned_comparisons.planned_table(changes, arms, [], 0.02).empty
 
 

@@ -39,14 +39,14 @@ def test_two_files_are_a_study(files_of, tmp_path):
     table_path, path, table, predictions = files_of
     other = tmp_path / "private.parquet"
     predictions.assign(score=1 - predictions["score"]).to_parquet(other)
-    images, record, records, found = study_results.opened(
+    images, record, records, run_predictions = study_results.opened(
         "",
         [],
         [{"path": path, "arm": "baseline"}, {"path": str(other), "arm": "dp", "epsilon": 8}],
         table_path,
     )
     assert record == {"access": "outside", "findings": ["effusion"]}
-    assert list(found) == [
+    assert list(run_predictions) == [
         "ours",
         "private",
     ]
@@ -54,7 +54,9 @@ def test_two_files_are_a_study(files_of, tmp_path):
     assert (images["split"] == "test").all()
     assert images["effusion"].tolist() == predictions["label"].tolist()
     assert images["patient_id"].iloc[3] == "1"
-    alone = metric_table.replicate({"ours": found["ours"]}, images, ["sex"], n_bootstrap=20)
+    alone = metric_table.replicate(
+        {"ours": run_predictions["ours"]}, images, ["sex"], n_bootstrap=20
+    )
     assert alone.loc[("ours", "auroc", "effusion", "sex", "female"), 0] > 0
     assert alone.xs("accuracy", level="metric").isna().all().all()  # no valid, so no threshold
 

@@ -98,26 +98,28 @@ def test_replicates_of_unknown_sex_are_counted_but_outside_the_contrast(replicat
 
 
 def test_contrasts_are_group_minus_rest_and_keep_their_sign(replicates):
-    found = group_contrasts.contrasts(replicates)
-    row = found.loc[("base", "auroc", "edema", "sex", "female - male"), 0]
+    contrasts = group_contrasts.contrasts(replicates)
+    row = contrasts.loc[("base", "auroc", "edema", "sex", "female - male"), 0]
     female, male = (
         replicates.loc[("base", "auroc", "edema", "sex", sex), 0] for sex in ("female", "male")
     )
     # planted: weaker in women
     assert row == pytest.approx(female - male)
     assert row < 0
-    assert "male - rest" not in found.index.get_level_values("group")
-    assert ">= 80 - rest" in found.index.get_level_values("group")
+    assert "male - rest" not in contrasts.index.get_level_values("group")
+    assert ">= 80 - rest" in contrasts.index.get_level_values("group")
 
 
 ARMS = (("base", "baseline"), ("dp", "dp", 2.0))
 
 
 def test_changes_are_paired_differences_of_contrasts(replicates):
-    found = study_arms.pool(group_contrasts.contrasts(replicates), arms_of(*ARMS))
-    change = group_contrasts.changes(found, "base").drop(columns=study_arms.BETWEEN_SEEDS)
+    contrasts = study_arms.pool(group_contrasts.contrasts(replicates), arms_of(*ARMS))
+    change = group_contrasts.changes(contrasts, "base").drop(columns=study_arms.BETWEEN_SEEDS)
     key = ("auroc", "mass", "sex", "female - male")
-    expected = (found.loc[("dp", *key)] - found.loc[("base", *key)]).drop(study_arms.BETWEEN_SEEDS)
+    expected = (contrasts.loc[("dp", *key)] - contrasts.loc[("base", *key)]).drop(
+        study_arms.BETWEEN_SEEDS
+    )
     np.testing.assert_allclose(change.loc[("dp", *key)], expected)
     assert "base" not in change.index.get_level_values("run")
 
@@ -163,11 +165,12 @@ def test_intervals_over_few_seeds_cover(n_seeds, ratio):
     covered = []
     for _ in range(300):
         error = 0.01 * rng.standard_normal()  # of the choice of patients, common to all seeds
-        found = 0.8 + error + ratio * 0.01 * rng.standard_normal(n_seeds)
+        estimates = 0.8 + error + ratio * 0.01 * rng.standard_normal(n_seeds)
         draws = 0.01 * rng.standard_normal(300)
         row = confidence_intervals.summarise(
             study_arms.pool(
-                pd.DataFrame([np.r_[value, value + draws] for value in found], index=index), arms
+                pd.DataFrame([np.r_[value, value + draws] for value in estimates], index=index),
+                arms,
             )
         ).iloc[0]
         covered.append(row["low"] <= 0.8 <= row["high"])
@@ -183,7 +186,7 @@ def test_described_gaps_keep_findings_where_a_group_has_only_sick_patients(table
     few = few.assign(
         edema=few["edema"].mask((few["sex"] == "female") & (few["split"] == "test"), 1.0)
     )
-    found = group_contrasts.described_gaps(
+    gaps = group_contrasts.described_gaps(
         replicate(
             {"base": scored(few, 1, 1.5)},
             few,
@@ -192,12 +195,12 @@ def test_described_gaps_keep_findings_where_a_group_has_only_sick_patients(table
             min_patients=5,
         )
     )
-    assert found.set_index("attribute").loc["age", "n_findings"] == 2
-    assert found["auroc_gap"].notna().any()
+    assert gaps.set_index("attribute").loc["age", "n_findings"] == 2
+    assert gaps["auroc_gap"].notna().any()
 
 
 def test_described_gaps_where_nothing_is_estimable_are_missing(table):
-    found = group_contrasts.described_gaps(
+    gaps = group_contrasts.described_gaps(
         replicate(
             {"base": scored(table, 1, 1.5)},
             table,
@@ -206,9 +209,9 @@ def test_described_gaps_where_nothing_is_estimable_are_missing(table):
             min_patients=10_000,
         )
     )
-    assert found["auroc_gap"].isna().all()
-    assert found["worst_group"].isna().all()
-    assert (found["n_findings"] == 0).all()
+    assert gaps["auroc_gap"].isna().all()
+    assert gaps["worst_group"].isna().all()
+    assert (gaps["n_findings"] == 0).all()
 
 
 def test_described_gaps_agree_with_fairlearn(table, replicates):
@@ -241,11 +244,13 @@ def test_described_gaps_agree_with_fairlearn(table, replicates):
 
 
 def test_contrast_of_selection_rate_is_the_signed_statistical_parity_difference(table, replicates):
-    found = group_contrasts.contrasts(replicates).xs(
+    parity_differences = group_contrasts.contrasts(replicates).xs(
         ("selection_rate", "female - male"), level=["metric", "group"]
     )[0]
     rates = replicates[0].xs(("base", "selection_rate", "mass", "sex"))
-    assert found.loc["base", "mass"].iloc[0] == pytest.approx(rates["female"] - rates["male"])
+    assert parity_differences.loc["base", "mass"].iloc[0] == pytest.approx(
+        rates["female"] - rates["male"]
+    )
 
 
 def test_underdiagnosis_rate_is_the_share_of_sick_images_for_which_nothing_is_called(
@@ -269,14 +274,14 @@ def test_underdiagnosis_rate_is_the_share_of_sick_images_for_which_nothing_is_ca
         & (table["split"] == "test")
         & (table["sex"] == "female")
     )
-    found = replicates.loc[("base", "underdiagnosis_rate", "any finding", "sex", "female"), 0]
-    assert found == pytest.approx((~called)[sick].mean())
-    assert 0 < found < 1
+    rate = replicates.loc[("base", "underdiagnosis_rate", "any finding", "sex", "female"), 0]
+    assert rate == pytest.approx((~called)[sick].mean())
+    assert 0 < rate < 1
 
 
 def test_thresholds_reach_a_sensitivity_on_valid_when_one_is_asked_for(table):
     predictions = scored(table, 1, 1.5)
-    found = replicate(
+    sensitivities = replicate(
         {"base": predictions}, table, [], n_bootstrap=20, sensitivity=0.9, names=("sensitivity",)
     )
     for finding, rows in predictions.groupby("finding"):
@@ -285,10 +290,10 @@ def test_thresholds_reach_a_sensitivity_on_valid_when_one_is_asked_for(table):
             for split in ("valid", "test")
         )
         threshold = valid[valid >= np.sort(valid)[::-1][int(np.ceil(0.9 * len(valid))) - 1]].min()
-        assert found.loc[("base", "sensitivity", finding, "all", "all"), 0] == pytest.approx(
-            (test >= threshold).mean()
-        )
-    assert set(found.index.get_level_values("metric")) == {"sensitivity"}
+        assert sensitivities.loc[
+            ("base", "sensitivity", finding, "all", "all"), 0
+        ] == pytest.approx((test >= threshold).mean())
+    assert set(sensitivities.index.get_level_values("metric")) == {"sensitivity"}
 
 
 def test_one_image_each_keeps_one_random_test_image_of_every_patient(table):
@@ -328,12 +333,12 @@ def test_macro_is_the_mean_over_findings_in_every_replicate(replicates):
 
 
 def test_small_groups_are_not_estimable_rather_than_zero_or_gone(table):
-    found = replicate(
+    age_replicates = replicate(
         {"base": scored(table, 1, 1.5)}, table, ["age"], n_bootstrap=30, min_patients=60
     )
-    young = found.loc[("base", "auroc", "edema", "age", "[0, 30)")]
+    young = age_replicates.loc[("base", "auroc", "edema", "age", "[0, 30)")]
     assert young.isna().all()
-    summary = confidence_intervals.summarise(group_contrasts.macro(found))
+    summary = confidence_intervals.summarise(group_contrasts.macro(age_replicates))
     assert summary.loc[summary["group"] == "[0, 30)", "estimate"].isna().all()
     assert (summary["group"] == "[0, 30)").any()
 
@@ -364,13 +369,13 @@ def test_replicates_refuse_runs_with_other_findings_or_other_labels(table):
 def test_replicates_accept_that_rows_of_unknown_labels_are_left_out(table):
     gone = table["split"].eq("test") & (np.arange(len(table)) % 7 == 0)
     whole = scored(table.assign(mass=table["mass"].mask(gone)), 1, 1.5)
-    found, same = (
+    known_labels, same = (
         replicate({"a": rows}, table, ["sex"], n_bootstrap=20)
         for rows in (whole.dropna(subset="label"), whole)
     )
     # which knows decisions of unknown labels, too
-    rows = found.index.get_level_values("metric") != "underdiagnosis_rate"
-    pd.testing.assert_frame_equal(found[rows], same[rows])
+    rows = known_labels.index.get_level_values("metric") != "underdiagnosis_rate"
+    pd.testing.assert_frame_equal(known_labels[rows], same[rows])
 
 
 def test_a_group_whose_name_contains_unknown_is_a_group(table):
@@ -394,29 +399,29 @@ def test_contrasts_of_two_bands_are_the_older_minus_the_younger(table):
     old = table[(table["age_years"] >= 70)]
     predictions = {"base": scored(table, 1, 1.5)}
     predictions["base"] = predictions["base"][predictions["base"]["image_id"].isin(old["image_id"])]
-    found = group_contrasts.contrasts(
+    contrasts = group_contrasts.contrasts(
         replicate(predictions, old, ["age"], n_bootstrap=20, min_patients=3)
     )
-    assert set(found.index.get_level_values("group")) == {">= 80 - [70, 80)"}
+    assert set(contrasts.index.get_level_values("group")) == {">= 80 - [70, 80)"}
 
 
 def test_contrasts_of_one_known_group_are_none_and_everything_after_still_works(table):
     unknown = table.assign(sex="unknown")
-    found = replicate({"base": scored(table, 1, 1.5)}, unknown, ["sex"], n_bootstrap=20)
-    contrasts = group_contrasts.contrasts(found)
+    sex_replicates = replicate({"base": scored(table, 1, 1.5)}, unknown, ["sex"], n_bootstrap=20)
+    contrasts = group_contrasts.contrasts(sex_replicates)
     assert contrasts.empty
     assert confidence_intervals.summarise(group_contrasts.macro(contrasts)).empty
-    rows = study_summary.summary(arms_of(("base", "baseline")), found)
+    rows = study_summary.summary(arms_of(("base", "baseline")), sex_replicates)
     assert rows["sex_contrast"].isna().all()
     assert rows["macro_auroc"].notna().all()
 
 
 def test_changes_without_a_baseline_or_without_others_are_empty(replicates):
-    found = study_arms.pool(
+    contrasts = study_arms.pool(
         group_contrasts.macro(group_contrasts.contrasts(replicates)), arms_of(*ARMS)
     )
-    only = found[found.index.get_level_values("run") == "base"]
-    assert confidence_intervals.summarise(group_contrasts.changes(found, None)).empty
+    only = contrasts[contrasts.index.get_level_values("run") == "base"]
+    assert confidence_intervals.summarise(group_contrasts.changes(contrasts, None)).empty
     assert confidence_intervals.summarise(group_contrasts.changes(only, "base")).empty
 
 
@@ -439,8 +444,10 @@ def test_summary_says_that_the_oldest_group_is_not_estimable_rather_than_taking_
         | (table["split"] != "test")
         | (table["patient_id"].isin(table.loc[table["age_years"] >= 80, "patient_id"].unique()[:3]))
     ]
-    found = replicate({"base": scored(few_old, 1, 1.5)}, few_old, ["sex", "age"], n_bootstrap=20)
-    row = study_summary.summary(arms_of(("base", "baseline")), found).iloc[0]
+    few_old_replicates = replicate(
+        {"base": scored(few_old, 1, 1.5)}, few_old, ["sex", "age"], n_bootstrap=20
+    )
+    row = study_summary.summary(arms_of(("base", "baseline")), few_old_replicates).iloc[0]
     assert np.isnan(row["age_contrast"])
     assert np.isfinite(row["sex_contrast"])
 

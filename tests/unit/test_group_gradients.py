@@ -31,8 +31,10 @@ def arm_of(cohort, mode="demo"):
 def ordinary_gradient(arm, unit):
     """The gradient of the mean loss of a unit's images, moved as in step 0."""
     stream = random_streams.random_stream(arm.seed, f"augmentation {arm.data.names[unit]}", 0)
-    own = arm.data.units[unit]
-    images, labels = arm.data.batch(own, arm.data.moves(len(own), stream), 1, torch.device("cpu"))
+    unit_images = arm.data.units[unit]
+    images, labels = arm.data.batch(
+        unit_images, arm.data.moves(len(unit_images), stream), 1, torch.device("cpu")
+    )
     loss = image_loss.image_losses(arm.model(images), labels).mean()
     return torch.cat(
         [gradient.flatten() for gradient in torch.autograd.grad(loss, arm.clipped.parameters)]
@@ -42,19 +44,19 @@ def ordinary_gradient(arm, unit):
 def test_by_group_agrees_with_ordinary_gradients(small_cohort):
     arm = arm_of(small_cohort)
     group_of = np.array(["few" if unit < 5 else "many" for unit in range(len(arm.data.units))])
-    found = {row["group"]: row for row in group_gradients.by_group(arm, group_of, 0)}
-    each = torch.stack([ordinary_gradient(arm, unit) for unit in range(len(group_of))])
-    norms = each.norm(dim=1) / 0.5
-    clipped_mean = (each / norms.clamp(min=1)[:, None]).mean(0)
+    rows_by_group = {row["group"]: row for row in group_gradients.by_group(arm, group_of, 0)}
+    gradients = torch.stack([ordinary_gradient(arm, unit) for unit in range(len(group_of))])
+    norms = gradients.norm(dim=1) / 0.5
+    clipped_mean = (gradients / norms.clamp(min=1)[:, None]).mean(0)
     for group, inside in (("few", group_of == "few"), ("many", group_of == "many")):
-        row, own = found[group], each[inside].mean(0)
+        row, group_mean = rows_by_group[group], gradients[inside].mean(0)
         assert row["n_units"] == inside.sum() and row["gradient_norm"] == pytest.approx(
             float(norms[inside].median()), rel=1e-3
         )
         assert row["clipped_fraction"] == pytest.approx(float((norms[inside] > 1).double().mean()))
-        for name, mean in (("followed", clipped_mean), ("followed_without", each.mean(0))):
+        for name, mean in (("followed", clipped_mean), ("followed_without", gradients.mean(0))):
             assert row[name] == pytest.approx(
-                float(torch.cosine_similarity(own, mean, dim=0)), abs=1e-3
+                float(torch.cosine_similarity(group_mean, mean, dim=0)), abs=1e-3
             )
 
 
@@ -79,7 +81,7 @@ def test_groups_of_units_are_those_of_their_patients(small_cohort):
     table = small_cohort.table.assign(
         site=np.where(small_cohort.table["patient_id"].str[1:].astype(int) < 10, "a", "b")
     )
-    found = group_gradients.groups_of_units(
+    sites = group_gradients.groups_of_units(
         training_set.TrainingSet.of(small_cohort, "patient"), table, "site"
     )
-    assert found.tolist() == ["a"] * 10 + ["b"] * 30
+    assert sites.tolist() == ["a"] * 10 + ["b"] * 30

@@ -56,13 +56,14 @@ def one_unit_at_a_time(layer, a, b):
     """{parameter: (units, *shape)} by autograd in float64."""
     exact = copy.deepcopy(layer).double()
     names = [name for name, _ in exact.named_parameters()]
-    found = []
+    unit_gradients = []
     for unit in range(len(SIZES)):
         inside = unit == INDEX
         total = (exact(a[inside].detach().double()) * b[inside].double()).sum()
-        found.append(torch.autograd.grad(total, list(exact.parameters())))
+        unit_gradients.append(torch.autograd.grad(total, list(exact.parameters())))
     return {
-        name: torch.stack([of_unit[k] for of_unit in found]).float() for k, name in enumerate(names)
+        name: torch.stack([of_unit[k] for of_unit in unit_gradients]).float()
+        for k, name in enumerate(names)
     }
 
 
@@ -118,24 +119,24 @@ def test_squares_are_never_too_small_where_images_nearly_cancel(monkeypatch):
 
 
 def test_both_ways_of_a_convolution_are_taken_by_cost():
-    each = units.Units(torch.arange(8), [1] * 8)
+    single_image_units = units.Units(torch.arange(8), [1] * 8)
     deep, shallow = nn.Conv2d(256, 256, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
     assert convolution_gradients.prefers_gram(
-        deep, torch.zeros(8, 256, 4, 4), torch.zeros(8, 256, 4, 4), each
+        deep, torch.zeros(8, 256, 4, 4), torch.zeros(8, 256, 4, 4), single_image_units
     )
     assert not convolution_gradients.prefers_gram(
-        shallow, torch.zeros(8, 8, 32, 32), torch.zeros(8, 8, 32, 32), each
+        shallow, torch.zeros(8, 8, 32, 32), torch.zeros(8, 8, 32, 32), single_image_units
     )
 
 
 def test_groups_and_dilation_have_no_gram_way():
-    each = units.Units(torch.arange(8), [1] * 8)
+    single_image_units = units.Units(torch.arange(8), [1] * 8)
     for conv in (
         nn.Conv2d(256, 256, 3, padding=1, groups=2),
         nn.Conv2d(256, 256, 3, padding=2, dilation=2),
     ):
         assert not convolution_gradients.prefers_gram(
-            conv, torch.zeros(8, 256, 4, 4), torch.zeros(8, 256, 4, 4), each
+            conv, torch.zeros(8, 256, 4, 4), torch.zeros(8, 256, 4, 4), single_image_units
         )
 
 

@@ -98,9 +98,9 @@ def test_clipped_sums_of_volumes_equal_one_unit_at_a_time(trained):
     clip_norm = float(torch.stack([g.norm() for g in alone]).median())
     clipped = clipping.ClippedSum(network, clip_norm)
     norms = clipped.add(image_loss.image_losses(clipped.logits(images), labels), index, 3)
-    found = torch.cat([part.flatten() for part in clipped.take()]).double()
+    clipped_sum = torch.cat([part.flatten() for part in clipped.take()]).double()
     expected = sum(g * min(1.0, clip_norm / float(g.norm())) for g in alone)
-    assert float((found - expected).norm() / expected.norm()) < 1e-5
+    assert float((clipped_sum - expected).norm() / expected.norm()) < 1e-5
     torch.testing.assert_close(
         norms.double(), torch.stack([g.norm() for g in alone]), rtol=1e-5, atol=0
     )

@@ -279,11 +279,11 @@ def said_of(**settings):
 def test_privacy_statement_is_three_sentences_with_unit_and_attack(settings):
     text, unit = said_of(**settings), settings.get("unit", "patient")
     assert len(re.findall(r"[.!?](?=\s|$)", text)) == 3
-    found = attack_bounds.attack_bounds(settings.get("noise_multiplier", 1.5), 0.1, 20)
+    bounds = attack_bounds.attack_bounds(settings.get("noise_multiplier", 1.5), 0.1, 20)
     shown = [float(number) for number in re.findall(r"at most ([\d.]+) %", text)]
     # Rounded up, never down, to a tenth of a percent.
     for percent, bound in zip(
-        shown, (found["true_positive_rate"], found["posterior"]), strict=True
+        shown, (bounds["true_positive_rate"], bounds["posterior"]), strict=True
     ):
         assert 100 * bound - 1e-6 <= percent <= 100 * bound + 0.1
     assert f"accuses 1 % of the {unit}s" in text and f"sure of an accused {unit}" in text

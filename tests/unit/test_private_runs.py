@@ -113,8 +113,10 @@ def interrupt_after(session, steps, monkeypatch, is_killed=False):
         patch.setattr(
             session.arm,
             "add_units",
-            lambda *given: (
-                add(*given) if session.step < steps else (_ for _ in ()).throw(KeyboardInterrupt)
+            lambda *arguments: (
+                add(*arguments)
+                if session.step < steps
+                else (_ for _ in ()).throw(KeyboardInterrupt)
             ),
         )
         patch.setattr(session, "save", lambda: None) if is_killed else None
@@ -150,14 +152,14 @@ def test_the_training_cell_run_again_goes_on_and_the_ledger_has_every_step(
 ):
     session = session_of(small_cohort)
     noises, noise = [], session.arm.randomness.noise
-    session.arm.randomness.noise = lambda *given: noises.append(1) or noise(*given)
+    session.arm.randomness.noise = lambda *arguments: noises.append(1) or noise(*arguments)
     add, calls = session.arm.add_units, []
 
-    def interrupted(*given):
+    def interrupted(*arguments):
         calls.append(1)
         if len(calls) == 6:
             raise KeyboardInterrupt
-        return add(*given)
+        return add(*arguments)
 
     session.arm.add_units = interrupted
     with pytest.raises(KeyboardInterrupt):
@@ -410,8 +412,8 @@ def test_steps_that_a_live_kernel_cannot_write_are_counted(small_cohort, monkeyp
 def test_an_interrupt_waits_for_the_end_of_the_step(small_cohort):
     session = session_of(small_cohort)
     noise = session.arm.randomness.noise
-    session.arm.randomness.noise = lambda *given: (
-        noise(*given),
+    session.arm.randomness.noise = lambda *arguments: (
+        noise(*arguments),
         os.kill(os.getpid(), signal.SIGINT),
     )[0]
     before = weights(session)
@@ -436,7 +438,7 @@ def test_weights_are_in_the_register_before_they_are_on_disk(small_cohort, monke
     monkeypatch.setattr(
         weight_files,
         "save_weights",
-        lambda *given: seen.append(lines()) or (_ for _ in ()).throw(KeyboardInterrupt),
+        lambda *arguments: seen.append(lines()) or (_ for _ in ()).throw(KeyboardInterrupt),
     )
     with pytest.raises(KeyboardInterrupt):
         finish(session, small_cohort)
@@ -505,10 +507,10 @@ def test_a_kill_while_a_checkpoint_is_written_loses_and_hides_nothing(
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(
             *target,
-            lambda *given: (
+            lambda *arguments: (
                 (_ for _ in ()).throw(KeyboardInterrupt)
-                if moment == "before the line" or str(given[1]).endswith("checkpoint.pt")
-                else os.rename(*given)
+                if moment == "before the line" or str(arguments[1]).endswith("checkpoint.pt")
+                else os.rename(*arguments)
             ),
         )
         session.save()
@@ -527,10 +529,10 @@ def test_two_cohorts_that_share_patients_are_counted_together(small_cohort):
     )
     larger = dataclasses.replace(small_cohort, name="larger", table=table)
     other = train(session_of(larger, run="larger-dp-eps5-seed4"))
-    own = register.Register()
+    run_register = register.Register()
     assert (
-        len(own.runs(own.sharing(other.private.patients))) == 2
-        and len({line["patients"] for line in own.runs()}) == 2
+        len(run_register.runs(run_register.sharing(other.private.patients))) == 2
+        and len({line["patients"] for line in run_register.runs()}) == 2
     )
 
 
@@ -993,7 +995,7 @@ def test_without_locks_on_the_disk_there_is_a_warning_and_the_register_decides(
     monkeypatch.setattr(
         locks.fcntl,
         "flock",
-        lambda *given: (_ for _ in ()).throw(OSError(95, "Operation not supported")),
+        lambda *arguments: (_ for _ in ()).throw(OSError(95, "Operation not supported")),
     )
     first = train(session_of(small_cohort), 1)
     second = session_of(small_cohort)  # another kernel, which takes up the checkpoint of the first
@@ -1013,7 +1015,7 @@ def test_without_locks_on_the_disk_there_is_a_warning_and_the_register_decides(
 def test_a_kernel_that_begins_anew_leaves_the_other_ones_steps_in_the_register(
     small_cohort, monkeypatch
 ):
-    monkeypatch.setattr(locks.fcntl, "flock", lambda *given: (_ for _ in ()).throw(OSError))
+    monkeypatch.setattr(locks.fcntl, "flock", lambda *arguments: (_ for _ in ()).throw(OSError))
     first, second = session_of(small_cohort), session_of(small_cohort)
     loop.train_one_epoch(first)
     with pytest.raises(errors.InputError, match="for this session alone"):

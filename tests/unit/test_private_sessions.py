@@ -192,7 +192,9 @@ def test_every_field_of_a_finished_private_record_is_what_was_promised(mixed_coh
         noise_multiplier=sigma,
     )
     patients = register.Register().enrol(table["patient_id"], mixed_cohort.films()[table.index]).key
-    own = lineage.of_training("small", register.Register().patients(patients), is_private=True)
+    private_ancestor = lineage.of_training(
+        "small", register.Register().patients(patients), is_private=True
+    )
     record, line = run_records.read_record(RUN), register.Register().runs()[0]
     assert record == {
         "run": RUN,
@@ -259,7 +261,10 @@ def test_every_field_of_a_finished_private_record_is_what_was_promised(mixed_coh
         == record["weights_hash"]
         != start
     )
-    assert weight_files.lineage_of(paths.run_dir(RUN) / "weights.safetensors") == [public, own]
+    assert weight_files.lineage_of(paths.run_dir(RUN) / "weights.safetensors") == [
+        public,
+        private_ancestor,
+    ]
 
 
 def test_private_weights_are_not_written_without_their_private_run(small_cohort, results):
@@ -277,9 +282,9 @@ def test_weights_are_in_the_register_before_they_are_on_disk(small_cohort, resul
         loop.train_one_epoch(session)  # without a checkpoint
     save = weight_files.save_weights
 
-    def killed(*given):
+    def killed(*arguments):
         seen.append(events())
-        save(*given)
+        save(*arguments)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(weight_files, "save_weights", killed)
@@ -416,7 +421,7 @@ def test_after_a_kill_between_record_and_end_the_record_wins_over_the_checkpoint
     with pytest.raises(KeyboardInterrupt):
         finish(session, small_cohort)
     shutil.copy(results / "kept.pt", session.checkpoint)
-    record, found = run_records.read_record(RUN), weights()
+    record, weights_hash = run_records.read_record(RUN), weights()
     again = begin(small_cohort)
     assert (
         again.is_read
@@ -428,7 +433,7 @@ def test_after_a_kill_between_record_and_end_the_record_wins_over_the_checkpoint
     with pytest.raises(errors.InputError, match="at most the 12 planned steps"):
         loop.train_one_epoch(again)
     finish(again, small_cohort)
-    assert (run_records.read_record(RUN), weights()) == (record, found)
+    assert (run_records.read_record(RUN), weights()) == (record, weights_hash)
     assert events()[-1] == ("end", 12) and [event for event, _ in events()].count("begin") == 1
 
 
@@ -476,11 +481,11 @@ def test_steps_of_a_checkpoint_that_a_kill_kept_from_the_register_count_when_it_
 
 
 def test_a_session_refuses_weights_that_saw_the_patients(small_cohort, results):
-    own = register.Register().enrol(*small_cohort.training_patients())
+    patients = register.Register().enrol(*small_cohort.training_patients())
     for ancestor in (
-        lineage.of_training("small", own),
-        lineage.of_training("renamed", own),
-        lineage.of_training("renamed", own, is_private=True),
+        lineage.of_training("small", patients),
+        lineage.of_training("renamed", patients),
+        lineage.of_training("renamed", patients, is_private=True),
     ):
         for chain in ([ancestor], [ancestor, PUBLIC], [PUBLIC, ancestor, {}]):
             with pytest.raises(

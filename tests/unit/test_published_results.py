@@ -184,23 +184,23 @@ def test_read_refuses_what_is_no_mapping_and_runs_nothing(tmp_path, text):
 
 
 def test_contrasts_of_one_budget_worked_by_hand(pdac):
-    found = (
+    contrasts = (
         published_results.contrasts(pdac).query("epsilon == 0.29").set_index("group")["contrast"]
     )
-    assert found["female - male"] == pytest.approx(0.8547 - 0.8811)
+    assert contrasts["female - male"] == pytest.approx(0.8547 - 0.8811)
     # quartiles hold 86, 85, 79 and 75 volumes
-    assert found["youngest 25% - rest"] == pytest.approx(
+    assert contrasts["youngest 25% - rest"] == pytest.approx(
         0.8792 - (85 * 0.8587 + 79 * 0.8444 + 75 * 0.8915) / 239
     )
-    assert found["oldest 25% - rest"] == pytest.approx(
+    assert contrasts["oldest 25% - rest"] == pytest.approx(
         0.8915 - (86 * 0.8792 + 85 * 0.8587 + 79 * 0.8444) / 250
     )
-    assert len(found) == 5
+    assert len(contrasts) == 5
     assert len(published_results.contrasts(pdac)) == 50
 
 
 def test_contrasts_are_missing_where_a_group_or_a_count_is():
-    found = published_results.contrasts(
+    contrasts = published_results.contrasts(
         values(
             (1, "sex", "female", 5, 5, 0.7),
             (1, "age", "[0, 60)", 5, 5, 0.7),
@@ -208,32 +208,32 @@ def test_contrasts_are_missing_where_a_group_or_a_count_is():
             (2, "age", "[0, 60)", 5, 5, 0.7),
         )
     )
-    assert found["group"].tolist() == [
+    assert contrasts["group"].tolist() == [
         "female - male",
         "[0, 60) - rest",
         ">= 60 - rest",
         "[0, 60) - rest",
     ]
-    assert np.isnan(found["contrast"][[0, 1, 3]]).all()
-    assert found["contrast"][2] == pytest.approx(0.1)
+    assert np.isnan(contrasts["contrast"][[0, 1, 3]]).all()
+    assert contrasts["contrast"][2] == pytest.approx(0.1)
 
 
 def test_correlation_with_epsilon_agrees_with_numpy_and_leaves_infinity_out(pdac):
     table = published_results.contrasts(pdac)
-    found = published_results.correlation_with_epsilon(table).set_index("group")
-    assert (found["n"] == 9).all()
-    assert len(found) == 5
+    correlations = published_results.correlation_with_epsilon(table).set_index("group")
+    assert (correlations["n"] == 9).all()
+    assert len(correlations) == 5
     for group, part in table[table["epsilon"] < np.inf].groupby("group"):
-        assert found.loc[group, "r_epsilon"] == pytest.approx(
+        assert correlations.loc[group, "r_epsilon"] == pytest.approx(
             np.corrcoef(part["contrast"], part["epsilon"])[0, 1]
         )
-        assert found.loc[group, "r_log_epsilon"] == pytest.approx(
+        assert correlations.loc[group, "r_log_epsilon"] == pytest.approx(
             np.corrcoef(part["contrast"], np.log(part["epsilon"]))[0, 1]
         )
 
 
 def test_correlation_of_a_straight_line_is_one_and_of_a_constant_or_two_budgets_missing():
-    def found(contrasts):
+    def correlation(contrasts):
         table = pd.DataFrame(
             {
                 "study": "own",
@@ -245,18 +245,18 @@ def test_correlation_of_a_straight_line_is_one_and_of_a_constant_or_two_budgets_
         )
         return published_results.correlation_with_epsilon(table).iloc[0]
 
-    assert found([0.1, 0.2, 0.4, 0.0])["r_epsilon"] == pytest.approx(1)
-    assert found([0.1, 0.2, 0.3, 0.0])["r_log_epsilon"] == pytest.approx(1)
-    assert np.isnan(found([0.3 - 0.2, 0.1, 0.2 - 0.1, 0.0])["r_epsilon"])
-    assert found([0.1, 0.2, np.nan, 0.0])["n"] == 2
-    assert np.isnan(found([0.1, 0.2, np.nan, 0.0])["r_epsilon"])
+    assert correlation([0.1, 0.2, 0.4, 0.0])["r_epsilon"] == pytest.approx(1)
+    assert correlation([0.1, 0.2, 0.3, 0.0])["r_log_epsilon"] == pytest.approx(1)
+    assert np.isnan(correlation([0.3 - 0.2, 0.1, 0.2 - 0.1, 0.0])["r_epsilon"])
+    assert correlation([0.1, 0.2, np.nan, 0.0])["n"] == 2
+    assert np.isnan(correlation([0.1, 0.2, np.nan, 0.0])["r_epsilon"])
 
 
 def test_relative_worked_by_hand(pdac):
-    found = published_results.relative(pdac).set_index("epsilon")
-    assert found.loc[0.29, "difference"] == pytest.approx(0.8684 - 0.9970)
-    assert found.loc[0.29, "chance_corrected_ratio"] == pytest.approx(0.3684 / 0.4970)
-    assert found.loc[np.inf, ["difference", "chance_corrected_ratio"]].tolist() == [0, 1]
+    ratios = published_results.relative(pdac).set_index("epsilon")
+    assert ratios.loc[0.29, "difference"] == pytest.approx(0.8684 - 0.9970)
+    assert ratios.loc[0.29, "chance_corrected_ratio"] == pytest.approx(0.3684 / 0.4970)
+    assert ratios.loc[np.inf, ["difference", "chance_corrected_ratio"]].tolist() == [0, 1]
     without = published_results.relative(pdac[pdac["epsilon"] < np.inf])
     assert len(without) == 9
     assert without[["difference", "chance_corrected_ratio"]].isna().all(axis=None)
@@ -270,12 +270,12 @@ def test_relative_worked_by_hand(pdac):
 
 
 def test_count_check_finds_that_the_counts_do_not_close(pdac):
-    found = printed_numbers.count_check(pdac).set_index("attribute")
-    assert found.loc["sex", ["n_positive", "n_negative", "n"]].tolist() == [172, 152, 324]
-    assert found.loc["age quartile", ["n_positive", "n_negative", "n"]].tolist() == [173, 152, 325]
+    counts = printed_numbers.count_check(pdac).set_index("attribute")
+    assert counts.loc["sex", ["n_positive", "n_negative", "n"]].tolist() == [172, 152, 324]
+    assert counts.loc["age quartile", ["n_positive", "n_negative", "n"]].tolist() == [173, 152, 325]
     assert 325 == 0.2 * 1625
-    assert not found["agree"].any()
-    assert len(found) == 2
+    assert not counts["agree"].any()
+    assert len(counts) == 2
 
 
 def test_count_check_accepts_what_agrees_and_shows_sums_that_change_with_the_budget():
@@ -291,10 +291,10 @@ def test_count_check_accepts_what_agrees_and_shows_sums_that_change_with_the_bud
 
 
 def test_22_of_40_age_quartile_aurocs_are_unattainable(pdac):
-    found = printed_numbers.attainability(pdac)
-    unattainable = found[~found["attainable"]]
+    aurocs = printed_numbers.attainability(pdac)
+    unattainable = aurocs[~aurocs["attainable"]]
     assert unattainable.groupby("attribute").size().to_dict() == {"age quartile": 22, "sex": 1}
-    assert len(found) == 60  # the total has no counts
+    assert len(aurocs) == 60  # the total has no counts
     assert printed_numbers.attainability(pdac.assign(metric="macro_auroc")).empty
 
 
@@ -345,12 +345,12 @@ def test_attainable_auroc_agrees_with_trying_every_number_of_half_wins(digits):
         half = Fraction(1, 2)
         # halves up, halves down
         rounded = {math.floor(x + half) for x in exact} | {math.ceil(x - half) for x in exact}
-        found = {
+        attainable_aurocs = {
             value
             for value in range(step + 1)
             if printed_numbers.attainable_auroc(value / step, n_positive, n_negative, digits)
         }
-        assert found == rounded
+        assert attainable_aurocs == rounded
 
 
 def test_every_value_is_attainable_with_enough_pairs_and_not_with_fewer():

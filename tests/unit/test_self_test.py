@@ -39,7 +39,7 @@ def test_a_right_arm_passes_and_is_left_as_it_was(small_cohort, precision, mode)
     arm = arm_of(small_cohort, precision=precision, mode=mode, views_per_image=2)
     for parameter in arm.clipped.parameters[:3]:
         parameter.grad = torch.ones_like(parameter)
-    before, own, parts = (
+    before, randomness, parts = (
         weight_files.weights_hash(arm.model.state_dict()),
         arm.randomness,
         dict(vars(arm)),
@@ -49,7 +49,7 @@ def test_a_right_arm_passes_and_is_left_as_it_was(small_cohort, precision, mode)
     assert (
         len(table) == 10
         and weight_files.weights_hash(arm.model.state_dict()) == before
-        and arm.randomness is own
+        and arm.randomness is randomness
         and arm.steps_done == 0
     )
     assert arm.clipped.clip_norm == 0.7 and all(
@@ -134,24 +134,24 @@ def broken(monkeypatch, arm, cohort, what):
         add = arm.set_noisy_mean
 
         def without():
-            found, parts = add(), [p.grad for p in arm.clipped.parameters]
+            norms, parts = add(), [p.grad for p in arm.clipped.parameters]
             if what == "one parameter":
                 parts[-1].zero_()
             elif what == "one value":
                 parts[0].view(-1)[17] = 0
             else:
                 parts[1].copy_(parts[4])  # of two group norms
-            return found
+            return norms
 
         monkeypatch.setattr(arm, "set_noisy_mean", without)
     elif what == "noise twice":
         add = arm.add_units
 
         def noisy(drawn, step):
-            found = add(drawn, step)
+            losses_and_norms = add(drawn, step)
             if drawn:
                 arm.randomness.noise(arm.clipped.parameters, 1.0)
-            return found
+            return losses_and_norms
 
         monkeypatch.setattr(arm, "add_units", noisy)
     elif what == "a unit left out":
@@ -174,8 +174,8 @@ def broken(monkeypatch, arm, cohort, what):
             begin(self, mode, seed, steps)
             if mode == "private" and what == "seeded":
                 self._fresh = {
-                    name: np.random.default_rng([seed, place])
-                    for place, name in enumerate(self._fresh)
+                    name: np.random.default_rng([seed, position])
+                    for position, name in enumerate(self._fresh)
                 }
             elif mode == "private":
                 self._fresh = {

@@ -104,7 +104,7 @@ def know(arm):
     """
     assert set(arm.randomness._fresh) == set(STREAMS)
     known, twins = (
-        {name: np.random.default_rng([7, place]) for place, name in enumerate(STREAMS)}
+        {name: np.random.default_rng([7, position]) for position, name in enumerate(STREAMS)}
         for _ in range(2)
     )
     arm.randomness._fresh.update(known)
@@ -117,15 +117,16 @@ class Oracle:
     def __init__(self, cohort, arm, *, unit="patient", views=1, expected=10, stream=keyed):
         train = cohort.table[cohort.table["split"] == "train"]
         if unit == "image":
-            place = (
+            rank = (
                 train["image_id"]
                 .map(lambda image: hashlib.sha256(f"0 {image}".encode()).digest())
                 .groupby(train["patient_id"])
                 .rank()
             )
-            train = train[place <= MOST_IMAGES]
+            train = train[rank <= MOST_IMAGES]
         self.rows = {
-            name: own.index.to_numpy() for name, own in train.groupby(f"{unit}_id", sort=False)
+            name: unit_rows.index.to_numpy()
+            for name, unit_rows in train.groupby(f"{unit}_id", sort=False)
         }
         self.images, self.labels = (
             cohort.images,
@@ -202,10 +203,10 @@ class Oracle:
         sums, n_drawn = self.sums(model, step)
         parameters = [p for p in model.parameters() if p.requires_grad]
         for parameter, total, noise in zip(parameters, sums, self.noise(model, step), strict=True):
-            found = parameter.grad.double() * self.expected - total
+            released_noise = parameter.grad.double() * self.expected - total
             torch.testing.assert_close(
-                found,
-                noise.view_as(found).double(),
+                released_noise,
+                noise.view_as(released_noise).double(),
                 rtol=0,
                 atol=3e-6,
                 msg=lambda text: f"step {step}: {text}",
@@ -394,11 +395,11 @@ def test_the_self_test_asks_for_streams_of_its_own_seed_only(mixed_cohort, monke
 
 def draws(mode, n_units=60, q=0.25, steps=3000):
     """Who entered: (steps, n_units) of 0 and 1."""
-    source, found = sampling_and_noise.Randomness(mode, SEED, steps), np.zeros((steps, n_units))
+    source, entered = sampling_and_noise.Randomness(mode, SEED, steps), np.zeros((steps, n_units))
     for step in range(steps):
         source.go_on_after(step)
-        found[step, source.draw_units(n_units, q)] = 1
-    return found
+        entered[step, source.draw_units(n_units, q)] = 1
+    return entered
 
 
 @pytest.mark.parametrize("mode", ["demo", "private"])

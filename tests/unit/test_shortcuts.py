@@ -35,36 +35,36 @@ def study(score):
 
 
 def test_a_model_that_reads_the_scanner_is_no_better_than_it_within_it():
-    found = shortcuts.beside_model(
+    shortcut_table = shortcuts.beside_model(
         *study(lambda label, is_x, noise: is_x + 1e-3 * noise),
         ["scanner", "source"],
         n_bootstrap=100,
         min_patients=10,
     )
-    found = found.set_index("column")
-    assert abs(found.loc["scanner", "alone"] - 0.75) < 0.05
-    assert abs(found.loc["scanner", "model"] - 0.75) < 0.05
-    assert abs(found.loc["scanner", "within"] - 0.5) < 0.06
-    assert found.loc["scanner", "low"] > 0.1
-    assert found.loc["source", "alone"] == 0.5
-    assert found.loc["source", "within"] == found.loc["source", "model"]
+    shortcut_table = shortcut_table.set_index("column")
+    assert abs(shortcut_table.loc["scanner", "alone"] - 0.75) < 0.05
+    assert abs(shortcut_table.loc["scanner", "model"] - 0.75) < 0.05
+    assert abs(shortcut_table.loc["scanner", "within"] - 0.5) < 0.06
+    assert shortcut_table.loc["scanner", "low"] > 0.1
+    assert shortcut_table.loc["source", "alone"] == 0.5
+    assert shortcut_table.loc["source", "within"] == shortcut_table.loc["source", "model"]
 
 
 def test_a_model_that_reads_the_image_keeps_its_auroc_within():
-    found = shortcuts.beside_model(
+    row = shortcuts.beside_model(
         *study(lambda label, is_x, noise: label + noise),
         ["scanner"],
         n_bootstrap=100,
         min_patients=10,
     ).iloc[0]
-    assert abs(found["within"] - found["model"]) < 0.02
-    assert found["model"] > 0.7
-    assert found["low"] < found["lost"] < found["high"] < 0.03
+    assert abs(row["within"] - row["model"]) < 0.02
+    assert row["model"] > 0.7
+    assert row["low"] < row["lost"] < row["high"] < 0.03
 
 
 def test_the_interval_of_what_is_lost_is_that_of_a_loop_over_resamples_of_patients():
     predictions, table = study(lambda label, is_x, noise: label + is_x + noise)
-    found = shortcuts.beside_model(
+    row = shortcuts.beside_model(
         predictions, table, ["scanner"], n_bootstrap=2000, min_patients=10
     ).iloc[0]
     test = predictions["run"].merge(table[["image_id", "scanner"]], on="image_id")
@@ -86,30 +86,30 @@ def test_the_interval_of_what_is_lost_is_that_of_a_loop_over_resamples_of_patien
                 [roc_auc_score(part["label"], part["score"]) for part in parts], weights=pairs
             )
         )
-    assert np.allclose(np.percentile(lost, [2.5, 97.5]), [found["low"], found["high"]], atol=0.006)
-    assert found["low"] > 0
+    assert np.allclose(np.percentile(lost, [2.5, 97.5]), [row["low"], row["high"]], atol=0.006)
+    assert row["low"] > 0
 
 
 def test_a_scanner_with_one_class_only_says_nothing_within():
     predictions, table = study(lambda label, is_x, noise: label + noise)
     table["scanner"] = np.where(table["tumour"] == 1, "X", "Y")
-    found = shortcuts.beside_model(
+    row = shortcuts.beside_model(
         predictions, table, ["scanner"], n_bootstrap=100, min_patients=10
     ).iloc[0]
-    assert found["alone"] == 1
-    assert np.isnan(found["within"])
-    assert np.isnan(found["low"])
+    assert row["alone"] == 1
+    assert np.isnan(row["within"])
+    assert np.isnan(row["low"])
 
 
 def test_within_is_not_estimable_by_a_few_patients():
     predictions, table = study(lambda label, is_x, noise: label + noise)
     one = table.index[(table["tumour"] == 1) & (table["split"] == "test")][0]
     table["scanner"] = np.where((table["tumour"] == 1) & (table.index != one), "X", "Y")
-    found = shortcuts.beside_model(
+    row = shortcuts.beside_model(
         predictions, table, ["scanner"], n_bootstrap=20, min_patients=10
     ).iloc[0]
-    assert np.isnan(found["within"])
-    assert found["model"] > 0.7
+    assert np.isnan(row["within"])
+    assert row["model"] > 0.7
     assert (
         shortcuts.beside_model(
             predictions, table, ["scanner"], n_bootstrap=20, min_patients=1
@@ -127,39 +127,39 @@ def test_images_whose_scanner_is_not_known_are_left_out_of_all_three():
     )
     easy = predictions["run"]["image_id"].map(table.set_index("image_id")["scanner"]) == ""
     predictions["run"].loc[easy, "score"] += 5 * predictions["run"].loc[easy, "label"]
-    found = shortcuts.beside_model(
+    row = shortcuts.beside_model(
         predictions, table, ["scanner"], n_bootstrap=100, min_patients=10
     ).iloc[0]
-    assert abs(found["lost"]) < 0.01
-    assert abs(found["model"] - 0.5) < 0.06
-    assert found["n_patients"] < 500
+    assert abs(row["lost"]) < 0.01
+    assert abs(row["model"] - 0.5) < 0.06
+    assert row["n_patients"] < 500
 
 
 def test_without_labels_or_training_images_alone_is_not_there():
     predictions, table = study(lambda label, is_x, noise: label + noise)
     for poorer in (table.drop(columns="tumour"), table[table["split"] == "test"]):
-        found = shortcuts.beside_model(
+        row = shortcuts.beside_model(
             predictions, poorer, ["scanner"], n_bootstrap=100, min_patients=10
         ).iloc[0]
-        assert np.isnan(found["alone"])
-        assert found["within"] > 0.7
+        assert np.isnan(row["alone"])
+        assert row["within"] > 0.7
 
 
 def test_an_unknown_scanner_is_no_scanner():
     predictions, table = study(lambda label, is_x, noise: is_x + 1e-3 * noise)
     table["scanner"] = table["scanner"].where(np.random.default_rng(1).random(len(table)) < 0.5, "")
-    found = shortcuts.beside_model(
+    row = shortcuts.beside_model(
         predictions, table, ["scanner"], n_bootstrap=100, min_patients=10
     ).iloc[0]
-    assert found["n_values"] == 2
-    assert abs(found["within"] - 0.5) < 0.06
+    assert row["n_values"] == 2
+    assert abs(row["within"] - 0.5) < 0.06
 
 
 def test_a_value_that_training_does_not_have_counts_as_the_share_of_all():
     predictions, table = study(lambda label, is_x, noise: noise)
     is_new = (table["split"] == "test") & (np.arange(len(table)) // 4 % 3 == 0)
     table["scanner"] = table["scanner"].mask(is_new, "Z")
-    found = shortcuts.beside_model(
+    row = shortcuts.beside_model(
         predictions, table, ["scanner"], n_bootstrap=2, min_patients=10
     ).iloc[0]
     train = table[table["split"] == "train"]
@@ -168,7 +168,7 @@ def test_a_value_that_training_does_not_have_counts_as_the_share_of_all():
         .map(train.groupby("scanner")["tumour"].mean())
         .fillna(train["tumour"].mean())[table["split"] == "test"]
     )
-    assert found["alone"] == pytest.approx(roc_auc_score(table.loc[score.index, "tumour"], score))
+    assert row["alone"] == pytest.approx(roc_auc_score(table.loc[score.index, "tumour"], score))
 
 
 def test_numbers_serve_as_values_too():
@@ -176,11 +176,9 @@ def test_numbers_serve_as_values_too():
     table["n"] = pd.array(
         [1 if scanner == "X" else None for scanner in table["scanner"]], dtype="Int64"
     )
-    found = shortcuts.beside_model(predictions, table, ["n"], n_bootstrap=2, min_patients=10).iloc[
-        0
-    ]
-    assert found["n_values"] == 1
-    assert found["n_patients"] < 500
+    row = shortcuts.beside_model(predictions, table, ["n"], n_bootstrap=2, min_patients=10).iloc[0]
+    assert row["n_values"] == 1
+    assert row["n_patients"] < 500
 
 
 def test_an_absent_column_is_refused_and_none_is_an_empty_table():

@@ -95,10 +95,10 @@ def test_image_level_runs_count_for_a_patient_with_all_images(out):
 
 
 def test_runs_that_are_begun_are_counted_once_and_others_on_the_same_patients_too(out):
-    own = register.Register()
-    patients = own.enrol([f"p{k // 2}" for k in range(180)], [f"f{k}" for k in range(180)])
+    run_register = register.Register()
+    patients = run_register.enrol([f"p{k // 2}" for k in range(180)], [f"f{k}" for k in range(180)])
     first = line(1.0) | {"steps_planned": 6, "cohort": PRIVATE, "patients": patients.key}
-    own.append("begin", "a", run=f"{PRIVATE}-dp-eps1-seed0", **first)
+    run_register.append("begin", "a", run=f"{PRIVATE}-dp-eps1-seed0", **first)
     files.write_json(
         paths.run_dir(f"{PRIVATE}-dp-eps1-seed0") / private_run_files.NOTE,
         {"uuid": "a", "identity": {}},
@@ -135,19 +135,19 @@ def test_a_run_that_this_register_does_not_know_is_planned_anew(out, monkeypatch
 )
 def test_what_is_to_be_spent_again_is_planned(out, setting, n_new):
     train = pd.read_parquet(out / "cohort" / PRIVATE / "table.parquet").query("split == 'train'")
-    own = register.Register()
+    run_register = register.Register()
     values = (
         notebook_files.default_parameters(notebook_files.notebooks()["03"])
         | next(step for step in steps_of() if step.id.startswith("03")).parameters
     )
     assert values["EPSILON"] == 1.0
     made = planned_spending.promise_of(values, train)
-    own.append(
+    run_register.append(
         "begin",
         "a",
         run="r",
         cohort=PRIVATE,
-        patients=own.enrol(train["patient_id"], train["film_sha256"]).key,
+        patients=run_register.enrol(train["patient_id"], train["film_sha256"]).key,
         **composition.line_of(made.as_dict()),
     )
     files.write_json(
@@ -297,8 +297,8 @@ def record(run, mode, epsilon=1.0, **changes):
 
 
 def test_private_records_that_no_register_knows_are_added_to_those_it_knows(out):
-    own = register.Register()
-    own.append(
+    run_register = register.Register()
+    run_register.append(
         "begin",
         "a",
         run="a",
@@ -351,10 +351,13 @@ def test_demo_records_are_arithmetic_and_other_systems_unknown(out):
 
 
 def test_of_run_names_the_patients_shared_with_other_cohorts(out):
-    own = register.Register()
-    first, other = own.enrol(["p", "q"], ["f", "g"]), own.enrol(["p", "r"], ["h", "i"])
+    run_register = register.Register()
+    first, other = (
+        run_register.enrol(["p", "q"], ["f", "g"]),
+        run_register.enrol(["p", "r"], ["h", "i"]),
+    )
     for uuid, patients in (("a", first), ("b", other)):
-        own.append(
+        run_register.append(
             "begin",
             uuid,
             run=uuid,
@@ -362,7 +365,7 @@ def test_of_run_names_the_patients_shared_with_other_cohorts(out):
             patients=patients.key,
             **composition.line_of(record(uuid, "private")["parameters"]),
         )
-    table, words = spending.of_run(private_runs.PrivateRun("a", "a", first.key, {}, own))
+    table, words = spending.of_run(private_runs.PrivateRun("a", "a", first.key, {}, run_register))
     assert (
         table["run"].tolist() == ["a", "b"]
         and "2 private runs" in words
@@ -462,7 +465,7 @@ def test_force_leaves_register_and_private_runs_and_says_so(stored, monkeypatch,
         "begin", "a", run="a", patients="key", **line(1.0)
     )
     batch = batches.Batch(folder, [step], [step], force=True)
-    monkeypatch.setattr(batches.subprocess, "Popen", lambda *given, **named: None)
+    monkeypatch.setattr(batches.subprocess, "Popen", lambda *command, **named: None)
     batch.start(step, 1)
     said = capsys.readouterr().out
     assert (

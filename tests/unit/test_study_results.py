@@ -169,8 +169,8 @@ def test_permuted_test_labels_turn_the_first_verdict_into_nothing_is_predicted()
             rows.loc[here, "label"] = np.random.default_rng(finding == "a").permutation(
                 rows.loc[here, "label"]
             )
-    found = conclusions_of(table, predictions)
-    assert [line.split(":")[:2] for line in found] == [
+    conclusion_lines = conclusions_of(table, predictions)
+    assert [line.split(":")[:2] for line in conclusion_lines] == [
         ["no privacy", " no finding is predicted"],
         ["epsilon 2", " no finding is predicted"],
     ]
@@ -178,10 +178,10 @@ def test_permuted_test_labels_turn_the_first_verdict_into_nothing_is_predicted()
 
 def test_planted_gaps_are_found_and_equal_groups_are_not_called():
     table, predictions = study(weaker=0.25)  # the private scores of women know much less
-    found = conclusions_of(table, predictions)
+    conclusion_lines = conclusions_of(table, predictions)
     assert any(
         "female - male" in line and "worse by more than the margin, for the group" in line
-        for line in found
+        for line in conclusion_lines
     )
     table, predictions = study()
     assert not any("worse by more" in line for line in conclusions_of(table, predictions))
@@ -282,11 +282,11 @@ def test_findings_per_image_are_counted_by_age_and_sex():
             "b": [1, 0, 1, np.nan, 1],
         }
     )
-    found = paper_comparison.findings_per_image(table, ["a", "b"]).set_index("age")
-    assert found.index.tolist() == ["[0, 30)", ">= 80", "unknown"]
-    assert found.loc["[0, 30)", "female"] == "1.00 +- 1.41 (n=2)"
-    assert found.loc["[0, 30)", "male"] == ""
-    assert found.loc["unknown", "unknown"] == "1.00 (n=1)"
+    means = paper_comparison.findings_per_image(table, ["a", "b"]).set_index("age")
+    assert means.index.tolist() == ["[0, 30)", ">= 80", "unknown"]
+    assert means.loc["[0, 30)", "female"] == "1.00 +- 1.41 (n=2)"
+    assert means.loc["[0, 30)", "male"] == ""
+    assert means.loc["unknown", "unknown"] == "1.00 (n=1)"
 
 
 def test_standard_errors_of_bootstrap_and_closed_form_agree():
@@ -315,9 +315,9 @@ def test_beside_published_draws_only_what_is_verified():
         SUMMARY, contrasts, ["pdac", "uka_domain_transfer"]
     )
     assert set(curves["study"]) == {"pdac", "uka_domain_transfer", "this study"}
-    own = curves[curves["study"] == "this study"].iloc[0]
-    assert own["difference"] == pytest.approx(-0.08)
-    assert own["chance_corrected_ratio"] == pytest.approx(0.30 / 0.38)
+    this_study = curves[curves["study"] == "this study"].iloc[0]
+    assert this_study["difference"] == pytest.approx(-0.08)
+    assert this_study["chance_corrected_ratio"] == pytest.approx(0.30 / 0.38)
     assert others.loc[others["study"] == "this study", "contrast"].tolist() == [0.1, 0.3]
 
 

@@ -201,7 +201,7 @@ def test_views_of_an_image_are_averaged_like_images(small_cohort, results, monke
     monkeypatch.setattr(
         training_set.TrainingSet, "moves", lambda self, n, stream: np.zeros((n, 2), int)
     )
-    found = []
+    gradients = []
     for views in (1, 3):
         arm = private_arm(
             small_cohort,
@@ -213,9 +213,9 @@ def test_views_of_an_image_are_averaged_like_images(small_cohort, results, monke
         )
         arm.go_on_after(1)
         arm.set_gradients()
-        found.append([p.grad for p in arm.model.parameters()])
+        gradients.append([p.grad for p in arm.model.parameters()])
     assert arm.promise.views_per_image == 3
-    for one, three in zip(*found):
+    for one, three in zip(*gradients):
         torch.testing.assert_close(one, three, rtol=1e-4, atol=1e-6)
 
 
@@ -302,11 +302,11 @@ def test_an_interrupted_step_leaves_nothing_to_the_next(small_cohort, results, m
     clean = [p.grad for p in first.model.parameters()]
     add, calls = arm.clipped.add, []
 
-    def interrupted(*given):
+    def interrupted(*arguments):
         calls.append(1)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return add(*given)
+        return add(*arguments)
 
     monkeypatch.setattr(arm.clipped, "add", interrupted)
     with pytest.raises(KeyboardInterrupt):

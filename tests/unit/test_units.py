@@ -14,8 +14,8 @@ def test_units_of_one_size_and_of_several_are_added_up():
     several = units.Units(INDEX, SIZES)
     # units of 3, 1, 2, 5, 1 images: 0+1+2, 3, 4+5, 6+7+8+9+10, 11
     assert several.add_up(values)[:, 0].tolist() == [3, 3, 9, 40, 11]
-    found = several.each_size(lambda a, b: (a * b).sum((1, 2)), values, torch.ones(12, 1))
-    assert found.tolist() == [3, 3, 9, 40, 11]
+    sums = several.each_size(lambda a, b: (a * b).sum((1, 2)), values, torch.ones(12, 1))
+    assert sums.tolist() == [3, 3, 9, 40, 11]
     assert torch.equal(units.Units(torch.arange(12), [1] * 12).add_up(values), values)
 
 
