@@ -34,7 +34,7 @@ def groups_of_units(
 
 
 def by_group(
-    arm: private_step.PrivateArm, group_of_unit: np.ndarray, epoch: int, most_units: int = 100
+    arm: private_step.PrivateArm, group_of_unit: np.ndarray, epoch: int, most_units: int = 50
 ) -> list[dict]:
     """Return what clipping does to each group's gradients at the network's present weights.
 
