@@ -129,7 +129,7 @@ class DataPreparation(_Model):
         list[Annotated[float, pydantic.Field(gt=-1e4, lt=1e4)]],
         Predicate(lambda ends: len(ends) in (0, 2) and ends == sorted(set(ends))),
     ] = _field(
-        "of CT: become black and white; []: as in the manifest, else [-150, 250]",
+        "of CT: values that become black and white; []: as in the manifest, else [-150, 250]",
         unit="Hounsfield units",
         form="[lower, upper] in Hounsfield units, e.g. [-150, 250], or []",
     )
