@@ -50,7 +50,7 @@ lint: $(VENV)/.installed  ## check style, format, and which module imports which
 	@contracts=$$($(VENV)/bin/lint-imports 2>&1) || { echo "$$contracts"; exit 1; }
 
 unit: $(VENV)/.installed  ## run the tests of the helpers
-	$(CLEAN_ENV) $(PY) -m pytest tests/unit -q --durations=15 -m "not slow $(SLOW)"
+	$(CLEAN_ENV) OMP_NUM_THREADS=1 $(PY) -m pytest tests/unit -q -n 2 --durations=15 -m "not slow $(SLOW)"
 
 nbval: $(VENV)/.installed  ## execute the notebooks with their defaults and compare with the stored outputs
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && export RESULTS_DIR=$$folder && \

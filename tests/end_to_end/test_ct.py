@@ -186,6 +186,7 @@ def write_folders(root: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_folders_by_split_and_class_and_the_papers_settings(tmp_path, run_study):
     root = tmp_path / "pdac"
     write_folders(root)

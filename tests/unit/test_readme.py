@@ -6,11 +6,12 @@ import textwrap
 
 import pandas as pd
 import pytest
+import yaml
 
 from helpers.analysis import study_results
 from helpers.core import paths
 from helpers.data import manifests
-from helpers.study import notebook_files
+from helpers.study import notebook_files, profiles, study_data
 
 ROOT = paths.repository_root()
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -162,7 +163,8 @@ def test_files_of_another_system_are_read_as_shown(tmp_path, monkeypatch):
         textwrap.dedent(block)
         for block in re.findall(r"(?:^    image_id,.*\n(?:    .*\n)+)", OWN_DATA, re.MULTILINE)
     ]
-    shown = json.loads(re.search(r"'(\{\"TABLE\".*\})'", OWN_DATA).group(1))
+    commands = re.findall(r"'(\{\"TABLE\".*\})'", OWN_DATA)
+    shown, of_05 = (json.loads(text.replace("/path/to", str(tmp_path))) for text in commands)
     for name, block in (
         ("images.csv", blocks[0]),
         ("ordinary.csv", blocks[1]),
@@ -177,3 +179,20 @@ def test_files_of_another_system_are_read_as_shown(tmp_path, monkeypatch):
     assert set(shown["ATTRIBUTES"]) <= {"sex", "age", *table.columns}
     assert len(predictions["private"]) == 2
     assert set(shown) <= set(DEFAULTS["04"])
+    assert set(of_05) <= set(DEFAULTS["05"])
+    for name in ("TABLE", "ATTRIBUTES", "PREDICTIONS"):  # 05 reads the replicates that 04 drew
+        assert of_05[name] == shown[name]
+
+
+def test_the_profile_and_manifest_shown_make_a_study(tmp_path):
+    manifest, profile = (
+        yaml.safe_load(textwrap.dedent(block))
+        for block in re.findall(r"((?:^    .*\n)+)", OWN_DATA, re.MULTILINE)[:2]
+    )
+    path = tmp_path / "our_hospital.yaml"
+    path.write_text(yaml.safe_dump(manifest), encoding="utf-8")
+    shown = profiles.Profile.model_validate(profile)
+    shown.parameters["COHORT"] = str(path)
+    chosen, _ = profiles.collect(shown, [])
+    assert study_data.data_sets(chosen) == [str(path)]
+    assert chosen["04"]["ATTRIBUTES"] == chosen["05"]["ATTRIBUTES"] == ["sex", "age"]
