@@ -58,7 +58,7 @@ nbval: $(VENV)/.installed  ## execute the notebooks with their defaults and comp
 	$$each $(BEFORE) && { $(private_runs); } && $$each $(AFTER)
 
 end-to-end: $(VENV)/.installed  ## run small studies as a user would
-	$(CLEAN_ENV) $(PY) -m pytest tests/end_to_end -q --durations=15 -m "not slow $(SLOW)"
+	$(CLEAN_ENV) $(PY) -m pytest tests/end_to_end -q -n 2 --dist loadfile --durations=15 -m "not slow $(SLOW)"
 
 test-benchmarks: $(VENV)/.installed  ## run the tests of benchmarks/
 	$(CLEAN_ENV) $(PY) -m pytest tests/benchmarks -q --durations=5 -m "not slow $(SLOW)"
