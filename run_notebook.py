@@ -17,9 +17,11 @@ one line on standard error.
 import argparse
 import base64
 import contextlib
+import copy
 import io
 import json
 import os
+import re
 import sys
 import tempfile
 import threading
@@ -226,6 +228,20 @@ def write_notebook(path: Path, notebook: dict) -> None:
     files.write_text(path, nbformat.writes(notebook) + "\n")
 
 
+def without_formulas(source: str, formulas: list[str]) -> str:
+    """Return Markdown with a mark for each formula ($...$, $$...$$); add its MathML to the list."""
+    from docutils.utils.math import latex2mathml
+
+    def mark(formula: re.Match) -> str:
+        displayed, inline = formula.groups()
+        latex, is_block = (displayed or inline).strip(), displayed is not None
+        formulas.append(latex2mathml.tex2mathml(latex, as_block=is_block))
+        return f"@formula{len(formulas) - 1}@"
+
+    pattern = r"\$\$(.+?)\$\$|(?<![\\$\w])\$([^$`\n]+(?:\n[^$`\n]+)?)\$(?![\w$])"
+    return re.sub(pattern, mark, source, flags=re.DOTALL)
+
+
 def page(notebook: dict, title: str) -> str:
     """Return a notebook as one HTML page that needs no network: images inside, no scripts."""
     from jinja2 import DictLoader
@@ -236,10 +252,14 @@ def page(notebook: dict, title: str) -> str:
         embed_images=True,
         extra_loaders=[DictLoader({"offline.html.j2": OFFLINE_PAGE})],
     )
-    notebook = notebook.copy()
+    notebook = copy.deepcopy(notebook)
     notebook.metadata = notebook.metadata | {"title": title}
+    formulas: list[str] = []  # as MathML, since the page has no MathJax
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = without_formulas(cell.source, formulas)
     html, _ = exporter.from_notebook_node(notebook)
-    return html
+    return re.sub(r"@formula(\d+)@", lambda mark: formulas[int(mark.group(1))], html)
 
 
 if __name__ == "__main__":

@@ -548,3 +548,22 @@ def test_a_single_notebook_refuses_a_misspelt_parameter(monkeypatch, capsys):
     )
     monkeypatch.chdir(paths.repository_root())
     assert run_notebook.main() == 2 and "Did you mean 'MARGIN'?" in capsys.readouterr().err
+
+
+def test_a_page_has_formulas_as_mathml_and_money_as_it_is():
+    import nbformat
+
+    import run_notebook
+
+    text = "With $\\varepsilon$ and\n\n$$e^{x} \\le 1$$\n\nit costs $5 or $6, `$HOME/$X`."
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_markdown_cell(text), nbformat.v4.new_code_cell("'$a$'")]
+    )
+    page = run_notebook.page(notebook, "a title")
+    body = page[page.index("<body") :]
+    assert body.count("<math") == 2
+    assert "varepsilon" not in body
+    assert "it costs $5 or $6" in body
+    assert "$HOME/$X" in body
+    assert "$a$" in body
+    assert notebook.cells[0].source == text
