@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from helpers.data import source_text
-from helpers.data.manifest_schema import Finding, Manifest
+from helpers.data.manifest_schema import Manifest
+from helpers.data.rule_schema import Finding
 
 _MEANING = {"positive": 1.0, "negative": 0.0, "unknown": np.nan}
 

@@ -6,38 +6,11 @@ Raises pydantic's `ValidationError` for unknown fields and for paths that are ab
 """
 
 import re
-from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-
-def stay_inside(path: str) -> str:
-    """Return a relative path that names something under its root."""
-    if (
-        not path
-        or path.startswith(("/", "~"))
-        or "\\" in path
-        or "\0" in path
-        or re.match(r"[A-Za-z]:", path)
-        or ".." in PurePosixPath(path).parts
-    ):
-        raise ValueError(
-            "must be a path under the data root, written with '/': not absolute, no '..'"
-        )
-    return path
-
-
-RelativePath = Annotated[str, AfterValidator(stay_inside)]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
-Split = Literal["train", "valid", "test"]
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class Strict(BaseModel):
-    """A frozen model that refuses unknown fields."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
+from helpers.core.strict_models import RelativePath, Split, Strict
 
 
 class SyntheticLayout(Strict):
@@ -50,11 +23,33 @@ class SyntheticLayout(Strict):
     patients: dict[Split, Annotated[int, Field(ge=0)]]
 
 
+class Join(Strict):
+    """A further table whose columns are added to the rows of the first, by equal identifiers."""
+
+    table: RelativePath
+    # columns of the rows -> columns of this table that must be equal; a list where names are equal
+    on: dict[str, str] | list[str] = Field(min_length=1)
+    columns: list[str] = []  # of this table, those that are added; empty = all
+    encoding: str = "utf-8"
+    separator: str = ","
+    # rows without a partner are refused, unless this says on which side they are expected
+    unmatched: list[Literal["rows", "table"]] = []
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """Columns of the rows -> columns of this table that must be equal."""
+        return self.on if isinstance(self.on, dict) else {column: column for column in self.on}
+
+
 class TableLayout(Strict):
-    """One table (CSV, or an Excel file *.xlsx), and one image file per row of it."""
+    """Tables (CSV, also compressed *.gz, or Excel *.xlsx), and one image file per row.
+
+    Several tables stand one below the other; the column `table_file` names each row's table.
+    """
 
     kind: Literal["table_and_images"]
-    table: RelativePath
+    table: RelativePath | Annotated[list[RelativePath], Field(min_length=1)]
+    joins: list[Join] = []
     encoding: str = "utf-8"
     separator: str = ","
     # a template: "{folder}/{filename}" takes both from the table's columns
@@ -62,6 +57,11 @@ class TableLayout(Strict):
     # `image_path` is a file's name, to be found in whatever folder below the data root
     anywhere: bool = False
     checksums: RelativePath | None = None  # a CSV with columns path and sha256
+
+    @property
+    def tables(self) -> list[str]:
+        """The tables that stand one below the other."""
+        return self.table if isinstance(self.table, list) else [self.table]
 
 
 class ParquetLayout(Strict):
@@ -84,6 +84,8 @@ class FolderLayout(Strict):
     pattern: RelativePath
     # a CSV with a column `name`, as in the pattern, and further ones
     table: RelativePath | None = None
+    # rows without a partner are refused, unless this says on which side they are expected
+    unmatched: list[Literal["rows", "table"]] = []
 
     @model_validator(mode="after")
     def _names_are_columns(self) -> "FolderLayout":
@@ -99,6 +101,30 @@ class FolderLayout(Strict):
                 " there is a `table`"
             )
         return self
+
+
+class DicomLayout(Strict):
+    """DICOM files; their tags are the table. With `volume`, the series of CT studies.
+
+    `files` is a pattern with `*` and `**/`, such as "**/*.dcm". Columns: `file` (the path without
+    its ending), `name` (the file's name without ending), and the standard tags of
+    `dicom_tags.COLUMNS` by their keyword (PatientID, PatientSex, PatientAge, ViewPosition, ...).
+    """
+
+    kind: Literal["dicom_files"]
+    files: RelativePath
+    joins: list[Join] = []  # tables, such as labels, by one of these columns
+
+
+class ArraysLayout(Strict):
+    """One npz file with arrays `<prefix>_images` and `<prefix>_labels`, as MedMNIST's.
+
+    Columns: `split` (the prefix), `number` (of the image in its array), `label_0`, `label_1`, ...
+    """
+
+    kind: Literal["arrays"]
+    file: RelativePath
+    prefixes: list[str] = ["train", "val", "test"]
 
 
 def template_columns(template: str) -> list[str]:

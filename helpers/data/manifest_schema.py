@@ -9,112 +9,44 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from helpers.core.strict_models import Name, RelativePath, Share, Strict
 from helpers.data.layout_schema import (
+    ArraysLayout,
+    DicomLayout,
     FolderLayout,
-    Name,
     ParquetLayout,
-    RelativePath,
-    Share,
-    Split,
-    Strict,
     SyntheticLayout,
     TableLayout,
     template_columns,
 )
+from helpers.data.rule_schema import (
+    Age,
+    Extract,
+    Finding,
+    Inverted,
+    Named,
+    Rows,
+    Sex,
+    SplitRule,
+)
 
 COHORT_COLUMNS = ("image_id", "patient_id", "split", "sex", "age_years", "n_comorbidities")
+# of a cohort's table, and of the tables on the way to it
+RESERVED_COLUMNS = (
+    "film_sha256",
+    "pixels_sha256",
+    "sha256",
+    "row",
+    "file",
+    "bytes",
+    "reason",
+    "is_constant",
+    "inverted",
+    "mask",
+    "chunk",
+    "index_in_chunk",
+)
 SPLITS = ("train", "valid", "test")
-
-
-class Age(Strict):
-    """Ages above `max_years` or below 0 are impossible: they become unknown and are counted."""
-
-    column: str
-    unit: Literal["years", "days"]
-    max_years: float = 120
-
-
-class Sex(Strict):
-    """What the recorded values mean; blank is unknown, any other value is refused."""
-
-    column: str
-    values: dict[str, Literal["female", "male", "unknown"]]
-
-
-class Finding(Strict):
-    """How a finding's label (1, 0 or unknown) follows from one column, or from any of several."""
-
-    canonical: Name
-    # the patient's, where the label says it; right lies left in the image
-    side: Literal["right", "left"] | None = None
-    column: str | None = None
-    any_of: list[str] = []
-    positive_grades: list[int] = []
-    grades: list[int] = []  # all grades there are
-    alternative_positive_grades: list[int] = []  # another defensible rule, for the reader; not used
-    contains: list[str] = []  # positive when the cell lists one of these
-    separator: str = "|"
-    known: list[str] = []  # all entries a cell may list; empty = any
-    values: dict[str, Literal["positive", "negative", "uncertain"]] = {}
-    blank_means: Literal["negative", "unknown"] = "unknown"
-    uncertain_means: Literal["positive", "negative", "unknown"] = "unknown"
-
-    @model_validator(mode="after")
-    def _one_rule(self) -> "Finding":
-        if bool(self.column) == bool(self.any_of):
-            raise ValueError("needs either `column` or `any_of`")
-        if sum(map(bool, (self.positive_grades, self.contains, self.values))) != 1:
-            raise ValueError("needs exactly one rule: `positive_grades`, `contains` or `values`")
-        if self.positive_grades and not set(self.positive_grades) < set(self.grades):
-            raise ValueError(
-                "needs `grades`, all grades there are, with `positive_grades` among them"
-            )
-        if self.known and not set(self.contains) <= set(self.known):
-            raise ValueError("`contains` names an entry that `known` does not")
-        return self
-
-    @property
-    def meaning(self) -> str:
-        """The canonical name, with the side where there is one: "pleural_effusion:right"."""
-        return f"{self.canonical}:{self.side}" if self.side else self.canonical
-
-    @property
-    def columns(self) -> list[str]:
-        """The source columns it reads."""
-        return self.any_of or [self.column]
-
-
-class SplitRule(Strict):
-    """The given split (a column, or lists of image ids); without one, a hash of the patient."""
-
-    column: str | None = None
-    values: dict[str, Split] = {}
-    lists: dict[Split, RelativePath] = {}
-    valid_share: Share = 0  # of all patients; of the training patients where a split is given
-    test_share: Share = 0
-
-    @property
-    def is_given(self) -> bool:
-        """Whether the data set comes with a split."""
-        return bool(self.column or self.lists)
-
-    @model_validator(mode="after")
-    def _one_source(self) -> "SplitRule":
-        if self.column and self.lists or bool(self.column) != bool(self.values):
-            raise ValueError("needs `column` with `values`, or `lists`, or neither")
-        if self.is_given and self.test_share or self.valid_share + self.test_share >= 1:
-            raise ValueError(
-                "`test_share` belongs to a split by hash, and shares must leave patients to"
-                " train on"
-            )
-        return self
-
-
-class Inverted(Strict):
-    """Which images are stored inverted (high value = dark, as MONOCHROME1)."""
-
-    column: str
-    values: list[str]
 
 
 class ImageRule(Strict):
@@ -149,12 +81,14 @@ class VolumeRule(Strict):
         return self
 
 
-class Named(Strict):
-    """A further column whose values are renamed; those without an entry become `other`, or stay."""
+class Download(Strict):
+    """A file that `run_all.py --download` fetches into the data root."""
 
-    column: str
-    values: dict[str, str]
-    other: str | None = None
+    url: str
+    checksum: str = Field(pattern=r"^(sha256:[0-9a-f]{64}|md5:[0-9a-f]{32})$")
+    to: RelativePath  # where it lies under the data root; of an archive, the folder of its content
+    unpack: bool = False  # a .zip or .tar(.gz): only regular files, none outside `to`
+    max_bytes: int = Field(gt=0)  # of the file, and of an archive's content; more is refused
 
 
 class Manifest(Strict):
@@ -168,10 +102,17 @@ class Manifest(Strict):
     citation: str
     how_to_get: str
     layout: Annotated[
-        SyntheticLayout | TableLayout | ParquetLayout | FolderLayout, Field(discriminator="kind")
+        SyntheticLayout | TableLayout | ParquetLayout | FolderLayout | DicomLayout | ArraysLayout,
+        Field(discriminator="kind"),
     ]
+    download: list[Download] = []
+    extract: dict[str, Extract] = {}  # further source columns, which all other rules can read
+    missing: list[str] = []  # cells that count as blank in every column, such as "NA"
+    rows: Rows | None = None  # where an image has several rows
     image_id: str  # a template, as image_path
-    patient_id: str
+    # None: the data set does not say whose an image is; image-level privacy only, no groups
+    patient_id: str | None = None
+    one_image_a_patient: bool = False  # confirms a patient_id that equals image_id on every row
     sex: Sex | None = None
     age: Age | None = None
     n_comorbidities: str | None = None
@@ -200,8 +141,14 @@ class Manifest(Strict):
 
     @model_validator(mode="after")
     def _names_are_free(self) -> "Manifest":
-        names = [*COHORT_COLUMNS, "film_sha256", *self.findings, *self.further_columns]
+        names = [*COHORT_COLUMNS, *RESERVED_COLUMNS, *self.findings, *self.further_columns]
         repeated = sorted({name for name in names if names.count(name) > 1})
+        if not self.patient_id and (
+            self.sex or self.age or self.n_comorbidities or self.one_image_a_patient
+        ):
+            raise ValueError(
+                "`sex`, `age`, `n_comorbidities` and `one_image_a_patient` need `patient_id`"
+            )
         if self.volume and self.layout.kind == "parquet_images":
             raise ValueError("volumes are read from files, not from parquet shards")
         if repeated:
@@ -227,7 +174,7 @@ class Manifest(Strict):
         single_columns = [
             self.patient_id,
             self.sex and self.sex.column,
-            self.age and self.age.column,
+            *(self.age.columns if self.age else []),
             self.n_comorbidities,
             self.split.column,
             self.image.inverted and self.image.inverted.column,

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from helpers.core import errors
-from helpers.data.layout_schema import stay_inside
+from helpers.core.strict_models import stay_inside
 from helpers.data.manifest_schema import Manifest
 
 
@@ -23,8 +23,14 @@ def expected_files(manifest: Manifest) -> list[str]:
     elif layout.kind == "folders":
         tables = [re.sub(r"\{[^{}]+\}", "*", layout.pattern), *filter(None, [layout.table])]
     else:
-        tables = layout.shards if layout.kind == "parquet_images" else [layout.table]
-    return [*tables, *manifest.split.lists.values()]
+        tables = {
+            "parquet_images": lambda: layout.shards,
+            "dicom_files": lambda: [layout.files],
+            "arrays": lambda: [layout.file],
+            "table_and_images": lambda: layout.tables,
+        }[layout.kind]()
+    joined = [join.table for join in getattr(layout, "joins", [])]
+    return [*tables, *joined, *manifest.split.lists.values()]
 
 
 def table_name(manifest: Manifest) -> str:

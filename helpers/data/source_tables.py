@@ -23,7 +23,8 @@ from helpers.data import (
     source_text,
     split_rules,
 )
-from helpers.data.manifest_schema import Manifest, Named
+from helpers.data.manifest_schema import Manifest
+from helpers.data.rule_schema import Named
 
 EXCLUDED_COLUMNS = ["row", "image_id", "patient_id", "reason"]
 

@@ -11,7 +11,8 @@ import pandas as pd
 
 from helpers.core import errors
 from helpers.data import source_files, source_text
-from helpers.data.manifest_schema import Manifest, SplitRule
+from helpers.data.manifest_schema import Manifest
+from helpers.data.rule_schema import SplitRule
 
 
 def hash_split(patient_id: str, rule: SplitRule) -> str:

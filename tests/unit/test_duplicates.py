@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from helpers.core import errors
-from helpers.data import duplicates, manifest_schema, manifests, source_tables, split_rules
+from helpers.data import duplicates, manifests, rule_schema, source_tables, split_rules
 
 
 def settle(
@@ -18,7 +18,7 @@ def settle(
         row=range(len(rows))
     )
     manifest = manifests.read("covid_chestxray").model_copy(
-        update={"split": manifest_schema.SplitRule.model_validate(split)}
+        update={"split": rule_schema.SplitRule.model_validate(split)}
     )
     facts = pd.DataFrame(
         {
@@ -161,7 +161,7 @@ def test_a_person_under_two_names_in_a_given_train_is_not_in_train_and_valid():
     assert (
         len(
             {
-                split_rules.hash_split(person, manifest_schema.SplitRule.model_validate(split_rule))
+                split_rules.hash_split(person, rule_schema.SplitRule.model_validate(split_rule))
                 for person in people
             }
         )

@@ -8,7 +8,14 @@ import pandas as pd
 import pytest
 
 from helpers.core import errors
-from helpers.data import label_rules, manifest_schema, source_tables, source_text, split_rules
+from helpers.data import (
+    label_rules,
+    manifest_schema,
+    rule_schema,
+    source_tables,
+    source_text,
+    split_rules,
+)
 
 BASE = dict(
     name="ward",
@@ -207,7 +214,7 @@ def test_a_patient_in_two_given_splits_is_refused():
 
 
 def test_hash_split_is_stable_and_near_its_shares():
-    rule = manifest_schema.SplitRule(test_share=0.3, valid_share=0.2)
+    rule = rule_schema.SplitRule(test_share=0.3, valid_share=0.2)
     splits = pd.Series([split_rules.hash_split(str(i), rule) for i in range(4000)])
     shares = splits.value_counts(normalize=True)
     assert abs(shares["test"] - 0.3) < 0.03 and abs(shares["valid"] - 0.2) < 0.03
