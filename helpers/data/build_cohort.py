@@ -43,6 +43,7 @@ DECIDES_CONTENT = (
     "layouts",
     "manifest_schema",
     "patient_rules",
+    "read_arrays",
     "rule_schema",
     "source_tables",
     "source_text",

@@ -2,8 +2,8 @@
 
 In: a manifest, the data root (none for drawn cohorts), the options of a build. Out: the raw table,
 and what finds each row's image: `file` under the data root (with `sha256` where the data set has
-checksums), with `row_group` and `row_in_group` in a parquet shard; `block` and `image_in_block` of
-a drawn cohort. Raises `InputError` for tables that cannot be read and columns that are absent.
+checksums), with `row_group` and `row_in_group` in a parquet shard, `array` and `index_in_array` in
+an npz file; `block` and `image_in_block` of a drawn cohort. Raises `InputError` for tables that cannot be read and columns that are absent.
 """
 
 import re
@@ -15,11 +15,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from helpers.core import errors
-from helpers.data import source_files, source_text
+from helpers.data import read_arrays, source_files, source_text
 from helpers.data.manifest_schema import Manifest
 from helpers.data.synthetic import generators
 
-LOCATION_COLUMNS = ("file", "sha256", "row_group", "row_in_group", "block", "image_in_block")
+LOCATION_COLUMNS = (
+    "file",
+    "sha256",
+    "row_group",
+    "row_in_group",
+    "array",
+    "index_in_array",
+    "block",
+    "image_in_block",
+)
 
 
 def read(manifest: Manifest, root: Path | None, options: dict) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -44,6 +53,8 @@ def read(manifest: Manifest, root: Path | None, options: dict) -> tuple[pd.DataF
         return _read_shards(manifest, root)
     if kind == "folders":
         return _read_folders(manifest, root)
+    if kind == "arrays":
+        return _read_npz(manifest, root)
     return _read_csv(manifest, root)
 
 
@@ -135,6 +146,15 @@ def _read_folders(manifest: Manifest, root: Path) -> tuple[pd.DataFrame, pd.Data
             )
         raw = raw.merge(table, on="name", how="left")
     return raw, pd.DataFrame({"file": paths})
+
+
+def _read_npz(manifest: Manifest, root: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the labels of all images, and `file`, `array` and `index_in_array` of each."""
+    layout = manifest.layout
+    path = source_files.inside(root, layout.file)
+    raw, locations = read_arrays.read(path, layout.prefixes, bool(manifest.volume))
+    errors.has_columns(raw, manifest.source_columns, layout.file)
+    return raw, locations.assign(file=layout.file)
 
 
 def _read_shards(manifest: Manifest, root: Path) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -110,7 +110,8 @@ class Manifest(Strict):
     missing: list[str] = []  # cells that count as blank in every column, such as "NA"
     rows: Rows | None = None  # where an image has several rows
     image_id: str  # a template, as image_path
-    # None: the data set does not say whose an image is; image-level privacy only, no groups
+    # None: the data set does not say whose an image is. Image-level privacy only; `sex` and `age`
+    # are those recorded with the image, and intervals count images as independent.
     patient_id: str | None = None
     one_image_a_patient: bool = False  # confirms a patient_id that equals image_id on every row
     sex: Sex | None = None
@@ -143,12 +144,8 @@ class Manifest(Strict):
     def _names_are_free(self) -> "Manifest":
         names = [*COHORT_COLUMNS, *RESERVED_COLUMNS, *self.findings, *self.further_columns]
         repeated = sorted({name for name in names if names.count(name) > 1})
-        if not self.patient_id and (
-            self.sex or self.age or self.n_comorbidities or self.one_image_a_patient
-        ):
-            raise ValueError(
-                "`sex`, `age`, `n_comorbidities` and `one_image_a_patient` need `patient_id`"
-            )
+        if not self.patient_id and (self.n_comorbidities or self.one_image_a_patient):
+            raise ValueError("`n_comorbidities` and `one_image_a_patient` need `patient_id`")
         if self.volume and self.layout.kind == "parquet_images":
             raise ValueError("volumes are read from files, not from parquet shards")
         if repeated:

@@ -29,7 +29,7 @@ def expected_files(manifest: Manifest) -> list[str]:
             "arrays": lambda: [layout.file],
             "table_and_images": lambda: layout.tables,
         }[layout.kind]()
-    joined = [join.table for join in getattr(layout, "joins", [])]
+    joined = [table for join in getattr(layout, "joins", []) for table in join.tables]
     return [*tables, *joined, *manifest.split.lists.values()]
 
 
