@@ -1,5 +1,4 @@
-"""The documented folders of public data sets, written with drawn images and the oddities of the real
-ones.
+"""The documented folders of public data sets, with drawn images and the oddities of the real ones.
 
 `write(name, root, n_patients)` writes a data set's files below `root` and returns a `Tree`: what a
 cohort that was read right holds. Names of columns, forms of cells and oddities are those of the
@@ -8,6 +7,7 @@ real tables; patients and images are drawn.
 
 import dataclasses
 import io
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,8 +16,13 @@ import pandas as pd
 from PIL import Image
 
 PX = 40
-CHEXPERT_COLUMNS = ["No Finding", "Enlarged Cardiomediastinum", "Cardiomegaly", "Lung Opacity", "Lung Lesion", "Edema", "Consolidation", "Pneumonia", "Atelectasis", "Pneumothorax", "Pleural Effusion", "Pleural Other", "Fracture", "Support Devices"]
-NIH_COLUMNS = ["Image Index", "Finding Labels", "Follow-up #", "Patient ID", "Patient Age", "Patient Gender", "View Position", "OriginalImage[Width", "Height]", "OriginalImagePixelSpacing[x", "y]"]
+CHEXPERT_COLUMNS = ["No Finding", "Enlarged Cardiomediastinum", "Cardiomegaly", "Lung Opacity"]
+CHEXPERT_COLUMNS += ["Lung Lesion", "Edema", "Consolidation", "Pneumonia", "Atelectasis"]
+CHEXPERT_COLUMNS += ["Pneumothorax", "Pleural Effusion", "Pleural Other", "Fracture"]
+CHEXPERT_COLUMNS += ["Support Devices"]
+NIH_COLUMNS = ["Image Index", "Finding Labels", "Follow-up #", "Patient ID", "Patient Age"]
+NIH_COLUMNS += ["Patient Gender", "View Position", "OriginalImage[Width", "Height]"]
+NIH_COLUMNS += ["OriginalImagePixelSpacing[x", "y]"]
 NIH_WORDS = ["Cardiomegaly", "Edema", "Effusion", "Consolidation", "Infiltration", "Atelectasis"]
 
 
@@ -70,12 +75,16 @@ def save_dicom(path: Path, image: np.ndarray, inverted: bool = False, **tags: st
     film.Modality, film.Rows, film.Columns, film.SamplesPerPixel = "CR", *image.shape, 1
     film.BitsAllocated, film.BitsStored, film.HighBit, film.PixelRepresentation = 16, 12, 11, 0
     film.PhotometricInterpretation = "MONOCHROME1" if inverted else "MONOCHROME2"
-    for keyword, value in tags.items():
-        setattr(film, keyword, value)
+    with warnings.catch_warnings():  # some ages are no ages of DICOM, as in the real files
+        warnings.simplefilter("ignore")
+        for keyword, value in tags.items():
+            setattr(film, keyword, value)
     wide = image.astype(np.uint16) * 16
     film.PixelData = (4095 - wide if inverted else wide).tobytes()
     path.parent.mkdir(parents=True, exist_ok=True)
-    film.save_as(path, enforce_file_format=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        film.save_as(path, enforce_file_format=True)
 
 
 def patients_of_rows(n_patients: int, rng: np.random.Generator) -> np.ndarray:

@@ -3,7 +3,8 @@
 In: a manifest, the data root (none for drawn cohorts), the options of a build. Out: the raw table,
 and what finds each row's image: `file` under the data root (with `sha256` where the data set has
 checksums), with `row_group` and `row_in_group` in a parquet shard, `array` and `index_in_array` in
-an npz file; `block` and `image_in_block` of a drawn cohort. Raises `InputError` for tables that cannot be read and columns that are absent.
+an npz file; `block` and `image_in_block` of a drawn cohort. Raises
+`InputError` for tables that cannot be read and columns that are absent.
 """
 
 import re
