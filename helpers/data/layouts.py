@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from helpers.core import errors
-from helpers.data import source_files, source_text
+from helpers.data import row_rules, source_files, source_text
 from helpers.data.manifest_schema import Manifest
 from helpers.data.synthetic import generators
 
@@ -53,8 +53,7 @@ def _read_csv(manifest: Manifest, root: Path) -> tuple[pd.DataFrame, pd.DataFram
     """
     layout = manifest.layout
     raw = _read_text_table(manifest, root, layout.table, layout.encoding, layout.separator)
-    errors.has_columns(raw, manifest.source_columns, layout.table)
-    text = raw[manifest.source_columns].apply(source_text.as_text)
+    text = row_rules.as_text(manifest, raw, layout.table)
     locations = pd.DataFrame({"file": source_text.fill_template(layout.image_path, text)})
     if layout.anywhere:
         path_of_name = {
