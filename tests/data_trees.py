@@ -290,7 +290,7 @@ def _padchest(root: Path, n_patients: int, rng: np.random.Generator) -> Tree:
             "ImageDir": np.arange(n) % 3,
             "StudyDate_DICOM": [f"20{10 + k % 8}0915" for k in range(n)],
             "StudyID": [f"{10**37 + 7 * k}" for k in range(n)],
-            "PatientID": [f"{839860488694292331637988235681460000 + p}" for p in number],
+            "PatientID": [f"{839860488694292331637988235681460000 + int(p)}" for p in number],
             "PatientBirth": [f"{1925 + p % 70}.0" for p in number],
             "PatientSex_DICOM": np.where(number % 2, "M", "F"),
             "ViewPosition_DICOM": "POSTEROANTERIOR",

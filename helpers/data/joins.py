@@ -22,8 +22,9 @@ def join(
     where: str,
     several: bool = False,
 ) -> pd.DataFrame:
-    """Return the rows with the further table's columns, "" where a row has no partner; where that is
-    expected, a column "in <table>" says "yes" or "no".
+    """Return the rows with the further table's columns, "" where a row has no partner.
+
+    Where rows without one are expected, a column "in <table>" says "yes" or "no".
 
     Args:
         rows: text; any index, which is kept (and repeated where a row has several partners).

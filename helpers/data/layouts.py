@@ -4,7 +4,8 @@ In: a manifest, the data root (none for drawn cohorts), the options of a build. 
 as text, and what finds each row's image: `file` under the data root (with `sha256` where the data
 set has checksums), with `row_group` and `row_in_group` in a parquet shard, `array` and
 `index_in_array` in an npz file; `block` and `image_in_block` of a drawn cohort. Raises `InputError`
-for tables that cannot be read, columns that are absent, identifiers that are damaged, joins that leave rows.
+for tables that cannot be read, columns that are absent, identifiers that are damaged, joins that
+leave rows.
 """
 
 from pathlib import Path
