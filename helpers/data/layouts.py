@@ -3,7 +3,8 @@
 In: a manifest, the data root (none for drawn cohorts), the options of a build. Out: the raw table,
 and what finds each row's image: `file` under the data root (with `sha256` where the data set has
 checksums), with `row_group` and `row_in_group` in a parquet shard; `block` and `image_in_block` of
-a drawn cohort. Raises `InputError` for tables that cannot be read and columns that are absent.
+a drawn cohort; `slices` of a DICOM series. Raises `InputError` for tables that cannot be read and
+columns that are absent.
 """
 
 import re
@@ -15,11 +16,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from helpers.core import errors
-from helpers.data import source_files, source_text
+from helpers.data import dicom_tags, source_files, source_text
 from helpers.data.manifest_schema import Manifest
 from helpers.data.synthetic import generators
 
-LOCATION_COLUMNS = ("file", "sha256", "row_group", "row_in_group", "block", "image_in_block")
+LOCATION_COLUMNS = (
+    "file",
+    "sha256",
+    "row_group",
+    "row_in_group",
+    "block",
+    "image_in_block",
+    "slices",
+)
 
 
 def read(manifest: Manifest, root: Path | None, options: dict) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -44,6 +53,8 @@ def read(manifest: Manifest, root: Path | None, options: dict) -> tuple[pd.DataF
         return _read_shards(manifest, root)
     if kind == "folders":
         return _read_folders(manifest, root)
+    if kind == "dicom_files":
+        return dicom_tags.read_files(manifest, root)
     return _read_csv(manifest, root)
 
 

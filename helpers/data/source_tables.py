@@ -17,6 +17,7 @@ import pandas as pd
 from helpers.core import errors, fingerprints
 from helpers.data import (
     decode_volume,
+    dicom_tags,
     label_rules,
     patient_rules,
     source_files,
@@ -71,6 +72,8 @@ def apply_rules(
         }
     )
     reason = _filter_reasons(manifest, text, rows)
+    if "unusable" in locations:
+        reason = locations["unusable"].where(locations["unusable"] != "", reason)
     if manifest.split.is_given:
         rows["split"] = split_rules.given_split(manifest, text, rows["image_id"], where, root)
         reason = reason.where(reason.notna() | rows["split"].notna(), "in no given split")
@@ -79,6 +82,7 @@ def apply_rules(
     if manifest.split.is_given:
         split_rules.refuse_patient_in_two_splits(kept, where)
     notes = patient_rules.add_patient_columns(manifest, text, kept, where)
+    notes += dicom_tags.burnt_in_notes(raw.loc[kept.index])
     for finding, rule in manifest.findings.items():
         kept[finding] = label_rules.labels_of(finding, rule, text, where)
     for name, column in manifest.further_columns.items():
@@ -163,7 +167,7 @@ def keep_present(manifest: Manifest, source: Source, root: Path | None) -> Sourc
 def _reason_of_absence(root: Path, file: str) -> str:
     """Return why a row without an image file is left out."""
     if file and source_files.inside(root, file).is_dir():
-        return f"a folder, not an image file (DICOM? {decode_volume.TO_NIFTI})"
+        return f"a folder, not an image file (DICOM? {decode_volume.READ_DICOM})"
     return "image file absent"
 
 
