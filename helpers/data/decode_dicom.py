@@ -16,6 +16,7 @@ from helpers.data import dicom_library
 from helpers.data.image_limits import MAX_BYTES, MAX_PIXELS, UnusableImage
 
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
+_JPEG, _END_OF_JPEG = "1.2.840.10008.1.2.4.", b"\xff\xd9"  # 50 to 81; JPEG 2000 begins at 90
 # of a colour picture whose content is grey: how far red, green and blue differ, and where they may
 _GREY_DIFFERENCE, _COLOURED_SHARE = 16, 0.01
 
@@ -59,6 +60,8 @@ def _read(library, encoded: bytes):
     """Return the tags of a file, after what they say of its size is checked."""
     _refuse_inflation(encoded)
     file = library.dcmread(io.BytesIO(encoded), force=True)
+    if not len(file):  # cut off inside the pixels: pydicom gives up all of it
+        raise UnusableImage("image cannot be decoded")
     if not file.get("Rows") or not file.get("Columns") or not _has_pixels(file):
         kind = str(file.get("Modality") or "modality not said").strip()
         raise UnusableImage(f"DICOM file without an image ({kind})")
@@ -96,6 +99,9 @@ def _decompressed(library, file) -> np.ndarray:
         is_available = False
     if not is_available:
         raise UnusableImage(f"no decoder for the DICOM transfer syntax {syntax.name}")
+    is_jpeg = syntax.startswith(_JPEG) and syntax < _JPEG + "90"
+    if is_jpeg and _END_OF_JPEG not in file.PixelData[-64:]:
+        raise UnusableImage("image cannot be decoded")  # libjpeg would fill up with grey
     stored = library.pixels.pixel_array(file)
     if file.PhotometricInterpretation == "PALETTE COLOR":
         colours = library.pixels.apply_color_lut(stored, file)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from helpers.core import paths
 from helpers.data import dicom_library, dicom_series, dicom_volume
 from helpers.data.manifest_schema import Manifest
 
@@ -58,13 +59,8 @@ def read_files(manifest: Manifest, root: Path) -> tuple[pd.DataFrame, pd.DataFra
             `slice_bytes`.
     """
     dicom_library.pydicom()
-    # `**` also matches folders
-    paths = sorted(path for path in root.glob(manifest.layout.files) if path.is_file())
-    files = [path.relative_to(root).as_posix() for path in paths]
-    headers = pd.DataFrame(
-        [read_header(path, with_geometry=bool(manifest.volume)) for path in paths],
-        index=range(len(files)),
-    )
+    files = _files(root, manifest.layout.files)
+    headers = pd.DataFrame([read_header(root / file, bool(manifest.volume)) for file in files])
     headers["file"] = files
     headers["folder"] = [os.path.dirname(file) for file in files]
     if manifest.volume:
@@ -73,6 +69,16 @@ def read_files(manifest: Manifest, root: Path) -> tuple[pd.DataFrame, pd.DataFra
     raw = headers[["folder", *COLUMNS]].assign(file=stems, name=stems.map(os.path.basename))
     places = ["file", "unusable", *headers.columns.intersection(["slices", "slice_bytes"])]
     return raw[["file", "name", "folder", *COLUMNS]], headers[places]
+
+
+def _files(root: Path, pattern: str) -> list[str]:
+    """Return the files of a pattern, below the root but not in the folder of results."""
+    results = paths.results_dir().resolve()
+    return [
+        path.relative_to(root).as_posix()
+        for path in sorted(root.glob(pattern))
+        if path.is_file() and results not in path.resolve().parents
+    ]
 
 
 def read_header(path: Path, with_geometry: bool = False) -> dict:
@@ -100,6 +106,8 @@ def read_header(path: Path, with_geometry: bool = False) -> dict:
         header |= dicom_volume.geometry_of(tags, geometry)
         # else a directory of media, a report, a presentation state
         has_image = bool(tags.get("Rows"))
+    except PermissionError:
+        raise
     except Exception:  # a damaged file can raise almost anything
         return empty | {"unusable": "DICOM file cannot be read"}
     kind = header["Modality"] or "modality not said"
