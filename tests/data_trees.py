@@ -307,7 +307,8 @@ def _padchest(root: Path, n_patients: int, rng: np.random.Generator) -> Tree:
     table.loc[3, "Labels"] = "nan"
     table.loc[[4, 5], "Projection"] = ["L", "EXCLUDE"]
     entries = [{word.strip() for word in row} for row in listed]
-    images = films(rng, np.array(["pleural effusion" in row for row in entries]))
+    effusions = {word.strip() for word in words if "effusion" in word}
+    images = films(rng, np.array([bool(effusions & row) for row in entries]))
     for row, image in zip(table.itertuples(), images):
         save(root / str(row.ImageDir) / row.ImageID, image.astype(np.uint16) * 16)
     cut = root / str(table.loc[6, "ImageDir"]) / table.loc[6, "ImageID"]
@@ -334,7 +335,9 @@ def _padchest(root: Path, n_patients: int, rng: np.random.Generator) -> Tree:
         }
     )
     findings = list(expected.columns[6:])
-    expected.loc[3, findings] = np.nan
+    is_blank = np.array([row == {""} for row in entries])
+    is_blank[3] = True
+    expected.loc[is_blank, findings] = np.nan
     # born in the middle of the year, on average: 15 September is 0.2 years later
     expected["age_years"] = expected.pop("study_year") - expected.pop("birth_year") + 0.21
     return Tree(
@@ -380,7 +383,8 @@ def _rsna_pneumonia(root: Path, n_films: int, rng: np.random.Generator) -> Tree:
             "pneumonic_infiltrates": target * 1.0,
         }
     )
-    return Tree(expected, {}, ["pneumonic_infiltrates"])
+    others = {"combined with another row of its image": int(target.sum())}
+    return Tree(expected, others, ["pneumonic_infiltrates"])
 
 
 def _vindr_cxr(root: Path, n_films: int, rng: np.random.Generator) -> Tree:
@@ -432,7 +436,8 @@ def _vindr_cxr(root: Path, n_films: int, rng: np.random.Generator) -> Tree:
             "atelectasis": majority("Atelectasis"),
         }
     )
-    return Tree(expected, {}, list(expected.columns[5:]))
+    others = {"combined with another row of its image": 2 * int((~is_test).sum())}
+    return Tree(expected, others, list(expected.columns[5:]))
 
 
 def _uka_cxr(root: Path, n_patients: int, rng: np.random.Generator) -> Tree:

@@ -175,7 +175,7 @@ def _decode_volumes(task: Task) -> tuple[np.ndarray, list[dict]]:
     rule, volume_facts = task.options["volume"], []
     volumes = np.zeros((len(task.rows), *rule["shape"]), np.uint8)
     for index, row in enumerate(task.rows.to_dict("records")):
-        path, reason, sha256 = source_files.inside(task.root, row["file"]), None, ""
+        path, reason, sha256 = _scan(task.root, row), None, ""
         mask = None
         if rule["mask"]:
             mask = source_files.inside(task.root, row["mask"]) if row["mask"] else Path("")
@@ -212,6 +212,13 @@ def _cut_volumes(task: Task) -> tuple[np.ndarray, list[dict]]:
         reason = "volume has one grey value only" if is_constant else None
         volume_facts.append(_fact(row.row, volumes[index], sha256, reason))
     return volumes, volume_facts
+
+
+def _scan(root: Path, row: dict) -> Path | list[Path]:
+    """Return the path of a row's file, or the paths of the slices of its DICOM series."""
+    if slices := row.get("slices"):
+        return [source_files.inside(root, file) for file in slices.split("\n")]
+    return source_files.inside(root, row["file"])
 
 
 def _refuse_other_checksum(row: dict, sha256: str) -> None:

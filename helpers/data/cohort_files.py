@@ -110,6 +110,8 @@ def _record(
     canonical = {finding: rule.meaning for finding, rule in manifest.findings.items()}
     is_drawn = manifest.access == "embedded"
     decoders = [] if is_drawn else ["nibabel", "scipy"] if manifest.volume else ["pillow"]
+    if manifest.layout.kind == "dicom_files":
+        decoders += ["pydicom", "SimpleITK"] if manifest.volume else ["pydicom"]
     truth = generators.generator_of(manifest).planted_truth() if is_drawn else pd.DataFrame()
     return {
         "cohort": manifest.name,

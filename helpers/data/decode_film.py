@@ -1,6 +1,7 @@
 """One encoded image file in, one grey 8-bit square out.
 
-In: the bytes of a PNG, JPEG, TIFF, BMP or GIF (8 or 16 bit grey, RGB, RGBA, palette, inverted).
+In: the bytes of a PNG, JPEG, TIFF, BMP or GIF (8 or 16 bit grey, RGB, RGBA, palette, inverted), or
+of a DICOM file (`decode_dicom`).
 Out: (px, px) uint8. Raises `UnusableImage`, with a reason that can be counted, for damaged,
 truncated, oversized and constant images. Everything done to an image is a function of that image
 alone.
@@ -12,13 +13,10 @@ import warnings
 import numpy as np
 from PIL import Image, ImageOps
 
-MAX_PIXELS = 64_000_000  # a radiograph has at most about 25 million; more is a decompression bomb
-MAX_BYTES = 256 * 2**20
+from helpers.data import decode_dicom, dicom_library
+from helpers.data.image_limits import MAX_BYTES, MAX_PIXELS, UnusableImage
+
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF")  # no format that starts another program
-
-
-class UnusableImage(Exception):
-    """An image that cannot enter a cohort; the text is the reason."""
 
 
 def decode(
@@ -37,7 +35,8 @@ def decode(
             border hold effusions; "stretch" is the paper's plain resize to a square, which keeps
             neither proportion nor needs padding.
         equalise: spread the grey values evenly (before padding, so that padding does not count).
-        inverted: high values mean dark (MONOCHROME1).
+        inverted: high values mean dark (MONOCHROME1; a DICOM file that says so itself is inverted
+            once).
 
     Returns:
         (px, px) uint8, bright = dense.
@@ -47,18 +46,11 @@ def decode(
     """
     if len(encoded) > MAX_BYTES:
         raise UnusableImage("image file too large")
-    try:
-        with warnings.catch_warnings():
-            # the size is checked below, odd metadata does not matter
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(encoded), formats=_FORMATS) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise Image.DecompressionBombError
-                grey = _grey(ImageOps.exif_transpose(image))
-    except Image.DecompressionBombError:
-        raise UnusableImage("image has too many pixels") from None
-    except Exception:  # a damaged file can raise almost anything
-        raise UnusableImage("image cannot be decoded") from None
+    if dicom_library.is_dicom(encoded[: dicom_library.HEAD_BYTES]):
+        grey = Image.fromarray(decode_dicom.grey(encoded, inverted))
+        inverted = False  # settled together with the file's own MONOCHROME1
+    else:
+        grey = _opened(encoded)
     size = (px, px) if aspect == "stretch" else _fitted(grey.size, px)
     values = np.asarray(grey.resize(size, Image.Resampling.BILINEAR))
     low, high = values.min(), values.max()
@@ -86,6 +78,22 @@ def spread(image: np.ndarray) -> np.ndarray:
         np.uint8
     )
     return table[image]
+
+
+def _opened(encoded: bytes) -> Image.Image:
+    """Return a file that is not DICOM as 32-bit float grey."""
+    try:
+        with warnings.catch_warnings():
+            # the size is checked below, odd metadata does not matter
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(encoded), formats=_FORMATS) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise Image.DecompressionBombError
+                return _grey(ImageOps.exif_transpose(image))
+    except Image.DecompressionBombError:
+        raise UnusableImage("image has too many pixels") from None
+    except Exception:  # a damaged file can raise almost anything
+        raise UnusableImage("image cannot be decoded") from None
 
 
 def _grey(image: Image.Image) -> Image.Image:

@@ -1,6 +1,7 @@
-"""One NIfTI file of a CT volume in, voxels of 8 bit out: one axis order, one spacing, one window.
+"""One CT volume in, voxels of 8 bit out: one axis order, one spacing, one window.
 
-In: the path of a `.nii` or `.nii.gz` file, with any orientation and spacing, also oblique. Out:
+In: the path of a `.nii` or `.nii.gz` file, or those of a DICOM series' slices, with any orientation
+and spacing, also oblique. Out:
 (depth, height, width) uint8, head first, front first, the patient's right on the viewer's left.
 Raises `UnusableImage`, with a reason that can be counted, for damaged files, more than three
 dimensions, voxels that are not numbers, spacings of 0, values that are not Hounsfield units, DICOM.
@@ -14,15 +15,15 @@ from pathlib import Path
 import numpy as np
 
 from helpers.core import errors
-from helpers.data.decode_film import UnusableImage
+from helpers.data import dicom_library, dicom_volume
+from helpers.data.image_limits import UnusableImage
 
 AIR_HU = -1000.0
-MAX_VOXELS = 2**29
-TO_NIFTI = "convert its folder: dcm2niix -z y -o OUT FOLDER"
+READ_DICOM = "the layout dicom_files reads it"
 
 
 def decode(
-    path: Path,
+    path: Path | list[Path],
     shape: tuple[int, int, int],
     spacing_mm: tuple[float, float, float],
     window_hu: tuple[float, float],
@@ -36,7 +37,7 @@ def decode(
     volume is interpolated linearly by its affine.
 
     Args:
-        path: of the NIfTI file.
+        path: of the NIfTI file, or of the slices of one DICOM series, in order.
         shape: depth, height, width in voxels.
         spacing_mm: along the same.
         window_hu: Hounsfield units that become 0 and 255.
@@ -115,21 +116,23 @@ def _nibabel():
     return nibabel
 
 
-def _read(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[float, float]]:
+def _read(path: Path | list[Path]) -> tuple[np.ndarray, np.ndarray, tuple[float, float]]:
     """Return a file's voxels (three dimensions, as stored), its affine, and the slope and intercept
     that make them its values.
     """
+    if isinstance(path, list):
+        return *dicom_volume.read_volume(path), (1.0, 0.0)
     nibabel = _nibabel()
     try:
         with open(path, "rb") as stream:
-            if stream.read(132)[128:] == b"DICM":
-                raise UnusableImage(f"a DICOM file, not NIfTI ({TO_NIFTI})")
+            if dicom_library.is_dicom(stream.read(dicom_library.HEAD_BYTES)):
+                raise UnusableImage(f"a DICOM file, not NIfTI ({READ_DICOM})")
         image = nibabel.load(path)
         shape, affine = image.shape, np.array(image.affine, dtype=float)
         shape = shape[:3] if shape[3:] == (1,) else shape
         if len(shape) != 3:
             raise UnusableImage(f"volume of {len(shape)} dimensions")
-        if np.prod(shape) > MAX_VOXELS or min(shape) < 2:
+        if np.prod(shape) > dicom_volume.MAX_VOXELS or min(shape) < 2:
             raise UnusableImage("volume too large or without depth")
         with nibabel.openers.ImageOpener(path) as stream:
             # a check would make 1 of 0

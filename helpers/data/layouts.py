@@ -3,9 +3,9 @@
 In: a manifest, the data root (none for drawn cohorts), the options of a build. Out: the raw table
 as text, and what finds each row's image: `file` under the data root (with `sha256` where the data
 set has checksums), with `row_group` and `row_in_group` in a parquet shard, `array` and
-`index_in_array` in an npz file; `block` and `image_in_block` of a drawn cohort. Raises `InputError`
-for tables that cannot be read, columns that are absent, identifiers that are damaged, joins that
-leave rows.
+`index_in_array` in an npz file; `block` and `image_in_block` of a drawn cohort; `slices` of a DICOM
+series. Raises `InputError` for tables that cannot be read, columns that are absent, identifiers
+that are damaged, joins that leave rows.
 """
 
 from pathlib import Path
@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from helpers.core import disk_names, errors
 from helpers.data import (
+    dicom_tags,
     file_names,
     joins,
     read_arrays,
@@ -37,6 +38,7 @@ LOCATION_COLUMNS = (
     "index_in_array",
     "block",
     "image_in_block",
+    "slices",
 )
 
 
@@ -63,6 +65,7 @@ def read(manifest: Manifest, root: Path | None, options: dict) -> tuple[pd.DataF
         "parquet_images": _read_shards,
         "folders": _read_folders,
         "arrays": _read_npz,
+        "dicom_files": dicom_tags.read_files,
     }[layout.kind]
     raw, locations = reader(manifest, root)
     if manifest.missing:

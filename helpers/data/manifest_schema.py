@@ -43,6 +43,9 @@ RESERVED_COLUMNS = (
     "is_constant",
     "inverted",
     "mask",
+    "slices",
+    "slice_bytes",
+    "unusable",
     "chunk",
     "index_in_chunk",
 )

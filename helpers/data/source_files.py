@@ -77,7 +77,7 @@ def locate(manifest: Manifest, data_root: str | Path | None) -> Path | None:
                     errors.refuse(
                         wanted,
                         f"DICOM files in {root}",
-                        "Convert each series: dcm2niix -z y -o OUT FOLDER.",
+                        "Read them by `layout: {kind: dicom_files}`: docs/dicom.md.",
                     )
                 errors.refuse(wanted, f"no {pattern} in {root}", do)
     return root
