@@ -16,8 +16,8 @@ import pandas as pd
 
 from helpers.core import errors, fingerprints
 from helpers.data import (
-    decode_volume,
     label_rules,
+    nifti_files,
     patient_rules,
     source_files,
     source_text,
@@ -163,7 +163,7 @@ def keep_present(manifest: Manifest, source: Source, root: Path | None) -> Sourc
 def _reason_of_absence(root: Path, file: str) -> str:
     """Return why a row without an image file is left out."""
     if file and source_files.inside(root, file).is_dir():
-        return f"a folder, not an image file (DICOM? {decode_volume.TO_NIFTI})"
+        return f"a folder, not an image file (DICOM? {nifti_files.TO_NIFTI})"
     return "image file absent"
 
 
