@@ -108,6 +108,7 @@ def test_build_of_a_layout_that_is_not_shipped(tmp_path):
         "effusion",
         "ward",
         "film_sha256",
+        "pixels_sha256",
     ]
     assert cohort.canonical == {"effusion": "pleural_effusion"} and cohort.findings == ["effusion"]
     assert (cohort.table.groupby("patient_id")["split"].nunique() == 1).all()
