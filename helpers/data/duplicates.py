@@ -95,7 +95,7 @@ def settle(
 
 def _uniform_notes(kept: pd.DataFrame) -> list[str]:
     """Return a sentence about images that show hardly more than noise, if there are such."""
-    uniform = kept.loc[kept["is_nearly_uniform"], "image_id"].tolist()
+    uniform = kept.loc[kept["is_nearly_uniform"] & ~kept["is_constant"], "image_id"].tolist()
     if not uniform:
         return []
     return [
