@@ -24,6 +24,7 @@ from helpers.data import (
     chunks,
     cohort_summary,
     cohorts,
+    film_pixels,
     manifest_schema,
     manifests,
 )
@@ -108,6 +109,7 @@ def test_build_of_a_layout_that_is_not_shipped(tmp_path):
         "effusion",
         "ward",
         "film_sha256",
+        "pixels_sha256",
     ]
     assert cohort.canonical == {"effusion": "pleural_effusion"} and cohort.findings == ["effusion"]
     assert (cohort.table.groupby("patient_id")["split"].nunique() == 1).all()
@@ -458,10 +460,10 @@ def test_equal_blank_films_of_two_patients_stay_of_two_patients(
     tmp_path, monkeypatch, split, takes_blanks
 ):
     """The decoder refuses blank films; the second case has one that takes them."""
-    path, films, decode = (
+    path, films, square = (
         write_ward(tmp_path, n=8, split=split),
         tmp_path / "films" / "2020",
-        chunks.decode_film.decode,
+        chunks.decode_film.square,
     )
     table = pd.read_csv(tmp_path / "films.csv", sep=";").assign(ward=[*"AABBAAAA"])
     table.to_csv(tmp_path / "films.csv", sep=";", index=False)
@@ -470,14 +472,14 @@ def test_equal_blank_films_of_two_patients_stay_of_two_patients(
     # one film of p002 and p003
     (films / "f0006.png").write_bytes((films / "f0004.png").read_bytes())
 
-    def takes_all(encoded, px, *more, **named):
+    def takes_all(film, px, *more, **named):
         return (
             np.zeros((px, px), np.uint8)
-            if encoded == (films / "f0000.png").read_bytes()
-            else decode(encoded, px, *more, **named)
+            if film.grey.min() == film.grey.max()
+            else square(film, px, *more, **named)
         )
 
-    monkeypatch.setattr(chunks.decode_film, "decode", takes_all if takes_blanks else decode)
+    monkeypatch.setattr(chunks.decode_film, "square", takes_all if takes_blanks else square)
     cohort = build_cohort.build(path, tmp_path, processes=1)
     assert cohort.record["notes"][0] == (
         "Patients 'p002', 'p003' have an identical image and count as one patient, p002."
@@ -512,8 +514,11 @@ def test_facts_say_which_films_and_volumes_are_of_one_value(tmp_path, monkeypatc
         chunks.decode_volume, "decode", lambda path, *more: (made[path.name], path.name)
     )
     monkeypatch.setattr(
-        chunks.decode_film, "decode", lambda encoded, *more, **named: made[encoded.decode()][0]
+        chunks.decode_film,
+        "read",
+        lambda encoded, **named: film_pixels.film_of(made[encoded.decode()][0]),
     )
+    monkeypatch.setattr(chunks.decode_film, "square", lambda film, *more: film.grey)
     volume = {
         "shape": [8] * 3,
         "spacing_mm": [1] * 3,

@@ -10,7 +10,7 @@ from helpers.data import duplicates, manifests, rule_schema, source_tables, spli
 def settle(
     rows: list[tuple[str, str, str, str | None]], **split: object
 ) -> tuple[pd.DataFrame, pd.DataFrame, list[str], dict[str, int]]:
-    """Settle rows of (image_id, patient_id, sha256, given split).
+    """Settle rows of (image_id, patient_id, hash of pixels, given split).
 
     A hash that begins with blank is of an image of one value.
     """
@@ -23,7 +23,9 @@ def settle(
     facts = pd.DataFrame(
         {
             "row": table["row"],
-            "sha256": table["sha256"],
+            "sha256": "of file " + table["image_id"],
+            "pixels_sha256": table["sha256"],
+            "is_nearly_uniform": table["sha256"].str.startswith("noise"),
             "reason": None,
             "chunk": 0,
             "index_in_chunk": table["row"],
