@@ -48,6 +48,7 @@ def write(
         *manifest.findings,
         *manifest.further_columns,
         "sha256",
+        *([] if manifest.access == "embedded" else ["pixels_sha256"]),
     ]
     table = settled.rows[columns].rename(columns={"sha256": "film_sha256"})
     table = table.reset_index(drop=True)

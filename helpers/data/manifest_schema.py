@@ -41,6 +41,7 @@ RESERVED_COLUMNS = (
     "bytes",
     "reason",
     "is_constant",
+    "is_nearly_uniform",
     "inverted",
     "mask",
     "slices",

@@ -16,9 +16,9 @@ import pandas as pd
 
 from helpers.core import errors, fingerprints
 from helpers.data import (
-    decode_volume,
     dicom_tags,
     label_rules,
+    nifti_files,
     patient_rules,
     source_files,
     source_text,
@@ -167,7 +167,7 @@ def keep_present(manifest: Manifest, source: Source, root: Path | None) -> Sourc
 def _reason_of_absence(root: Path, file: str) -> str:
     """Return why a row without an image file is left out."""
     if file and source_files.inside(root, file).is_dir():
-        return f"a folder, not an image file (DICOM? {decode_volume.READ_DICOM})"
+        return f"a folder, not an image file (DICOM? {nifti_files.READ_DICOM})"
     return "image file absent"
 
 

@@ -170,8 +170,7 @@ def volumes(root):
     """The rows of a CT source: reasons, or voxels and affine of the chosen series."""
     _, locations = layouts.read(manifest(**CT), root, {})
     return [
-        row["unusable"]
-        or dicom_volume.read_volume([root / file for file in row["slices"].split("\n")])
+        row["unusable"] or dicom_volume.read([root / file for file in row["slices"].split("\n")])
         for row in locations.to_dict("records")
     ]
 
@@ -191,7 +190,7 @@ def volumes(root):
 )
 def test_a_series_is_read_where_it_lies_in_hounsfield_units(form, tmp_path):
     write_series(tmp_path, **form)
-    [(voxels, affine)] = volumes(tmp_path)
+    [(voxels, affine, _)] = volumes(tmp_path)
     assert (voxels.min(), voxels.max()) == (-1000, 500)
     np.testing.assert_allclose(middle_of_ball(voxels, affine), [-12, -8, 18], atol=0.6)
 
@@ -274,7 +273,7 @@ def test_studies_without_ct_and_of_several_frames_say_so(tmp_path):
 
 def test_one_scan_as_dicom_and_as_nifti_has_one_hash_and_the_same_voxels(tmp_path):
     slices = write_series(tmp_path / "dicom", rescale=(0.5, -1000))
-    voxels, affine = dicom_volume.read_volume(slices)
+    voxels, affine, _ = dicom_volume.read(slices)
     turned = nibabel.Nifti1Image(voxels[::-1].astype(np.int16), affine @ np.diag([-1, 1, 1, 1]))
     turned.affine[:3, 3] = affine[:3, 3] + affine[:3, 0] * (len(voxels) - 1)
     turned = nibabel.Nifti1Image(np.asarray(turned.dataobj), turned.affine)
@@ -326,7 +325,7 @@ def test_without_the_packages_the_extra_is_named(tmp_path, monkeypatch):
     slices = write_series(tmp_path, range(0, 24, 3))
     monkeypatch.setitem(importlib.import_module("sys").modules, "SimpleITK", None)
     with pytest.raises(errors.InputError, match=r"SimpleITK.*pip install \.\[dicom\]"):
-        dicom_volume.read_volume(slices)
+        dicom_volume.read(slices)
     monkeypatch.setitem(importlib.import_module("sys").modules, "pydicom", None)
     with pytest.raises(errors.InputError, match=r"pydicom.*pip install \.\[dicom\]"):
         layouts.read(manifest(), tmp_path, {})
