@@ -92,7 +92,7 @@ def _refuse_other_meaning(node: yaml.Node, name: str, is_key: bool) -> None:
     is_other = node.tag == _BOOL or (
         is_key
         and not isinstance(value, str)
-        and (value is None or isinstance(value, datetime.date) or str(value) != node.value)
+        and (value is None or isinstance(value, float | datetime.date) or str(value) != node.value)
     )
     if is_other:
         _refuse_unquoted(node, value, name)

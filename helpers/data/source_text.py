@@ -53,7 +53,7 @@ def _number_text(value: float) -> str:
         return ""
     if float(value).is_integer() and abs(value) < 2**53:
         return str(int(value))
-    return f"{value:.7g}" if isinstance(value, np.float32) else f"{value:.15g}"
+    return f"{value:.15g}"
 
 
 def in_one_form(text: pd.Series) -> pd.Series:
@@ -110,7 +110,7 @@ def refuse_identifiers(text: pd.Series, where: str) -> None:
     """
     values = text[text != ""].drop_duplicates()
     damaged = values[values.str.fullmatch(f"{_SCIENTIFIC}|{_FROM_FLOAT}|{_ERROR_CELL}")]
-    cause = "were saved as numbers: digits are lost, and different identifiers became one"
+    cause = "are numbers or errors of a spreadsheet: different identifiers became one"
     if damaged.empty:
         long_numbers = values[values.str.fullmatch(r"\d{16,}")]
         if len(long_numbers) and _lost_digits(long_numbers.tolist()):
