@@ -76,6 +76,8 @@ def study(
 def _predictions(entry: dict, images: pd.DataFrame, table: str) -> pd.DataFrame:
     """Return the predictions of one model, with split and patient_id."""
     rows = foreign_tables.read(entry["path"], ["image_id", "finding", "label", "score"])
+    if "split" in [str(column).casefold() for column in rows]:
+        errors.has_columns(rows, ["split"], entry["path"], "Rename the column.")
     is_strange = ~rows["image_id"].isin(images["image_id"])
     if is_strange.any():
         strangers = rows.loc[is_strange, "image_id"].drop_duplicates()

@@ -20,7 +20,7 @@ _POSSIBLE = {"age_years": (0, 120), "n_comorbidities": (0, 60)}
 # columns that hold the same under another name
 _OTHER_NAMES = {
     "age_years": ({"age", "alter"}, {"group", "band", "bin", "category", "quartile", "range"}),
-    "sex": ({"sex", "gender", "geschlecht"}, set()),
+    "sex": ({"sex", "gender", "geschlecht", "female", "male"}, {"age"}),
     "n_comorbidities": ({"comorbidities", "comorbidity"}, {"group", "band"}),
 }
 

@@ -203,8 +203,12 @@ def _column_text(column: pa.ChunkedArray) -> pd.Series | None:
 
 
 def _float_text(column: pa.ChunkedArray) -> pd.Series:
-    """Return floats as text; those so large that they skip integers in scientific form."""
+    """Return floats as text, whole numbers without a point; numbers so large that floats skip
+    integers are in scientific form.
+    """
     values = column.to_pandas()
-    text = column.cast(pa.string()).to_pandas().where(values.notna(), "")
     is_long = values.abs() >= 2 ** {16: 11, 32: 24, 64: 53}[column.type.bit_width]
+    is_whole = (values % 1 == 0) & ~is_long
+    text = column.cast(pa.string()).to_pandas().where(values.notna(), "")
+    text = text.mask(is_whole, values[is_whole].astype("int64").astype(str))
     return text.mask(is_long, values[is_long].map(lambda value: f"{value:.15e}"))
