@@ -141,7 +141,7 @@ def test_excel_shows_what_its_user_sees(tmp_path):
         (
             [["p", "q"], [1, "=2+3"]],
             None,
-            "formulas with stored values in .*films.xlsx; got none in 'B2'",
+            "stored values in .*films.xlsx; got none in 'B2'",
         ),
         ([["p", "q"], [1, "#N/A"], [1, "#REF!"]], None, "'B2 #N/A', 'B3 #REF!'"),
         ([["p", "p "], [1, 2]], None, "'p' more than once"),
