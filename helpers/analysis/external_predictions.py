@@ -85,7 +85,9 @@ def _predictions(entry: dict, images: pd.DataFrame, table: str) -> pd.DataFrame:
             f"a row in {table} for every image of {entry['path']}",
             f"{len(strangers)} without, e.g. {errors.examples(sorted(strangers))}",
             "Add them to the table, or leave their predictions out."
-            + source_text.likely_cause(strangers, images["image_id"]),
+            + source_text.likely_cause(
+                strangers, images.loc[~images["image_id"].isin(rows["image_id"]), "image_id"]
+            ),
         )
     rows = rows.assign(
         split=rows.get("split", "test"),

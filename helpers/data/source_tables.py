@@ -137,7 +137,9 @@ def keep_present(manifest: Manifest, source: Source, root: Path | None) -> Sourc
     is_absent = rows["bytes"] < 0
     absent = rows[is_absent]
     is_anywhere = getattr(manifest.layout, "anywhere", False)
-    hint = file_names.hint_of_absence(absent["file"], root, is_anywhere)
+    hint = file_names.hint_of_absence(
+        absent["file"], rows.loc[~is_absent, "file"], root, is_anywhere
+    )
     if len(rows) and 1 - is_absent.mean() < manifest.min_share_present:
         errors.refuse(
             f"at least {100 * manifest.min_share_present:g}% of {len(rows):,} image files of"

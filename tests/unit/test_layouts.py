@@ -242,7 +242,9 @@ def test_files_that_differ_from_the_pattern_in_letter_case_are_refused(tmp_path)
 )
 def test_absent_files_get_a_hint(tmp_path, absent, present, words):
     touch(tmp_path, present)
-    hint = file_names.hint_of_absence(pd.Series([absent, ""]), tmp_path)
+    hint = file_names.hint_of_absence(
+        pd.Series([absent, ""]), pd.Series([present]).iloc[:0], tmp_path
+    )
     assert words in hint if words else hint == ""
 
 

@@ -226,6 +226,7 @@ def test_identifiers_that_only_look_like_numbers_are_accepted():
         ("images/a.png", "a.png", "folders in front"),
         ("a b", "ab", "blanks"),
         ("a_b", "a-b", "hyphens"),
+        ("patient00012", "12", "letters and zeros"),
         ("a", "b", ""),
     ],
 )

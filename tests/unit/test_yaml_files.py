@@ -2,7 +2,9 @@
 
 import pytest
 
+from helpers.analysis import published_results
 from helpers.core import errors, yaml_files
+from helpers.study import profiles
 
 
 def read(folder, text):
@@ -89,3 +91,19 @@ def test_numbers_truth_values_and_text_stay_what_they_are(tmp_path):
 def test_what_is_no_yaml_is_refused_with_file_and_line(tmp_path, text, words):
     with pytest.raises(errors.InputError, match=f"ward.yaml.*{words}"):
         read(tmp_path, text)
+
+
+def test_profiles_and_published_results_are_read_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(profiles, "PROFILES", tmp_path)
+    blocks = 'title: t\nnotebooks:\n  "03": {DELTA: 1.0e-6}\n  "03": {EPOCHS: 1}\n'
+    (tmp_path / "twice.yaml").write_text(blocks, encoding="utf-8")
+    with pytest.raises(errors.InputError, match="profiles/twice.yaml; got '03' in line 3 and in"):
+        profiles.read_profile("twice")
+    octal = "title: t\nnotebooks:\n  03: {DELTA: 1.0e-6}\n"
+    (tmp_path / "twice.yaml").write_text(octal, encoding="utf-8")
+    with pytest.raises(errors.InputError, match='line 3 of profiles/twice.yaml.*quote it: "03"'):
+        profiles.read_profile("twice")
+    rows = "name: x\nrows:\n- {epsilon: 1, auroc: 0.7, epsilon: 2}\n"
+    (tmp_path / "x.yaml").write_text(rows, encoding="utf-8")
+    with pytest.raises(errors.InputError, match="each key once in x.yaml; got 'epsilon' in line 3"):
+        published_results.read(tmp_path / "x.yaml")
