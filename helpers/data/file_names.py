@@ -5,7 +5,6 @@ Unicode normal form; hidden files and what operating systems leave in folders do
 `InputError` for names that belong to several files.
 """
 
-import glob
 import os
 import re
 from collections.abc import Iterator
@@ -76,12 +75,10 @@ def of_pattern(root: Path, pattern: str) -> tuple[pd.DataFrame, list[str]]:
         f"(?P<{part[1:-1]}>[^/]+?)" if part.startswith("{") else re.escape(part)
         for part in re.split(r"(\{[^{}]+\})", disk_names.one_normal_form(pattern))
     )
-    listed = "/".join(
-        "*" if "{" in name or not name.isascii() else glob.escape(name)
-        for name in pattern.split("/")
-    )
+    # all names at that depth, whatever their ending
+    names = re.sub(r"[^/]*\*[^/]*", "*", disk_names.listing(pattern))
     paths, columns, in_other_case = [], [], []
-    for path in sorted(path.relative_to(root).as_posix() for path in root.glob(listed)):
+    for path in sorted(path.relative_to(root).as_posix() for path in root.glob(names)):
         if any(map(is_left_over, path.split("/"))):
             continue
         name = disk_names.one_normal_form(path)

@@ -44,7 +44,6 @@ def test_merged_keys_may_be_overridden(tmp_path):
         ("a: 1\nv: {yes: positive}\n", "yes"),
         ("a: 1\nv: {NO: x}\n", "NO"),
         ("a: 1\nv:\n  - [NO, SE]\n", "NO"),
-        ("a: 1\non: x\n", "on"),
         ("a: 1\ntrue: x\n", "true"),
         ("a: 1\nv: {01: x}\n", "01"),
         ("a: 1\nv: [02]\n", "02"),
@@ -63,8 +62,11 @@ def test_what_yaml_reads_otherwise_is_to_be_quoted(tmp_path, text, word):
 
 
 def test_numbers_truth_values_and_text_stay_what_they_are(tmp_path):
-    text = "v: {1: a, -1: b, y: c}\nf: [1.06, 7.890]\ndelta: 1.0e-6\nequalise: yes\nn: ~\n"
+    text = (
+        "on: [off]\nv: {1: a, -1: b, y: c}\nf: [1.06, 7.890]\ndelta: 1.0e-6\nequalise: yes\nn: ~\n"
+    )
     assert read(tmp_path, text) == {
+        "on": ["off"],
         "v": {1: "a", -1: "b", "y": "c"},
         "f": [1.06, 7.89],
         "delta": 1e-6,
