@@ -3,7 +3,8 @@
 In: the bytes of a PNG, JPEG, TIFF, BMP or GIF (8 bits, 16 bits, 32 bits or float grey, RGB, RGBA,
 palette, inverted), or of a DICOM file (`decode_dicom`). Out: a `film_pixels.Film` at its native
 size, and (px, px) uint8. Raises `UnusableImage`, with a reason that can be counted, for damaged,
-truncated, oversized and constant images. Everything done to an image is a function of that image alone.
+truncated, oversized and constant images. Everything done to an image is a function of that image
+alone.
 """
 
 import io

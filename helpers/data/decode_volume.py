@@ -2,9 +2,10 @@
 
 In: the path of a `.nii` or `.nii.gz` file, or those of a DICOM series' slices, with any orientation
 and spacing, also oblique. Out: (depth, height, width) uint8, head first, front first, the patient's
-right on the viewer's left. Raises `UnusableImage`, with a reason that can be counted, for damaged files, more than three
-dimensions, voxels that are not numbers, spacings of 0, values that are not Hounsfield units, DICOM;
-a reason that begins with "mask" is of a mask that is absent, damaged, empty or of another scan.
+right on the viewer's left. Raises `UnusableImage`, with a reason that can be counted, for damaged
+files, more than three dimensions, voxels that are not numbers, spacings of 0, values that are not
+Hounsfield units, DICOM files in place of a NIfTI file; a reason that begins with "mask" is of a
+mask that is absent, damaged, empty or of another scan.
 Everything done to a volume is a function of that volume alone (and of the mask of its organ, if it
 is centred on one).
 """
