@@ -111,8 +111,17 @@ def spread(image: np.ndarray) -> np.ndarray:
     return table[image]
 
 
+def _refuse_not_finite(grey: np.ndarray) -> None:
+    """Accept floats whose differences can be formed."""
+    low, high = float(grey.min()), float(grey.max())
+    if np.isnan(low):
+        raise UnusableImage("image with grey values that are not numbers")
+    if not max(high, -low) < 1e38:
+        raise UnusableImage("image with infinite grey values")
+
+
 def _opened(encoded: bytes) -> np.ndarray:
-    """Return a file that is not DICOM in grey."""
+    """Return the grey values of a file that is not DICOM."""
     try:
         with warnings.catch_warnings():
             # the size is checked below, odd metadata does not matter
@@ -125,15 +134,6 @@ def _opened(encoded: bytes) -> np.ndarray:
         raise UnusableImage("image has too many pixels") from None
     except Exception:  # a damaged file can raise almost anything
         raise UnusableImage("image cannot be decoded") from None
-
-
-def _refuse_not_finite(grey: np.ndarray) -> None:
-    """Accept floats whose differences can be formed."""
-    low, high = float(grey.min()), float(grey.max())
-    if np.isnan(low):
-        raise UnusableImage("image with grey values that are not numbers")
-    if not max(high, -low) < 1e38:
-        raise UnusableImage("image with infinite grey values")
 
 
 def _grey(image: Image.Image) -> np.ndarray:

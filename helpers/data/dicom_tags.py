@@ -75,10 +75,11 @@ def read_files(manifest: Manifest, root: Path) -> tuple[pd.DataFrame, pd.DataFra
 def _files(root: Path, pattern: str) -> list[str]:
     """Return the files of a pattern, below the root but not in the folder of results."""
     results = paths.results_dir().resolve()
+    is_below = root.resolve() in results.parents
     return [
         path.relative_to(root).as_posix()
         for path in sorted(root.glob(pattern))
-        if path.is_file() and results not in path.resolve().parents
+        if path.is_file() and not (is_below and results in path.resolve().parents)
     ]
 
 

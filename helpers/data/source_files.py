@@ -28,7 +28,7 @@ def expected_files(manifest: Manifest) -> list[str]:
             "arrays": lambda: [layout.file],
             "table_and_images": lambda: layout.tables,
         }[layout.kind]()
-    further = [join.table for join in getattr(layout, "joins", [])]
+    further = [table for join in getattr(layout, "joins", []) for table in join.tables]
     further += filter(None, [getattr(layout, "checksums", None)])
     return [*tables, *further, *manifest.split.lists.values()]
 
