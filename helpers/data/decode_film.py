@@ -32,8 +32,7 @@ def read(encoded: bytes, inverted: bool = False) -> film_pixels.Film:
 
     Args:
         encoded: content of the image file.
-        inverted: high values mean dark (MONOCHROME1; a DICOM file that says so itself is inverted
-            once).
+        inverted: high values mean dark; a DICOM file that says so itself is inverted once.
 
     Raises:
         UnusableImage: not decodable, too large, or with values that are infinite or not numbers.

@@ -1,11 +1,11 @@
 """One CT volume in, voxels of 8 bit out: one axis order, one spacing, one window.
 
 In: the path of a `.nii` or `.nii.gz` file, or those of a DICOM series' slices, with any orientation
-and spacing, also oblique. Out:
-(depth, height, width) uint8, head first, front first, the patient's right on the viewer's left.
-Raises `UnusableImage`, with a reason that can be counted, for damaged files, more than three
-dimensions, voxels that are not numbers, spacings of 0, values that are not Hounsfield units, DICOM;
-a reason that begins with "mask" is of a mask that is absent, damaged, empty or of another scan.
+and spacing, also oblique. Out: (depth, height, width) uint8, head first, front first, the patient's
+right on the viewer's left. Raises `UnusableImage`, with a reason that can be counted, for damaged
+files, more than three dimensions, voxels that are not numbers, spacings of 0, values that are not
+Hounsfield units, DICOM files in place of a NIfTI file; a reason that begins with "mask" is of a
+mask that is absent, damaged, empty or of another scan.
 Everything done to a volume is a function of that volume alone (and of the mask of its organ, if it
 is centred on one).
 """
@@ -55,7 +55,8 @@ def decode(
         InputError: nibabel is not installed.
     """
     nibabel = nifti_files.nibabel()
-    voxels, affine, (slope, intercept) = _read(path)
+    read = dicom_volume.read if isinstance(path, list) else nifti_files.read
+    voxels, affine, (slope, intercept) = read(path)
     if voxels.dtype.kind == "f":
         voxels = hounsfield.air_outside(voxels, slope, intercept)
     hounsfield.refuse_other_unit(voxels, slope, intercept, window_hu)
@@ -101,15 +102,6 @@ def three_planes(
         for index, size in zip(voxel or [size // 2 for size in volume.shape], volume.shape)
     )
     return {"axial": volume[z], "coronal": volume[:, y], "sagittal": volume[:, :, x]}
-
-
-def _read(path: Path | list[Path]) -> tuple[np.ndarray, np.ndarray, tuple[float, float]]:
-    """Return the voxels of a file or series, its affine, and the slope and intercept that make them
-    its values.
-    """
-    if isinstance(path, list):
-        return *dicom_volume.read_volume(path), (1.0, 0.0)
-    return nifti_files.read(path)
 
 
 def _hash_of(voxels: np.ndarray, affine: np.ndarray, slope: float, intercept: float) -> str:

@@ -8,6 +8,7 @@ Names of people and institutions, private tags and free text are not read: only 
 """
 
 import os
+import sys
 import unicodedata
 from pathlib import Path
 
@@ -139,7 +140,8 @@ def _as_text(value: object) -> str:
         return ""
     is_list = not isinstance(value, str) and hasattr(value, "__iter__")
     text = "\\".join(str(part).strip(" \0") for part in value) if is_list else str(value)
-    return unicodedata.normalize("NFC", text.strip(" \0\n\t"))
+    # most tags are equal in all slices of a study: one text in memory for all of them
+    return sys.intern(unicodedata.normalize("NFC", text.strip(" \0\n\t")))
 
 
 def _without_ending(file: str) -> str:

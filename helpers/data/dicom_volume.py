@@ -48,15 +48,16 @@ def geometry_of(tags, keywords: tuple[str, ...]) -> dict:
     return geometry
 
 
-def read_volume(paths: list[Path]) -> tuple[np.ndarray, np.ndarray]:
-    """Return a series' voxels in Hounsfield units, and their affine.
+def read(paths: list[Path]) -> tuple[np.ndarray, np.ndarray, tuple[float, float]]:
+    """Return a series' voxels in Hounsfield units, their affine, and the scale 1 and 0.
 
     Args:
         paths: of the slices, as `one_series_a_study` orders them.
 
     Returns:
         (columns, rows, slices) as SimpleITK types them, and the (4, 4) affine from voxels to mm to
-        the right, to the front and to the head, as nibabel's.
+        the right, to the front and to the head, as nibabel's; slope and intercept, as
+        `nifti_files.read` has them.
 
     Raises:
         UnusableImage, InputError: see the module.
@@ -83,7 +84,7 @@ def read_volume(paths: list[Path]) -> tuple[np.ndarray, np.ndarray]:
         raise UnusableImage("CT series cannot be decoded") from None
     if voxels.ndim != 3 or len(voxels) != len(paths):
         raise UnusableImage("CT series of colours or of several frames")
-    return voxels.transpose(), _affine(first, last, len(paths))
+    return voxels.transpose(), _affine(first, last, len(paths)), (1.0, 0.0)
 
 
 def _affine(first: dict, last: dict, n_slices: int) -> np.ndarray:

@@ -35,15 +35,17 @@ def doubt(values: np.ndarray, window_hu: tuple[float, float]) -> str | None:
         return None
     tissue = inside[inside > -300]
     soft_share = np.mean((inside > -200) & (inside < 300))
-    has_fat_or_air = np.mean(inside < -100) > 0.01
+    has_fat_or_air = np.mean(inside < -80) > 0.01
     dense_share = np.mean(tissue > 700) if tissue.size else 0.0
     if _is_tiny(inside):
         return TINY_UNIT
     if dense_share > 0.3 or (dense_share > 0.05 and not has_fat_or_air):
         return NO_INTERCEPT
-    if soft_share < 0.01:
+    below = values[values <= LOWEST_HU]  # padding has one value, air and fat have noise
+    has_noise_below = below.size and np.mean(below > below.min()) * below.size > 0.01 * values.size
+    if soft_share < 0.01 or (soft_share < 0.05 and has_noise_below):
         return TWICE
-    if not has_fat_or_air and _has_background_at_0(inside):
+    if not has_fat_or_air and (_has_background_at_0(inside) or _is_of_8_bits(inside)):
         return NO_AIR
     return NARROW if _is_cut_to(inside, window_hu) else None
 
@@ -112,6 +114,13 @@ def _has_background_at_0(inside: np.ndarray) -> bool:
         return True
     above = inside[inside > 20]
     return bool(np.mean(abs(inside) <= 20) > 0.05 and above.size and np.median(above) > 90)
+
+
+def _is_of_8_bits(inside: np.ndarray) -> bool:
+    """Return whether values are the integers from 0 to 255, which noise of a scan oversteps."""
+    low, high = inside.min(), inside.max()
+    is_within = low >= 0 and 200 <= high <= 255
+    return bool(is_within and len(np.unique(inside)) > 50 and (inside == np.rint(inside)).all())
 
 
 def _is_cut_to(inside: np.ndarray, window_hu: tuple[float, float]) -> bool:

@@ -21,6 +21,7 @@ def join(
     rule: Join,
     where: str,
     several: bool = False,
+    optional: Collection[int] = (),
 ) -> pd.DataFrame:
     """Return the rows with the further table's columns, "" where a row has no partner.
 
@@ -33,6 +34,7 @@ def join(
         rule: which columns must be equal, which are added, what may stay without a partner.
         where: name of the table that the rows come from.
         several: a row may have several partners, and is then repeated.
+        optional: index of rows that may be without one, such as files that are no images.
 
     Raises:
         InputError: see the module.
@@ -52,7 +54,8 @@ def join(
     partners = pd.DataFrame(
         {"key": _key(table, list(rule.keys.values())), "partner": np.arange(len(table))}
     )
-    _refuse_unmatched(keys["key"], partners["key"], rule, where)
+    is_optional = rows.index.isin(list(optional))
+    _refuse_unmatched(keys["key"], partners["key"], is_optional, rule, where)
     repeated = partners["key"].duplicated() & partners["key"].isin(set(keys["key"]) - {""})
     if repeated.any() and not several:
         errors.refuse(
@@ -86,13 +89,15 @@ def _shown(keys: Collection[str]) -> str:
     return errors.examples([key.replace("\n", ", ") for key in keys])
 
 
-def _refuse_unmatched(keys: pd.Series, partners: pd.Series, rule: Join, where: str) -> None:
+def _refuse_unmatched(
+    keys: pd.Series, partners: pd.Series, is_optional: np.ndarray, rule: Join, where: str
+) -> None:
     """Accept rows and table when all of them have a partner, but for the sides that the rule names.
 
     Raises:
         InputError: some have none.
     """
-    of_rows = keys[~keys.isin(set(partners) - {""})]
+    of_rows = keys[~keys.isin(set(partners) - {""}) & ~is_optional]
     of_table = partners[~partners.isin(set(keys) - {""})]
     absent = {"rows": (where, of_rows), "table": (rule.name, of_table)}
     sides = [side for side, (_, lone) in absent.items() if len(lone) and side not in rule.unmatched]

@@ -118,9 +118,10 @@ class FolderLayout(Strict):
 class DicomLayout(Strict):
     """DICOM files; their tags are the table. With `volume`, the series of CT studies.
 
-    `files` is a pattern with `*` and `**/`, such as "**/*.dcm". Columns: `file` (the path without
-    its ending), `name` (the file's name without ending), and the standard tags of
-    `dicom_tags.COLUMNS` by their keyword (PatientID, PatientSex, PatientAge, ViewPosition, ...).
+    `files` is a pattern with `*` and `**/`, such as "**/*.dcm", or "**/*" for files without ending.
+    Columns: `file` (the path without an ending .dcm, .dicom, .dic or .ima), `name` (the file's name
+    likewise), `folder` (the path of its folder), and the standard tags of `dicom_tags.COLUMNS` by
+    their keyword (PatientID, PatientSex, PatientAge, ViewPosition, ...).
     """
 
     kind: Literal["dicom_files"]

@@ -8,6 +8,7 @@ series. Raises `InputError` for tables that cannot be read, columns that are abs
 that are damaged, joins that leave rows.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
@@ -70,7 +71,8 @@ def read(manifest: Manifest, root: Path | None, options: dict) -> tuple[pd.DataF
     raw, locations = reader(manifest, root)
     if manifest.missing:
         raw = raw.mask(raw.isin(manifest.missing), "")
-    raw = _joined(manifest, root, raw)
+    no_images = locations.index[locations["unusable"] != ""] if "unusable" in locations else ()
+    raw = _joined(manifest, root, raw, no_images)
     locations = locations.loc[raw.index].reset_index(drop=True)
     raw = raw.reset_index(drop=True)
     _refuse_absent_columns(manifest, root, raw)
@@ -119,7 +121,9 @@ def _read_one(manifest: Manifest, root: Path, name: str, rule: Join | None = Non
     )
 
 
-def _joined(manifest: Manifest, root: Path, raw: pd.DataFrame) -> pd.DataFrame:
+def _joined(
+    manifest: Manifest, root: Path, raw: pd.DataFrame, no_images: Collection[int]
+) -> pd.DataFrame:
     """Return the rows with the columns of further tables; the index says which row each was."""
     layout, where = manifest.layout, source_files.table_name(manifest)
     rules = list(getattr(layout, "joins", []))
@@ -133,7 +137,7 @@ def _joined(manifest: Manifest, root: Path, raw: pd.DataFrame) -> pd.DataFrame:
                 errors.has_columns(table, wanted, name)
             tables = [table[wanted] for table in tables]
         table = pd.concat(tables, ignore_index=True).fillna("")
-        raw = joins.join(raw, table, rule, where, several=manifest.rows is not None)
+        raw = joins.join(raw, table, rule, where, manifest.rows is not None, no_images)
     return raw
 
 

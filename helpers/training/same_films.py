@@ -45,15 +45,18 @@ def in_two_data_sets(
     """
     sentences = []
     if public and public.name != private.name:
-        films = shared_films(private, ("train",), public, manifest_schema.SPLITS)
-        films += shared_films(private, PREDICTED, public, ("train",))
-        sentences += _said(films, private, f"are in PRETRAIN = {public.name}, too")
+        every = manifest_schema.SPLITS
+        if shared_films(private, ("train",), public, every) or shared_films(
+            private, PREDICTED, public, ("train",)
+        ):
+            films = shared_films(private, every, public, every)
+            sentences += _said(films, f"films of {private.name} are in PRETRAIN = {public.name}")
     for trained_on in (private, public):
         if elsewhere and trained_on and elsewhere.name != trained_on.name:
-            films = shared_films(elsewhere, PREDICTED, trained_on, ("train",))
-            sentences += _said(
-                films, elsewhere, f"tried in EVALUATE_ON are training films of {trained_on.name}"
-            )
+            for split in PREDICTED:
+                films = shared_films(elsewhere, (split,), trained_on, ("train",))
+                whose = f"{split} films of EVALUATE_ON = {elsewhere.name}"
+                sentences += _said(films, f"{whose} are training films of {trained_on.name}")
     return sentences
 
 
@@ -101,12 +104,9 @@ def ledger_entry(private: cohorts.Cohort) -> dict[str, str]:
     return {"films in two data sets": "; ".join(sentences)} if sentences else {}
 
 
-def _said(films: list[str], cohort: cohorts.Cohort, what: str) -> list[str]:
+def _said(films: list[str], what: str) -> list[str]:
     """Return a sentence about shared films, if there are any."""
-    if not films:
-        return []
-    examples = errors.examples(sorted(set(films)))
-    return [f"{len(set(films)):,} films of {cohort.name} {what}, e.g. {examples}"]
+    return [f"{len(films):,} {what}, e.g. {errors.examples(sorted(films))}"] if films else []
 
 
 def _built(name: str) -> cohorts.Cohort | None:

@@ -512,7 +512,7 @@ def test_the_real_abdomen_of_dicom_slices_is_read_the_right_way_round(tmp_path):
     assert raw.loc[chosen.index, "folder"].tolist() == ["upper_abdomen"]
     slices = [CT_SLICES / file for file in chosen["slices"].item().split("\n")]
     assert len(slices) == 20
-    voxels, affine = dicom_volume.read_volume(slices)
+    voxels, affine, _ = dicom_volume.read(slices)
     assert (voxels.shape, voxels.min(), voxels.max()) == ((512, 512, 20), -1024, 1839)
     # against pydicom, which reads one slice at a time
     for path in slices[::6]:

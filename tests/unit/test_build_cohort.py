@@ -371,6 +371,35 @@ def test_film_sha256_is_of_the_file_whatever_its_size_here_and_changes_with_it(
     assert after.index[after != small].tolist() == ["f0003"]
 
 
+def test_one_picture_in_two_files_is_one_film_of_one_patient_and_two_pictures_are_two(tmp_path):
+    """The picture of p001's first film as TIFF in 8 of 16 bits, stretched, and as its negative."""
+    path, films = write_ward(tmp_path, n=12), tmp_path / "films" / "2020"
+    picture = np.random.default_rng(1).integers(0, 256, (24, 24)).astype(np.uint16)
+    for film, kind, copy in (
+        ("f0002", "PNG", picture.astype(np.uint8)),
+        ("f0003", "TIFF", picture * 257),
+        ("f0009", "BMP", 255 - picture.astype(np.uint8)),
+    ):
+        Image.fromarray(copy).save(films / f"{film}.png", kind)
+    cohort = build_cohort.build(path, tmp_path, processes=1)
+    assert cohort.record["exclusions"] == {"identical image of the same patient": 2}
+    assert cohort.record["notes"] == [
+        "Patients 'p001', 'p004' have an identical image and count as one patient, p001."
+    ]
+    assert cohort.table["pixels_sha256"].is_unique and len(cohort.table) == 10
+    assert cohort.pixels().tolist() == cohort.table["pixels_sha256"].tolist()
+    smaller = build_cohort.build(path, tmp_path, image_px=20, equalise="no", processes=1)
+    assert smaller.pixels().tolist() == cohort.pixels().tolist()
+
+
+def test_a_drawn_cohort_has_no_hashes_of_files_and_is_compared_by_its_pixels():
+    cohort = build_cohort.build(
+        "synthetic_cxr_private", n_patients=40, n_test_patients=20, image_px=32, processes=1
+    )
+    assert "pixels_sha256" not in cohort.table
+    assert cohort.pixels().tolist() == cohort.films().tolist()
+
+
 def test_public_site_labels_are_those_of_either_side():
     cohort = build_cohort.build(
         "synthetic_cxr_public", n_patients=40, n_test_patients=20, image_px=32, processes=1

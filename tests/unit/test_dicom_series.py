@@ -159,7 +159,7 @@ def test_age_from_birth_and_study_date(tmp_path):
 
 def test_results_below_the_data_root_are_not_part_of_it(tmp_path, monkeypatch):
     monkeypatch.setenv("RESULTS_DIR", str(tmp_path / "results"))
-    write_films(tmp_path, 6)
+    write_films(tmp_path, 12)
     first, second = (
         build_cohort.build(manifest(), tmp_path, image_px=16, processes=1) for _ in range(2)
     )
@@ -170,8 +170,7 @@ def volumes(root):
     """The rows of a CT source: reasons, or voxels and affine of the chosen series."""
     _, locations = layouts.read(manifest(**CT), root, {})
     return [
-        row["unusable"]
-        or dicom_volume.read_volume([root / file for file in row["slices"].split("\n")])
+        row["unusable"] or dicom_volume.read([root / file for file in row["slices"].split("\n")])
         for row in locations.to_dict("records")
     ]
 
@@ -191,7 +190,7 @@ def volumes(root):
 )
 def test_a_series_is_read_where_it_lies_in_hounsfield_units(form, tmp_path):
     write_series(tmp_path, **form)
-    [(voxels, affine)] = volumes(tmp_path)
+    [(voxels, affine, _)] = volumes(tmp_path)
     assert (voxels.min(), voxels.max()) == (-1000, 500)
     np.testing.assert_allclose(middle_of_ball(voxels, affine), [-12, -8, 18], atol=0.6)
 
@@ -274,7 +273,7 @@ def test_studies_without_ct_and_of_several_frames_say_so(tmp_path):
 
 def test_one_scan_as_dicom_and_as_nifti_has_one_hash_and_the_same_voxels(tmp_path):
     slices = write_series(tmp_path / "dicom", rescale=(0.5, -1000))
-    voxels, affine = dicom_volume.read_volume(slices)
+    voxels, affine, _ = dicom_volume.read(slices)
     turned = nibabel.Nifti1Image(voxels[::-1].astype(np.int16), affine @ np.diag([-1, 1, 1, 1]))
     turned.affine[:3, 3] = affine[:3, 3] + affine[:3, 0] * (len(voxels) - 1)
     turned = nibabel.Nifti1Image(np.asarray(turned.dataobj), turned.affine)
@@ -326,7 +325,80 @@ def test_without_the_packages_the_extra_is_named(tmp_path, monkeypatch):
     slices = write_series(tmp_path, range(0, 24, 3))
     monkeypatch.setitem(importlib.import_module("sys").modules, "SimpleITK", None)
     with pytest.raises(errors.InputError, match=r"SimpleITK.*pip install \.\[dicom\]"):
-        dicom_volume.read_volume(slices)
+        dicom_volume.read(slices)
     monkeypatch.setitem(importlib.import_module("sys").modules, "pydicom", None)
     with pytest.raises(errors.InputError, match=r"pydicom.*pip install \.\[dicom\]"):
         layouts.read(manifest(), tmp_path, {})
+
+
+def test_three_readers_labels_join_by_name_and_files_without_an_image_need_no_partner(tmp_path):
+    table = ["image_id,rad_id,effusion,no_finding"]
+    for number in range(8):
+        (tmp_path / "train").mkdir(exist_ok=True)
+        path = tmp_path / "train" / f"{number:032x}.dicom"
+        path.write_bytes(film(picture(), 12, PatientID=f"p{number}", uid=f"5.{number}"))
+        for reader in range(3):  # two of three see it in even films
+            seen = int(number % 2 == 0 and reader != 1)
+            table.append(f"{number:032x},R{reader},{seen},{1 - seen}")
+    (tmp_path / "train" / "DICOMDIR").write_bytes(b"\0" * 128 + b"DICM")
+    (tmp_path / "labels.csv").write_text("\n".join(table))
+    cohort = build_cohort.build(
+        manifest(
+            layout=dict(
+                kind="dicom_files",
+                files="train/*",
+                joins=[dict(table="labels.csv", by={"name": "image_id"})],
+            ),
+            image_id="{name}",
+            rows=dict(readers="majority"),
+            findings=dict(
+                effusion=dict(
+                    canonical="pleural_effusion",
+                    column="effusion",
+                    values={"1": "positive", "0": "negative"},
+                )
+            ),
+        ),
+        tmp_path,
+        image_px=16,
+        processes=1,
+    )
+    table = cohort.table.sort_values("patient_id", ignore_index=True)
+    assert table["image_id"].tolist() == [f"{n:032x}" for n in range(8)]
+    assert table["effusion"].tolist() == [1, 0] * 4
+    reasons = cohort.record["exclusions"]
+    assert reasons.pop("DICOM file without an image (modality not said)") == 1
+    assert sum(reasons.values()) == 16 and len(reasons) == 1
+
+
+def test_a_table_may_name_dicom_files_as_its_images(tmp_path):
+    rows = ["name,patient,effusion,photometry"]
+    for number in range(12):
+        photometry = f"MONOCHROME{1 + number % 2}"
+        encoded = film(picture(), 12, uid=f"6.{number}", PhotometricInterpretation=photometry)
+        (tmp_path / f"{number}.dcm").write_bytes(encoded)
+        rows.append(f"{number}.dcm,p{number},{number % 2},{photometry}")
+    (tmp_path / "films.csv").write_text("\n".join(rows))
+    changes = dict(
+        layout=dict(kind="table_and_images", table="films.csv", image_path="{name}"),
+        image_id="{name}",
+        patient_id="patient",
+        sex=None,
+        age=None,
+        keep={},
+        further_columns={},
+        findings=dict(
+            effusion=dict(
+                canonical="pleural_effusion",
+                column="effusion",
+                values={"1": "positive", "0": "negative"},
+            )
+        ),
+    )
+    plain = build_cohort.build(manifest(**changes), tmp_path, image_px=16, processes=1)
+    pixels = plain.images[:].copy()
+    inverted = dict(inverted=dict(column="photometry", values=["MONOCHROME1"]))
+    said_twice = build_cohort.build(
+        manifest(**changes | dict(image=inverted)), tmp_path, image_px=16, processes=1
+    )
+    assert len(pixels) == 12 and np.array_equal(said_twice.images, pixels)

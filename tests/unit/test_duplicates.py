@@ -146,6 +146,17 @@ def test_a_blank_image_makes_no_two_patients_one_and_leaves_out_no_image_of_anot
         assert notes == ["Patients '2', '4' have an identical image and count as one patient, 2."]
 
 
+def test_noise_is_noted_and_kept():
+    kept, _, notes, _ = settle(
+        [("a", "1", "noise", None), ("b", "2", "x", None), ("c", "3", "noise 2", None)]
+    )
+    assert len(kept) == 3
+    assert notes == [
+        "2 images are nearly uniform (98 % of their pixels within 4 grey values): what they show is"
+        " noise, e.g. 'a', 'c'."
+    ]
+
+
 def test_given_split_may_give_a_share_of_training_patients_to_valid_whole():
     split_rule = dict(column="part", values={"train": "train", "test": "test"}, valid_share=0.4)
     rows, *_ = settle(
