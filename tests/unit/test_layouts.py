@@ -118,7 +118,7 @@ def test_parquet_shards_keep_long_identifiers(tmp_path):
 
 def joined(root: Path, people: str, rows: dict | None = None, **rule: object) -> pd.DataFrame:
     write(root, films__csv=FILMS, people__csv=people)
-    rule = dict(table="people.csv", on={"patient": "id"}) | rule
+    rule = dict(table="people.csv", by={"patient": "id"}) | rule
     return read(of(layout=dict(joins=[rule]), rows=rows), root)
 
 
@@ -139,7 +139,7 @@ def test_a_join_adds_columns_by_equal_identifiers(tmp_path):
     table = joined(
         tmp_path,
         "id,name,sex\n1,a.png,F\n1,b.png,M\n2,c.png,F\n",
-        on={"patient": "id", "file": "name"},
+        by={"patient": "id", "file": "name"},
     )
     assert table["sex"].tolist() == ["F", "M", "F"]
 
