@@ -158,7 +158,7 @@ def test_a_join_adds_columns_by_equal_identifiers(tmp_path):
         ("id,sex\n1,M\n2,F\n2,M\n", {}, "one row for each id in people.csv; got 1 more, e.g. '2'"),
         ("id,effusion\n1,1\n2,0\n", {}, "'effusion' to be the same .*got 1 rows.*'0 and 1'"),
         ("id,sex\n1,M\n2,F\n", dict(columns=["age"]), "columns 'age' in people.csv"),
-        ("id,sex\n1,M\n2,F\n", dict(on=["patient"]), "columns 'patient' in people.csv"),
+        ("id,sex\n1,M\n2,F\n", dict(by=["patient"]), "columns 'patient' in people.csv"),
         ("id,sex\n1.6E+15,M\n2,F\n", {}, "identifiers as text in column 'id' of people.csv"),
     ],
 )
