@@ -62,24 +62,28 @@ def read_profile(name: str) -> Profile:
     """Return a profile.
 
     Raises:
-        InputError: unknown (lists the known ones), not YAML, or not in the form of `Profile`.
+        InputError: unknown (lists the known ones), not YAML, not in the form of `Profile`, or with
+            what `collect` refuses; names the file.
     """
     errors.one_of("the profile", name, names())
+    where = f"profiles/{name}.yaml"
     try:
-        return Profile.model_validate(
-            yaml.safe_load((PROFILES / f"{name}.yaml").read_text(encoding="utf-8"))
-        )
-    except yaml.YAMLError as error:
-        errors.refuse(
-            f"YAML in profiles/{name}.yaml", " ".join(str(error).split()), "Correct the file."
-        )
+        content = yaml.safe_load((PROFILES / f"{name}.yaml").read_text(encoding="utf-8"))
+        profile = Profile.model_validate(content)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        errors.refuse(f"YAML in {where}", " ".join(str(error).split()), "Correct the file.")
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         errors.refuse(
-            f"a profile in profiles/{name}.yaml",
+            f"a profile in {where}",
             f"{'.'.join(map(str, first['loc']))}: {first['msg']}",
             "A profile has a title, `parameters`, `notebooks` and `comparisons`.",
         )
+    try:
+        collect(profile, [])
+    except errors.InputError as error:
+        raise errors.InputError(f"{where}: {error}") from None
+    return profile
 
 
 def read_setting(text: str) -> tuple[str | None, str, Any]:

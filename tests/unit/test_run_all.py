@@ -334,15 +334,12 @@ def test_group_contrasts_decide_the_analyses_only():
     [
         (
             ["--profile", "demoo"],
-            (
-                "one of chestxray14, covid_chestxray, demo, demo_ct, panorama, paper_recipe,"
-                " pdac_paper, smoke, taix_ray; got 'demoo'"
-            ),
+            "the profile to be a known one; got 'demoo'. Did you mean 'demo'? Known are ches",
         ),
         (["--set", "EPSILO=1"], "Did you mean 'EPSILON'"),
         (
             ["--set", "03.EPOCH=1"],
-            "parameter of 03_dp_training to be one of BUDGET, CLIP_NORM, COHORT, CONFIRM, DELTA",
+            "got 'EPOCH'. Did you mean 'EPOCHS'? Known are BUDGET, CLIP_NORM, COHORT, CONFIRM",
         ),
         (["--set", "EPSILON=0"], "EPSILON to be a number in (0, 1000]; got 0"),
         (["--set", "EPOCHS=1.5"], "EPOCHS to be an integer in [1, 100000]; got 1.5"),

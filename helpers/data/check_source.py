@@ -1,0 +1,226 @@
+"""A data set in seconds, before any image is decoded: what is there, what is left out, what is
+suspicious.
+
+In: a manifest and a data root. Out: a `Check`, and the same as lines of text.
+Raises `InputError` for what building the cohort would refuse
+before it opens an image.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from helpers.core import errors
+from helpers.data import (
+    layouts,
+    manifest_schema,
+    source_files,
+    source_suspicions,
+    source_tables,
+    split_rules,
+)
+
+MOST_CELLS = 200  # different cells of a column that can hold a rule's values
+
+
+@dataclasses.dataclass
+class Check:
+    """What is known of a data set before an image is opened.
+
+    manifest: its rules.
+    n_rows: of the source table.
+    unused: columns of the table that no rule reads.
+    cells: the different cells of each column that a rule reads, where they are few.
+    source: its rows, with `split`, and the rows left out.
+    n_absent_files: rows without their file; None before files were looked for.
+    """
+
+    manifest: manifest_schema.Manifest
+    n_rows: int
+    unused: list[str]
+    cells: dict[str, set[str]]
+    source: source_tables.Source
+    n_absent_files: int | None = None
+
+
+def stages(manifest: manifest_schema.Manifest, data_root: str | Path | None) -> Iterator[Check]:
+    """Yield what is known after the table was read, and again after files were looked for.
+
+    Raises:
+        InputError: what the manifest's rules refuse; no data set with files.
+    """
+    if manifest.layout.kind == "synthetic":
+        errors.refuse(
+            "a data set with files",
+            f"{manifest.name}, which is drawn",
+            "There is nothing to check.",
+        )
+    root = source_files.locate(manifest, data_root)
+    with source_files.readable():
+        raw, locations = layouts.read(manifest, root, {})
+        source = source_tables.apply_rules(manifest, raw, locations, root)
+        used = [column for column in manifest.source_columns if column in raw]
+        check = Check(
+            manifest,
+            len(raw),
+            [column for column in raw if column not in used],
+            {column: set(raw[column]) for column in used if raw[column].nunique() <= MOST_CELLS},
+            _with_split(manifest, source),
+        )
+        yield check
+        present = source_tables.keep_present(manifest, source, root)
+        yield dataclasses.replace(
+            check,
+            source=_with_split(manifest, present),
+            n_absent_files=len(source.rows) - len(present.rows),
+        )
+
+
+def read(manifest: manifest_schema.Manifest, data_root: str | Path | None) -> Check:
+    """Return all that is known of a data set before an image is opened.
+
+    Raises:
+        InputError: see `stages`.
+    """
+    *_, check = stages(manifest, data_root)
+    return check
+
+
+def _with_split(
+    manifest: manifest_schema.Manifest, source: source_tables.Source
+) -> source_tables.Source:
+    """Return the source with the split of each row, as it is before identical images are found."""
+    rows = source.rows
+    units = rows["patient_id"] if manifest.patient_id else rows["image_id"]
+    by_hash = units.map(lambda unit: split_rules.hash_split(unit, manifest.split)).astype(object)
+    split = (
+        rows["split"].mask(rows["split"] == "train", by_hash)
+        if manifest.split.is_given
+        else by_hash
+    )
+    return dataclasses.replace(source, rows=rows.assign(split=split))
+
+
+# ---- tables
+
+
+def suspicions(check: Check) -> list[str]:
+    """Return what is suspicious, a sentence each."""
+    return [
+        *source_suspicions.of_rows(check.manifest, check.source.rows),
+        *source_suspicions.of_values(check.manifest, check.cells),
+    ]
+
+
+def labels_by_split(check: Check) -> pd.DataFrame:
+    """Return one row a finding: positive, negative and unknown images of each split, in one cell a
+    split.
+    """
+    rows = check.source.rows
+    counts = {
+        finding: {
+            split: " / ".join(
+                f"{int(count):,}"
+                for count in (
+                    (labels == 1).sum(),
+                    (labels == 0).sum(),
+                    labels.isna().sum(),
+                )
+            )
+            for split in manifest_schema.SPLITS
+            for labels in [rows.loc[rows["split"] == split, finding]]
+        }
+        for finding in check.manifest.findings
+    }
+    return pd.DataFrame(counts).T
+
+
+def cohort_bytes(check: Check) -> int:
+    """Return the size of the cohort's images on disk, 1 byte a pixel or voxel, as the manifest
+    makes them.
+    """
+    volume = check.manifest.volume
+    shape = volume.shape if volume else [check.manifest.image.px] * 2
+    return len(check.source.rows) * int(np.prod(shape, dtype=np.int64))
+
+
+def n_training_patients(check: Check) -> int:
+    """Return how many training patients there are; images where patients are not known."""
+    train = check.source.rows.query("split == 'train'")
+    return train["patient_id" if check.manifest.patient_id else "image_id"].nunique()
+
+
+# ---- in words
+
+
+def lines(check: Check) -> list[str]:
+    """Return a check as lines of text; only notes of the rules may name a patient."""
+    manifest, rows = check.manifest, check.source.rows
+    by_patient = rows["patient_id"].value_counts() if manifest.patient_id else pd.Series([1])
+    n_train = n_training_patients(check)
+    given = "as given" if manifest.split.is_given else "by a hash of the patient"
+    reasons = check.source.excluded["reason"].value_counts()
+    facts = {
+        "rows": f"{check.n_rows:,} in {source_files.table_name(manifest)}",
+        "columns read": ", ".join(manifest.source_columns),
+        "not read": ", ".join(check.unused) or "none",
+        "images": f"{len(rows):,}",
+        "files": "not looked for yet"
+        if check.n_absent_files is None
+        else f"{check.n_absent_files:,} absent",
+        "left out": "; ".join(f"{count:,} {reason}" for reason, count in reasons.items()) or "none",
+        "patients": (
+            f"{len(by_patient):,}; images of one: median {by_patient.median():g}, most"
+            f" {by_patient.max():,}"
+            if manifest.patient_id
+            else "not known"
+        ),
+        "sex": ", ".join(f"{n:,} {sex}" for sex, n in rows["sex"].value_counts().items()),
+        "age": _ages(rows["age_years"]),
+        "published": _published(check),
+        "training": (
+            f"{n_train:,} {'patients' if manifest.patient_id else 'images'}; DELTA of notebook 03"
+            f" below 1 / (10 x {n_train:,}) = {1 / (10 * n_train):.1e}"
+            if n_train
+            else "nobody"
+        ),
+        "disk": f"{cohort_bytes(check) / 1e6:,.1f} MB at the manifest's size, twice that while it"
+        " is built",
+    }
+    table = labels_by_split(check).rename_axis(f"split {given}").reset_index()
+    return [
+        f"{manifest.name}: {manifest.title}",
+        *(f"  {name:13} {words}" for name, words in facts.items() if words),
+        "  labels: images with / without / unknown, before identical images are found",
+        *(f"    {line}" for line in table.to_string(index=False, justify="left").splitlines()),
+        *(f"  note: {note}" for note in check.source.notes),
+        *(f"  suspicious: {sentence}" for sentence in suspicions(check)),
+    ]
+
+
+def _ages(age_years: pd.Series) -> str:
+    """Return the ages in words."""
+    known = age_years.dropna()
+    if known.empty:
+        return f"unknown of all {len(age_years):,} images"
+    return (
+        f"{known.min():g} to {known.max():g}, median {known.median():g} years;"
+        f" unknown {age_years.isna().sum():,}"
+    )
+
+
+def _published(check: Check) -> str:
+    """Return the published sizes beside what is there."""
+    rows = check.source.rows
+    counts = {
+        "rows": check.n_rows,
+        "images": len(rows),
+        "patients": rows["patient_id"].nunique() if check.manifest.patient_id else 0,
+    }
+    return ", ".join(
+        f"{size:,} {what} ({'the same' if counts[what] == size else f'here {counts[what]:,}'})"
+        for what, size in check.manifest.sizes.items()
+    )
