@@ -116,26 +116,26 @@ def suspicions(check: Check) -> list[str]:
 
 
 def labels_by_split(check: Check) -> pd.DataFrame:
-    """Return one row a finding: positive, negative and unknown images of each split, in one cell a
-    split.
+    """Return how many images have each label.
+
+    Returns:
+        One row a finding and split: finding, split, positive, negative, unknown.
     """
     rows = check.source.rows
-    counts = {
-        finding: {
-            split: " / ".join(
-                f"{int(count):,}"
-                for count in (
-                    (labels == 1).sum(),
-                    (labels == 0).sum(),
-                    labels.isna().sum(),
-                )
-            )
+    return pd.DataFrame(
+        [
+            {
+                "finding": finding,
+                "split": split,
+                "positive": int((labels == 1).sum()),
+                "negative": int((labels == 0).sum()),
+                "unknown": int(labels.isna().sum()),
+            }
+            for finding in check.manifest.findings
             for split in manifest_schema.SPLITS
             for labels in [rows.loc[rows["split"] == split, finding]]
-        }
-        for finding in check.manifest.findings
-    }
-    return pd.DataFrame(counts).T
+        ]
+    )
 
 
 def cohort_bytes(check: Check) -> int:
@@ -158,46 +158,67 @@ def n_training_patients(check: Check) -> int:
 
 def lines(check: Check) -> list[str]:
     """Return a check as lines of text; only notes of the rules may name a patient."""
-    manifest, rows = check.manifest, check.source.rows
-    by_patient = rows["patient_id"].value_counts() if manifest.patient_id else pd.Series([1])
-    n_train = n_training_patients(check)
-    given = "as given" if manifest.split.is_given else "by a hash of the patient"
-    reasons = check.source.excluded["reason"].value_counts()
-    facts = {
-        "rows": f"{check.n_rows:,} in {source_files.table_name(manifest)}",
-        "columns read": ", ".join(manifest.source_columns),
-        "not read": ", ".join(check.unused) or "none",
-        "images": f"{len(rows):,}",
-        "files": "not looked for yet"
-        if check.n_absent_files is None
-        else f"{check.n_absent_files:,} absent",
-        "left out": "; ".join(f"{count:,} {reason}" for reason, count in reasons.items()) or "none",
-        "patients": (
-            f"{len(by_patient):,}; images of one: median {by_patient.median():g}, most"
-            f" {by_patient.max():,}"
-            if manifest.patient_id
-            else "not known"
-        ),
-        "sex": ", ".join(f"{n:,} {sex}" for sex, n in rows["sex"].value_counts().items()),
-        "age": _ages(rows["age_years"]),
-        "published": _published(check),
-        "training": (
-            f"{n_train:,} {'patients' if manifest.patient_id else 'images'}; DELTA of notebook 03"
-            f" below 1 / (10 x {n_train:,}) = {1 / (10 * n_train):.1e}"
-            if n_train
-            else "nobody"
-        ),
-        "disk": f"{cohort_bytes(check) / 1e6:,.1f} MB at the manifest's size, twice that while it"
-        " is built",
-    }
-    table = labels_by_split(check).rename_axis(f"split {given}").reset_index()
+    words = _table_in_words(check) | _people_in_words(check)
+    given = "as given" if check.manifest.split.is_given else "by a hash of the patient"
     return [
-        f"{manifest.name}: {manifest.title}",
-        *(f"  {name:13} {words}" for name, words in facts.items() if words),
-        "  labels: images with / without / unknown, before identical images are found",
-        *(f"    {line}" for line in table.to_string(index=False, justify="left").splitlines()),
+        f"{check.manifest.name}: {check.manifest.title}",
+        *(f"  {name:14} {text}" for name, text in words.items() if text),
+        "  labels: images with / without / unknown, before identical images are found;"
+        f" split {given}",
+        *(f"    {line}" for line in _labels_in_words(check)),
         *(f"  note: {note}" for note in check.source.notes),
         *(f"  suspicious: {sentence}" for sentence in suspicions(check)),
+    ]
+
+
+def _table_in_words(check: Check) -> dict[str, str]:
+    """Return what is said of rows, columns and files."""
+    reasons = check.source.excluded["reason"].value_counts()
+    absent = check.n_absent_files
+    return {
+        "rows": f"{check.n_rows:,} in {source_files.table_name(check.manifest)}",
+        "columns read": ", ".join(check.manifest.source_columns),
+        "not read": ", ".join(check.unused) or "none",
+        "images": f"{len(check.source.rows):,}",
+        "absent files": "not looked for" if absent is None else f"{absent:,}",
+        "left out": "; ".join(f"{count:,} {reason}" for reason, count in reasons.items()) or "none",
+        "published": _published(check),
+        "disk": f"{cohort_bytes(check) / 1e6:,.1f} MB at the manifest's size, twice that while the"
+        " cohort is built",
+    }
+
+
+def _people_in_words(check: Check) -> dict[str, str]:
+    """Return what is said of patients, or of images where patients are not known."""
+    n_train = n_training_patients(check)
+    units = "patients" if check.manifest.patient_id else "images"
+    delta = f"DELTA of notebook 03 below 1 / (10 x {n_train:,}) = {1 / (10 * max(n_train, 1)):.1e}"
+    training = f"{n_train:,} {units}; {delta}" if n_train else f"no {units}"
+    if not check.manifest.patient_id:
+        return {"patients": "not known", "training": training}
+    counts = check.source.rows["patient_id"].value_counts()
+    people = check.source.rows.drop_duplicates("patient_id")
+    return {
+        "patients": f"{len(counts):,}; images of one: median {counts.median():g}, most"
+        f" {counts.max():,}",
+        "their sex": ", ".join(f"{n:,} {sex}" for sex, n in people["sex"].value_counts().items()),
+        "their age": _ages(people["age_years"]),
+        "training": training,
+    }
+
+
+def _labels_in_words(check: Check) -> list[str]:
+    """Return the labels by split as lines of a table."""
+    table = labels_by_split(check)
+    table["images"] = [
+        f"{row.positive:,} / {row.negative:,} / {row.unknown:,}" for row in table.itertuples()
+    ]
+    wide = table.pivot(index="finding", columns="split", values="images")
+    wide = wide.loc[list(check.manifest.findings), list(manifest_schema.SPLITS)]
+    width = max(map(len, wide.index))
+    return [
+        f"{finding:{width}}  " + "  ".join(f"{cell:>20}" for cell in cells)
+        for finding, cells in [("", wide.columns), *zip(wide.index, wide.to_numpy())]
     ]
 
 
@@ -205,7 +226,7 @@ def _ages(age_years: pd.Series) -> str:
     """Return the ages in words."""
     known = age_years.dropna()
     if known.empty:
-        return f"unknown of all {len(age_years):,} images"
+        return "unknown of all"
     return (
         f"{known.min():g} to {known.max():g}, median {known.median():g} years;"
         f" unknown {age_years.isna().sum():,}"

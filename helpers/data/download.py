@@ -53,7 +53,9 @@ def fetch(manifest: manifest_schema.Manifest, root: Path) -> list[str]:
 def _fetch_one(entry: manifest_schema.Download, root: Path) -> str:
     """Fetch one file, unless it is there; return what was done."""
     algorithm, _, digest = entry.checksum.partition(":")
-    target, listing = source_files.inside(root, entry.to), root / STORE / f"{digest}.json"
+    # paths of an archive's files are looked at one by one, and `to` may be the root itself
+    target = root if entry.unpack else source_files.inside(root, entry.to)
+    listing = root / STORE / f"{digest}.json"
     if _is_there(entry, target, listing, root):
         return f"{entry.to}: there"
     if not entry.unpack and target.exists():

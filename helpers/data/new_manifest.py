@@ -193,17 +193,16 @@ def _layout(where: Location, cells: pd.DataFrame) -> list[str]:
 
 
 def _people(people: list[Guess], cells: pd.DataFrame) -> list[str]:
-    """Return patient, sex and age."""
+    """Return patient, sex and age; without a patient the others are comments."""
     lines = [line for guess in people for line in _line(guess.field, guess.value, _why(guess))]
     fields = [guess.field for guess in people]
+    if "sex" not in fields and (column := column_guesses.named(cells, "sex")):
+        rule = {"column": column, "values": {"0": "male", "1": "female"}}
+        lines += ["# answer: which value means what?", f"# sex: {_flow(rule)}"]
     if "patient_id" not in fields:
         comment = "answer: no column names a patient; without, privacy is promised to images only"
-        return [*_line("patient_id", None, comment)]
-    if "sex" not in fields and (column := column_guesses.named(cells, "sex")):
-        lines += [
-            "# answer: which value means what?",
-            f"# sex: {_flow({'column': column, 'values': {'0': 'male', '1': 'female'}})}",
-        ]
+        others = [f"# {line.removeprefix('# ')}" for line in lines]
+        return [*_line("patient_id", None, comment), *others]
     return lines
 
 

@@ -132,15 +132,14 @@ def of_labels(findings: list[str], rows: pd.DataFrame) -> Iterator[str]:
                 " rule the wrong way round?"
             )
         few = [
-            f"{n_patients} {word} it in {split}"
+            f"{counts[1]} with and {counts[0]} without it in {split}"
             for split in SPLITS
-            for label, word in ((1, "with"), (0, "without"))
             if (rows["split"] == split).any()
-            for n_patients in [_n_patients(rows, split, finding, label)]
-            if n_patients < FEW_PATIENTS
+            for counts in [[_n_patients(rows, split, finding, label) for label in (0, 1)]]
+            if min(counts) < FEW_PATIENTS
         ]
         if few:
-            yield f"{finding}: too few patients for an AUROC by group: {', '.join(few)}."
+            yield f"{finding}: too few patients for an AUROC by group: {'; '.join(few)}."
     if len(rows) >= 20:
         for split in SPLITS:
             if not (rows["split"] == split).any():
