@@ -102,7 +102,12 @@ def same_length(**arrays: Collection) -> None:
         )
 
 
-def has_columns(table: pd.DataFrame, columns: Collection[str], where: str) -> None:
+def has_columns(
+    table: pd.DataFrame,
+    columns: Collection[str],
+    where: str,
+    do: str = "Correct the file, or the column names in the manifest.",
+) -> None:
     """Accept a table that has all `columns`.
 
     Raises:
@@ -110,11 +115,11 @@ def has_columns(table: pd.DataFrame, columns: Collection[str], where: str) -> No
     """
     absent = [column for column in columns if column not in table.columns]
     if absent:
-        hint = nearest(absent[0], table.columns)
+        hints = [nearest(column, table.columns) for column in absent[:3]]
         refuse(
             f"columns {examples(absent)} in {where}",
             f"columns {examples(list(table.columns), 12)}",
-            f"{hint} Correct the file, or the column names in the manifest.".strip(),
+            " ".join([do, *filter(None, hints)]),
         )
 
 

@@ -46,26 +46,34 @@ _NOT_COLUMNS = (
 )
 
 
-def check(manifest: Manifest, columns: Collection[str], where: str) -> None:
+def check(manifest: Manifest, columns: Collection[str], where: str, do: str = "") -> None:
     """Accept a table that has all columns that the manifest's rules read from it.
 
     Args:
         manifest: the rules.
         columns: of the table.
         where: name of the table, for the message.
+        do: what else may help.
 
     Raises:
         InputError: some are absent.
     """
     absent = [column for column in manifest.source_columns if column not in columns]
     if absent:
-        fields = fields_of(manifest, absent[0])
-        hint = errors.nearest(absent[0], columns)
+        fields = " and ".join(fields_of(manifest, absent[0]))
         errors.refuse(
             f"columns {errors.examples(absent)} in {where}",
             f"columns {errors.examples(list(columns), 12)}",
-            f"{hint} Correct `{' and '.join(fields)}` in {manifest.name}.yaml, or the"
-            " table.".strip(),
+            " ".join(
+                filter(
+                    None,
+                    [
+                        errors.nearest(absent[0], columns),
+                        f"Correct the file, or `{fields}` in {manifest.name}.yaml.",
+                        do,
+                    ],
+                )
+            ),
         )
 
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from helpers.core import errors
+from helpers.core import disk_names, errors
 from helpers.core.strict_models import stay_inside
 from helpers.data.manifest_schema import Manifest
 
@@ -29,8 +29,9 @@ def expected_files(manifest: Manifest) -> list[str]:
             "arrays": lambda: [layout.file],
             "table_and_images": lambda: layout.tables,
         }[layout.kind]()
-    joined = [join.table for join in getattr(layout, "joins", [])]
-    return [*tables, *joined, *manifest.split.lists.values()]
+    further = [join.table for join in getattr(layout, "joins", [])]
+    further += filter(None, [getattr(layout, "checksums", None)])
+    return [*tables, *further, *manifest.split.lists.values()]
 
 
 def table_name(manifest: Manifest) -> str:
@@ -114,6 +115,8 @@ def inside(root: Path, relative: str) -> Path:
             f"A path {error}. Correct the table or manifest.",
         )
     path = os.path.join(root, relative)
+    if not relative.isascii() and not os.path.lexists(path):
+        path = os.path.join(root, disk_names.name_on_disk(root, relative))
     if not os.path.realpath(path).startswith(os.path.realpath(root) + os.sep):
         errors.refuse(
             "paths under the data root",

@@ -17,6 +17,7 @@ import pandas as pd
 from helpers.core import errors, fingerprints
 from helpers.data import (
     decode_volume,
+    file_names,
     label_rules,
     patient_rules,
     source_files,
@@ -135,14 +136,20 @@ def keep_present(manifest: Manifest, source: Source, root: Path | None) -> Sourc
     rows = rows.assign(bytes=rows["file"].map(sizes).astype("int64"))
     is_absent = rows["bytes"] < 0
     absent = rows[is_absent]
+    is_anywhere = getattr(manifest.layout, "anywhere", False)
+    hint = file_names.hint_of_absence(absent["file"], root, is_anywhere)
     if len(rows) and 1 - is_absent.mean() < manifest.min_share_present:
         errors.refuse(
             f"at least {100 * manifest.min_share_present:g}% of {len(rows):,} image files of"
             f" {manifest.name}",
             f"{(~is_absent).sum():,}; absent are {errors.examples(absent['file'].tolist())}",
             "Complete the download, or lower `min_share_present` in the manifest. How to get it: "
-            + " ".join(manifest.how_to_get.split()),
+            + " ".join(manifest.how_to_get.split())
+            + hint,
         )
+    notes = source.notes + _checksum_notes(manifest, root)
+    if hint:
+        notes.append(f"Of {len(absent):,} rows without an image file:{hint}")
     reason = absent["file"].map(lambda file: _reason_of_absence(root, file))
     excluded = pd.concat([source.excluded, absent.assign(reason=reason)[EXCLUDED_COLUMNS]])
     if is_absent.all():
@@ -157,7 +164,7 @@ def keep_present(manifest: Manifest, source: Source, root: Path | None) -> Sourc
                 _size(source_files.inside(root, mask)) if mask else -1 for mask in rows["mask"]
             ]
         )
-    return Source(rows[~is_absent], excluded, source.notes + _checksum_notes(manifest, root))
+    return Source(rows[~is_absent], excluded, notes)
 
 
 def _reason_of_absence(root: Path, file: str) -> str:

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pydantic
-import yaml
 
-from helpers.core import errors, notebook_parameters, paths
+from helpers.core import errors, notebook_parameters, paths, yaml_files
 from helpers.core.parameter_models import MODELS
 from helpers.study import notebook_files
 
@@ -68,10 +67,7 @@ def read_profile(name: str) -> Profile:
     errors.one_of("the profile", name, names())
     where = f"profiles/{name}.yaml"
     try:
-        content = yaml.safe_load((PROFILES / f"{name}.yaml").read_text(encoding="utf-8"))
-        profile = Profile.model_validate(content)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        errors.refuse(f"YAML in {where}", " ".join(str(error).split()), "Correct the file.")
+        profile = Profile.model_validate(yaml_files.read(PROFILES / f"{name}.yaml", where))
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         errors.refuse(

@@ -147,7 +147,7 @@ def test_rows_are_shown_although_the_files_are_refused(ward, capsys):
 def test_an_absent_column_names_field_and_file_and_the_nearest_column():
     manifest = manifest_of(age=dict(column="Agee"))
     with pytest.raises(
-        errors.InputError, match=r"Did you mean 'age'\? Correct `age.column` in ward.yaml"
+        errors.InputError, match=r"Did you mean 'age'\? Correct the file, or `age.column` in ward"
     ):
         source_columns.check(manifest, TABLE.split("\n")[0].split(","), "films.csv")
     assert source_columns.fields_of(manifest, "file") == ["layout.image_path", "image_id"]
