@@ -17,13 +17,12 @@ from helpers.core import errors
 from helpers.data import (
     layouts,
     manifest_schema,
+    rule_checks,
     source_files,
     source_suspicions,
     source_tables,
     split_rules,
 )
-
-MOST_CELLS = 200  # different cells of a column that can hold a rule's values
 
 
 @dataclasses.dataclass
@@ -33,7 +32,6 @@ class Check:
     manifest: its rules.
     n_rows: of the source table.
     unused: columns of the table that no rule reads.
-    cells: the different cells of each column that a rule reads, where they are few.
     source: its rows, with `split`, and the rows left out.
     n_absent_files: rows without their file; None before files were looked for.
     """
@@ -41,7 +39,6 @@ class Check:
     manifest: manifest_schema.Manifest
     n_rows: int
     unused: list[str]
-    cells: dict[str, set[str]]
     source: source_tables.Source
     n_absent_files: int | None = None
 
@@ -62,21 +59,23 @@ def stages(manifest: manifest_schema.Manifest, data_root: str | Path | None) -> 
     with source_files.readable():
         raw, locations = layouts.read(manifest, root, {})
         source = source_tables.apply_rules(manifest, raw, locations, root)
-        used = [column for column in manifest.source_columns if column in raw]
+        used = {*manifest.read_columns, "table_file"}
         check = Check(
             manifest,
             len(raw),
             [column for column in raw if column not in used],
-            {column: set(raw[column]) for column in used if raw[column].nunique() <= MOST_CELLS},
             _with_split(manifest, source),
         )
         yield check
         present = source_tables.keep_present(manifest, source, root)
-        yield dataclasses.replace(
+        check = dataclasses.replace(
             check,
             source=_with_split(manifest, present),
             n_absent_files=len(source.rows) - len(present.rows),
         )
+        yield check
+        where = source_files.table_name(manifest)
+        rule_checks.check_splits(manifest, check.source.rows, check.source.excluded, where)
 
 
 def read(manifest: manifest_schema.Manifest, data_root: str | Path | None) -> Check:
@@ -109,10 +108,7 @@ def _with_split(
 
 def suspicions(check: Check) -> list[str]:
     """Return what is suspicious, a sentence each."""
-    return [
-        *source_suspicions.of_rows(check.manifest, check.source.rows),
-        *source_suspicions.of_values(check.manifest, check.cells),
-    ]
+    return source_suspicions.of_rows(check.manifest, check.source.rows)
 
 
 def labels_by_split(check: Check) -> pd.DataFrame:

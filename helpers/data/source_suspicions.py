@@ -45,11 +45,6 @@ def of_patients(manifest: Manifest, rows: pd.DataFrame) -> Iterator[str]:
         yield "No patient_id: privacy is promised to images, and no group can be compared."
         return
     counts = rows["patient_id"].value_counts()
-    if len(rows) > 1 and counts.max() == 1 and not manifest.one_image_a_patient:
-        yield (
-            "patient_id differs on every row: if it names images or studies, several images of a"
-            " patient count as several patients, and privacy and splits are wrong."
-        )
     if len(rows) >= 50 and len(counts) < 10:
         yield (
             f"Only {len(counts)} patients for {len(rows):,} images: does patient_id name a patient?"
@@ -199,39 +194,3 @@ def of_files(rows: pd.DataFrame) -> Iterator[str]:
             f"{n_copies:,} files have the name and the size of a file in another folder: copies? An"
             " identical image is kept once."
         )
-
-
-def of_values(manifest: Manifest, columns: dict[str, set[str]]) -> list[str]:
-    """Return a sentence for each value of a rule that never occurs in its column.
-
-    Args:
-        manifest: the rules.
-        columns: the different cells of each source column, as text.
-    """
-    rules = [
-        ("sex.values", manifest.sex and manifest.sex.column, manifest.sex and manifest.sex.values),
-        ("split.values", manifest.split.column, manifest.split.values),
-        *((f"keep.{column}", column, values) for column, values in manifest.keep.items()),
-        *(
-            (f"findings.{name}.values", rule.column, rule.values)
-            for name, rule in manifest.findings.items()
-        ),
-    ]
-    sentences = []
-    for field, column, values in rules:
-        cells = {_plain(cell) for cell in columns.get(column, ())}
-        absent = [value for value in values or () if _plain(value) not in cells]
-        if column in columns and absent:
-            sentences.append(
-                f"`{field}` lists {' and '.join(map(repr, absent[:3]))}, which never occurs in"
-                f" column {column!r}: mistyped?"
-            )
-    return sentences
-
-
-def _plain(value: str) -> str:
-    """Return a number in one form, other text as it is."""
-    try:
-        return f"{float(value):g}"
-    except ValueError:
-        return value

@@ -96,7 +96,7 @@ def test_labels_by_split_counts_images(ward):
 
 
 def test_split_by_hash_is_the_one_that_building_takes(ward):
-    manifest = manifest_of(split=dict(valid_share=0.3, test_share=0.3))
+    manifest = manifest_of(split=dict(valid_share=0.2, test_share=0.1))
     check = check_source.read(manifest, ward[1])
     for row in check.source.rows.itertuples():
         assert row.split == split_rules.hash_split(row.patient_id, manifest.split)
@@ -167,7 +167,6 @@ def test_nothing_is_suspicious_about_plain_rows():
 @pytest.mark.parametrize(
     "columns, words",
     [
-        (dict(patient_id=[f"p{k}" for k in range(400)]), "differs on every row"),
         (dict(patient_id=[f"p{k % 5}" for k in range(400)]), "Only 5 patients for 400"),
         (dict(patient_id=["x"] * 80 + [f"p{k}" for k in range(320)]), "One patient has 80 images"),
         (
@@ -217,15 +216,6 @@ def test_one_column_read_twice_is_said():
     manifest = manifest_of(findings=dict(effusion=finding, oedema=finding))
     rows = rows_of(n=400).assign(oedema=rows_of(n=400)["effusion"])
     assert any("one column twice" in sentence for sentence in suspicions.of_rows(manifest, rows))
-
-
-def test_values_of_a_rule_that_never_occur_are_named():
-    manifest = manifest_of(keep=dict(ward=["3", "nine"]))
-    cells = dict(sex={"F", "M", ""}, effusion={"1.0", "0.0"}, ward={"3", "4"}, split={"train"})
-    sentences = suspicions.of_values(manifest, cells)
-    assert len(sentences) == 2
-    assert "`split.values` lists 'valid' and 'test'" in sentences[0]
-    assert "`keep.ward` lists 'nine'" in sentences[1]
 
 
 def test_no_sentence_names_a_patient_or_an_image():

@@ -248,7 +248,8 @@ def test_wanted_refuses_pretraining_on_the_cohort_and_roots_of_other_data_sets()
 def test_an_unreadable_folder_or_table_is_refused_by_name(tmp_path, closed):
     (tmp_path / "root" / "films").mkdir(parents=True)
     (tmp_path / "root" / "films.csv").write_text(
-        "file,patient,effusion\na.png,1,1\n", encoding="utf-8"
+        "file,patient,effusion\na.png,1,1\nb.png,2,0\n",
+        encoding="utf-8",
     )
     (tmp_path / "root" / "films" / "a.png").write_bytes(b"x")
     path = write_manifest(tmp_path)

@@ -30,12 +30,12 @@ NIH = pd.DataFrame(
 CHEXPERT = pd.DataFrame(
     {
         "Path": [
-            f"CheXpert-small/train/patient{k // 2:05d}/study1/view{1 + k % 2}_"
+            f"CheXpert-small/train/patient{k // 4:05d}/study{1 + k // 2 % 2}/view{1 + k % 2}_"
             f"{('frontal', 'lateral')[k % 2]}.jpg"
             for k in range(80)
         ],
-        "Sex": [("Female", "Male")[k // 2 % 2] for k in range(80)],
-        "Age": [str(20 + k // 2) for k in range(80)],
+        "Sex": [("Female", "Male")[k // 4 % 2] for k in range(80)],
+        "Age": [str(20 + k // 4) for k in range(80)],
         "Frontal/Lateral": [("Frontal", "Lateral")[k % 2] for k in range(80)],
         "AP/PA": [("AP", "")[k % 2] for k in range(80)],
         "Cardiomegaly": [("1.0", "", "0.0", "-1.0")[k // 2 % 4] for k in range(80)],
@@ -102,8 +102,8 @@ def test_patients_that_stand_only_in_the_path(tmp_path):
         "1": "positive",
     }
     check = check_source.read(manifest, tmp_path / "data")
-    assert len(check.source.rows) == 40 and check.source.rows["patient_id"].nunique() == 40
-    assert check.source.rows["patient_id"].iloc[3] == "patient00003"
+    assert len(check.source.rows) == 40 and check.source.rows["patient_id"].nunique() == 20
+    assert check.source.rows["patient_id"].iloc[3] == "patient00001"
     counts = check.source.rows["cardiomegaly"].value_counts(dropna=False)
     assert (
         counts[1] == 10 and counts[0] == 10 and check.source.rows["cardiomegaly"].isna().sum() == 20
