@@ -5,7 +5,6 @@ why. Only names of columns and the few values of categories occur in them, no id
 nothing.
 """
 
-import ast
 import re
 from typing import NamedTuple
 
@@ -13,7 +12,7 @@ import pandas as pd
 
 from helpers.data.manifest_schema import COHORT_COLUMNS, RESERVED_COLUMNS
 
-IMAGE_SUFFIX = r"\.(?:png|jpe?g|tiff?|bmp|gif|dcm|dicom|nii|nii\.gz)$"
+IMAGE_SUFFIX = r"\.(?:png|jpe?g|jp2|tiff?|bmp|gif|dcm|dicom|nii|nii\.gz)$"
 MOST_ENTRIES = 40  # different findings that cells list
 _MISSING = {"na", "n/a", "nan", "null", "none", "-", "?"}
 _NAMES = {
@@ -37,13 +36,6 @@ _SPLIT = {
     "valid": "valid validation val dev validate",
     "test": "test testing tst",
 }
-_LABELS = {
-    "positive": "1 true yes y positive pos present",
-    "negative": "0 false no n negative neg absent",
-    "uncertain": "-1 uncertain equivocal",
-}
-_LABEL_NAME = r"label|finding|diagnos|disease|class|patholog|target"
-_NO_LABEL_NAME = r"id$|^id|uid|date|number|count|follow|width|height|pixel|spacing|^view|fold"
 
 
 class Guess(NamedTuple):
@@ -120,7 +112,7 @@ def sex(table: pd.DataFrame) -> list[Guess]:
     column = named(table, "sex")
     if not column:
         return []
-    means = _meanings(table[column], _SEX)
+    means = meanings(table[column], _SEX)
     if means is None:
         return []
     return [Guess("sex", {"column": column, "values": means}, "by name and values", column)]
@@ -129,7 +121,7 @@ def sex(table: pd.DataFrame) -> list[Guess]:
 def split(table: pd.DataFrame) -> list[Guess]:
     """Guess the given split."""
     column = named(table, "split")
-    means = _meanings(table[column], _SPLIT) if column else None
+    means = meanings(table[column], _SPLIT) if column else None
     if not means or "train" not in means.values():
         return []
     return [Guess("split", {"column": column, "values": means}, "by name and values", column)]
@@ -148,10 +140,12 @@ def age(table: pd.DataFrame) -> list[Guess]:
         if numbers.median() > 150:
             rule["unit"], why = "days", f"by its name; median {numbers.median():g}: days?"
         limits = {
-            cell: int(re.sub(r"\D", "", cell)) for cell in others if re.match(r">\s*\d", cell)
+            cell: int(re.sub(r"\D", "", cell)) + bool(re.match(r">\s*\d", cell))
+            for cell in others
+            if re.fullmatch(r">=?\s*\d+|\d+\s*\+", cell)
         }
         if limits:
-            rule["at_least"] = {cell: n if "=" in cell else n + 1 for cell, n in limits.items()}
+            rule["at_least"] = limits
         words = [cell for cell in others if cell.casefold() in _MISSING | {"unknown"}]
         codes = [code for code in ("999", "-1", "-999") if (cells == code).any()]
         if words or codes:
@@ -165,72 +159,6 @@ def age(table: pd.DataFrame) -> list[Guess]:
     if cells[cells != ""].str.fullmatch(r"\d{4}").any():
         rule["date_formats"] = ["%Y-%m-%d", "%Y%m%d", "%Y"]
     return [Guess("age", rule, "from two dates; `date_formats` must fit", study)]
-
-
-def findings(table: pd.DataFrame) -> list[Guess]:
-    """Guess the findings of columns that no other rule reads: 1 and 0, grades, or lists."""
-    guesses = []
-    for column in table:
-        cells = table.loc[table[column] != "", column]
-        is_label = re.search(_LABEL_NAME, column, re.I)
-        if cells.empty or (re.search(_NO_LABEL_NAME, plain(column)) and not is_label):
-            continue
-        blank_is_absent = {"blank_means": "negative"}
-        means = _meanings(cells, _LABELS)
-        numbers = pd.to_numeric(cells, "coerce")
-        if means and "positive" in means.values() and cells.nunique() <= 4:
-            only_positive = "negative" not in means.values()
-            rule = {"column": column, "values": means} | (blank_is_absent if only_positive else {})
-            why = "blank counts as unknown; blank_means: negative if it means not mentioned"
-            guesses.append(Guess(column, rule, why, column))
-        elif _are_grades(numbers):
-            grades = list(range(int(numbers.min()), int(numbers.max()) + 1))
-            rule = {"column": column, "grades": grades, "positive_grades": grades[2:]}
-            guesses.append(Guess(column, rule, "which grades are positive?", column))
-        elif is_label:
-            guesses += _entries(column, cells)
-    return guesses
-
-
-def _are_grades(numbers: pd.Series) -> bool:
-    """Return whether all cells are small whole numbers, three to six different ones from 0 or 1."""
-    return bool(
-        numbers.notna().all()
-        and (numbers % 1 == 0).all()
-        and numbers.min() in (0, 1)
-        and numbers.max() <= 5
-        and 3 <= numbers.nunique() <= 6
-    )
-
-
-def _entries(column: str, cells: pd.Series) -> list[Guess]:
-    """Guess a finding for each entry that cells list."""
-    form, entries = {}, cells
-    if cells.str.startswith("[").mean() > 0.9:
-        form = {"cell": "list"}
-        entries = cells.map(_literal).explode().dropna().astype(str)
-    else:
-        separator = max("|;,", key=lambda mark: cells.str.contains(mark, regex=False).sum())
-        if cells.str.contains(separator, regex=False).any():
-            form = {"separator": separator}
-            entries = cells.str.split(separator).explode()
-    counts = entries.str.strip().value_counts().drop("", errors="ignore")
-    if not 2 <= len(counts) <= MOST_ENTRIES or len(counts) > len(cells) / 2:
-        return []
-    normal = r"(no finding|normal|none|healthy|no .*|non-.*|negative)$"
-    return [
-        Guess(entry, {"column": column, "contains": [entry], **form}, f"listed in {column}", column)
-        for entry in counts.index
-        if not re.match(normal, entry, re.I)
-    ]
-
-
-def _literal(cell: str) -> list:
-    """Return the entries of a list literal, none where it is not one."""
-    try:
-        return list(ast.literal_eval(cell))
-    except (ValueError, SyntaxError, TypeError):
-        return []
 
 
 def keep(table: pd.DataFrame) -> list[Guess]:
@@ -261,7 +189,7 @@ def missing_words(table: pd.DataFrame, columns: list[str]) -> list[str]:
     return sorted(cell for cell in cells.unique() if cell.casefold() in _MISSING)
 
 
-def _meanings(cells: pd.Series, words: dict[str, str]) -> dict[str, str] | None:
+def meanings(cells: pd.Series, words: dict[str, str]) -> dict[str, str] | None:
     """Return what each different cell means, None where one is not known; blank is left out."""
     means = {word: meaning for meaning, text in words.items() for word in text.split()}
     distinct = [cell for cell in cells.unique() if cell and cell.casefold() not in _MISSING]

@@ -5,18 +5,16 @@ In: the path of a table (CSV, Excel or Parquet). Out: a manifest's YAML file, wi
 and where the manifest is there already: none is ever overwritten.
 """
 
-import os
 import re
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pandas as pd
 import yaml
 
 from helpers.core import errors, files
-from helpers.data import column_guesses, read_table
+from helpers.data import column_guesses, image_search, label_guesses, read_table
 from helpers.data.column_guesses import Guess
-
-MOST_FILES = 300_000  # that are looked at for the images
+from helpers.data.image_search import Location
 
 
 def write(table: Path, name: str | None, images: Path | None, folder: Path) -> str:
@@ -43,70 +41,12 @@ def write(table: Path, name: str | None, images: Path | None, folder: Path) -> s
     cells = read_table.read(table)
     if cells.empty:
         errors.refuse(f"rows in {table}", "none", "Correct the table.")
-    where = Location(table.resolve(), images and images.resolve(), cells)
+    where = image_search.locate(table.resolve(), images and images.resolve(), cells)
     files.write_text(path, text(name, table, cells, where))
     return (
         f"{path}: answer what is marked `answer`, look at what is marked `guess`, then\n"
         f"  .venv/bin/python -m helpers.data check {path} --data-root {where.root}"
     )
-
-
-class Location:
-    """Where the images of a table lie: the data root, and a template under it.
-
-    root: folder that holds table and images.
-    column: that names the image; None where none does.
-    template: `image_path`; found: whether files were seen there; anywhere: in several folders.
-    """
-
-    def __init__(self, table: Path, images: Path | None, cells: pd.DataFrame):
-        """Look for the images of the first rows."""
-        self.column = column_guesses.file_column(cells)
-        self.root = Path(os.path.commonpath([table.parent, images])) if images else table.parent
-        self.template, self.found, self.anywhere = "images/{file}", False, False
-        if self.column:
-            values = [value for value in cells[self.column].head(50) if value]
-            self.template = f"images/{{{self.column}}}"
-            self._search(values, images)
-        self.table = table.relative_to(self.root).as_posix()
-
-    def _search(self, values: list[str], images: Path | None) -> None:
-        """Look in the table's folder and the two above it, then in all folders below the root."""
-        for root in [self.root, *self.root.parents[:2]]:
-            if all((root / value).is_file() for value in values):
-                self.root, self.template, self.found = root, f"{{{self.column}}}", True
-                return
-        paths = _image_files(images or self.root, self.root)
-        for suffix in ("", *sorted({"".join(Path(path).suffixes) for path in paths[:1000]})):
-            in_folders = {
-                path.removesuffix(value + suffix)
-                for value in values
-                for path in paths
-                if path == value + suffix or path.endswith(f"/{value}{suffix}")
-            }
-            if len(in_folders) == 1:
-                self.template = f"{in_folders.pop()}{{{self.column}}}{suffix}"
-                self.found = True
-                return
-            if in_folders:
-                self.template, self.found = f"{{{self.column}}}{suffix}", True
-                self.anywhere = True
-                return
-
-
-def _image_files(folder: Path, root: Path) -> list[str]:
-    """Return paths of image files below a folder, relative to the root."""
-    paths = []
-    for parent, _, names in os.walk(folder):
-        relative = PurePosixPath(Path(parent).relative_to(root).as_posix())
-        paths += [
-            str(relative / name)
-            for name in names
-            if re.search(column_guesses.IMAGE_SUFFIX, name, re.I)
-        ]
-        if len(paths) > MOST_FILES:
-            break
-    return paths
 
 
 def text(name: str, table: Path, cells: pd.DataFrame, where: Location) -> str:
@@ -120,32 +60,39 @@ def text(name: str, table: Path, cells: pd.DataFrame, where: Location) -> str:
     used = {where.column, *(guess.column for guess in [*people, *split, *kept])}
     used |= {column_guesses.named(cells, kind) for kind in ("sex", "birth", "study", "split")}
     rest = cells[[column for column in cells if column not in used]]
-    findings = column_guesses.findings(rest)
-    further = column_guesses.further(rest.drop(columns={guess.column for guess in findings}))
+    rows, findings = label_guesses.rows(rest, cells[where.column] if where.column else None)
+    labels = {guess.column for guess in findings} | set(
+        rows.value.get("long", {}).values() if rows else []
+    )
+    further = column_guesses.further(rest.drop(columns=labels & set(rest)))
+    if rows:  # what differs between the rows of an image is no column of the image
+        further = [
+            guess
+            for guess in further
+            if cells.groupby(where.column)[guess.column].nunique().max() == 1
+        ]
     categories = {guess.column for guess in [*people, *findings] if "values" in guess.value}
-    missing = column_guesses.missing_words(cells, sorted(categories - {""}))
+    missing = column_guesses.missing_words(cells, sorted(categories & set(cells)))
     is_volume = bool(re.search(r"\.nii(\.gz)?$", where.template)) or bool(
         where.column and cells[where.column].str.contains(r"\.nii(?:\.gz)?$").mean() > 0.5
     )
+    size = {"shape": [64, 128, 128], "spacing_mm": [4, 3, 3], "window_hu": [-150, 250]}
     return "\n".join(
         [
             f"# A first manifest from the columns of {table.name}. Look at every `guess`, settle"
             " every `answer`;",
             "# all fields: docs/own_data.md.",
             *_head(name, table, is_volume),
-            *_layout(where, cells),
+            *_layout(where),
             *(_line("missing", missing, "guess: cells that mean blank") if missing else []),
+            *(_line("rows", rows.value, _why(rows)) if rows else []),
             *_people(people, cells),
             *_block("keep", kept, "", []),
             *_findings(findings),
             *_block("further_columns", further, "guess: can make groups", findings),
             *_split(split),
             *(
-                _line(
-                    "volume",
-                    {"shape": [64, 128, 128], "spacing_mm": [4, 3, 3], "window_hu": [-150, 250]},
-                    "guess: depth, height, width",
-                )
+                _line("volume", size, "guess: depth, height, width")
                 if is_volume
                 else _line("image", {"px": 224, "equalise": True}, "guess: height and width")
             ),
@@ -169,27 +116,21 @@ def _head(name: str, table: Path, is_volume: bool) -> list[str]:
     ]
 
 
-def _layout(where: Location, cells: pd.DataFrame) -> list[str]:
+def _layout(where: Location) -> list[str]:
     """Return the layout and the images' identifier."""
-    layout = {"kind": "table_and_images", "table": where.table, "image_path": where.template}
-    if where.anywhere:
-        layout["anywhere"] = True
-    seen = "guess: the files of the first rows are there"
-    lines = _line("layout", layout, seen if where.found else "answer: no such file was found")
-    lines += _line(
-        "image_id",
-        f"{{{where.column or 'file'}}}",
-        "guess" if where.column else "answer: no column",
-    )
-    n_repeated = int(cells[where.column].duplicated().sum()) if where.column else 0
-    if n_repeated:
-        lines += [
-            f"# answer: {n_repeated:,} rows name an image that an earlier row names. How do they"
-            " become one?",
-            "# rows: {readers: majority}  # or any, all; or, a row a finding:",
-            "# rows: {long: {finding: COLUMN, value: COLUMN}}",
-        ]
-    return lines
+    if where.image_column:
+        layout = {"kind": "parquet_images", "shards": [where.table]}
+        layout["image_column"] = where.image_column
+        seen = "guess: further shards by a pattern, train-*.parquet"
+    else:
+        layout = {"kind": "table_and_images", "table": where.table, "image_path": where.template}
+        layout |= {"anywhere": True} if where.anywhere else {}
+        seen = f"{'guess: files' if where.found else 'answer: no files'} of the first rows found"
+    comment = "guess" if where.column else "answer: no column names an image"
+    return [
+        *_line("layout", layout, seen),
+        *_line("image_id", f"{{{where.column or 'file'}}}", comment),
+    ]
 
 
 def _people(people: list[Guess], cells: pd.DataFrame) -> list[str]:

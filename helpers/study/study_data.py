@@ -8,7 +8,14 @@ from collections.abc import Collection
 from pathlib import Path
 
 from helpers.core import errors, notebook_parameters
-from helpers.data import check_source, download, groups, manifest_schema, manifests
+from helpers.data import (
+    check_source,
+    download,
+    groups,
+    label_rules,
+    manifest_schema,
+    manifests,
+)
 from helpers.data.source_files import expected_files, locate
 from helpers.study import notebook_files
 
@@ -185,15 +192,13 @@ def checks(preparation: dict) -> list[str]:
         InputError: what notebook 01 would refuse before it opens an image.
     """
     names = [preparation.get(name, "none") for name in ("COHORT", "PRETRAIN", "EVALUATE_ON")]
-    roots = preparation.get("DATA_ROOTS", {})
-    return [
-        line
-        for name in dict.fromkeys(names)
-        if manifests.name_of(name) in roots
-        for line in check_source.lines(
-            check_source.read(manifests.read(name), roots[manifests.name_of(name)])
-        )
-    ]
+    roots, lines = preparation.get("DATA_ROOTS", {}), []
+    for name in dict.fromkeys(names):
+        if root := roots.get(manifests.name_of(name)):
+            policy = preparation.get("UNCERTAIN_MEANS", "as_manifest") if name == names[0] else None
+            manifest = label_rules.with_uncertain(manifests.read(name), policy or "as_manifest")
+            lines += check_source.lines(check_source.read(manifest, root))
+    return lines
 
 
 def manifest_path(name_or_path: str) -> Path:

@@ -5,7 +5,7 @@ import pytest
 
 from helpers.core import errors
 from helpers.data import __main__ as command_line
-from helpers.data import check_source, column_guesses, manifests, new_manifest
+from helpers.data import check_source, column_guesses, label_guesses, manifests, new_manifest
 
 RADIOGRAPHS = pd.DataFrame(
     {
@@ -124,7 +124,45 @@ def test_each_guess_and_each_open_question_is_marked(tmp_path):
         assert any(line.startswith(f"{field}:") and "# answer" in line for line in lines), field
     assert any("effusion" in line and "# guess" in line for line in lines)
     assert any(line.startswith("# sex:") for line in lines)  # 0 and 1 say nothing by themselves
-    assert any("1 rows name an image that an earlier row names" in line for line in lines)
+    assert any(line.startswith("rows:") and "1 rows name an image" in line for line in lines)
+
+
+def test_several_readers_of_an_image_and_a_row_a_finding(tmp_path):
+    images = [f"images/{name}" for name in RADIOGRAPHS["file"]]
+    file = [f"r{k // 3}.png" for k in range(180)]
+    patient = [f"p{k // 6}" for k in range(180)]
+    reader = [f"R{k % 3}" for k in range(180)]
+    called = [str(int(k % 3 < 2) if k // 3 % 2 else 0) for k in range(180)]
+    table = pd.DataFrame(dict(file=file, patient=patient, reader=reader, effusion=called))
+    manifest = new(tmp_path, table, "", images)
+    assert manifest.rows.readers == "majority" and not manifest.further_columns
+    rows = check_source.read(manifest, tmp_path / "data").source.rows
+    assert len(rows) == 60 and rows["effusion"].sum() == 30
+    (tmp_path / "mine.yaml").unlink()
+
+    finding = [("effusion", "mass", "oedema")[k % 3] for k in range(180)]
+    table = pd.DataFrame(dict(file=file, patient=patient, finding=finding, label=called))
+    manifest = new(tmp_path, table, "", [])
+    assert (manifest.rows.long.finding, manifest.rows.long.value) == ("finding", "label")
+    check = check_source.stages(manifest, tmp_path / "data")
+    with pytest.raises(errors.InputError, match="with and without oedema"):
+        next(check)  # no image has it
+    (tmp_path / "mine.yaml").unlink()
+    table["label"] = [str(k // 3 % 2) for k in range(180)]
+    manifest = new(tmp_path, table, "", [])
+    rows = check_source.read(manifest, tmp_path / "data").source.rows
+    assert len(rows) == 60 and rows[["effusion", "mass", "oedema"]].sum().tolist() == [30] * 3
+
+
+def test_images_inside_a_parquet_file(tmp_path):
+    table = RADIOGRAPHS.assign(Image=[{"bytes": b"png", "path": "x"}] * 60)
+    table.to_parquet(tmp_path / "train-0.parquet")
+    words = ["new", str(tmp_path / "train-0.parquet"), "--name", "mine", "--to", str(tmp_path)]
+    assert command_line.main(words) == 0
+    manifest = manifests.read(tmp_path / "mine.yaml")
+    assert manifest.layout.kind == "parquet_images" and manifest.layout.image_column == "Image"
+    check = check_source.read(manifest, tmp_path)
+    assert len(check.source.rows) == 60 and check.source.rows["effusion_grade"].sum() == 36
 
 
 def test_images_without_ending_in_the_table_and_in_another_folder(tmp_path):
@@ -180,8 +218,8 @@ def guess(function, **columns):
 
 
 def test_ages_with_limits_codes_and_days():
-    (rule,) = guess(column_guesses.age, age=["30", ">89", "unknown", "999", "41"])
-    assert rule["at_least"] == {">89": 90} and rule["missing"] == ["unknown", "999"]
+    (rule,) = guess(column_guesses.age, age=["30", ">89", "90+", "unknown", "999", "41"])
+    assert rule["at_least"] == {">89": 90, "90+": 90} and rule["missing"] == ["unknown", "999"]
     (rule,) = guess(column_guesses.age, Age=["12000", "20000", ""])
     assert rule["unit"] == "days"
     (rule,) = guess(column_guesses.age, PatientAge=["042Y", "018M"])
@@ -200,21 +238,21 @@ def test_ages_with_limits_codes_and_days():
     ],
 )
 def test_words_of_presence(cells, values):
-    (rule,) = guess(column_guesses.findings, effusion=cells)
+    (rule,) = guess(label_guesses.findings, effusion=cells)
     assert rule["values"] == values
 
 
 def test_a_blank_is_absence_where_only_presence_is_written():
-    (rule,) = guess(column_guesses.findings, effusion=["1", "", ""])
+    (rule,) = guess(label_guesses.findings, effusion=["1", "", ""])
     assert rule["blank_means"] == "negative"
 
 
 def test_list_literals_and_counts():
-    rules = guess(column_guesses.findings, Labels=["['effusion', 'mass']", "['normal']", "[]"] * 5)
+    rules = guess(label_guesses.findings, Labels=["['effusion', 'mass']", "['normal']", "[]"] * 5)
     assert [rule["contains"] for rule in rules] == [["effusion"], ["mass"]]
     assert {rule["cell"] for rule in rules} == {"list"}
     assert (
-        guess(column_guesses.findings, image_count=["1", "2", "3"], study_id=["0", "1", "0"]) == []
+        guess(label_guesses.findings, image_count=["1", "2", "3"], study_id=["0", "1", "0"]) == []
     )
 
 
