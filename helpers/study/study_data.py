@@ -9,7 +9,6 @@ from pathlib import Path
 
 from helpers.core import errors, notebook_parameters
 from helpers.data import (
-    check_source,
     download,
     groups,
     label_rules,
@@ -191,6 +190,8 @@ def checks(preparation: dict) -> list[str]:
     Raises:
         InputError: what notebook 01 would refuse before it opens an image.
     """
+    from helpers.data import check_source  # loads decoders, which planning does without
+
     names = [preparation.get(name, "none") for name in ("COHORT", "PRETRAIN", "EVALUATE_ON")]
     roots, lines = preparation.get("DATA_ROOTS", {}), []
     for name in dict.fromkeys(names):
