@@ -7,25 +7,16 @@ identifiers that went through a number type. Impossible ages and counts are unkn
 printed.
 """
 
-import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from helpers.analysis import foreign_tables
 from helpers.core import errors, run_records
-from helpers.data import read_table, source_files, source_text
+from helpers.data import source_text
 
 _KEYS = {"path", "arm", "epsilon", "unit", "seed", "recipe"}
-# what programs write for a missing number; in a column of names these are names
-_MISSING_NUMBERS = ("na", "n/a", "nan", "null", "none", "<na>")
-_POSSIBLE = {"age_years": (0, 120), "n_comorbidities": (0, 60)}
-# columns that hold the same under another name
-_OTHER_NAMES = {
-    "age_years": ({"age", "alter"}, {"group", "band", "bin", "category", "quartile", "range"}),
-    "sex": ({"sex", "gender", "geschlecht"}, set()),
-    "n_comorbidities": ({"comorbidities", "comorbidity"}, {"group", "band"}),
-}
 
 
 def study(
@@ -54,7 +45,7 @@ def study(
             "none",
             "Set TABLE.",
         )
-    images, notes = _images(table)
+    images, notes = foreign_tables.read_images(table)
     print(*notes, sep="\n", end="\n" if notes else "")
     records = [_record(entry) for entry in predictions]
     tables = {
@@ -82,88 +73,11 @@ def study(
     return images, records, tables
 
 
-def _images(table: str) -> tuple[pd.DataFrame, list[str]]:
-    """Return the table of images, with sex, age_years and n_comorbidities unknown if absent, and
-    notes.
-    """
-    images = _read(table, ["image_id", "patient_id"])
-    if (twice := images["image_id"].duplicated()).any():
-        errors.refuse(
-            f"one row an image in {table}",
-            f"{int(twice.sum())} repeated, e.g. {images.loc[twice, 'image_id'].iloc[0]!r}",
-            "Remove the repeated rows.",
-        )
-    for column in _OTHER_NAMES:
-        _refuse_other_name(images, column, table)
-    sex = images.get("sex", pd.Series("", index=images.index))
-    is_odd = ~sex.isin(["female", "male", "unknown", ""]) & ~sex.str.casefold().isin(
-        _MISSING_NUMBERS
-    )
-    if is_odd.any():
-        errors.refuse(
-            f"sex female, male or empty in {table}",
-            errors.examples(sorted(set(sex[is_odd]))),
-            "Rename the values.",
-        )
-    images["sex"] = sex.where(sex.isin(["female", "male"]), "unknown")
-    notes = []
-    for column in _POSSIBLE:
-        images[column], of_column = _possible(images, column, table)
-        notes += of_column
-    return images, notes
-
-
-def _refuse_other_name(images: pd.DataFrame, column: str, table: str) -> None:
-    """Accept a table that has a column, or none that looks like it.
-
-    Raises:
-        InputError: its groups would be unknown although another column seems to hold them.
-    """
-    words, not_with = _OTHER_NAMES[column]
-    meaning = {"age_years": " (ages in years)", "sex": " (female, male or empty)"}
-    names = {name: set(_words_of(name)) for name in images}
-    similar = [name for name, parts in names.items() if parts & words and not parts & not_with]
-    if column not in images and similar:
-        errors.refuse(
-            f"the column {column} in {table}",
-            f"{errors.examples(similar)} in its place",
-            f"Rename it to {column}{meaning.get(column, '')}.",
-        )
-
-
-def _words_of(name: str) -> list[str]:
-    """Return the words of a column's name: "PatientAge" and "patient_age" are patient, age."""
-    return re.findall("[a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", name).casefold())
-
-
-def _possible(images: pd.DataFrame, column: str, table: str) -> tuple[pd.Series, list[str]]:
-    """Return a column of numbers, missing where they are impossible, and a note on how many are.
-
-    Raises:
-        InputError: no numbers, or most of them impossible: another unit.
-    """
-    if column not in images:
-        return pd.Series(np.nan, index=images.index), []
-    values, (low, high) = _numbers(images[column], column, table), _POSSIBLE[column]
-    is_impossible = (values < low) | (values > high)
-    if is_impossible.sum() > values.notna().sum() / 2:
-        errors.refuse(
-            f"{column} from {low} to {high} in {table}",
-            f"{errors.examples(sorted(set(values[is_impossible])))} in {int(is_impossible.sum())}"
-            f" of {int(values.notna().sum())} rows",
-            "Give ages in years." if column == "age_years" else "Give the number of diseases.",
-        )
-    examples = errors.examples(sorted({f"{value:g}" for value in values[is_impossible]}))
-    note = (
-        f"{int(is_impossible.sum())} images of {Path(table).name} have {column} below {low} or"
-        f" above {high}, e.g. {examples}: they count as unknown."
-    )
-    return values.mask(is_impossible), [note] if is_impossible.any() else []
-
-
 def _predictions(entry: dict, images: pd.DataFrame, table: str) -> pd.DataFrame:
     """Return the predictions of one model, with split and patient_id."""
-    rows = _read(entry["path"], ["image_id", "finding", "label", "score"])
+    rows = foreign_tables.read(entry["path"], ["image_id", "finding", "label", "score"])
+    if "split" in [str(column).casefold() for column in rows]:
+        errors.has_columns(rows, ["split"], entry["path"], "Rename the column.")
     is_strange = ~rows["image_id"].isin(images["image_id"])
     if is_strange.any():
         strangers = rows.loc[is_strange, "image_id"].drop_duplicates()
@@ -171,7 +85,9 @@ def _predictions(entry: dict, images: pd.DataFrame, table: str) -> pd.DataFrame:
             f"a row in {table} for every image of {entry['path']}",
             f"{len(strangers)} without, e.g. {errors.examples(sorted(strangers))}",
             "Add them to the table, or leave their predictions out."
-            + source_text.likely_cause(strangers, images["image_id"]),
+            + source_text.likely_cause(
+                strangers, images.loc[~images["image_id"].isin(rows["image_id"]), "image_id"]
+            ),
         )
     rows = rows.assign(
         split=rows.get("split", "test"),
@@ -191,54 +107,10 @@ def _predictions(entry: dict, images: pd.DataFrame, table: str) -> pd.DataFrame:
             "Split patients, not images.",
         )
     for column in ("score", "label"):
-        rows[column] = _numbers(rows[column], column, entry["path"])
-    _refuse_blank(rows, "score", rows["score"].isna(), entry["path"])
+        rows[column] = foreign_tables.numbers(rows[column], column, entry["path"])
+    foreign_tables.refuse_blank(rows, "score", rows["score"].isna(), entry["path"])
     run_records.check_predictions(rows, entry["path"])
     return rows
-
-
-def _read(path: str, columns: list[str]) -> pd.DataFrame:
-    """Return a table as text, with whole identifiers in every row.
-
-    Raises:
-        InputError: no table, a column is absent, or an identifier is blank or damaged.
-    """
-    with source_files.readable():
-        table = read_table.read(path)
-    errors.has_columns(table, columns, str(path), "Correct the file.")
-    for column in ("image_id", "patient_id", "finding"):
-        if column in table:
-            is_blank = table[column].eq("")
-            if column == "patient_id":
-                is_blank |= table[column].str.casefold().isin(_MISSING_NUMBERS)
-            _refuse_blank(table, column, is_blank, path)
-            source_text.refuse_identifiers(table[column], str(path))
-    return table
-
-
-def _refuse_blank(table: pd.DataFrame, column: str, is_blank: pd.Series, path: str) -> None:
-    """Accept a column without blank cells, and a table with rows."""
-    if table.empty:
-        errors.refuse(f"at least one row in {path}", "none", "Correct the file.")
-    if is_blank.any():
-        errors.refuse(
-            f"a {column} in every row of {path}",
-            f"{int(is_blank.sum())} without",
-            "Fill them in, or leave the rows out everywhere.",
-        )
-
-
-def _numbers(column: pd.Series, name: str, path: str) -> pd.Series:
-    """Return a column as numbers, empty ones missing."""
-    column = column.mask(column.str.casefold().isin(_MISSING_NUMBERS), "")
-    numbers = source_text.numbers(column)
-    if (odd := numbers.isna() & (column != "")).any():
-        errors.refuse(
-            f"numbers in {name} of {path}",
-            errors.examples(column[odd].drop_duplicates().tolist()),
-            "Correct the file.",
-        )
-    return numbers
 
 
 def _record(entry: object) -> dict:

@@ -6,7 +6,9 @@ differ in that form only.
 """
 
 import functools
+import glob
 import os
+import re
 import unicodedata
 from pathlib import Path
 
@@ -19,6 +21,16 @@ _LEFT_OVERS = ("__MACOSX", "Thumbs.db", "desktop.ini")
 def one_normal_form(name: str) -> str:
     """Return a name in the Unicode normal form in which names are compared, NFC."""
     return unicodedata.normalize("NFC", name)
+
+
+def listing(pattern: str) -> str:
+    """Return the glob pattern that lists all files of a template, such as "*/*.nii" for
+    "{split}/{name}.nii"; names that are not ASCII may be spelt otherwise on the disk.
+    """
+    return "/".join(
+        re.sub(r"\{[^{}]+\}", "*", glob.escape(name)) if name.isascii() else "*"
+        for name in pattern.split("/")
+    )
 
 
 def is_left_over(name: str) -> bool:

@@ -16,6 +16,17 @@ from helpers.core import errors, text_files
 _MERGE, _BOOL = "tag:yaml.org,2002:merge", "tag:yaml.org,2002:bool"
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML in which `on` and `off` are text, as in YAML 1.2: joins have a field `on`."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    letter: resolvers
+    for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    if letter not in ("o", "O")
+}
+
+
 def read(path: Path, name: str | None = None) -> object:
     """Return the content of a YAML file, text in one Unicode normal form.
 
@@ -29,7 +40,7 @@ def read(path: Path, name: str | None = None) -> object:
     name = name or path.name
     text = text_files.read(path, name)
     try:
-        loader = yaml.SafeLoader(text)
+        loader = _Loader(text)
         node = loader.get_single_node()
         if node is None:
             return None
@@ -88,11 +99,11 @@ def _refuse_other_meaning(node: yaml.Node, name: str, is_key: bool) -> None:
     """
     if not isinstance(node, yaml.ScalarNode) or node.style is not None or node.tag == _MERGE:
         return
-    value = yaml.SafeLoader("").construct_object(node)
+    value = _Loader("").construct_object(node)
     is_other = node.tag == _BOOL or (
         is_key
         and not isinstance(value, str)
-        and (value is None or isinstance(value, datetime.date) or str(value) != node.value)
+        and (value is None or isinstance(value, float | datetime.date) or str(value) != node.value)
     )
     if is_other:
         _refuse_unquoted(node, value, name)
@@ -106,7 +117,7 @@ def _refuse_other_number(node: yaml.ScalarNode, name: str) -> None:
         InputError: 01 (octal), 1:30 (sixty to the hour), 1_000.
     """
     if node.style is None and node.tag.endswith((":int", ":float")):
-        value = yaml.SafeLoader("").construct_object(node)
+        value = _Loader("").construct_object(node)
         is_whole = isinstance(value, int)
         if str(value) != node.value if is_whole else set(":_") & set(node.value):
             _refuse_unquoted(node, value, name)

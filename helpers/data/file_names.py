@@ -5,7 +5,6 @@ Unicode normal form; hidden files and what operating systems leave in folders do
 `InputError` for names that belong to several files.
 """
 
-import glob
 import os
 import re
 from collections.abc import Iterator
@@ -76,12 +75,10 @@ def of_pattern(root: Path, pattern: str) -> tuple[pd.DataFrame, list[str]]:
         f"(?P<{part[1:-1]}>[^/]+?)" if part.startswith("{") else re.escape(part)
         for part in re.split(r"(\{[^{}]+\})", disk_names.one_normal_form(pattern))
     )
-    listed = "/".join(
-        "*" if "{" in name or not name.isascii() else glob.escape(name)
-        for name in pattern.split("/")
-    )
+    # all names at that depth, whatever their ending
+    names = re.sub(r"[^/]*\*[^/]*", "*", disk_names.listing(pattern))
     paths, columns, in_other_case = [], [], []
-    for path in sorted(path.relative_to(root).as_posix() for path in root.glob(listed)):
+    for path in sorted(path.relative_to(root).as_posix() for path in root.glob(names)):
         if any(map(is_left_over, path.split("/"))):
             continue
         name = disk_names.one_normal_form(path)
@@ -100,11 +97,14 @@ def of_pattern(root: Path, pattern: str) -> tuple[pd.DataFrame, list[str]]:
     return pd.DataFrame(columns), paths
 
 
-def hint_of_absence(absent: pd.Series, root: Path, is_anywhere: bool = False) -> str:
+def hint_of_absence(
+    absent: pd.Series, present: pd.Series, root: Path, is_anywhere: bool = False
+) -> str:
     """Return why absent files may not be found, as a sentence with a blank before it, or "".
 
     Args:
         absent: relative paths of files that are not there.
+        present: those of other rows, which are.
         root: of the data set.
         is_anywhere: they were looked for in all folders.
     """
@@ -112,17 +112,17 @@ def hint_of_absence(absent: pd.Series, root: Path, is_anywhere: bool = False) ->
     if names.empty:
         return ""
     if is_anywhere:
-        present = pd.Series([path.rpartition("/")[2] for path in files_below(root)], dtype=str)
-        return source_text.likely_cause(names, present)
+        others = {path.rpartition("/")[2] for path in set(files_below(root)) - set(present)}
+        return source_text.likely_cause(names, pd.Series(sorted(others), dtype=str))
     folders = names.map(os.path.dirname).drop_duplicates()
     absent_folders = [folder for folder in folders if not (root / folder).is_dir()]
     if len(absent_folders) == len(folders):
         return f" There is no folder {errors.examples(absent_folders)} in {root}."
-    present = [
+    others = {
         (Path(folder) / name).as_posix()
         for folder in folders
         if (root / folder).is_dir()
         for name in os.listdir(root / folder)
         if not is_left_over(name)
-    ]
-    return source_text.likely_cause(names, pd.Series(present, dtype=str))
+    } - set(present)
+    return source_text.likely_cause(names, pd.Series(sorted(others), dtype=str))

@@ -74,7 +74,7 @@ def sheet_names(path: Path) -> list[str]:
 
 
 def _first_sheet(path: Path, name: str, as_formulas: bool) -> object:
-    """Return the first sheet, with formulas or with their stored results.
+    """Return the first sheet that is not hidden, with formulas or with their stored results.
 
     Raises:
         InputError: no Excel file, or the package that reads it is absent.
@@ -82,7 +82,8 @@ def _first_sheet(path: Path, name: str, as_formulas: bool) -> object:
     try:
         import openpyxl
 
-        return openpyxl.load_workbook(path, data_only=not as_formulas).worksheets[0]
+        sheets = openpyxl.load_workbook(path, data_only=not as_formulas).worksheets
+        return [sheet for sheet in sheets if sheet.sheet_state == "visible"][0]
     except ImportError:
         errors.refuse(
             f"the package openpyxl, which reads {name}", "none", 'Install it: pip install ".[ct]".'

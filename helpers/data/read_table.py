@@ -177,30 +177,38 @@ def as_text(table: pa.Table) -> pd.DataFrame:
 
     Columns of bytes that are no text, and of records, are left out.
     """
-    columns = {}
-    for name, column in zip(table.column_names, table.columns):
-        if pa.types.is_dictionary(column.type):
-            column = column.cast(column.type.value_type)
-        kind = column.type
-        is_bytes = any(
-            is_kind(kind)
-            for is_kind in (
-                pa.types.is_binary,
-                pa.types.is_large_binary,
-                pa.types.is_fixed_size_binary,
-            )
-        )
-        if pa.types.is_struct(kind) or pa.types.is_map(kind):
-            continue
-        if pa.types.is_integer(kind) or pa.types.is_decimal(kind) or is_bytes:
-            try:
-                text = pc.fill_null(column.cast(pa.string()), "").to_pandas()
-            except pa.ArrowInvalid:
-                continue
-            is_decimal = pa.types.is_decimal(kind)
-            columns[name] = text.str.replace(r"\.0+$", "", regex=True) if is_decimal else text
-        elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
-            columns[name] = source_text.as_text(pd.Series(column.to_pylist(), dtype=object))
-        else:
-            columns[name] = source_text.as_text(column.to_pandas())
-    return pd.DataFrame(columns, index=range(table.num_rows))
+    columns = {
+        name: _column_text(column) for name, column in zip(table.column_names, table.columns)
+    }
+    texts = {name: text for name, text in columns.items() if text is not None}
+    return pd.DataFrame(texts, index=range(table.num_rows))
+
+
+def _column_text(column: pa.ChunkedArray) -> pd.Series | None:
+    """Return an Arrow column as text, None where it is none."""
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    kind = column.type
+    if pa.types.is_floating(kind):
+        return _float_text(column)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return source_text.as_text(pd.Series(column.to_pylist(), dtype=object))
+    if pa.types.is_date(kind) or pa.types.is_timestamp(kind) or pa.types.is_boolean(kind):
+        return source_text.as_text(column.to_pandas())
+    try:
+        text = pc.fill_null(column.cast(pa.string()), "").to_pandas()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # bytes, records
+        return None
+    return text.str.replace(r"\.0+$", "", regex=True) if pa.types.is_decimal(kind) else text
+
+
+def _float_text(column: pa.ChunkedArray) -> pd.Series:
+    """Return floats as text, whole numbers without a point; numbers so large that floats skip
+    integers are in scientific form.
+    """
+    values = column.to_pandas()
+    is_long = values.abs() >= 2 ** {16: 11, 32: 24, 64: 53}[column.type.bit_width]
+    is_whole = (values % 1 == 0) & ~is_long
+    text = column.cast(pa.string()).to_pandas().where(values.notna(), "")
+    text = text.mask(is_whole, values[is_whole].astype("int64").astype(str))
+    return text.mask(is_long, values[is_long].map(lambda value: f"{value:.15e}"))

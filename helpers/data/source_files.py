@@ -6,7 +6,6 @@ a missing or unreadable root, an absent table, paths that leave the root; says h
 
 import contextlib
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +20,7 @@ def expected_files(manifest: Manifest) -> list[str]:
     if layout.kind == "synthetic":
         tables = []
     elif layout.kind == "folders":
-        tables = [re.sub(r"\{[^{}]+\}", "*", layout.pattern), *filter(None, [layout.table])]
+        tables = [disk_names.listing(layout.pattern), *filter(None, [layout.table])]
     else:
         tables = {
             "parquet_images": lambda: layout.shards,
@@ -79,8 +78,16 @@ def locate(manifest: Manifest, data_root: str | Path | None) -> Path | None:
                         f"DICOM files in {root}",
                         "Convert each series: dcm2niix -z y -o OUT FOLDER.",
                     )
-                errors.refuse(wanted, f"no {pattern} in {root}", do)
+                errors.refuse(wanted, f"no {pattern} in {root}", do + _other_case(root, pattern))
     return root
+
+
+def _other_case(root: Path, relative: str) -> str:
+    """Return a hint where a file's name differs in letter case only, or ""."""
+    wanted = root / relative
+    names = os.listdir(wanted.parent) if wanted.parent.is_dir() else []
+    others = [name for name in names if name.casefold() == wanted.name.casefold()]
+    return f" It is called {errors.examples(others)} there." if others else ""
 
 
 @contextlib.contextmanager

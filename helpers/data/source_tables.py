@@ -214,7 +214,9 @@ def keep_present(manifest: Manifest, source: Source, root: Path | None) -> Sourc
     is_absent = rows["bytes"] < 0
     absent = rows[is_absent]
     is_anywhere = getattr(manifest.layout, "anywhere", False)
-    hint = file_names.hint_of_absence(absent["file"], root, is_anywhere)
+    hint = file_names.hint_of_absence(
+        absent["file"], rows.loc[~is_absent, "file"], root, is_anywhere
+    )
     reason = absent["file"].map(lambda file: _reason_of_absence(root, file))
     excluded = pd.concat([source.excluded, absent.assign(reason=reason)[EXCLUDED_COLUMNS]])
     if 1 - is_absent.mean() < manifest.min_share_present:

@@ -30,8 +30,9 @@ _CAUSES = (
     ("'.0' at the end", r"\.0+$"),
     ("hyphens, underscores or points", r"[-_.]+"),
     ("folders in front of the name and the file ending", r"^.*[/\\]|\.[A-Za-z]\w{1,4}(?:\.gz)?$"),
-    ("letters and zeros around the number", r"\D+|(?<!\d)0+(?=\d)"),
 )
+# so loose that it is named only where it explains all
+_NUMBER_ALONE = ("letters and zeros around the number", r"\D+|(?<!\d)0+(?=\d)")
 
 
 def as_text(column: pd.Series) -> pd.Series:
@@ -55,7 +56,7 @@ def _number_text(value: float) -> str:
         return ""
     if float(value).is_integer() and abs(value) < 2**53:
         return str(int(value))
-    return f"{value:.7g}" if isinstance(value, np.float32) else f"{value:.15g}"
+    return f"{value:.15g}"
 
 
 def in_one_form(text: pd.Series) -> pd.Series:
@@ -154,7 +155,7 @@ def refuse_identifiers(text: pd.Series, where: str) -> None:
     """
     values = text[text != ""].drop_duplicates()
     damaged = values[values.str.fullmatch(f"{_SCIENTIFIC}|{_FROM_FLOAT}|{_ERROR_CELL}")]
-    cause = "were saved as numbers: digits are lost, and different identifiers became one"
+    cause = "are numbers or errors of a spreadsheet: different identifiers became one"
     if damaged.empty:
         long_numbers = values[values.str.fullmatch(r"\d{16,}")]
         if len(long_numbers) and _lost_digits(long_numbers.tolist()):
@@ -188,17 +189,19 @@ def likely_cause(values: pd.Series, others: pd.Series) -> str:
 
     Args:
         values: identifiers without a partner.
-        others: those among which a partner was looked for.
+        others: those among which a partner was looked for, without those that have one.
     """
     values, others = values.drop_duplicates().astype(str), others.drop_duplicates().astype(str)
     folded = {"letter case": (values.str.casefold(), others.str.casefold())} | {
         cause: tuple(text.str.replace(form, "", regex=True) for text in (values, others))
-        for cause, form in _CAUSES
+        for cause, form in (*_CAUSES, _NUMBER_ALONE)
     }
     matching = {
         cause: int((ours.isin(set(theirs)) & (ours != "")).sum())
         for cause, (ours, theirs) in folded.items()
     }
+    if matching[_NUMBER_ALONE[0]] < len(values):
+        del matching[_NUMBER_ALONE[0]]
     cause = max(matching, key=matching.get)
     return f" {matching[cause]} would match but for {cause}." if matching[cause] else ""
 

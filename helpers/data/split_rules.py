@@ -93,7 +93,7 @@ def _refuse_extra_lines(
     listed = pd.Series(lines, dtype=str).drop_duplicates()
     extra = listed[~listed.isin(set(images))]
     if len(extra) == len(listed) or (len(extra) and rule.extra_lines == "refuse"):
-        cause = source_text.likely_cause(extra, images)
+        cause = source_text.likely_cause(extra, images[~images.isin(set(listed))])
         errors.refuse(
             f"image ids of {where} in {path}, such as"
             f" {errors.examples(images[images != ''].tolist()[:1])}",
