@@ -162,13 +162,7 @@ def _label_options(manifest: manifest_schema.Manifest, uncertain_means: str) -> 
     notebook_parameters.check_some("01", {"UNCERTAIN_MEANS": uncertain_means})
     if uncertain_means == "as_manifest":
         return {}
-    if not label_rules.has_uncertain(manifest):
-        errors.refuse(
-            f"UNCERTAIN_MEANS = 'as_manifest' for {manifest.name}, none of whose values mean"
-            " uncertain",
-            repr(uncertain_means),
-            "Leave it out, or say in the manifest which value is `uncertain`.",
-        )
+    label_rules.policies([manifest], uncertain_means)
     return {"uncertain_means": uncertain_means}
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
+from helpers.core import errors
 from helpers.data import source_text
 from helpers.data.manifest_schema import Manifest
 from helpers.data.rule_schema import Finding
@@ -183,6 +184,28 @@ def with_uncertain(manifest: Manifest, policy: str) -> Manifest:
 def has_uncertain(manifest: Manifest) -> bool:
     """Return whether a value of some finding means uncertain."""
     return any("uncertain" in rule.values.values() for rule in manifest.findings.values())
+
+
+def policies(wanted: list[Manifest], policy: str) -> dict[str, str]:
+    """Return what uncertain labels mean in each data set of a study: name -> policy.
+
+    Data sets without such labels keep "as_manifest".
+
+    Args:
+        wanted: manifests, the study's cohort first.
+        policy: UNCERTAIN_MEANS, see `with_uncertain`.
+
+    Raises:
+        InputError: a policy, and no data set has uncertain labels.
+    """
+    names = {manifest.name: has_uncertain(manifest) for manifest in wanted}
+    if policy != "as_manifest" and not any(names.values()):
+        errors.refuse(
+            f"UNCERTAIN_MEANS = 'as_manifest', as no value means uncertain in {', '.join(names)}",
+            repr(policy),
+            "Leave it out, or say in the manifest which value is `uncertain`.",
+        )
+    return {name: policy if is_met else "as_manifest" for name, is_met in names.items()}
 
 
 def describe(manifest: Manifest) -> pd.DataFrame:

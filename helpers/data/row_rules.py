@@ -15,6 +15,7 @@ from helpers.core import errors
 from helpers.data import source_text
 from helpers.data.manifest_schema import Manifest
 
+FEW = 0.01  # of the images: as many may be listed under two patients, who are then one
 REPEATED, COMBINED = "repeated row of an image", "combined with another row of its image"
 
 
@@ -164,8 +165,11 @@ def differing(text: pd.DataFrame, images: Images, columns: list[str]) -> dict[st
 
 def check(
     manifest: Manifest, text: pd.DataFrame, image_id: pd.Series, images: Images, where: str
-) -> None:
-    """Accept several rows of an image where a rule combines them, or where they are equal.
+) -> np.ndarray:
+    """Return which rows stay, where rows of an image are equal, or a rule combines their labels.
+
+    The first row of each image stays. Where few images (`FEW`) are listed under two patients and
+    rows are equal in all else, a row of each patient stays: `duplicates` makes these patients one.
 
     Args:
         manifest: with or without `rows`.
@@ -174,6 +178,9 @@ def check(
         images: which rows are of one image.
         where: name of the table.
 
+    Returns:
+        (n_rows,) whether the row stays.
+
     Raises:
         InputError: rows of one image differ, in labels without a rule, in anything else with one.
     """
@@ -181,13 +188,19 @@ def check(
     labels = [] if manifest.rows else manifest.label_columns
     differs = others | differing(text, images, labels)
     if not differs:
-        return
+        return images.is_first
+    names = image_id[np.any(list(differs.values()), axis=0)].nunique()
+    is_few = names <= FEW * len(images.first)
+    if is_few and not manifest.rows and list(differs) == [manifest.patient_id]:
+        pairs = pd.DataFrame(
+            {"image": images.number, "patient": text[manifest.patient_id].to_numpy()}
+        )
+        return ~pairs.duplicated().to_numpy()
     column, is_other = next(iter(differs.items()))
-    row = np.flatnonzero(is_other)[0]
+    row = is_other.argmax()
     of_image = images.number == images.number[row]
     cells = list(dict.fromkeys(text[column].to_numpy()[of_image]))
-    names = image_id[np.any(list(differs.values()), axis=0)].nunique()
-    errors.refuse(
+    return errors.refuse(
         f"one row an image in {where}" + (", but for labels" if manifest.rows else ""),
         f"{len(text):,} rows of {len(images.first):,} images; rows of {names:,} images differ in"
         f" {errors.examples(list(differs))}, e.g. {image_id.iloc[row]!r} has {int(of_image.sum())}"

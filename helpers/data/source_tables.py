@@ -66,7 +66,6 @@ def apply_rules(
     """
     where = source_files.table_name(manifest)
     text = row_rules.as_text(manifest, raw, where)
-    notes = rule_checks.check_cells(manifest, text, where)
     rows = pd.DataFrame(
         {
             "row": np.arange(len(raw)),
@@ -79,6 +78,7 @@ def apply_rules(
         rows["split"] = split_rules.given_split(manifest, text, rows["image_id"], where, root)
         reason = reason.where(reason.notna() | rows["split"].notna(), "in no given split")
     excluded = rows.assign(reason=reason)[reason.notna()][EXCLUDED_COLUMNS]
+    notes = rule_checks.check_cells(manifest, text, excluded, where)
     rows, text = rows[reason.isna()], text[reason.isna()]
     if rows.empty:
         rule_checks.refuse_unusable(
@@ -87,10 +87,10 @@ def apply_rules(
             "Correct the table or the manifest.",
             excluded,
         )
+    if manifest.split.is_given:
+        split_rules.refuse_patient_in_two_splits(rows, where)
     kept, combined, notes_of_rows = _one_row_an_image(manifest, text, rows, locations, where)
     text = text.loc[kept.index]
-    if manifest.split.is_given:
-        split_rules.refuse_patient_in_two_splits(kept, where)
     notes += rule_checks.check_patients(manifest, kept["image_id"], kept["patient_id"], where)
     columns, notes_of_patients = _columns_of_images(manifest, text, kept, where)
     return Source(
@@ -109,8 +109,8 @@ def _one_row_an_image(
 ) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     """Return the first row of each image with its labels, the other rows with a reason, notes."""
     images = row_rules.images_of(manifest, rows["image_id"], locations.loc[rows.index], where)
-    row_rules.check(manifest, text, rows["image_id"], images, where)
-    kept, n_others = rows[images.is_first].copy(), len(rows) - len(images.first)
+    is_kept = row_rules.check(manifest, text, rows["image_id"], images, where)
+    kept, n_others = rows[is_kept].copy(), int((~is_kept).sum())
     how, reason = manifest.rows, row_rules.REPEATED
     if how and how.long:
         cells = row_rules.pivoted(manifest, text, rows["image_id"], images, where)
@@ -124,7 +124,7 @@ def _one_row_an_image(
             reason = row_rules.COMBINED
     notes = rule_checks.check_labels(manifest, cells, labels.loc[kept.index], where)
     kept = kept.join(labels)
-    others = rows[~images.is_first].assign(reason=reason)[EXCLUDED_COLUMNS]
+    others = rows[~is_kept].assign(reason=reason)[EXCLUDED_COLUMNS]
     if n_others:
         notes.append(
             f"{len(rows):,} rows are of {len(kept):,} images: "

@@ -215,7 +215,7 @@ def test_bad_folders_and_tables_are_refused_in_words(tmp_path):
     write_folders(root)
     people = pd.read_csv(root / "people.csv", dtype=str)
     for column, wrong, words in (
-        ("age", "abc", "column 'age' of .* to hold numbers; got 'abc'"),
+        ("age", "abc", "column 'age' of .* to hold ages in years .*; got 'abc' in 44 rows"),
         ("sex", "X", "column 'sex' of .* to hold M or F; got 'X'"),
     ):
         people.assign(**{column: wrong}).to_csv(root / "people.csv", index=False)

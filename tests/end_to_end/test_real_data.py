@@ -105,10 +105,12 @@ def test_real_labels_ages_and_images_are_those_of_the_source(covid):
 def test_real_files_that_are_damaged_or_absent_are_left_out_by_name(tmp_path):
     root, path = tmp_path / "covid", tmp_path / "covid_chestxray.yaml"
     (root / "images").mkdir(parents=True)
+    films = sorted((COVID / "images").iterdir())
     for file in [
         COVID / "metadata.csv",
         COVID / "checksums.csv",
-        *sorted((COVID / "images").iterdir())[:12],
+        *films[:12],
+        *films[12::20],  # some with COVID-19 among the training patients
     ]:
         (root / file.relative_to(COVID)).write_bytes(file.read_bytes())
     damaged = root / "images" / "000001-12.jpg"
@@ -147,6 +149,7 @@ def write_chestxray14(root: Path, n_patients: int = 60) -> pd.DataFrame:
         "pleural_effusion_left": "Effusion",
         "pneumonic_infiltrates_left": "Consolidation",
         "pneumonic_infiltrates_right": "Infiltration",
+        "atelectasis_left": "Atelectasis",
     }
     labels = [
         "|".join(w for f, w in words.items() if row[f] > 0) or "No Finding"
@@ -185,9 +188,10 @@ def test_chestxray14_as_documented(tmp_path):
     cohort = build_cohort.build("chestxray14", tmp_path / "nih", image_px=64, processes=1)
     assert len(cohort.table) == len(table)
     assert cohort.record["exclusions"] == {}
-    assert cohort.record["notes"] == [
-        "1 rows with an impossible age (below 0 or above 120 years) count as age unknown."
-    ]
+    assert (
+        "1 rows with an impossible age (below 0 or above 120 years) count as age unknown; column"
+        " 'Patient Age' has there '414' (1)."
+    ) in cohort.record["notes"]
     expected = {
         finding: table["Finding Labels"].str.contains(words).astype(float).tolist()
         for finding, words in {
