@@ -16,9 +16,10 @@ import pandas as pd
 
 from helpers.core import errors, fingerprints
 from helpers.data import (
-    decode_volume,
+    dicom_tags,
     file_names,
     label_rules,
+    nifti_files,
     patient_rules,
     row_rules,
     rule_checks,
@@ -74,6 +75,8 @@ def apply_rules(
     )
     rows["patient_id"] = text[manifest.patient_id] if manifest.patient_id else rows["image_id"]
     reason = _filter_reasons(manifest, text, rows)
+    if "unusable" in locations:
+        reason = locations["unusable"].where(locations["unusable"] != "", reason)
     if manifest.split.is_given:
         rows["split"] = split_rules.given_split(manifest, text, rows["image_id"], where, root)
         reason = reason.where(reason.notna() | rows["split"].notna(), "in no given split")
@@ -96,7 +99,7 @@ def apply_rules(
     return Source(
         columns.join(locations),
         pd.concat([excluded, combined]),
-        notes + notes_of_rows + notes_of_patients,
+        notes + notes_of_rows + notes_of_patients + dicom_tags.burnt_in_notes(raw.loc[kept.index]),
     )
 
 
@@ -251,7 +254,7 @@ def keep_present(manifest: Manifest, source: Source, root: Path | None) -> Sourc
 def _reason_of_absence(root: Path, file: str) -> str:
     """Return why a row without an image file is left out."""
     if file and source_files.inside(root, file).is_dir():
-        return f"a folder, not an image file (DICOM? {decode_volume.TO_NIFTI})"
+        return f"a folder, not an image file (DICOM? {nifti_files.READ_DICOM})"
     return "image file absent"
 
 
