@@ -5,6 +5,7 @@ In: the path of a table (CSV, Excel or Parquet). Out: a manifest's YAML file, wi
 and where the manifest is there already: none is ever overwritten.
 """
 
+import itertools
 import re
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from helpers.core import errors, files
 from helpers.data import column_guesses, image_search, label_guesses, read_table
 from helpers.data.column_guesses import Guess
 from helpers.data.image_search import Location
+
+_ENCODINGS = ("utf-8", "cp1252")  # the second is what Windows writes in western Europe
+_SEPARATORS = (",", ";", "\t", "|")
 
 
 def write(table: Path, name: str | None, images: Path | None, folder: Path) -> str:
@@ -38,15 +42,35 @@ def write(table: Path, name: str | None, images: Path | None, folder: Path) -> s
         errors.refuse(
             f"no file {path} yet", "one", "Choose another --name, or remove the file yourself."
         )
-    cells = read_table.read(table)
+    cells, form = _read(table)
     if cells.empty:
         errors.refuse(f"rows in {table}", "none", "Correct the table.")
-    where = image_search.locate(table.resolve(), images and images.resolve(), cells)
+    where = image_search.locate(table.resolve(), images and images.resolve(), cells, form)
     files.write_text(path, text(name, table, cells, where))
     return (
         f"{path}: answer what is marked `answer`, look at what is marked `guess`, then\n"
         f"  .venv/bin/python -m helpers.data check {path} --data-root {where.root}"
     )
+
+
+def _read(table: Path) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Return a table as text, and what of its encoding and separator is not as usual.
+
+    Raises:
+        InputError: it is no table in any usual form; says what is wrong with the usual one.
+    """
+    is_text = not table.name.lower().endswith((".xlsx", ".xlsm", ".parquet"))
+    forms = itertools.product(_ENCODINGS, _SEPARATORS) if is_text else [("utf-8", ",")]
+    refusals = []
+    for encoding, separator in forms:
+        try:
+            cells = read_table.read(table, encoding, separator)
+        except errors.InputError as refusal:
+            refusals.append(refusal)
+            continue
+        form = {} if encoding == "utf-8" else {"encoding": encoding}
+        return cells, form | ({} if separator == "," else {"separator": separator})
+    raise refusals[0]
 
 
 def text(name: str, table: Path, cells: pd.DataFrame, where: Location) -> str:
@@ -124,7 +148,7 @@ def _layout(where: Location) -> list[str]:
         seen = "guess: further shards by a pattern, train-*.parquet"
     else:
         layout = {"kind": "table_and_images", "table": where.table, "image_path": where.template}
-        layout |= {"anywhere": True} if where.anywhere else {}
+        layout |= where.form | ({"anywhere": True} if where.anywhere else {})
         seen = f"{'guess: files' if where.found else 'answer: no files'} of the first rows found"
     comment = "guess" if where.column else "answer: no column names an image"
     return [
