@@ -32,17 +32,21 @@ def on_disk(files: pd.Series, root: Path) -> pd.Series:
     Raises:
         InputError: two names on the disk differ in their Unicode form only.
     """
-    names = files.drop_duplicates()
-    names = names[~names.str.isascii()]
-    folders = {
-        folder: disk_names.name_on_disk(root, folder) if folder else ""
-        for folder in names.map(os.path.dirname).drop_duplicates()
-    }
-    spelt = {}
-    for name in names:
-        folder, _, last = name.rpartition("/")
-        spelt[name] = disk_names.name_in(root, folders[folder], last)
-    return files.map(lambda name: spelt.get(name, name))
+    if files.str.isascii().all():
+        return files
+    folders, spelt = {}, []
+    for file in files.tolist():
+        folder, _, name = file.rpartition("/")
+        if folder not in folders:
+            real = disk_names.name_on_disk(root, folder) if folder else ""
+            folders[folder] = (
+                f"{real}/" if real else "",
+                root / real,
+                disk_names.names_in(root / real),
+            )
+        prefix, path, names = folders[folder]
+        spelt.append(prefix + disk_names.only_one(names, name, path))
+    return pd.Series(spelt, index=files.index, dtype=str).mask(files == "", "")
 
 
 def anywhere(names: pd.Series, root: Path) -> pd.Series:

@@ -49,7 +49,7 @@ def join(
         {"key": _key(table, list(rule.keys.values())), "partner": np.arange(len(table))}
     )
     _refuse_unmatched(keys["key"], partners["key"], rule, where)
-    repeated = partners["key"].duplicated() & partners["key"].isin(set(keys["key"]) - {""})
+    repeated = partners["key"].duplicated() & _has_partner(partners["key"], keys["key"])
     if repeated.any() and not several:
         errors.refuse(
             f"one row for each {' and '.join(rule.keys.values())} in {rule.table}",
@@ -74,6 +74,12 @@ def _key(table: pd.DataFrame, columns: list[str]) -> pd.Series:
     return key.mask((table[columns] == "").any(axis=1), "")
 
 
+def _has_partner(keys: pd.Series, others: pd.Series) -> pd.Series:
+    """Return which keys are among the others; a blank one never is."""
+    known = set(others.tolist()) - {""}  # faster than `isin`, which goes through Arrow row by row
+    return pd.Series([key in known for key in keys.tolist()], index=keys.index, dtype=bool)
+
+
 def _shown(keys: Collection[str]) -> str:
     """Return some identifiers for a message."""
     return errors.examples([key.replace("\n", ", ") for key in keys])
@@ -85,8 +91,8 @@ def _refuse_unmatched(keys: pd.Series, partners: pd.Series, rule: Join, where: s
     Raises:
         InputError: some have none.
     """
-    of_rows = keys[~keys.isin(set(partners) - {""})]
-    of_table = partners[~partners.isin(set(keys) - {""})]
+    of_rows = keys[~_has_partner(keys, partners)]
+    of_table = partners[~_has_partner(partners, keys)]
     absent = {"rows": (where, of_rows), "table": (rule.table, of_table)}
     sides = [side for side, (_, lone) in absent.items() if len(lone) and side not in rule.unmatched]
     if sides:
