@@ -13,6 +13,7 @@ MIN_SLICES = 8
 # how far a slice may lie from where even spacing has it, as a share of the spacing: beyond the
 # rounding of tags, below what one missing slice does (half a spacing at least)
 _MAX_SHIFT = 0.25
+_ROUNDING = 0.005  # of cosines, and of mm between pixels, within one series
 _MIN_AXIAL = 0.8  # cosine to the body's axis: gantries tilt up to 30 degrees
 _CT_CLASSES = ("", "1.2.840.10008.5.1.4.1.1.2")  # single slices; "" where anonymised away
 _NO_SCAN = {
@@ -90,9 +91,23 @@ def _with(row: pd.Series, **cells: object) -> pd.Series:
     return pd.Series(row.to_dict() | cells, name=row.name, dtype=object)
 
 
-def _rounded(numbers: tuple[float, ...] | None) -> str:
-    """Return numbers as text to a thousandth: scanners write one orientation in several ways."""
-    return " ".join(f"{number:.3f}" for number in numbers or ())
+def _alike(column: pd.Series) -> pd.Series:
+    """Return a number for each tuple, the same for tuples that differ by rounding only."""
+    kinds: list[tuple[float, ...]] = []
+    number_of = {}
+    for numbers in dict.fromkeys(column):
+        alike = [number for number, kind in enumerate(kinds) if _is_close(numbers, kind)]
+        number_of[numbers] = alike[0] if alike else len(kinds)
+        if not alike:
+            kinds.append(numbers)
+    return column.map(lambda numbers: number_of[numbers])
+
+
+def _is_close(first: tuple[float, ...] | None, second: tuple[float, ...] | None) -> bool:
+    """Return whether two tuples are the same within `_ROUNDING`, or both absent."""
+    if not first or not second:
+        return first == second
+    return bool(np.abs(np.subtract(first, second)).max() < _ROUNDING)
 
 
 def _reason_without_series(study: pd.DataFrame) -> str:

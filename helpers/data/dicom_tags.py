@@ -105,6 +105,8 @@ def read_header(path: Path, with_geometry: bool = False) -> dict:
                 specific_tags=[*COLUMNS, *geometry, "Rows", "SpecificCharacterSet"],
             )
         header = {keyword: _as_text(tags.get(keyword)) for keyword in COLUMNS}
+        if not all(text.isprintable() for text in header.values()):
+            raise ValueError  # a wrong length: the text runs on into other tags, names perhaps
         header |= dicom_volume.geometry_of(tags, geometry)
         # else a directory of media, a report, a presentation state
         has_image = bool(tags.get("Rows"))
@@ -112,8 +114,7 @@ def read_header(path: Path, with_geometry: bool = False) -> dict:
         raise
     except Exception:  # a damaged file can raise almost anything
         return empty | {"unusable": "DICOM file cannot be read"}
-    kind = header["Modality"] or "modality not said"
-    unusable = "" if has_image else f"DICOM file without an image ({kind})"
+    unusable = "" if has_image else dicom_library.without_image(header["Modality"])
     return header | {"unusable": unusable}
 
 

@@ -77,7 +77,8 @@ def read(paths: list[Path]) -> tuple[np.ndarray, np.ndarray, tuple[float, float]
             raise UnusableImage("volume too large or without depth")
         reader = simple_itk.ImageSeriesReader()
         reader.SetFileNames([str(path) for path in paths])
-        voxels = simple_itk.GetArrayFromImage(reader.Execute())
+        voxels = _compact(simple_itk.GetArrayViewFromImage(image := reader.Execute()))
+        del image
     except UnusableImage:
         raise
     except Exception:  # a damaged file can raise almost anything
@@ -85,6 +86,15 @@ def read(paths: list[Path]) -> tuple[np.ndarray, np.ndarray, tuple[float, float]
     if voxels.ndim != 3 or len(voxels) != len(paths):
         raise UnusableImage("CT series of colours or of several frames")
     return voxels.transpose(), _affine(first, last, len(paths)), (1.0, 0.0)
+
+
+def _compact(voxels: np.ndarray) -> np.ndarray:
+    """Return a copy in 16 bits where they hold all values: SimpleITK takes 32 for many scans."""
+    limits = np.iinfo(np.int16)
+    is_short = (
+        voxels.dtype.kind in "iu" and limits.min <= voxels.min() <= voxels.max() <= limits.max
+    )
+    return voxels.astype(np.int16 if is_short else voxels.dtype)
 
 
 def _affine(first: dict, last: dict, n_slices: int) -> np.ndarray:

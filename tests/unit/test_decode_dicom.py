@@ -20,7 +20,7 @@ from pydicom.uid import (
 )
 
 from helpers.core import errors
-from helpers.data import decode_dicom, decode_film, dicom_library, image_limits
+from helpers.data import decode_dicom, decode_film, dicom_library, dicom_tags, image_limits
 
 # stored values 100..3943 of 12 bit, rising to the right
 RAMP = np.tile(np.arange(64, dtype=np.uint16) * 61 + 100, (48, 1))
@@ -233,6 +233,20 @@ def of_syntax(uid: str) -> bytes:
 def test_grey_refuses_with_a_reason(encoded, reason):
     with pytest.raises(image_limits.UnusableImage, match=reason):
         decode_dicom.grey(encoded())
+
+
+def test_a_damaged_file_does_not_give_away_other_tags(tmp_path):
+    dataset = film_dataset(RAMP, 12, Modality="SR")
+    del dataset["PixelData"]
+    encoded = saved(dataset)
+    at = encoded.index(b"\x08\x00\x60\x00CS") + 6
+    damaged = encoded[:at] + (60).to_bytes(2, "little") + encoded[at + 2 :]
+    assert b"Kreiskrankenhaus" in damaged[at : at + 62]
+    with pytest.raises(image_limits.UnusableImage, match=r"\(modality not said\)$"):
+        decode_dicom.grey(damaged)
+    (tmp_path / "damaged").write_bytes(damaged)
+    header = dicom_tags.read_header(tmp_path / "damaged")
+    assert set(header.values()) == {"", "DICOM file cannot be read"}
 
 
 def test_sizes_are_refused_before_anything_is_decoded(monkeypatch):
