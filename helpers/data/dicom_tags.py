@@ -107,7 +107,8 @@ def read_header(path: Path, with_geometry: bool = False) -> dict:
         header = {keyword: _as_text(tags.get(keyword)) for keyword in COLUMNS}
         if not all(text.isprintable() for text in header.values()):
             raise ValueError  # a wrong length: the text runs on into other tags, names perhaps
-        header |= dicom_volume.geometry_of(tags, geometry)
+        if with_geometry:
+            header |= dicom_volume.geometry_of(tags)
         # else a directory of media, a report, a presentation state
         has_image = bool(tags.get("Rows"))
     except PermissionError:

@@ -16,35 +16,32 @@ from helpers.data import dicom_library
 from helpers.data.image_limits import UnusableImage
 
 MAX_VOXELS = 2**29
-# tags beside `dicom_tags.COLUMNS`
-GEOMETRY = (
-    "SOPClassUID",
-    "NumberOfFrames",
-    "Rows",
-    "Columns",
-    "ImagePositionPatient",
-    "ImageOrientationPatient",
-    "PixelSpacing",
-)
+# how many numbers a tag holds
+_N_NUMBERS = {
+    "AcquisitionNumber": 1,
+    "NumberOfFrames": 1,
+    "Rows": 1,
+    "Columns": 1,
+    "ImagePositionPatient": 3,
+    "ImageOrientationPatient": 6,
+    "PixelSpacing": 2,
+}
+GEOMETRY = ("SOPClassUID", *_N_NUMBERS)  # tags beside `dicom_tags.COLUMNS`
 
 
-def geometry_of(tags, keywords: tuple[str, ...]) -> dict:
-    """Return the tags of `GEOMETRY`: text, whole numbers, or tuples of numbers, None where absent
-    or of another length.
+def geometry_of(tags) -> dict:
+    """Return the tags of `GEOMETRY`: text, whole numbers (0 where absent), tuples of numbers (empty
+    where absent or of another length).
     """
-    geometry = {}
-    for keyword in keywords:
-        value, length = tags.get(keyword), {"I": 3, "P": 2}.get(keyword[0], 0)
-        if keyword == "ImageOrientationPatient":
-            length = 6
-        if keyword == "SOPClassUID":
-            geometry[keyword] = str(value or "")
-        elif not length:
+    geometry = {"SOPClassUID": str(tags.get("SOPClassUID") or "")}
+    for keyword, length in _N_NUMBERS.items():
+        value = tags.get(keyword)
+        if length == 1:
             geometry[keyword] = int(value or 0)
         else:
             numbers = () if value is None or isinstance(value, str) else tuple(map(float, value))
             is_whole = len(numbers) == length and np.isfinite(numbers).all()
-            geometry[keyword] = numbers if is_whole else None
+            geometry[keyword] = numbers if is_whole else ()
     return geometry
 
 
