@@ -61,36 +61,30 @@ def read(paths: list[Path]) -> tuple[np.ndarray, np.ndarray, tuple[float, float]
     """
     library, simple_itk = dicom_library.pydicom(), _simple_itk()
     try:
-        first, last = (
-            geometry_of(
-                library.dcmread(
-                    path, stop_before_pixels=True, force=True, specific_tags=[*GEOMETRY]
-                ),
-                GEOMETRY,
-            )
+        ends = [
+            library.dcmread(path, stop_before_pixels=True, force=True, specific_tags=[*GEOMETRY])
             for path in (paths[0], paths[-1])
-        )
+        ]
+        first, last = map(geometry_of, ends)
         if first["Rows"] * first["Columns"] * len(paths) > MAX_VOXELS:
             raise UnusableImage("volume too large or without depth")
         reader = simple_itk.ImageSeriesReader()
         reader.SetFileNames([str(path) for path in paths])
-        voxels = _compact(simple_itk.GetArrayViewFromImage(image := reader.Execute()))
-        del image
+        image = reader.Execute()
+        voxels = _compact(simple_itk.GetArrayViewFromImage(image))
+        affine = _affine(first, last, len(paths))
     except UnusableImage:
         raise
     except Exception:  # a damaged file can raise almost anything
         raise UnusableImage("CT series cannot be decoded") from None
     if voxels.ndim != 3 or len(voxels) != len(paths):
         raise UnusableImage("CT series of colours or of several frames")
-    return voxels.transpose(), _affine(first, last, len(paths)), (1.0, 0.0)
+    return voxels.transpose(), affine, (1.0, 0.0)
 
 
 def _compact(voxels: np.ndarray) -> np.ndarray:
     """Return a copy in 16 bits where they hold all values: SimpleITK takes 32 for many scans."""
-    limits = np.iinfo(np.int16)
-    is_short = (
-        voxels.dtype.kind in "iu" and limits.min <= voxels.min() <= voxels.max() <= limits.max
-    )
+    is_short = voxels.dtype.kind in "iu" and -(2**15) <= voxels.min() <= voxels.max() < 2**15
     return voxels.astype(np.int16 if is_short else voxels.dtype)
 
 
