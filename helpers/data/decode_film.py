@@ -84,7 +84,8 @@ def square(
     """
     grey = film.grey
     if film.is_deep:
-        grey = np.clip(grey, *film_pixels.grey_range(film), dtype=np.float32)
+        low, high = film_pixels.grey_range(film)
+        grey = np.clip(grey.astype(np.float32, copy=False), low, high)
     if grey.dtype != np.uint8:
         grey = grey.astype(np.float32, copy=False)
     image = Image.fromarray(grey).convert("F")
