@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 from helpers.data import film_pixels
 from helpers.data.image_limits import MAX_BYTES, MAX_PIXELS, UnusableImage
 
+MIN_LEVELS = 128  # of a picture of which only the upper 8 of 16 bits can be read
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF")  # no format that starts another program
 
 
@@ -45,6 +46,7 @@ def read(encoded: bytes, inverted: bool = False) -> film_pixels.Film:
             with Image.open(io.BytesIO(encoded), formats=_FORMATS) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise Image.DecompressionBombError
+                bits = _bits_of_a_colour(image, encoded)
                 grey = _grey(ImageOps.exif_transpose(image))
     except Image.DecompressionBombError:
         raise UnusableImage("image has too many pixels") from None
@@ -52,6 +54,8 @@ def read(encoded: bytes, inverted: bool = False) -> film_pixels.Film:
         raise UnusableImage("image cannot be decoded") from None
     if grey.dtype.kind == "f":
         _refuse_not_finite(grey)
+    elif bits > 8 and int(grey.max()) - int(grey.min()) < MIN_LEVELS:
+        raise UnusableImage("colour image of 16 bits, whose upper 8 hold hardly anything")
     return film_pixels.film_of(grey, inverted)
 
 
@@ -125,6 +129,17 @@ def _refuse_not_finite(grey: np.ndarray) -> None:
         raise UnusableImage("image with grey values that are not numbers")
     if not max(high, -low) < 1e38:
         raise UnusableImage("image with infinite grey values")
+
+
+def _bits_of_a_colour(image: Image.Image, encoded: bytes) -> int:
+    """Return the bits of a channel of a picture of several channels, of which Pillow keeps 8; 8 of
+    all others.
+    """
+    if image.mode.startswith(("I", "F")) or len(image.getbands()) == 1:
+        return 8
+    if image.format == "PNG":
+        return encoded[24]
+    return max(image.tag_v2.get(258, (8,))) if image.format == "TIFF" else 8
 
 
 def _grey(image: Image.Image) -> np.ndarray:
