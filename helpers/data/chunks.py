@@ -26,6 +26,7 @@ from helpers.data import (
     image_limits,
     layouts,
     manifest_schema,
+    read_arrays,
     source_files,
 )
 from helpers.data.synthetic import generators
@@ -103,6 +104,8 @@ def make(folder: Path, task: Task) -> None:
     """Make one chunk. Runs in a worker; must not depend on anything but its arguments."""
     if task.block:
         chunk_images, chunk_facts = _draw(task)
+    elif "volume" in task.options and "array" in task.rows:
+        chunk_images, chunk_facts = _cut_volumes(task)
     elif "volume" in task.options:
         chunk_images, chunk_facts = _decode_volumes(task)
     else:
@@ -166,8 +169,7 @@ def _decode_films(task: Task) -> tuple[np.ndarray, list[dict]]:
     """
     px, aspect, equalise = (task.options[name] for name in ("image_px", "aspect", "equalise"))
     films, film_facts = np.zeros((len(task.rows), px, px), np.uint8), []
-    read = _from_files if task.image_column is None else _from_row_group
-    for index, (row, encoded) in enumerate(zip(task.rows.to_dict("records"), read(task))):
+    for index, (row, encoded) in enumerate(zip(task.rows.to_dict("records"), _encoded(task))):
         sha256, pixels_sha256 = hashlib.sha256(encoded).hexdigest(), ""
         reason, is_uniform = None, False
         try:
@@ -194,7 +196,7 @@ def _decode_volumes(task: Task) -> tuple[np.ndarray, list[dict]]:
     rule, volume_facts = task.options["volume"], []
     volumes = np.zeros((len(task.rows), *rule["shape"]), np.uint8)
     for index, row in enumerate(task.rows.to_dict("records")):
-        path, reason, sha256 = source_files.inside(task.root, row["file"]), None, ""
+        path, reason, sha256 = _scan(task.root, row), None, ""
         mask = None
         if rule["mask"]:
             mask = source_files.inside(task.root, row["mask"]) if row["mask"] else Path("")
@@ -217,11 +219,48 @@ def _decode_volumes(task: Task) -> tuple[np.ndarray, list[dict]]:
     return volumes, volume_facts
 
 
+def _cut_volumes(task: Task) -> tuple[np.ndarray, list[dict]]:
+    """Return the volumes of rows of an npz file, and the facts of each; the hash is of all its
+    voxels.
+    """
+    shape, volume_facts = task.options["volume"]["shape"], []
+    volumes = np.zeros((len(task.rows), *shape), np.uint8)
+    for index, row in enumerate(task.rows.itertuples()):
+        volume = source_files.inside(task.root, row.file), row.array, int(row.index_in_array)
+        volumes[index] = read_arrays.volume(*volume, shape)
+        sha256 = hashlib.sha256(read_arrays.voxels(*volume).tobytes()).hexdigest()
+        is_constant = volumes[index].min() == volumes[index].max()
+        reason = "volume has one grey value only" if is_constant else None
+        volume_facts.append(_fact(row.row, volumes[index], sha256, sha256, reason))
+    return volumes, volume_facts
+
+
+def _scan(root: Path, row: dict) -> Path | list[Path]:
+    """Return the path of a row's file, or the paths of the slices of its DICOM series."""
+    if slices := row.get("slices"):
+        return [source_files.inside(root, file) for file in slices.split("\n")]
+    return source_files.inside(root, row["file"])
+
+
 def _refuse_other_checksum(row: dict, sha256: str) -> None:
     """Raise `UnusableImage` for a file that differs from the data set's checksum, if it has one."""
     checksum = row.get("sha256")
     if isinstance(checksum, str) and checksum.strip().lower() != sha256:
         raise image_limits.UnusableImage("image file differs from its checksum")
+
+
+def _encoded(task: Task) -> Iterator[bytes]:
+    """Return what yields the encoded image of each row."""
+    if "array" in task.rows:
+        return _from_arrays(task)
+    return _from_files(task) if task.image_column is None else _from_row_group(task)
+
+
+def _from_arrays(task: Task) -> Iterator[bytes]:
+    """Yield the encoded image of each row of an npz file."""
+    for row in task.rows.itertuples():
+        path = source_files.inside(task.root, row.file)
+        yield read_arrays.film(path, row.array, int(row.index_in_array))
 
 
 def _from_files(task: Task) -> Iterator[bytes]:

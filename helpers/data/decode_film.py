@@ -1,9 +1,10 @@
 """One encoded image file in, one grey 8-bit square out.
 
 In: the bytes of a PNG, JPEG, TIFF, BMP or GIF (8 bits, 16 bits, 32 bits or float grey, RGB, RGBA,
-palette, inverted). Out: a `film_pixels.Film` at its native size, and (px, px) uint8. Raises
-`UnusableImage`, with a reason that can be counted, for damaged, truncated, oversized and constant
-images. Everything done to an image is a function of that image alone.
+palette, inverted), or of a DICOM file (`decode_dicom`). Out: a `film_pixels.Film` at its native
+size, and (px, px) uint8. Raises `UnusableImage`, with a reason that can be counted, for damaged,
+truncated, oversized and constant images. Everything done to an image is a function of that image
+alone.
 """
 
 import io
@@ -12,7 +13,7 @@ import warnings
 import numpy as np
 from PIL import Image, ImageOps
 
-from helpers.data import film_pixels
+from helpers.data import decode_dicom, dicom_library, film_pixels
 from helpers.data.image_limits import MAX_BYTES, MAX_PIXELS, UnusableImage
 
 MIN_LEVELS = 128  # of a picture of which only the upper 8 of 16 bits can be read
@@ -32,30 +33,20 @@ def read(encoded: bytes, inverted: bool = False) -> film_pixels.Film:
 
     Args:
         encoded: content of the image file.
-        inverted: high values mean dark (MONOCHROME1).
+        inverted: high values mean dark; a DICOM file that says so itself is inverted once.
 
     Raises:
         UnusableImage: not decodable, too large, or with values that are infinite or not numbers.
     """
     if len(encoded) > MAX_BYTES:
         raise UnusableImage("image file too large")
-    try:
-        with warnings.catch_warnings():
-            # the size is checked below, odd metadata does not matter
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(encoded), formats=_FORMATS) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise Image.DecompressionBombError
-                bits = _bits_of_a_colour(image, encoded)
-                grey = _grey(ImageOps.exif_transpose(image))
-    except Image.DecompressionBombError:
-        raise UnusableImage("image has too many pixels") from None
-    except Exception:  # a damaged file can raise almost anything
-        raise UnusableImage("image cannot be decoded") from None
+    if dicom_library.is_dicom(encoded[: dicom_library.HEAD_BYTES]):
+        grey = decode_dicom.grey(encoded, inverted)
+        inverted = False  # settled together with the file's own MONOCHROME1
+    else:
+        grey = _opened(encoded)
     if grey.dtype.kind == "f":
         _refuse_not_finite(grey)
-    elif bits > 8 and int(grey.max()) - int(grey.min()) < MIN_LEVELS:
-        raise UnusableImage("colour image of 16 bits, whose upper 8 hold hardly anything")
     return film_pixels.film_of(grey, inverted)
 
 
@@ -140,6 +131,26 @@ def _bits_of_a_colour(image: Image.Image, encoded: bytes) -> int:
     if image.format == "PNG":
         return encoded[24]
     return max(image.tag_v2.get(258, (8,))) if image.format == "TIFF" else 8
+
+
+def _opened(encoded: bytes) -> np.ndarray:
+    """Return the grey values of a file that is not DICOM."""
+    try:
+        with warnings.catch_warnings():
+            # the size is checked below, odd metadata does not matter
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(encoded), formats=_FORMATS) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise Image.DecompressionBombError
+                bits = _bits_of_a_colour(image, encoded)
+                grey = _grey(ImageOps.exif_transpose(image))
+    except Image.DecompressionBombError:
+        raise UnusableImage("image has too many pixels") from None
+    except Exception:  # a damaged file can raise almost anything
+        raise UnusableImage("image cannot be decoded") from None
+    if bits > 8 and int(grey.max()) - int(grey.min()) < MIN_LEVELS:
+        raise UnusableImage("colour image of 16 bits, whose upper 8 hold hardly anything")
+    return grey
 
 
 def _grey(image: Image.Image) -> np.ndarray:

@@ -1,10 +1,11 @@
-"""One NIfTI file of a CT volume in, voxels of 8 bit out: one axis order, one spacing, one window.
+"""One CT volume in, voxels of 8 bit out: one axis order, one spacing, one window.
 
-In: the path of a `.nii` or `.nii.gz` file, with any orientation and spacing, also oblique. Out:
-(depth, height, width) uint8, head first, front first, the patient's right on the viewer's left.
-Raises `UnusableImage`, with a reason that can be counted, for damaged files, more than three
-dimensions, voxels that are not numbers, spacings of 0, values that are not Hounsfield units, DICOM;
-a reason that begins with "mask" is of a mask that is absent, damaged, empty or of another scan.
+In: the path of a `.nii` or `.nii.gz` file, or those of a DICOM series' slices, with any orientation
+and spacing, also oblique. Out: (depth, height, width) uint8, head first, front first, the patient's
+right on the viewer's left. Raises `UnusableImage`, with a reason that can be counted, for damaged
+files, more than three dimensions, voxels that are not numbers, spacings of 0, values that are not
+Hounsfield units, DICOM files in place of a NIfTI file; a reason that begins with "mask" is of a
+mask that is absent, damaged, empty or of another scan.
 Everything done to a volume is a function of that volume alone (and of the mask of its organ, if it
 is centred on one).
 """
@@ -15,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from helpers.data import hounsfield, nifti_files
+from helpers.data import dicom_volume, hounsfield, nifti_files
 from helpers.data.image_limits import UnusableImage
 
 
 def decode(
-    path: Path,
+    path: Path | list[Path],
     shape: tuple[int, int, int],
     spacing_mm: tuple[float, float, float],
     window_hu: tuple[float, float],
@@ -35,7 +36,7 @@ def decode(
     Hounsfield units of air, is padding outside the field of view and counts as air.
 
     Args:
-        path: of the NIfTI file.
+        path: of the NIfTI file, or of the slices of one DICOM series, in order.
         shape: depth, height, width in voxels.
         spacing_mm: along the same.
         window_hu: Hounsfield units that become 0 and 255.
@@ -54,7 +55,8 @@ def decode(
         InputError: nibabel is not installed.
     """
     nibabel = nifti_files.nibabel()
-    voxels, affine, (slope, intercept) = nifti_files.read(path)
+    read = dicom_volume.read if isinstance(path, list) else nifti_files.read
+    voxels, affine, (slope, intercept) = read(path)
     if voxels.dtype.kind == "f":
         voxels = hounsfield.air_outside(voxels, slope, intercept)
     hounsfield.refuse_other_unit(voxels, slope, intercept, window_hu)

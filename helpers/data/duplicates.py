@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.core import errors
-from helpers.data import manifest_schema, source_tables, split_rules
+from helpers.data import manifest_schema, rule_checks, source_tables, split_rules
 
 
 class Settled(NamedTuple):
@@ -56,7 +56,8 @@ def settle(
         facts: one row for each of the source's, see `chunks.facts`.
 
     Raises:
-        InputError: two images kept have one id, or none is kept.
+        InputError: two images kept have one id.
+        Unusable: none is kept.
     """
     decoded = source.rows.drop(columns="sha256", errors="ignore").merge(
         facts, on="row", validate="one_to_one"
@@ -84,10 +85,11 @@ def settle(
         ]
     )
     kept = rows[reason.isna()].sort_values("row")
-    _refuse_unusable(manifest, kept)
+    excluded = excluded.sort_values("row", ignore_index=True)
+    _refuse_unusable(manifest, kept, excluded)
     return Settled(
         kept,
-        excluded.sort_values("row", ignore_index=True),
+        excluded,
         [*source.notes, *merge_notes, *_uniform_notes(kept)],
         _merge_counts(rows, source_ids),
     )
@@ -125,7 +127,9 @@ def _merge_counts(rows: pd.DataFrame, source_ids: pd.Series) -> dict[str, int]:
     }
 
 
-def _refuse_unusable(manifest: manifest_schema.Manifest, kept: pd.DataFrame) -> None:
+def _refuse_unusable(
+    manifest: manifest_schema.Manifest, kept: pd.DataFrame, excluded: pd.DataFrame
+) -> None:
     """Accept rows only when there is one, and no image id twice."""
     repeated = kept.loc[kept["image_id"].duplicated(), "image_id"].tolist()
     if repeated:
@@ -135,10 +139,11 @@ def _refuse_unusable(manifest: manifest_schema.Manifest, kept: pd.DataFrame) -> 
             "Give `image_id` in the manifest as a template that tells them apart.",
         )
     if kept.empty:
-        errors.refuse(
+        rule_checks.refuse_unusable(
             f"at least one usable image in {manifest.name}",
-            "none",
-            "Correct `keep` in the manifest, or look at the files.",
+            f"none of {len(excluded):,} rows",
+            "Look at the files, or correct the manifest.",
+            excluded,
         )
 
 

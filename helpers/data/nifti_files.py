@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from helpers.core import errors
+from helpers.data import dicom_library
 from helpers.data.image_limits import UnusableImage
 
 MAX_VOXELS = 2**29
-TO_NIFTI = "convert its folder: dcm2niix -z y -o OUT FOLDER"
+READ_DICOM = "the layout dicom_files reads it"
 
 
 def nibabel():
@@ -36,8 +37,8 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[float, float]]:
     library = nibabel()
     try:
         with open(path, "rb") as stream:
-            if stream.read(132)[128:] == b"DICM":
-                raise UnusableImage(f"a DICOM file, not NIfTI ({TO_NIFTI})")
+            if dicom_library.is_dicom(stream.read(dicom_library.HEAD_BYTES)):
+                raise UnusableImage(f"a DICOM file, not NIfTI ({READ_DICOM})")
         image = library.load(path)
         shape, affine = image.shape, np.array(image.affine, dtype=float)
         shape = shape[:3] if shape[3:] == (1,) else shape

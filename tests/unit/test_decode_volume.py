@@ -290,7 +290,7 @@ def test_what_cannot_be_read_is_refused_with_its_reason(tmp_path):
         (truncated, "cannot be decoded"),
         (not_nifti, "cannot be decoded"),
         (tmp_path / "absent.nii", "cannot be decoded"),
-        (dicom, "dcm2niix"),
+        (dicom, "dicom_files"),
         (write(tmp_path / "four.nii", np.stack([voxels, voxels], 3), affine), "4 dimensions"),
         (
             write(
