@@ -161,7 +161,12 @@ def _refuse_absent_columns(manifest: Manifest, root: Path, raw: pd.DataFrame) ->
         if sheets
         else "Correct the file, or the column names in the manifest."
     )
-    errors.has_columns(raw, manifest.source_columns, where, do)
+    named = (
+        raw
+        if "table_file" in manifest.source_columns
+        else raw.drop(columns="table_file", errors="ignore")
+    )
+    errors.has_columns(named, manifest.source_columns, where, do)
 
 
 def _image_files(manifest: Manifest, root: Path, raw: pd.DataFrame) -> pd.DataFrame:
