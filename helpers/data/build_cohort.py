@@ -23,9 +23,11 @@ from helpers.data import (
     cohort_files,
     cohorts,
     duplicates,
+    label_rules,
     layouts,
     manifest_schema,
     manifests,
+    rule_checks,
     source_files,
     source_tables,
 )
@@ -35,18 +37,31 @@ DECIDES_CONTENT = (
     "build_cohort",
     "chunks",
     "cohort_files",
+    "decode_dicom",
     "decode_film",
     "decode_volume",
+    "dicom_library",
+    "dicom_series",
+    "dicom_tags",
+    "dicom_volume",
     "duplicates",
     "file_names",
+    "film_pixels",
+    "hounsfield",
+    "image_limits",
     "joins",
     "label_rules",
     "layout_schema",
     "layouts",
     "manifest_schema",
+    "nifti_files",
+    "patient_ages",
     "patient_rules",
+    "read_arrays",
     "read_excel",
     "read_table",
+    "row_rules",
+    "rule_checks",
     "rule_schema",
     "source_tables",
     "source_text",
@@ -76,6 +91,7 @@ def build(
     n_patients: int = 0,
     n_test_patients: int = 0,
     generator_seed: int = 0,
+    uncertain_means: str = "as_manifest",
     processes: int | None = None,
 ) -> cohorts.Cohort:
     """Build a cohort, unless the same one is there and whole, and return it.
@@ -95,6 +111,8 @@ def build(
         n_test_patients: patients of `valid` and of `test`, each; a split that the manifest leaves
             empty stays so.
         generator_seed: added to the manifest's seed; without effect on real data.
+        uncertain_means: "positive", "negative" or "unknown", what uncertain labels of all findings
+            count as; "as_manifest": each finding's own rule.
         processes: workers; None = OMP_NUM_THREADS or all cores; 1 = none but this one.
 
     Guarantees: equal input gives equal files, whatever the processes and interruptions. What
@@ -102,28 +120,60 @@ def build(
     an identical image or scan are one patient).
 
     Raises:
-        InputError: see the module; nothing of an earlier whole cohort is changed then.
+        InputError: see the module; nothing of an earlier whole cohort is changed then. Where no
+            image is usable, the reason of every row is written, see
+            `cohort_files.write_refusal`.
     """
     manifest = name if isinstance(name, manifest_schema.Manifest) else manifests.read(name)
     options = _size_options(
         manifest, image_px, equalise, volume_shape, window_hu
     ) | _patient_options(manifest, n_patients, n_test_patients, generator_seed)
+    options |= _label_options(manifest, uncertain_means)
     root = source_files.locate(manifest, data_root)
-    with source_files.readable():
-        raw, locations = layouts.read(manifest, root, options)
-        source = source_tables.apply_rules(manifest, raw, locations, root)
-        source = source_tables.keep_present(manifest, source, root)
+    try:
+        with source_files.readable():
+            raw, locations = layouts.read(manifest, root, options)
+            ruled = label_rules.with_uncertain(manifest, uncertain_means)
+            source = source_tables.apply_rules(ruled, raw, locations, root)
+            source = source_tables.keep_present(manifest, source, root)
+        _make(manifest, options, root, source, processes)
+    except rule_checks.Unusable as refusal:
+        reasons = cohort_files.write_refusal(paths.cohort_dir(manifest.name), refusal.excluded)
+        raise errors.InputError(f"{refusal} Every row with its reason: {reasons}.") from None
+    return cohorts.read(manifest.name)
+
+
+def _make(
+    manifest: manifest_schema.Manifest,
+    options: dict,
+    root: Path | None,
+    source: source_tables.Source,
+    processes: int | None,
+) -> None:
+    """Decode a data set's images and write the cohort, unless the same one is there and whole."""
     fingerprint = _fingerprint(manifest, options, source)
     folder = paths.cohort_dir(manifest.name)
-    if not cohort_files.is_whole(folder, fingerprint):
-        chunk_folder = folder / f".chunks-{fingerprint[:16]}"
-        tasks = chunks.tasks(manifest, options, root, source.rows)
-        facts = _decode(tasks, chunk_folder, manifest.name, processes)
-        settled = duplicates.settle(manifest, source, facts)
-        cohort_files.write(folder, chunk_folder, manifest, options, fingerprint, settled)
-        for leftover in [*folder.glob(".chunks-*"), *folder.glob(".parts-*")]:  # .parts: of 0.1.0
-            shutil.rmtree(leftover, ignore_errors=True)
-    return cohorts.read(manifest.name)
+    if cohort_files.is_whole(folder, fingerprint):
+        return
+    chunk_folder = folder / f".chunks-{fingerprint[:16]}"
+    tasks = chunks.tasks(manifest, options, root, source.rows)
+    facts = _decode(tasks, chunk_folder, manifest.name, processes)
+    settled = duplicates.settle(manifest, source, facts)
+    where = source_files.table_name(manifest)
+    notes = rule_checks.check_splits(manifest, settled.rows, settled.excluded, where)
+    settled = settled._replace(notes=settled.notes + notes)
+    cohort_files.write(folder, chunk_folder, manifest, options, fingerprint, settled)
+    for leftover in [*folder.glob(".chunks-*"), *folder.glob(".parts-*")]:  # .parts: of 0.1.0
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _label_options(manifest: manifest_schema.Manifest, uncertain_means: str) -> dict:
+    """Return what uncertain labels mean where the manifest's rules are overridden, checked."""
+    notebook_parameters.check_some("01", {"UNCERTAIN_MEANS": uncertain_means})
+    if uncertain_means == "as_manifest":
+        return {}
+    label_rules.policies([manifest], uncertain_means)
+    return {"uncertain_means": uncertain_means}
 
 
 def _size_options(

@@ -26,7 +26,9 @@ class Cohort:
     table: n rows in the same order: image_id, patient_id, split, sex, age_years, n_comorbidities,
         each finding (1 present, 0 absent, NaN unknown), further columns, film_sha256: of the image
         as it came, before anything was done to it (the file's bytes; a volume's scan, see
-        `decode_volume.decode`; of a drawn image its pixels as stored, so that it differs by size).
+        `decode_volume.decode`; of a drawn image its pixels as stored, so that it differs by size);
+        of real data also pixels_sha256: of the decoded picture at its native size, whatever file
+        it came in (a volume's scan).
     findings: names of the finding columns.
     canonical: finding -> name under which data sets share it, with ":right" or ":left" where the
     label has a side.
@@ -48,15 +50,51 @@ class Cohort:
             [hashlib.sha256(np.ascontiguousarray(image)).hexdigest() for image in self.images]
         )
 
-    def training_patients(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return patient id and film of each training image, as the privacy register takes them."""
+    def pixels(self) -> np.ndarray:
+        """Return (n,) the hash of each image's picture, by which two data sets are compared; of
+        the image as it came where the table has none.
+        """
+        if "pixels_sha256" in self.table:
+            return self.table["pixels_sha256"].to_numpy()
+        return self.films()
+
+    def training_patients(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return patient id, film and picture of each training image, as the privacy register takes
+        them.
+        """
         is_train = (self.table["split"] == "train").to_numpy()
-        return self.table["patient_id"].to_numpy()[is_train], self.films()[is_train]
+        patient_ids = self.table["patient_id"].to_numpy()
+        return patient_ids[is_train], self.films()[is_train], self.pixels()[is_train]
 
     def __repr__(self) -> str:
         return (
             f"Cohort({self.name!r}, {len(self.table):,} images of"
             f" {self.table['patient_id'].nunique():,} patients)"
+        )
+
+
+def patients_are_known(record: dict) -> bool:
+    """Return whether a cohort's record says whose an image is (`patient_id` in the manifest)."""
+    return record.get("patients") != "unknown"
+
+
+def unit_fits(name: str, record: dict, unit: str) -> None:
+    """Accept a privacy unit that the cohort's data can tell apart.
+
+    Args:
+        name: of the cohort.
+        record: of the cohort.
+        unit: PRIVACY_UNIT, "patient" or "image".
+
+    Raises:
+        InputError: patients as units, where nobody knows whose an image is.
+    """
+    if unit == "patient" and not patients_are_known(record):
+        errors.refuse(
+            f"PRIVACY_UNIT = 'image' for {name}, whose data do not say whose an image is",
+            repr(unit),
+            "Set PRIVACY_UNIT to 'image': images are protected one at a time, several of one person"
+            " less; or name the patient's column in the manifest (`patient_id`).",
         )
 
 

@@ -24,6 +24,7 @@ from helpers.data import (
     chunks,
     cohort_summary,
     cohorts,
+    film_pixels,
     manifest_schema,
     manifests,
 )
@@ -108,6 +109,7 @@ def test_build_of_a_layout_that_is_not_shipped(tmp_path):
         "effusion",
         "ward",
         "film_sha256",
+        "pixels_sha256",
     ]
     assert cohort.canonical == {"effusion": "pleural_effusion"} and cohort.findings == ["effusion"]
     assert (cohort.table.groupby("patient_id")["split"].nunique() == 1).all()
@@ -319,7 +321,10 @@ def test_every_module_that_decides_content_is_in_the_fingerprint():
     }
     decides = {*build_cohort.DECIDES_CONTENT, *build_cohort.DECIDES_DRAWN_CONTENT}
     # the manifest's own content is hashed, and `cohorts` only reads
-    assert imported - decides == {"manifests", "cohorts", "source_files"} and decides <= imported
+    assert (
+        imported - decides == {"manifests", "cohorts", "source_columns", "source_files"}
+        and decides <= imported
+    )
 
 
 def test_a_drawn_cohort_obeys_the_manifests_row_filter(tmp_path):
@@ -367,6 +372,36 @@ def test_film_sha256_is_of_the_file_whatever_its_size_here_and_changes_with_it(
         "film_sha256"
     ]
     assert after.index[after != small].tolist() == ["f0003"]
+
+
+def test_one_picture_in_two_files_is_one_film_of_one_patient_and_two_pictures_are_two(tmp_path):
+    """The picture of p001's first film as TIFF in 8 of 16 bits, stretched, and as its negative."""
+    path, films = write_ward(tmp_path, n=12), tmp_path / "films" / "2020"
+    picture = np.random.default_rng(1).integers(0, 256, (24, 24)).astype(np.uint16)
+    for film, kind, copy in (
+        ("f0002", "PNG", picture.astype(np.uint8)),
+        ("f0003", "TIFF", picture * 257),
+        ("f0009", "BMP", 255 - picture.astype(np.uint8)),
+    ):
+        Image.fromarray(copy).save(films / f"{film}.png", kind)
+    cohort = build_cohort.build(path, tmp_path, processes=1)
+    assert cohort.record["exclusions"] == {"identical image of the same patient": 2}
+    assert (
+        "Patients 'p001', 'p004' have an identical image and count as one patient, p001."
+        in cohort.record["notes"]
+    )
+    assert cohort.table["pixels_sha256"].is_unique and len(cohort.table) == 10
+    assert cohort.pixels().tolist() == cohort.table["pixels_sha256"].tolist()
+    smaller = build_cohort.build(path, tmp_path, image_px=20, equalise="no", processes=1)
+    assert smaller.pixels().tolist() == cohort.pixels().tolist()
+
+
+def test_a_drawn_cohort_has_no_hashes_of_files_and_is_compared_by_its_pixels():
+    cohort = build_cohort.build(
+        "synthetic_cxr_private", n_patients=40, n_test_patients=20, image_px=32, processes=1
+    )
+    assert "pixels_sha256" not in cohort.table
+    assert cohort.pixels().tolist() == cohort.films().tolist()
 
 
 def test_public_site_labels_are_those_of_either_side():
@@ -458,10 +493,10 @@ def test_equal_blank_films_of_two_patients_stay_of_two_patients(
     tmp_path, monkeypatch, split, takes_blanks
 ):
     """The decoder refuses blank films; the second case has one that takes them."""
-    path, films, decode = (
+    path, films, square = (
         write_ward(tmp_path, n=8, split=split),
         tmp_path / "films" / "2020",
-        chunks.decode_film.decode,
+        chunks.decode_film.square,
     )
     table = pd.read_csv(tmp_path / "films.csv", sep=";").assign(ward=[*"AABBAAAA"])
     table.to_csv(tmp_path / "films.csv", sep=";", index=False)
@@ -470,18 +505,18 @@ def test_equal_blank_films_of_two_patients_stay_of_two_patients(
     # one film of p002 and p003
     (films / "f0006.png").write_bytes((films / "f0004.png").read_bytes())
 
-    def takes_all(encoded, px, *more, **named):
+    def takes_all(film, px, *more, **named):
         return (
             np.zeros((px, px), np.uint8)
-            if encoded == (films / "f0000.png").read_bytes()
-            else decode(encoded, px, *more, **named)
+            if film.grey.min() == film.grey.max()
+            else square(film, px, *more, **named)
         )
 
-    monkeypatch.setattr(chunks.decode_film, "decode", takes_all if takes_blanks else decode)
+    monkeypatch.setattr(chunks.decode_film, "square", takes_all if takes_blanks else square)
     cohort = build_cohort.build(path, tmp_path, processes=1)
-    assert cohort.record["notes"] == [
+    assert cohort.record["notes"][0] == (
         "Patients 'p002', 'p003' have an identical image and count as one patient, p002."
-    ]
+    )
     assert cohort.record["merged"] == {"ids": 2, "units": 1, "largest": 2}
     kept = [["f0003", "p001"], ["f0004", "p002"], ["f0005", "p002"], ["f0007", "p002"]]
     if takes_blanks:
@@ -512,8 +547,11 @@ def test_facts_say_which_films_and_volumes_are_of_one_value(tmp_path, monkeypatc
         chunks.decode_volume, "decode", lambda path, *more: (made[path.name], path.name)
     )
     monkeypatch.setattr(
-        chunks.decode_film, "decode", lambda encoded, *more, **named: made[encoded.decode()][0]
+        chunks.decode_film,
+        "read",
+        lambda encoded, **named: film_pixels.film_of(made[encoded.decode()][0]),
     )
+    monkeypatch.setattr(chunks.decode_film, "square", lambda film, *more: film.grey)
     volume = {
         "shape": [8] * 3,
         "spacing_mm": [1] * 3,
@@ -525,3 +563,112 @@ def test_facts_say_which_films_and_volumes_are_of_one_value(tmp_path, monkeypatc
         task = chunks.Task(0, options, rows, root=tmp_path)
         chunks.make(tmp_path / "parts", task)
         assert chunks.facts(tmp_path / "parts", task)["is_constant"].tolist() == [True, True, False]
+
+
+def refused(path: Path, root: Path, words: str, **settings: object) -> pd.DataFrame:
+    """Build, match the refusal, and return the rows of the file of reasons that it names."""
+    with pytest.raises(errors.InputError, match=words) as refusal:
+        build_cohort.build(path, root, processes=1, **settings)
+    named = str(refusal.value).split("Every row with its reason: ")[1].removesuffix(".")
+    return pd.read_csv(named)
+
+
+def test_a_refusal_without_a_usable_image_keeps_the_reason_of_every_row(tmp_path):
+    path, films = write_ward(tmp_path, n=6, min_share_present=0), tmp_path / "films" / "2020"
+    for film in films.iterdir():
+        film.write_bytes(b"no image")
+    reasons = refused(
+        path, tmp_path, r"none of 6 rows; left out: image cannot be decoded \(6 rows\)"
+    )
+    assert reasons["reason"].tolist() == ["image cannot be decoded"] * 6
+    assert reasons["image_id"].tolist() == [f"f{k:04d}" for k in range(6)]
+    for film in sorted(films.iterdir())[1:]:
+        film.unlink()
+    reasons = refused(path, tmp_path, "image cannot be decoded|image file absent")
+    assert reasons["reason"].value_counts()["image file absent"] == 5
+    with pytest.raises(errors.InputError, match="Run notebook 01"):
+        cohorts.read("ward")
+
+
+@pytest.mark.parametrize(
+    "changes, reason",
+    [
+        (dict(keep={"ward": ["C"]}), "ward is not C"),
+        (dict(split={"column": "sex", "values": {"w": "train", "m": "test"}}), "in no given split"),
+        (dict(min_share_present=1), "image file absent"),
+    ],
+)
+def test_rows_left_out_before_decoding_are_listed_too(tmp_path, changes, reason):
+    path = write_ward(tmp_path, n=6, **changes)
+    table = pd.read_csv(tmp_path / "films.csv", sep=";")
+    table = table.assign(sex="") if "split" in changes else table
+    table.to_csv(tmp_path / "films.csv", sep=";", index=False)
+    (tmp_path / "films" / "2020" / "f0002.png").unlink()
+    n_left_out = 1 if "min_share_present" in changes else 6
+    reasons = refused(path, tmp_path, rf"{reason} \({n_left_out} rows\)")
+    assert reasons["reason"].tolist() == [reason] * n_left_out
+
+
+def test_a_refusal_leaves_an_earlier_whole_cohort_as_it_was(tmp_path):
+    path = write_ward(tmp_path, n=16)
+    build_cohort.build(path, tmp_path, processes=1)
+    whole, text = contents(), path.read_text(encoding="utf-8")
+    path.write_text(text + "keep: {ward: [C]}\n", encoding="utf-8")
+    reasons = refused(path, tmp_path, "ward is not C")
+    assert len(reasons) == 16
+    assert {name: content for name, content in contents().items() if name in whole} == whole
+    assert set(contents()) - set(whole) == {"exclusions_of_refusal.csv"}
+    path.write_text(text, encoding="utf-8")
+    assert len(build_cohort.build(path, tmp_path, processes=1).table) == 16
+    build_cohort.build(path, tmp_path, image_px=20, processes=1)
+    assert "exclusions_of_refusal.csv" not in contents()
+
+
+def test_training_images_all_of_one_label_are_refused_after_decoding(tmp_path):
+    path = write_ward(
+        tmp_path, n=8, split={"column": "ward", "values": {"A": "train", "B": "test"}}
+    )
+    table = pd.read_csv(tmp_path / "films.csv", sep=";")
+    table.assign(ward=[*"AAAABBBB"], effusion=[4, 0, 0, 0, 4, 0, 0, 0]).to_csv(
+        tmp_path / "films.csv", sep=";", index=False
+    )
+    (tmp_path / "films" / "2020" / "f0000.png").write_bytes(b"the only one with it")
+    reasons = refused(path, tmp_path, "training images with and without effusion.*got 0 with and 3")
+    assert reasons["image_id"].tolist() == ["f0000"]
+
+
+def test_uncertain_labels_mean_what_the_policy_says(tmp_path):
+    values = {"1": "positive", "0": "negative", "2": "negative", "3": "negative", "4": "uncertain"}
+    rule = {"canonical": "effusion", "column": "effusion", "values": values}
+    path = write_ward(tmp_path, findings={"effusion": rule})
+    is_uncertain = (pd.read_csv(tmp_path / "films.csv", sep=";")["effusion"] == 4).to_numpy()
+    hashes, fingerprint_of = set(), {}
+    for policy, label in (
+        ("as_manifest", None),
+        ("positive", 1),
+        ("negative", 0),
+        ("unknown", None),
+    ):
+        cohort = build_cohort.build(path, tmp_path, uncertain_means=policy, processes=1)
+        labels = cohort.table["effusion"][is_uncertain]
+        assert labels.isna().all() if label is None else labels.eq(label).all()
+        assert cohort.table["effusion"][~is_uncertain].notna().all()
+        assert cohort.record["parameters"].get("uncertain_means", "as_manifest") == policy
+        hashes.add(cohort.record["data_hash"])
+        fingerprint_of[policy] = cohort.record["fingerprint"]
+    assert len(hashes) == 3 and len(set(fingerprint_of.values())) == 4
+
+
+def test_a_policy_needs_uncertain_labels(tmp_path):
+    with pytest.raises(errors.InputError, match="no value means uncertain in ward; got 'positive'"):
+        build_cohort.build(write_ward(tmp_path), tmp_path, uncertain_means="positive")
+    with pytest.raises(errors.InputError, match="UNCERTAIN_MEANS"):
+        build_cohort.build(write_ward(tmp_path / "w"), tmp_path, uncertain_means="maybe")
+
+
+def test_the_record_says_that_nobody_knows_whose_an_image_is(tmp_path):
+    path = write_ward(tmp_path, patient_id=None, sex=None)
+    cohort = build_cohort.build(path, tmp_path, processes=1)
+    assert cohort.record["patients"] == "unknown"
+    assert cohort.table["patient_id"].tolist() == cohort.table["image_id"].tolist()
+    assert "does not say whose an image is" in cohort.record["notes"][0]

@@ -84,7 +84,7 @@ def test_public_site_has_no_sides_and_shares_its_names_with_the_private_site():
 
 def test_read_refuses_an_unknown_name_and_lists_the_known():
     with pytest.raises(
-        errors.InputError, match=r"chestxray14.*got 'chestxray15'.*Did you mean 'chestxray14'"
+        errors.InputError, match=r"got 'chestxray15'. Did you mean 'chestxray14'\? Known.*covid"
     ):
         manifests.read("chestxray15")
 
@@ -219,7 +219,7 @@ def test_locate_says_what_is_missing_and_how_to_get_it(tmp_path):
 def test_locate_wants_joined_tables_and_checksums_too(tmp_path):
     layout = MINIMAL["layout"] | {
         "table": ["films.csv", "more.csv"],
-        "joins": [{"table": "people.csv", "on": ["patient"]}],
+        "joins": [{"table": "people.csv", "by": ["patient"]}],
         "checksums": "sums.csv",
     }
     manifest = manifests.read(write_manifest(tmp_path, layout=layout))
@@ -287,7 +287,8 @@ def test_wanted_refuses_pretraining_on_the_cohort_and_roots_of_other_data_sets()
 def test_an_unreadable_folder_or_table_is_refused_by_name(tmp_path, closed):
     (tmp_path / "root" / "films").mkdir(parents=True)
     (tmp_path / "root" / "films.csv").write_text(
-        "file,patient,effusion\na.png,1,1\n", encoding="utf-8"
+        "file,patient,effusion\na.png,1,1\nb.png,2,0\n",
+        encoding="utf-8",
     )
     (tmp_path / "root" / "films" / "a.png").write_bytes(b"x")
     path = write_manifest(tmp_path)
