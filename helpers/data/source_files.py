@@ -6,11 +6,10 @@ a missing or unreadable root, an absent table, paths that leave the root; says h
 
 import contextlib
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from helpers.core import errors
+from helpers.core import disk_names, errors
 from helpers.core.strict_models import stay_inside
 from helpers.data.manifest_schema import Manifest
 
@@ -21,7 +20,7 @@ def expected_files(manifest: Manifest) -> list[str]:
     if layout.kind == "synthetic":
         tables = []
     elif layout.kind == "folders":
-        tables = [re.sub(r"\{[^{}]+\}", "*", layout.pattern), *filter(None, [layout.table])]
+        tables = [disk_names.listing(layout.pattern), *filter(None, [layout.table])]
     else:
         tables = {
             "parquet_images": lambda: layout.shards,
@@ -29,8 +28,9 @@ def expected_files(manifest: Manifest) -> list[str]:
             "arrays": lambda: [layout.file],
             "table_and_images": lambda: layout.tables,
         }[layout.kind]()
-    joined = [join.table for join in getattr(layout, "joins", [])]
-    return [*tables, *joined, *manifest.split.lists.values()]
+    further = [join.table for join in getattr(layout, "joins", [])]
+    further += filter(None, [getattr(layout, "checksums", None)])
+    return [*tables, *further, *manifest.split.lists.values()]
 
 
 def table_name(manifest: Manifest) -> str:
@@ -78,8 +78,16 @@ def locate(manifest: Manifest, data_root: str | Path | None) -> Path | None:
                         f"DICOM files in {root}",
                         "Convert each series: dcm2niix -z y -o OUT FOLDER.",
                     )
-                errors.refuse(wanted, f"no {pattern} in {root}", do)
+                errors.refuse(wanted, f"no {pattern} in {root}", do + _other_case(root, pattern))
     return root
+
+
+def _other_case(root: Path, relative: str) -> str:
+    """Return a hint where a file's name differs in letter case only, or ""."""
+    wanted = root / relative
+    names = os.listdir(wanted.parent) if wanted.parent.is_dir() else []
+    others = [name for name in names if name.casefold() == wanted.name.casefold()]
+    return f" It is called {errors.examples(others)} there." if others else ""
 
 
 @contextlib.contextmanager
@@ -114,6 +122,8 @@ def inside(root: Path, relative: str) -> Path:
             f"A path {error}. Correct the table or manifest.",
         )
     path = os.path.join(root, relative)
+    if not relative.isascii() and not os.path.lexists(path):
+        path = os.path.join(root, disk_names.name_on_disk(root, relative))
     if not os.path.realpath(path).startswith(os.path.realpath(root) + os.sep):
         errors.refuse(
             "paths under the data root",

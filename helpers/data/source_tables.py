@@ -17,6 +17,7 @@ import pandas as pd
 from helpers.core import errors, fingerprints
 from helpers.data import (
     decode_volume,
+    file_names,
     label_rules,
     patient_rules,
     row_rules,
@@ -212,6 +213,10 @@ def keep_present(manifest: Manifest, source: Source, root: Path | None) -> Sourc
     rows = rows.assign(bytes=rows["file"].map(sizes).astype("int64"))
     is_absent = rows["bytes"] < 0
     absent = rows[is_absent]
+    is_anywhere = getattr(manifest.layout, "anywhere", False)
+    hint = file_names.hint_of_absence(
+        absent["file"], rows.loc[~is_absent, "file"], root, is_anywhere
+    )
     reason = absent["file"].map(lambda file: _reason_of_absence(root, file))
     excluded = pd.concat([source.excluded, absent.assign(reason=reason)[EXCLUDED_COLUMNS]])
     if 1 - is_absent.mean() < manifest.min_share_present:
@@ -220,9 +225,13 @@ def keep_present(manifest: Manifest, source: Source, root: Path | None) -> Sourc
             f" {manifest.name}",
             f"{(~is_absent).sum():,}; absent are {errors.examples(absent['file'].tolist())}",
             "Complete the download, or lower `min_share_present` in the manifest. How to get it: "
-            + " ".join(manifest.how_to_get.split()),
+            + " ".join(manifest.how_to_get.split())
+            + hint,
             excluded,
         )
+    notes = source.notes + _checksum_notes(manifest, root)
+    if hint:
+        notes.append(f"Of {len(absent):,} rows without an image file:{hint}")
     if is_absent.all():
         rule_checks.refuse_unusable(
             f"at least one usable row in {source_files.table_name(manifest)}",
@@ -236,7 +245,7 @@ def keep_present(manifest: Manifest, source: Source, root: Path | None) -> Sourc
                 _size(source_files.inside(root, mask)) if mask else -1 for mask in rows["mask"]
             ]
         )
-    return Source(rows[~is_absent], excluded, source.notes + _checksum_notes(manifest, root))
+    return Source(rows[~is_absent], excluded, notes)
 
 
 def _reason_of_absence(root: Path, file: str) -> str:

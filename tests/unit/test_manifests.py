@@ -84,7 +84,7 @@ def test_public_site_has_no_sides_and_shares_its_names_with_the_private_site():
 
 def test_read_refuses_an_unknown_name_and_lists_the_known():
     with pytest.raises(
-        errors.InputError, match=r"chestxray14.*got 'chestxray15'.*Did you mean 'chestxray14'"
+        errors.InputError, match=r"got 'chestxray15'. Did you mean 'chestxray14'\? Known.*covid"
     ):
         manifests.read("chestxray15")
 
@@ -166,6 +166,29 @@ def test_read_refuses_what_is_no_mapping_and_runs_nothing(tmp_path, text):
         manifests.read(tmp_path / "ward.yaml")
 
 
+@pytest.mark.parametrize(
+    "old, new, words",
+    [
+        ("title: A ward", "title: A ward\ntitle: B", "'title' in line .* and in line"),
+        ("'1': positive", "yes: positive", 'which YAML reads as True.*quote it: "yes"'),
+        (
+            "title: A ward",
+            "title: no",
+            "title: .*YAML reads it as False; to mean the text, quote it",
+        ),
+        ("'{file}'", "{file}", 'image_id: .*quote it: "{file}"'),
+        ("column: effusion", "column: 2020-01-01", "YAML reads it as datetime.date"),
+    ],
+)
+def test_what_yaml_would_lose_or_misread_is_refused(tmp_path, old, new, words):
+    path = write_manifest(tmp_path)
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+    with pytest.raises(errors.InputError, match=f"ward.yaml.*{words}"):
+        manifests.read(path)
+
+
 def test_manifest_hash_ignores_comments_and_sees_rules(tmp_path):
     first = manifests.manifest_hash(manifests.read(write_manifest(tmp_path)))
     path = write_manifest(tmp_path)
@@ -191,6 +214,22 @@ def test_locate_says_what_is_missing_and_how_to_get_it(tmp_path):
             match=f"films.csv under the data root of ward; got .*{words}.*Ask the ward",
         ):
             source_files.locate(manifest, root)
+
+
+def test_locate_wants_joined_tables_and_checksums_too(tmp_path):
+    layout = MINIMAL["layout"] | {
+        "table": ["films.csv", "more.csv"],
+        "joins": [{"table": "people.csv", "on": ["patient"]}],
+        "checksums": "sums.csv",
+    }
+    manifest = manifests.read(write_manifest(tmp_path, layout=layout))
+    names = ["films.csv", "more.csv", "people.csv", "sums.csv"]
+    assert source_files.expected_files(manifest) == names
+    for name in names:
+        with pytest.raises(errors.InputError, match=f"no {name} in"):
+            source_files.locate(manifest, tmp_path)
+        (tmp_path / name).touch()
+    assert source_files.locate(manifest, tmp_path) == tmp_path
 
 
 def test_inside_refuses_paths_and_links_that_leave_the_root(tmp_path):
