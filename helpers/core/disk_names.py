@@ -47,20 +47,33 @@ def name_on_disk(root: Path, relative: str) -> str:
     """
     spelt = ""
     for name in relative.split("/"):
-        folder = os.path.join(root, spelt)
-        try:
-            changed_ns = os.stat(folder).st_mtime_ns
-        except (FileNotFoundError, NotADirectoryError):
-            return relative
-        names = _names_in(folder, changed_ns).get(one_normal_form(name), [name])
-        if len(names) > 1:
-            errors.refuse(
-                f"names that differ in more than their Unicode form in {folder}",
-                errors.examples([ascii(name) for name in names]),
-                "Rename or remove one of them.",
-            )
-        spelt = f"{spelt}/{names[0]}" if spelt else names[0]
+        spelt = name_in(root, spelt, name)
     return spelt
+
+
+def name_in(root: Path, folder: str, name: str) -> str:
+    """Return the relative path of a name in a folder, as `name_on_disk` does.
+
+    Args:
+        root: what the folder is relative to.
+        folder: as it is spelt on the disk; "" for the root.
+        name: without folders.
+
+    Raises:
+        InputError: two names on the disk differ in their Unicode form only.
+    """
+    path = os.path.join(root, folder)
+    try:
+        names = _names_in(path, os.stat(path).st_mtime_ns).get(one_normal_form(name), [name])
+    except (FileNotFoundError, NotADirectoryError):
+        names = [name]
+    if len(names) > 1:
+        errors.refuse(
+            f"names that differ in more than their Unicode form in {path}",
+            errors.examples([ascii(name) for name in names]),
+            "Rename or remove one of them.",
+        )
+    return f"{folder}/{names[0]}" if folder else names[0]
 
 
 @functools.lru_cache(maxsize=1000)

@@ -34,7 +34,14 @@ def on_disk(files: pd.Series, root: Path) -> pd.Series:
     """
     names = files.drop_duplicates()
     names = names[~names.str.isascii()]
-    spelt = {name: disk_names.name_on_disk(root, name) for name in names}
+    folders = {
+        folder: disk_names.name_on_disk(root, folder) if folder else ""
+        for folder in names.map(os.path.dirname).drop_duplicates()
+    }
+    spelt = {}
+    for name in names:
+        folder, _, last = name.rpartition("/")
+        spelt[name] = disk_names.name_in(root, folders[folder], last)
     return files.map(lambda name: spelt.get(name, name))
 
 

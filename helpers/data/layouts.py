@@ -144,7 +144,12 @@ def _refuse_absent_columns(manifest: Manifest, root: Path, raw: pd.DataFrame) ->
         if sheets
         else ""
     )
-    source_columns.check(manifest, raw.columns, where, do)
+    named = (
+        raw
+        if "table_file" in manifest.source_columns
+        else raw.drop(columns="table_file", errors="ignore")
+    )
+    source_columns.check(manifest, named.columns, where, do)
 
 
 def _image_files(manifest: Manifest, root: Path, raw: pd.DataFrame) -> pd.DataFrame:
