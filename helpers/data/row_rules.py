@@ -6,6 +6,7 @@ extraction finds nothing, for several rows of an image that no rule combines, an
 image that differ in more than labels.
 """
 
+import posixpath
 from typing import NamedTuple
 
 import numpy as np
@@ -51,28 +52,14 @@ def as_text(manifest: Manifest, raw: pd.DataFrame, where: str) -> pd.DataFrame:
     text = raw[manifest.read_columns].apply(source_text.as_text)
     if manifest.missing:
         text = text.mask(text.isin([cell.strip() for cell in manifest.missing]), "")
-    for name, rule in manifest.extract.items():
-        if name in raw or rule.column not in text:
-            errors.refuse(
-                f"extract.{name} of {where} to be a column's new name, taken out of a column above",
-                f"a column {name!r} that is there"
-                if name in raw
-                else f"column {rule.column!r}, extracted further below",
-                "Rename it in the manifest, or change the order.",
-            )
-        cells = text[rule.column]
-        parts = pd.Series(cells.unique(), dtype=object)
-        parts.index = parts.to_numpy()
-        parts = parts.astype(str).str.extract(rule.pattern, expand=False).fillna("").str.strip()
-        text[name] = cells.map(parts)
-        source_text.refuse_values(
-            cells,
-            (cells != "") & (text[name] == ""),
-            where,
-            f"the pattern {rule.pattern!r}",
-            f"extract.{name}.pattern",
+    taken = [name for name in manifest.extract if name in raw]
+    if taken:
+        errors.refuse(
+            f"new names of columns in `extract` for {where}",
+            f"{errors.examples(taken)}, which are there",
+            "Rename them in the manifest.",
         )
-    return text
+    return source_text.with_extracted(text, manifest.extract, where)
 
 
 def images_of(
@@ -91,12 +78,16 @@ def images_of(
     """
     images = _numbered(image_id)
     place = locations.drop(columns="sha256", errors="ignore")
+    if "file" in place:
+        place = place.assign(file=_one_spelling(place["file"]))
     if not place.shape[1] or manifest.layout.kind == "synthetic":
         return images
     has_file = place["file"].to_numpy() != "" if "file" in place else np.ones(len(place), bool)
     files = _numbered(place.iloc[:, 0] if place.shape[1] == 1 else pd.MultiIndex.from_frame(place))
     several = has_file & (files.number != files.number[images.first][images.number])
-    if several.any():
+    # a shard has an image a row: by `rows`, those of one image_id are one image, stored repeatedly
+    is_repeated_by_rule = manifest.rows and manifest.layout.kind == "parquet_images"
+    if several.any() and not is_repeated_by_rule:
         _refuse_several(
             f"one image file an image_id in {where}",
             images.number,
@@ -117,6 +108,12 @@ def images_of(
             " name, and say with `rows` how to combine the rows.",
         )
     return images
+
+
+def _one_spelling(files: pd.Series) -> pd.Series:
+    """Return paths without what does not matter in them, such as ./ in front."""
+    odd = files[files.str.contains(r"(?:^|/)\.?/|/\.?$")].unique()
+    return files.replace({file: posixpath.normpath(file) for file in odd})
 
 
 def _refuse_several(

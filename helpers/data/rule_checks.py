@@ -72,7 +72,16 @@ def check_cells(
         field = f"keep.{column}"
         source_text.refuse_lookalikes(values, cells.unique(), f"column {column!r}", field)
         notes += [_never(field, value, cells) for value in absent]
-    mapped = [(manifest.sex.column, "sex.values", manifest.sex.values)] if manifest.sex else []
+    mapped = [
+        (rule.column, field, rule.values)
+        for rule, field in ((manifest.sex, "sex.values"), (manifest.split, "split.values"))
+        if rule and rule.column
+    ]
+    mapped += [
+        (rule.column, f"further_columns.{name}.values", rule.values)
+        for name, rule in manifest.further_columns.items()
+        if not isinstance(rule, str)
+    ]
     if manifest.image.inverted:
         rule = manifest.image.inverted
         mapped.append((rule.column, "image.inverted.values", rule.values))
@@ -183,18 +192,25 @@ def check_patients(
         where: name of the table.
 
     Raises:
-        InputError: every image has a patient of its own by name, without that confirmation.
+        InputError: every image has a patient of its own by name, without that confirmation; or all
+            have the same.
     """
     is_known = manifest.patient_id and manifest.layout.kind != "synthetic"
     if not is_known or manifest.one_image_a_patient or len(image_id) < 2:
         return []
+    is_enough = len(image_id) > MIN_ROWS_TO_JUDGE
+    if is_enough and patient_id.nunique() == 1:
+        errors.refuse(
+            f"`patient_id: {manifest.patient_id}` to say whose an image is in {where}",
+            f"{patient_id.iloc[0]!r} in all {len(image_id):,} rows",
+            "Name the patient's column.",
+        )
     if patient_id.duplicated().any():
         return []
     is_equal = all(
         name in {image, _ENDING.sub("", image), _ENDING.sub("", image.rsplit("/", 1)[-1])}
         for name, image in zip(patient_id.map(lambda name: _ENDING.sub("", name)), image_id)
     )
-    is_enough = len(image_id) > MIN_ROWS_TO_JUDGE
     if is_equal or is_enough and manifest.patient_id in _sources_of_image_id(manifest):
         errors.refuse(
             f"`patient_id: {manifest.patient_id}` to say whose an image is in {where}",

@@ -154,6 +154,12 @@ def test_a_patient_taken_from_the_images_name_must_repeat():
     assert "Each of 30 images has a patient of its own in 'patient'" in alone.notes[0]
 
 
+def test_one_patient_for_all_images_is_refused():
+    table = table_of(*"10" * 15).assign(patient="A")
+    with pytest.raises(errors.InputError, match="got 'A' in all 30 rows"):
+        apply(table)
+
+
 def test_without_a_patient_id_every_image_is_its_own_and_that_is_said():
     source = apply(table_of("1", "0", "1"), patient_id=None)
     assert source.rows["patient_id"].tolist() == source.rows["image_id"].tolist()
