@@ -91,7 +91,7 @@ def apply_rules(
         split_rules.refuse_patient_in_two_splits(rows, where)
     kept, combined, notes_of_rows = _one_row_an_image(manifest, text, rows, locations, where)
     text = text.loc[kept.index]
-    notes += rule_checks.check_patients(manifest, kept["image_id"], kept["patient_id"], where)
+    notes += rule_checks.check_patients(manifest, kept.join(locations), where)
     columns, notes_of_patients = _columns_of_images(manifest, text, kept, where)
     return Source(
         columns.join(locations),
