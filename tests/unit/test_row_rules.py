@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from helpers.core import errors
-from helpers.data import manifest_schema, row_rules, source_tables
+from helpers.data import image_rows, manifest_schema, row_rules, source_tables
 
 VALUES = {"1": "positive", "0": "negative"}
 BASE = dict(
@@ -81,7 +81,7 @@ def test_labels_of_readers_are_combined_as_the_manifest_says(how, labels):
 
 def test_combined_labels_agree_with_a_loop_over_images():
     rng = np.random.default_rng(4)
-    images = row_rules._numbered(pd.Series(rng.integers(0, 30, 200)))
+    images = image_rows.numbered(pd.Series(rng.integers(0, 30, 200)))
     labels = pd.DataFrame({"x": rng.choice([0, 1, np.nan], 200, p=[0.4, 0.4, 0.2])})
     for how in ("majority", "any", "all"):
         combined = row_rules.combined_labels(labels, images, how)["x"]
@@ -264,7 +264,7 @@ def test_a_column_that_the_layout_adds_need_not_be_in_a_file():
 
 def test_three_readers_of_a_hundred_thousand_films_take_a_second_or_two():
     n = 300_000
-    images = row_rules._numbered(pd.Series(np.arange(n) // 3).astype(str))
+    images = image_rows.numbered(pd.Series(np.arange(n) // 3).astype(str))
     labels = pd.DataFrame({f"f{k}": np.arange(n) % (k + 2) % 2.0 for k in range(8)})
     start = time.perf_counter()
     row_rules.combined_labels(labels, images, "majority")
