@@ -46,8 +46,6 @@ def write(table: Path, name: str | None, images: Path | None, folder: Path) -> s
             f"no file {path} yet", "one", "Choose another --name, or remove the file yourself."
         )
     cells, form = _read(table)
-    if cells.empty:
-        errors.refuse(f"rows in {table}", "none", "Correct the table.")
     where = image_search.locate(table.resolve(), images and images.resolve(), cells, form)
     files.write_text(path, text(name, table, cells, where))
     return (
