@@ -8,6 +8,7 @@ that say how the values are stored and shown is read.
 """
 
 import io
+import re
 import zlib
 
 import numpy as np
@@ -63,8 +64,7 @@ def _read(library, encoded: bytes):
     if not len(file):  # cut off inside the pixels: pydicom gives up all of it
         raise UnusableImage("image cannot be decoded")
     if not file.get("Rows") or not file.get("Columns") or not _has_pixels(file):
-        kind = str(file.get("Modality") or "modality not said").strip()
-        raise UnusableImage(f"DICOM file without an image ({kind})")
+        raise UnusableImage(dicom_library.without_image(file.get("Modality")))
     if int(file.get("NumberOfFrames") or 1) > 1:
         raise UnusableImage("DICOM image of several frames")
     if file.Rows * file.Columns > MAX_PIXELS:
@@ -98,7 +98,8 @@ def _decompressed(library, file) -> np.ndarray:
     except NotImplementedError:
         is_available = False
     if not is_available:
-        raise UnusableImage(f"no decoder for the DICOM transfer syntax {syntax.name}")
+        name = syntax.name if re.fullmatch("[0-9.]{1,64}", syntax) else "of a damaged file"
+        raise UnusableImage(f"no decoder for the DICOM transfer syntax {name}")
     is_jpeg = syntax.startswith(_JPEG) and syntax < _JPEG + "90"
     if is_jpeg and _END_OF_JPEG not in file.PixelData[-64:]:
         raise UnusableImage("image cannot be decoded")  # libjpeg would fill up with grey

@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 from helpers.data import decode_dicom, dicom_library, film_pixels
 from helpers.data.image_limits import MAX_BYTES, MAX_PIXELS, UnusableImage
 
+MIN_LEVELS = 128  # of a picture of which only the upper 8 of 16 bits can be read
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF")  # no format that starts another program
 
 
@@ -78,7 +79,8 @@ def square(
     """
     grey = film.grey
     if film.is_deep:
-        grey = np.clip(grey, *film_pixels.grey_range(film), dtype=np.float32)
+        low, high = film_pixels.grey_range(film)
+        grey = np.clip(grey.astype(np.float32, copy=False), low, high)
     if grey.dtype != np.uint8:
         grey = grey.astype(np.float32, copy=False)
     image = Image.fromarray(grey).convert("F")
@@ -120,6 +122,17 @@ def _refuse_not_finite(grey: np.ndarray) -> None:
         raise UnusableImage("image with infinite grey values")
 
 
+def _bits_of_a_colour(image: Image.Image, encoded: bytes) -> int:
+    """Return the bits of a channel of a picture of several channels, of which Pillow keeps 8; 8 of
+    all others.
+    """
+    if image.mode.startswith(("I", "F")) or len(image.getbands()) == 1:
+        return 8
+    if image.format == "PNG":
+        return encoded[24]
+    return max(image.tag_v2.get(258, (8,))) if image.format == "TIFF" else 8
+
+
 def _opened(encoded: bytes) -> np.ndarray:
     """Return the grey values of a file that is not DICOM."""
     try:
@@ -129,11 +142,15 @@ def _opened(encoded: bytes) -> np.ndarray:
             with Image.open(io.BytesIO(encoded), formats=_FORMATS) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise Image.DecompressionBombError
-                return _grey(ImageOps.exif_transpose(image))
+                bits = _bits_of_a_colour(image, encoded)
+                grey = _grey(ImageOps.exif_transpose(image))
     except Image.DecompressionBombError:
         raise UnusableImage("image has too many pixels") from None
     except Exception:  # a damaged file can raise almost anything
         raise UnusableImage("image cannot be decoded") from None
+    if bits > 8 and int(grey.max()) - int(grey.min()) < MIN_LEVELS:
+        raise UnusableImage("colour image of 16 bits, whose upper 8 hold hardly anything")
+    return grey
 
 
 def _grey(image: Image.Image) -> np.ndarray:

@@ -1,9 +1,10 @@
 """The package pydicom, set up for files as hospitals export them, and what a DICOM file looks like.
 
-In: nothing, or a file's first bytes. Out: the module pydicom. Raises `InputError` where it is not
-installed.
+In: nothing, a file's first bytes, a tag. Out: the module pydicom, a reason. Raises `InputError`
+where it is not installed.
 """
 
+import re
 import warnings
 from types import ModuleType
 
@@ -17,6 +18,17 @@ _FIRST_GROUPS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
 def is_dicom(head: bytes) -> bool:
     """Return whether a file that begins with these bytes is DICOM, with or without a preamble."""
     return head[128:132] == b"DICM" or head[:2] in _FIRST_GROUPS and head[3:4] == b"\x00"
+
+
+def without_image(modality: object) -> str:
+    """Return the reason of a file without an image.
+
+    Args:
+        modality: the tag; where it is no code, as in a damaged file, it may hold other tags' text.
+    """
+    code = str(modality or "").strip(" \0")
+    is_code = re.fullmatch(r"[A-Z0-9_]{1,16}", code)
+    return f"DICOM file without an image ({code if is_code else 'modality not said'})"
 
 
 def pydicom() -> ModuleType:

@@ -13,6 +13,7 @@ MIN_SLICES = 8
 # how far a slice may lie from where even spacing has it, as a share of the spacing: beyond the
 # rounding of tags, below what one missing slice does (half a spacing at least)
 _MAX_SHIFT = 0.25
+_ROUNDING = 0.005  # of cosines, and of mm between pixels, within one series
 _MIN_AXIAL = 0.8  # cosine to the body's axis: gantries tilt up to 30 degrees
 _CT_CLASSES = ("", "1.2.840.10008.5.1.4.1.1.2")  # single slices; "" where anonymised away
 _NO_SCAN = {
@@ -31,8 +32,9 @@ def one_series_a_study(headers: pd.DataFrame, root: Path) -> pd.DataFrame:
     """Choose each CT study's volume.
 
     A study is what has one PatientID and StudyInstanceUID (one folder, where the UID is blank); a
-    series what has one SeriesInstanceUID (or folder) and one orientation, size and pixel spacing. A
-    copy of a slice, with the same SOPInstanceUID, does not count.
+    series what has one SeriesInstanceUID (or folder) and one orientation, size and pixel spacing,
+    and one AcquisitionNumber where slices have the same position (phases in one series). A copy of
+    a slice, with the same SOPInstanceUID, does not count.
 
     Of a study's series, those are left that are single CT slices across the body's axis, at least
     `MIN_SLICES`, evenly spaced, without two at one position, and no localizer, perfusion map,
@@ -61,17 +63,10 @@ def _chosen(study: pd.DataFrame, root: Path) -> pd.Series:
     candidates, reason = [], _reason_without_series(study)
     repeated = study["SOPInstanceUID"].duplicated() & (study["SOPInstanceUID"] != "")
     series = study["SeriesInstanceUID"].where(study["SeriesInstanceUID"] != "", study["folder"])
-    places = study["ImageOrientationPatient"].map(lambda cosines: cosines and np.round(cosines, 3))
-    kind = [
-        series,
-        places.map(str),
-        study["Rows"],
-        study["Columns"],
-        study["PixelSpacing"].map(str),
-    ]
-    for _, slices in study[~repeated].groupby(kind, sort=False):
-        if not _may_be_scan(slices):
-            continue
+    form = [_alike(study[name]) for name in ("ImageOrientationPatient", "PixelSpacing")]
+    kind = [series, study["Rows"], study["Columns"], *form]
+    stacks = [stack for _, stack in study[~repeated].groupby(kind, sort=False)]
+    for slices in filter(_may_be_scan, [part for stack in stacks for part in _acquisitions(stack)]):
         slices = slices.iloc[np.argsort(_heights(slices), kind="stable")]
         problem = spacing_problem(np.array(slices["ImagePositionPatient"].tolist()))
         is_first = _is_original_axial(slices["ImageType"].iloc[0])
@@ -85,14 +80,35 @@ def _chosen(study: pd.DataFrame, root: Path) -> pd.Series:
     return _with(row, slices="\n".join(slices["file"]), slice_bytes=n_bytes, unusable=problem)
 
 
+def _acquisitions(stack: pd.DataFrame) -> list[pd.DataFrame]:
+    """Return a stack's acquisitions where it holds several at the same heights, else the stack."""
+    if stack["ImagePositionPatient"].is_unique:
+        return [stack]
+    return [acquisition for _, acquisition in stack.groupby("AcquisitionNumber")]
+
+
 def _with(row: pd.Series, **cells: object) -> pd.Series:
     """Return a row with further cells."""
     return pd.Series(row.to_dict() | cells, name=row.name, dtype=object)
 
 
-def _rounded(numbers: tuple[float, ...] | None) -> str:
-    """Return numbers as text to a thousandth: scanners write one orientation in several ways."""
-    return " ".join(f"{number:.3f}" for number in numbers or ())
+def _alike(column: pd.Series) -> pd.Series:
+    """Return a number for each tuple, the same for tuples that differ by rounding only."""
+    kinds: list[tuple[float, ...]] = []
+    number_of = {}
+    for numbers in dict.fromkeys(column):
+        alike = [number for number, kind in enumerate(kinds) if _is_close(numbers, kind)]
+        number_of[numbers] = alike[0] if alike else len(kinds)
+        if not alike:
+            kinds.append(numbers)
+    return column.map(lambda numbers: number_of[numbers])
+
+
+def _is_close(first: tuple[float, ...], second: tuple[float, ...]) -> bool:
+    """Return whether two tuples are the same within `_ROUNDING`, or both empty."""
+    if not first or not second:
+        return first == second
+    return bool(np.abs(np.subtract(first, second)).max() < _ROUNDING)
 
 
 def _reason_without_series(study: pd.DataFrame) -> str:
@@ -114,7 +130,7 @@ def _may_be_scan(slices: pd.DataFrame) -> bool:
         (slices["Modality"] == "CT").all()
         and slices["SOPClassUID"].isin(_CT_CLASSES).all()
         and (slices["NumberOfFrames"] <= 1).all()
-        and slices["ImagePositionPatient"].notna().all()
+        and slices["ImagePositionPatient"].map(bool).all()
         and first["PixelSpacing"]
         and min(first["PixelSpacing"]) > 0
         and abs(np.cross(row, column)[2]) >= _MIN_AXIAL

@@ -8,47 +8,56 @@ import functools
 import hashlib
 
 import numpy as np
-from PIL import Image
 
-OUTLIERS_PERCENT = 0.5  # of the pixels, at either end, decide nothing about the contrast
-MARGIN = 0.1  # of the distance of the percentiles, kept beyond either
+OUTLIERS = 0.005  # share of the pixels at either end that decide nothing about the contrast
+MARGIN = 0.1  # of the distance between these percentiles, kept beyond either
+SAMPLED_PIXELS = 2**12  # at least, evenly spaced; percentiles need no more
 
 
 @dataclasses.dataclass(eq=False)
 class Film:
     """A decoded film at its native size.
 
-    grey: (height, width) uint8, uint16, int32 or float32, finite.
-    lowest: the grey value of the first of `counts`.
-    counts: pixels with the grey values from `lowest` on; None where values are no integers, or more
-        than 65,536 lie between them.
+    grey: (height, width) uint8, uint16 or (fractions, or more than 65,536 values) float32, finite.
     inverted: high values mean dark.
     """
 
     grey: np.ndarray
-    lowest: int
-    counts: np.ndarray | None
     inverted: bool = False
 
     @functools.cached_property
-    def present(self) -> np.ndarray:
-        """Return the places in `counts` of the grey values that occur."""
-        return np.flatnonzero(self.counts)
+    def ends(self) -> tuple[float, float]:
+        """Return the lowest and the highest grey value."""
+        return self.grey.min().item(), self.grey.max().item()
+
+    @functools.cached_property
+    def sample(self) -> np.ndarray:
+        """Return the grey values of evenly spaced pixels, sorted."""
+        stride = max(1, int((self.grey.size / SAMPLED_PIXELS) ** 0.5))
+        return np.sort(self.grey[stride // 2 :: stride, stride // 2 :: stride], None, "stable")
 
     @functools.cached_property
     def step(self) -> int:
-        """Return the greatest common divisor of all differences of grey values.
+        """Return the greatest common divisor of all differences of whole grey values.
 
         It is 16 for 12 bits that were shifted to 16, 257 for 8 bits that were stretched.
         """
-        return int(np.gcd.reduce(np.diff(self.present), initial=0)) or 1
+        differences = np.diff(self.sample)
+        if (differences == 1).any():
+            return 1
+        step = int(np.gcd.reduce(differences, initial=0))
+        above = self.grey - self.grey.dtype.type(self.ends[0])
+        if step > 1 and (above // step * step == above).all():
+            return step
+        return int(np.gcd.reduce(np.unique(above), initial=0)) or 1
 
-    @property
+    @functools.cached_property
     def is_deep(self) -> bool:
         """Return whether the film has more than the 256 grey values that fit into 8 bits."""
-        if self.counts is None:
-            return True
-        return int(self.present[-1] - self.present[0]) // self.step > 255
+        if self.grey.dtype == np.uint8:
+            return False
+        low, high = self.ends
+        return self.grey.dtype == np.float32 or (high - low) // self.step > 255
 
 
 def film_of(grey: np.ndarray, inverted: bool = False) -> Film:
@@ -58,15 +67,14 @@ def film_of(grey: np.ndarray, inverted: bool = False) -> Film:
         grey: (height, width) integers or floats, finite.
         inverted: high values mean dark.
     """
-    if grey.dtype == np.uint8:
-        return Film(grey, 0, np.array(Image.fromarray(grey).histogram()), inverted)
-    low, high = float(grey.min()), float(grey.max())
-    if high - low > 65535 or (grey.dtype.kind == "f" and (grey != np.rint(grey)).any()):
-        return Film(grey.astype(np.float32, copy=False), 0, None, inverted)
-    if grey.dtype != np.uint16:
-        counts = np.bincount((grey - low).astype(np.uint16).ravel())
-        return Film(grey, int(low), counts, inverted)
-    return Film(grey, 0, np.bincount(grey.ravel()), inverted)
+    if grey.dtype in (np.uint8, np.uint16):
+        return Film(grey, inverted)
+    low = grey.min()
+    if float(grey.max()) - float(low) <= 65535 and (
+        grey.dtype.kind != "f" or (grey == np.rint(grey)).all()
+    ):
+        return Film((grey - low).astype(np.uint16), inverted)
+    return Film(grey.astype(np.float32, copy=False), inverted)
 
 
 def grey_range(film: Film) -> tuple[float, float]:
@@ -77,17 +85,11 @@ def grey_range(film: Film) -> tuple[float, float]:
     be any number of them, as in a border of 0 or 65535, a dead line or a burnt-in marker. A film
     without outliers keeps its minimum and maximum, or nearly.
     """
-    percents = [OUTLIERS_PERCENT, 100 - OUTLIERS_PERCENT]
-    if film.counts is None:
-        least, most = float(film.grey.min()), float(film.grey.max())
-        inner = film.grey[(film.grey > least) & (film.grey < most)]
-        low, high = map(float, np.percentile(inner, percents)) if inner.size else (least, most)
-    else:
-        least, most = (int(film.present[end]) + film.lowest for end in (0, -1))
-        inner = film.counts.copy()
-        inner[film.present[[0, -1]]] = 0
-        low, high = _percentiles(inner if inner.any() else film.counts, percents)
-        low, high = low + film.lowest, high + film.lowest
+    least, most = film.ends
+    inner = film.sample[(film.sample > least) & (film.sample < most)]
+    if not inner.size:
+        return least, most
+    low, high = _between(inner, OUTLIERS)
     if not high > low:
         return least, most
     margin = MARGIN * (high - low)
@@ -103,32 +105,25 @@ def pixels_sha256(film: Film) -> str:
     compressed with loss has another.
     """
     digest = hashlib.sha256(repr(film.grey.shape).encode())
-    if film.counts is None:
+    if film.grey.dtype == np.float32:
         digest.update(film.grey.astype("<f4").tobytes())
         return digest.hexdigest()
-    levels = (np.arange(len(film.counts)) - film.present[0]) // film.step
-    brightest = int(levels[film.present[-1]])
-    if 2 * int(film.counts @ levels) > brightest * film.grey.size:  # of a negative pair, one
-        levels = brightest - levels
-    levels = levels.astype("u1" if brightest < 256 else "<u2")
-    if film.grey.dtype == np.uint8:
-        digest.update(film.grey.tobytes().translate(levels.tobytes()))
-    else:
-        digest.update(levels[(film.grey - film.grey.dtype.type(film.lowest)).astype(int)].tobytes())
+    type_, (low, high) = film.grey.dtype.type, film.ends
+    levels = (film.grey - type_(low)) // type_(film.step)
+    brightest = (high - low) // film.step
+    if 2 * int(levels.sum(dtype=np.int64)) > brightest * levels.size:  # of a negative pair, one
+        levels = type_(brightest) - levels
+    digest.update(np.ascontiguousarray(levels.astype("u1" if brightest < 256 else "<u2")))
     return digest.hexdigest()
 
 
 def is_nearly_uniform(film: Film) -> bool:
     """Return whether 98 % of the pixels lie within 4 grey values: what shows is noise."""
-    low, high = (
-        np.percentile(film.grey, [1, 99])
-        if film.counts is None
-        else np.array(_percentiles(film.counts, [1, 99])) / film.step
-    )
-    return bool(high - low <= (0 if film.counts is None else 4))
+    low, high = _between(film.sample, 0.01)
+    return high - low <= (0 if film.grey.dtype == np.float32 else 4 * film.step)
 
 
-def _percentiles(counts: np.ndarray, percents: list[float]) -> list[int]:
-    """Return the places in a histogram up to which so many percent of the pixels lie."""
-    up_to = counts.cumsum()
-    return [int(np.searchsorted(up_to, percent / 100 * up_to[-1])) for percent in percents]
+def _between(values: np.ndarray, share: float) -> tuple[float, float]:
+    """Return the values of a sorted sample between which all but a share at either end lie."""
+    beyond = int(share * len(values))
+    return values[beyond].item(), values[-1 - beyond].item()

@@ -468,7 +468,7 @@ def test_the_real_look_up_tables_give_the_same_test_pattern(pattern):
     made = decode_film.decode((DICOM / f"{pattern}.dcm").read_bytes(), 512)
     # SMPTE: fields of 0 to 30 % on the left from below, of 70 to 100 % on the right from above
     fields = made[[340, 285, 245, 160, 160, 245, 285, 340], [117] * 4 + [395] * 4]
-    np.testing.assert_allclose(fields / 255, [0, 0.1, 0.2, 0.3, 0.7, 0.8, 0.9, 1], atol=0.01)
+    np.testing.assert_allclose(fields / 255, [0, 0.1, 0.2, 0.3, 0.7, 0.8, 0.9, 1], atol=0.02)
 
 
 @needs_dicom

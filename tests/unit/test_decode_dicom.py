@@ -20,7 +20,14 @@ from pydicom.uid import (
 )
 
 from helpers.core import errors
-from helpers.data import decode_dicom, decode_film, dicom_library, image_limits
+from helpers.data import (
+    decode_dicom,
+    decode_film,
+    dicom_library,
+    dicom_tags,
+    film_pixels,
+    image_limits,
+)
 
 # stored values 100..3943 of 12 bit, rising to the right
 RAMP = np.tile(np.arange(64, dtype=np.uint16) * 61 + 100, (48, 1))
@@ -192,6 +199,19 @@ def test_a_file_cut_off_inside_its_pixels_is_damaged_not_without_an_image(syntax
         decode_dicom.grey(encoded[:-100])
 
 
+@pytest.mark.parametrize("photometry", ["MONOCHROME1", "MONOCHROME2"])
+def test_one_picture_as_dicom_and_as_png_has_one_hash_of_pixels(photometry):
+    stored, stream = np.where(RAMP < 900, 100, RAMP).astype(np.uint16), io.BytesIO()
+    Image.fromarray(stored).save(stream, "PNG")
+    encodings = [
+        stream.getvalue(),
+        film(stored, 12, PhotometricInterpretation=photometry),
+        film(stored, 12, PhotometricInterpretation=photometry, RescaleIntercept=-1024),
+    ]
+    hashes = {film_pixels.pixels_sha256(decode_film.read(encoded)) for encoded in encodings}
+    assert len(hashes) == 1
+
+
 def without(keyword: str) -> bytes:
     dataset = film_dataset(RAMP, 12)
     del dataset[keyword]
@@ -233,6 +253,20 @@ def of_syntax(uid: str) -> bytes:
 def test_grey_refuses_with_a_reason(encoded, reason):
     with pytest.raises(image_limits.UnusableImage, match=reason):
         decode_dicom.grey(encoded())
+
+
+def test_a_damaged_file_does_not_give_away_other_tags(tmp_path):
+    dataset = film_dataset(RAMP, 12, Modality="SR")
+    del dataset["PixelData"]
+    encoded = saved(dataset)
+    at = encoded.index(b"\x08\x00\x60\x00CS") + 6
+    damaged = encoded[:at] + (60).to_bytes(2, "little") + encoded[at + 2 :]
+    assert b"Kreiskrankenhaus" in damaged[at : at + 62]
+    with pytest.raises(image_limits.UnusableImage, match=r"\(modality not said\)$"):
+        decode_dicom.grey(damaged)
+    (tmp_path / "damaged").write_bytes(damaged)
+    header = dicom_tags.read_header(tmp_path / "damaged")
+    assert set(header.values()) == {"", "DICOM file cannot be read"}
 
 
 def test_sizes_are_refused_before_anything_is_decoded(monkeypatch):

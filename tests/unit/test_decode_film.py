@@ -255,6 +255,32 @@ def test_inversion_of_a_deep_film_turns_its_order_also_equalised():
         assert np.corrcoef(plain.ravel(), inverted.ravel())[0, 1] < -0.99
 
 
+def of_16_bit_colours(film: np.ndarray) -> bytes:
+    """A PNG of three equal colours of 16 bits, which Pillow cannot write."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        checksum = zlib.crc32(kind + data).to_bytes(4, "big")
+        return len(data).to_bytes(4, "big") + kind + data + checksum
+
+    rows = np.repeat(film[:, :, None], 3, 2).astype(">u2")
+    content = b"".join(b"\0" + row.tobytes() for row in rows)
+    size = film.shape[1].to_bytes(4, "big") + film.shape[0].to_bytes(4, "big")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", size + b"\x10\x02\0\0\0")
+        + chunk(b"IDAT", zlib.compress(content))
+        + chunk(b"IEND", b"")
+    )
+
+
+def test_12_bits_in_colours_of_16_are_refused_since_16_levels_would_be_left():
+    with pytest.raises(decode_film.UnusableImage, match="colour image of 16 bits"):
+        decode_film.decode(of_16_bit_colours(chest()), 64)
+    full = chest() * 16
+    decoded = decode_film.decode(of_16_bit_colours(full), 64).astype(int)
+    assert np.abs(decoded - decode_film.decode(grey(full), 64)).max() <= 8
+
+
 def test_values_that_are_not_numbers_say_so():
     film = chest().astype(np.float32)
     film[0] = np.nan
