@@ -45,39 +45,43 @@ def name_on_disk(root: Path, relative: str) -> str:
     Raises:
         InputError: two names on the disk differ in their Unicode form only.
     """
-    spelt = ""
+    folder = Path(root)
     for name in relative.split("/"):
-        spelt = name_in(root, spelt, name)
-    return spelt
+        folder = folder / only_one(names_in(folder), name, folder)
+    return folder.relative_to(root).as_posix()
 
 
-def name_in(root: Path, folder: str, name: str) -> str:
-    """Return the relative path of a name in a folder, as `name_on_disk` does.
+def names_in(folder: Path) -> dict[str, list[str]]:
+    """Return the names in a folder by their Unicode normal form; none where it is not there."""
+    try:
+        return _names_then(str(folder), os.stat(folder).st_mtime_ns)
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+
+
+def only_one(names: dict[str, list[str]], name: str, folder: Path) -> str:
+    """Return the one spelling of a name among those of a folder; an absent one unchanged.
 
     Args:
-        root: what the folder is relative to.
-        folder: as it is spelt on the disk; "" for the root.
-        name: without folders.
+        names: from `names_in`.
+        name: in whatever normal form.
+        folder: for the message.
 
     Raises:
         InputError: two names on the disk differ in their Unicode form only.
     """
-    path = os.path.join(root, folder)
-    try:
-        names = _names_in(path, os.stat(path).st_mtime_ns).get(one_normal_form(name), [name])
-    except (FileNotFoundError, NotADirectoryError):
-        names = [name]
-    if len(names) > 1:
+    spelt = names.get(one_normal_form(name), [name])
+    if len(spelt) > 1:
         errors.refuse(
-            f"names that differ in more than their Unicode form in {path}",
-            errors.examples([ascii(name) for name in names]),
+            f"names that differ in more than their Unicode form in {folder}",
+            errors.examples([ascii(name) for name in spelt]),
             "Rename or remove one of them.",
         )
-    return f"{folder}/{names[0]}" if folder else names[0]
+    return spelt[0]
 
 
 @functools.lru_cache(maxsize=1000)
-def _names_in(folder: str, changed_ns: int) -> dict[str, list[str]]:
+def _names_then(folder: str, changed_ns: int) -> dict[str, list[str]]:
     """Return the names in a folder by their Unicode normal form, as the folder was at a time."""
     names = {}
     for name in os.listdir(folder):

@@ -51,6 +51,7 @@ def write(
         *manifest.findings,
         *manifest.further_columns,
         "sha256",
+        *([] if manifest.access == "embedded" else ["pixels_sha256"]),
     ]
     table = settled.rows[columns].rename(columns={"sha256": "film_sha256"})
     table = table.reset_index(drop=True)
@@ -110,6 +111,8 @@ def _record(
     canonical = {finding: rule.meaning for finding, rule in manifest.findings.items()}
     is_drawn = manifest.access == "embedded"
     decoders = [] if is_drawn else ["nibabel", "scipy"] if manifest.volume else ["pillow"]
+    if manifest.layout.kind == "dicom_files":
+        decoders += ["pydicom", "SimpleITK"] if manifest.volume else ["pydicom"]
     truth = generators.generator_of(manifest).planted_truth() if is_drawn else pd.DataFrame()
     return {
         "cohort": manifest.name,

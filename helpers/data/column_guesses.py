@@ -6,6 +6,7 @@ nothing.
 """
 
 import re
+import unicodedata
 from typing import NamedTuple
 
 import pandas as pd
@@ -54,7 +55,10 @@ def plain(name: str) -> str:
 
 def slug(name: str, taken: list[str]) -> str:
     """Return a name as a manifest wants it, other than those taken."""
-    text = re.sub(r"[^a-z0-9]+", "_", name.casefold()).strip("_") or "column"
+    plain_letters = (
+        unicodedata.normalize("NFKD", name.casefold()).encode("ascii", "ignore").decode()
+    )
+    text = re.sub(r"[^a-z0-9]+", "_", plain_letters).strip("_") or "data"
     if text in (*COHORT_COLUMNS, *RESERVED_COLUMNS, *taken) or text[0].isdigit():
         text = f"source_{text}"
     number = 2

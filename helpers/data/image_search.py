@@ -29,6 +29,7 @@ class Location:
     column: that names the image; None where none does.
     template: `image_path`; found: whether files were seen there; anywhere: in several folders.
     image_column: of a Parquet file that holds the images.
+    form: encoding and separator of a table that differ from the usual ones.
     """
 
     root: Path
@@ -38,20 +39,22 @@ class Location:
     found: bool = False
     anywhere: bool = False
     image_column: str | None = None
+    form: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
-def locate(table: Path, images: Path | None, cells: pd.DataFrame) -> Location:
+def locate(table: Path, images: Path | None, cells: pd.DataFrame, form: dict[str, str]) -> Location:
     """Return where the images of the first rows lie.
 
     Args:
         table: absolute path.
         images: absolute path of a folder, or None to look beside the table and above it.
         cells: of the table, as text.
+        form: how it was read.
     """
     column = column_guesses.file_column(cells)
     root = Path(os.path.commonpath([table.parent, images])) if images else table.parent
     place = Location(root, "", column, f"images/{{{column or 'file'}}}")
-    place.image_column = _image_column(table)
+    place.image_column, place.form = _image_column(table), form
     if column and not place.image_column:
         values = [value for value in cells[column].head(N_ROWS) if value]
         above = [root, *root.parents[:2]]

@@ -2,12 +2,13 @@
 
 In: a manifest, the data root (none for drawn cohorts), the options of a build. Out: the raw table
 as text, and what finds each row's image: `file` under the data root (with `sha256` where the data
-set has checksums), with `row_group` and `row_in_group` in a parquet shard; `block` and
-`image_in_block` of a drawn cohort. Raises `InputError` for tables that cannot be read, columns that
-are absent, identifiers that are damaged, joins that leave rows.
+set has checksums), with `row_group` and `row_in_group` in a parquet shard, `array` and
+`index_in_array` in an npz file; `block` and `image_in_block` of a drawn cohort; `slices` of a DICOM
+series. Raises `InputError` for tables that cannot be read, columns that are absent, identifiers
+that are damaged, joins that leave rows.
 """
 
-import importlib
+from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
@@ -16,8 +17,10 @@ import pyarrow.parquet as pq
 
 from helpers.core import disk_names, errors
 from helpers.data import (
+    dicom_tags,
     file_names,
     joins,
+    read_arrays,
     read_excel,
     read_table,
     source_columns,
@@ -28,7 +31,17 @@ from helpers.data.layout_schema import Join, template_columns
 from helpers.data.manifest_schema import Manifest
 from helpers.data.synthetic import generators
 
-LOCATION_COLUMNS = ("file", "sha256", "row_group", "row_in_group", "block", "image_in_block")
+LOCATION_COLUMNS = (
+    "file",
+    "sha256",
+    "row_group",
+    "row_in_group",
+    "array",
+    "index_in_array",
+    "block",
+    "image_in_block",
+    "slices",
+)
 
 
 def read(manifest: Manifest, root: Path | None, options: dict) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -49,21 +62,18 @@ def read(manifest: Manifest, root: Path | None, options: dict) -> tuple[pd.DataF
     layout = manifest.layout
     if layout.kind == "synthetic":
         return generators.draw_source(manifest, options)
-    # both modules need packages that other layouts do not
-    further = {"dicom_files": ("dicom_tags", "read_files"), "arrays": ("read_arrays", "read")}
-    if layout.kind in further:
-        module, function = further[layout.kind]
-        reader = getattr(importlib.import_module(f"helpers.data.{module}"), function)
-    else:
-        reader = {
-            "table_and_images": _read_tables,
-            "parquet_images": _read_shards,
-            "folders": _read_folders,
-        }[layout.kind]
+    reader = {
+        "table_and_images": _read_tables,
+        "parquet_images": _read_shards,
+        "folders": _read_folders,
+        "arrays": _read_npz,
+        "dicom_files": dicom_tags.read_files,
+    }[layout.kind]
     raw, locations = reader(manifest, root)
     if manifest.missing:
         raw = raw.mask(raw.isin(manifest.missing), "")
-    raw = _joined(manifest, root, raw)
+    no_images = locations.index[locations["unusable"] != ""] if "unusable" in locations else ()
+    raw = _joined(manifest, root, raw, no_images)
     locations = locations.loc[raw.index].reset_index(drop=True)
     raw = raw.reset_index(drop=True)
     _refuse_absent_columns(manifest, root, raw)
@@ -112,15 +122,23 @@ def _read_one(manifest: Manifest, root: Path, name: str, rule: Join | None = Non
     )
 
 
-def _joined(manifest: Manifest, root: Path, raw: pd.DataFrame) -> pd.DataFrame:
+def _joined(
+    manifest: Manifest, root: Path, raw: pd.DataFrame, no_images: Collection[int]
+) -> pd.DataFrame:
     """Return the rows with the columns of further tables; the index says which row each was."""
     layout, where = manifest.layout, source_files.table_name(manifest)
     rules = list(getattr(layout, "joins", []))
     if layout.kind == "folders" and layout.table:
-        rules = [Join(table=layout.table, on=["name"], unmatched=layout.unmatched)]
+        rules = [Join(table=layout.table, by=["name"], unmatched=layout.unmatched)]
     for rule in rules:
-        table = _read_one(manifest, root, rule.table, rule)
-        raw = joins.join(raw, table, rule, where, several=manifest.rows is not None)
+        tables = [_read_one(manifest, root, name, rule) for name in rule.tables]
+        if len(tables) > 1 and rule.columns:  # they may differ in columns that are not added
+            wanted = list(dict.fromkeys([*rule.keys.values(), *rule.columns]))
+            for name, table in zip(rule.tables, tables):
+                errors.has_columns(table, wanted, name)
+            tables = [table[wanted] for table in tables]
+        table = pd.concat(tables, ignore_index=True).fillna("")
+        raw = joins.join(raw, table, rule, where, manifest.rows is not None, no_images)
     return raw
 
 
@@ -180,6 +198,15 @@ def _read_folders(manifest: Manifest, root: Path) -> tuple[pd.DataFrame, pd.Data
     """Return what the folders' and files' names say of each image, and its `file`."""
     raw, paths = file_names.of_pattern(root, manifest.layout.pattern)
     return raw, pd.DataFrame({"file": paths})
+
+
+def _read_npz(manifest: Manifest, root: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the labels of all images, and `file`, `array` and `index_in_array` of each."""
+    layout = manifest.layout
+    path = source_files.inside(root, layout.file)
+    raw, locations = read_arrays.read(path, layout.prefixes, bool(manifest.volume))
+    errors.has_columns(raw, manifest.source_columns, layout.file)
+    return raw, locations.assign(file=layout.file)
 
 
 def _read_shards(manifest: Manifest, root: Path) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -41,8 +41,12 @@ RESERVED_COLUMNS = (
     "bytes",
     "reason",
     "is_constant",
+    "is_nearly_uniform",
     "inverted",
     "mask",
+    "slices",
+    "slice_bytes",
+    "unusable",
     "chunk",
     "index_in_chunk",
 )
@@ -110,7 +114,8 @@ class Manifest(Strict):
     missing: list[str] = []  # cells that count as blank in every column, such as "NA"
     rows: Rows | None = None  # where an image has several rows
     image_id: str  # a template, as image_path
-    # None: the data set does not say whose an image is; image-level privacy only, no groups
+    # None: the data set does not say whose an image is. Image-level privacy only; `sex` and `age`
+    # are those recorded with the image, and intervals count images as independent.
     patient_id: str | None = None
     one_image_a_patient: bool = False  # confirms a patient_id that equals image_id on every row
     sex: Sex | None = None
@@ -143,12 +148,8 @@ class Manifest(Strict):
     def _names_are_free(self) -> "Manifest":
         names = [*COHORT_COLUMNS, *RESERVED_COLUMNS, *self.findings, *self.further_columns]
         repeated = sorted({name for name in names if names.count(name) > 1})
-        if not self.patient_id and (
-            self.sex or self.age or self.n_comorbidities or self.one_image_a_patient
-        ):
-            raise ValueError(
-                "`sex`, `age`, `n_comorbidities` and `one_image_a_patient` need `patient_id`"
-            )
+        if not self.patient_id and (self.n_comorbidities or self.one_image_a_patient):
+            raise ValueError("`n_comorbidities` and `one_image_a_patient` need `patient_id`")
         if template_columns(self.patient_id or "") and self.patient_id not in self.extract:
             raise ValueError(
                 "`patient_id` is a column's name, no template: `extract` takes a patient out of a"

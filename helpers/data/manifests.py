@@ -122,6 +122,12 @@ def size_fits(
             "IMAGE_PX or EQUALISE",
             "Leave IMAGE_PX at 0 and EQUALISE as in the manifest.",
         )
+    if manifest.layout.kind == "arrays" and window_hu:
+        errors.refuse(
+            f"no WINDOW_HU for {manifest.name}, whose volumes are not in Hounsfield units",
+            window_hu,
+            "Leave it empty.",
+        )
     if not manifest.volume and (volume_shape or window_hu):
         errors.refuse(
             f"no VOLUME_SHAPE and no WINDOW_HU for {manifest.name}, whose images are no volumes",

@@ -5,6 +5,7 @@ In: the path of a table (CSV, Excel or Parquet). Out: a manifest's YAML file, wi
 and where the manifest is there already: none is ever overwritten.
 """
 
+import itertools
 import re
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from helpers.core import errors, files
 from helpers.data import column_guesses, image_search, label_guesses, read_table
 from helpers.data.column_guesses import Guess
 from helpers.data.image_search import Location
+
+_ENCODINGS = ("utf-8", "cp1252")  # the second is what Windows writes in western Europe
+_SEPARATORS = (",", ";", "\t", "|")
 
 
 def write(table: Path, name: str | None, images: Path | None, folder: Path) -> str:
@@ -29,7 +33,10 @@ def write(table: Path, name: str | None, images: Path | None, folder: Path) -> s
     Raises:
         InputError: see the module.
     """
-    errors.file_exists(table, "Correct the path of the table.")
+    if errors.file_exists(table, "Correct the path of the table.").is_dir():
+        errors.refuse(
+            "a table with a row an image", f"the folder {table}", "For DICOM see docs/dicom.md."
+        )
     if images:
         errors.file_exists(images, "Correct --images.")
     name = column_guesses.slug(name or table.name.split(".")[0], [])
@@ -38,15 +45,33 @@ def write(table: Path, name: str | None, images: Path | None, folder: Path) -> s
         errors.refuse(
             f"no file {path} yet", "one", "Choose another --name, or remove the file yourself."
         )
-    cells = read_table.read(table)
-    if cells.empty:
-        errors.refuse(f"rows in {table}", "none", "Correct the table.")
-    where = image_search.locate(table.resolve(), images and images.resolve(), cells)
+    cells, form = _read(table)
+    where = image_search.locate(table.resolve(), images and images.resolve(), cells, form)
     files.write_text(path, text(name, table, cells, where))
     return (
         f"{path}: answer what is marked `answer`, look at what is marked `guess`, then\n"
         f"  .venv/bin/python -m helpers.data check {path} --data-root {where.root}"
     )
+
+
+def _read(table: Path) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Return a table as text, and what of its encoding and separator is not as usual.
+
+    Raises:
+        InputError: it is no table in any usual form; says what is wrong with the usual one.
+    """
+    is_text = not table.name.lower().endswith((".xlsx", ".xlsm", ".parquet"))
+    forms = itertools.product(_ENCODINGS, _SEPARATORS) if is_text else [("utf-8", ",")]
+    refusals = []
+    for encoding, separator in forms:
+        try:
+            cells = read_table.read(table, encoding, separator)
+        except errors.InputError as refusal:
+            refusals.append(refusal)
+            continue
+        form = {} if encoding == "utf-8" else {"encoding": encoding}
+        return cells, form | ({} if separator == "," else {"separator": separator})
+    raise refusals[0]
 
 
 def text(name: str, table: Path, cells: pd.DataFrame, where: Location) -> str:
@@ -124,7 +149,7 @@ def _layout(where: Location) -> list[str]:
         seen = "guess: further shards by a pattern, train-*.parquet"
     else:
         layout = {"kind": "table_and_images", "table": where.table, "image_path": where.template}
-        layout |= {"anywhere": True} if where.anywhere else {}
+        layout |= where.form | ({"anywhere": True} if where.anywhere else {})
         seen = f"{'guess: files' if where.found else 'answer: no files'} of the first rows found"
     comment = "guess" if where.column else "answer: no column names an image"
     return [
@@ -134,7 +159,7 @@ def _layout(where: Location) -> list[str]:
 
 
 def _people(people: list[Guess], cells: pd.DataFrame) -> list[str]:
-    """Return patient, sex and age; without a patient the others are comments."""
+    """Return patient, sex and age."""
     lines = [line for guess in people for line in _line(guess.field, guess.value, _why(guess))]
     fields = [guess.field for guess in people]
     if "sex" not in fields and (column := column_guesses.named(cells, "sex")):
@@ -142,8 +167,7 @@ def _people(people: list[Guess], cells: pd.DataFrame) -> list[str]:
         lines += ["# answer: which value means what?", f"# sex: {_flow(rule)}"]
     if "patient_id" not in fields:
         comment = "answer: no column names a patient; without, privacy is promised to images only"
-        others = [f"# {line.removeprefix('# ')}" for line in lines]
-        return [*_line("patient_id", None, comment), *others]
+        return [*_line("patient_id", None, comment), *lines]
     return lines
 
 

@@ -28,7 +28,7 @@ def expected_files(manifest: Manifest) -> list[str]:
             "arrays": lambda: [layout.file],
             "table_and_images": lambda: layout.tables,
         }[layout.kind]()
-    further = [join.table for join in getattr(layout, "joins", [])]
+    further = [table for join in getattr(layout, "joins", []) for table in join.tables]
     further += filter(None, [getattr(layout, "checksums", None)])
     return [*tables, *further, *manifest.split.lists.values()]
 
@@ -76,7 +76,7 @@ def locate(manifest: Manifest, data_root: str | Path | None) -> Path | None:
                     errors.refuse(
                         wanted,
                         f"DICOM files in {root}",
-                        "Convert each series: dcm2niix -z y -o OUT FOLDER.",
+                        "Read them by `layout: {kind: dicom_files}`: docs/dicom.md.",
                     )
                 errors.refuse(wanted, f"no {pattern} in {root}", do + _other_case(root, pattern))
     return root

@@ -16,11 +16,12 @@ import pandas as pd
 
 from helpers.core import errors, fingerprints
 from helpers.data import (
-    decode_volume,
+    dicom_tags,
     file_names,
     further_columns,
     image_rows,
     label_rules,
+    nifti_files,
     patient_checks,
     patient_rules,
     row_rules,
@@ -76,6 +77,8 @@ def apply_rules(
     )
     rows["patient_id"] = text[manifest.patient_id] if manifest.patient_id else rows["image_id"]
     reason = _filter_reasons(manifest, text, rows)
+    if "unusable" in locations:
+        reason = locations["unusable"].where(locations["unusable"] != "", reason)
     if manifest.split.is_given:
         rows["split"] = split_rules.given_split(manifest, text, rows["image_id"], where, root)
         reason = reason.where(reason.notna() | rows["split"].notna(), "in no given split")
@@ -97,6 +100,7 @@ def apply_rules(
     labels = kept[list(manifest.findings)]
     kept = kept.drop(columns=list(manifest.findings))
     notes += notes_of_rows + patient_rules.add_patient_columns(manifest, text, kept, where)
+    notes += dicom_tags.burnt_in_notes(raw.loc[kept.index])
     columns = kept.join(labels).join(further_columns.of(manifest, text)).join(locations)
     return Source(columns, pd.concat([excluded, combined]), notes)
 
@@ -223,7 +227,7 @@ def keep_present(manifest: Manifest, source: Source, root: Path | None) -> Sourc
 def _reason_of_absence(root: Path, file: str) -> str:
     """Return why a row without an image file is left out."""
     if file and source_files.inside(root, file).is_dir():
-        return f"a folder, not an image file (DICOM? {decode_volume.TO_NIFTI})"
+        return f"a folder, not an image file (DICOM? {nifti_files.READ_DICOM})"
     return "image file absent"
 
 

@@ -66,6 +66,9 @@ _GENERATOR = {
 }
 SEVERAL_IMAGES = "several images of one person"  # not covered, where patients are unknown
 UNKNOWN_ORIGIN = "start of unknown origin"
+_OF_UNKNOWN_ORIGIN = (
+    "nobody knows what these weights were trained on; if on these patients, the promise is empty"
+)
 
 
 def ledger(
@@ -149,7 +152,14 @@ def ledger(
         "generator": _GENERATOR[mode],
         "pos_weight": pos_weight,
         "not_covered": (
-            NOT_COVERED | {"class weights": _CLASS_WEIGHTS[pos_weight]} | (handled or {})
+            NOT_COVERED
+            | {"class weights": _CLASS_WEIGHTS[pos_weight]}
+            | (
+                {UNKNOWN_ORIGIN: _OF_UNKNOWN_ORIGIN}
+                if start_in_words(lineage) == UNKNOWN_ORIGIN
+                else {}
+            )
+            | (handled or {})
         ),
     }
     if unit == "image":

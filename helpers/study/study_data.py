@@ -192,14 +192,20 @@ def checks(preparation: dict) -> list[str]:
     """
     from helpers.data import check_source  # loads decoders, which planning does without
 
-    names = [preparation.get(name, "none") for name in ("COHORT", "PRETRAIN", "EVALUATE_ON")]
-    roots, lines = preparation.get("DATA_ROOTS", {}), []
-    for name in dict.fromkeys(names):
-        if root := roots.get(manifests.name_of(name)):
-            policy = preparation.get("UNCERTAIN_MEANS", "as_manifest") if name == names[0] else None
-            manifest = label_rules.with_uncertain(manifests.read(name), policy or "as_manifest")
-            lines += check_source.lines(check_source.read(manifest, root))
-    return lines
+    wanted = manifests.wanted(
+        *(preparation.get(name, "none") for name in ("COHORT", "PRETRAIN")),
+        {},
+        preparation.get("EVALUATE_ON", "none"),
+    )
+    means = label_rules.policies(wanted, preparation.get("UNCERTAIN_MEANS", "as_manifest"))
+    roots = preparation.get("DATA_ROOTS", {})
+    return [
+        line
+        for manifest in wanted
+        if manifest.name in roots
+        for ruled in [label_rules.with_uncertain(manifest, means[manifest.name])]
+        for line in check_source.lines(check_source.read(ruled, roots[manifest.name]))
+    ]
 
 
 def manifest_path(name_or_path: str) -> Path:

@@ -15,7 +15,7 @@ from torch import nn
 from helpers.core import errors, notebook_parameters
 from helpers.data import cohorts
 from helpers.privacy import accounting, clipping, privacy_ledger, promise, sampling_and_noise, units
-from helpers.training import image_loss, training_set, weight_files
+from helpers.training import image_loss, same_films, training_set, weight_files
 
 
 class PrivateArm(sampling_and_noise.Unrepeatable):
@@ -240,11 +240,13 @@ class PrivateArm(sampling_and_noise.Unrepeatable):
         `handled` says how this run handled what the promise does not cover.
         """
         of_data = {"merged patients": training_set.merged_in_words(self.data.merged)}
-        if self.data.cohort and not cohorts.patients_are_known(self.data.cohort.record):
-            of_data[privacy_ledger.SEVERAL_IMAGES] = (
-                "the data do not say whose an image is: several images of one person are protected"
-                " one at a time only, and nobody knows how many there are"
-            )
+        if self.data.cohort:
+            of_data |= same_films.ledger_entry(self.data.cohort)
+            if not cohorts.patients_are_known(self.data.cohort.record):
+                of_data[privacy_ledger.SEVERAL_IMAGES] = (
+                    "the data do not say whose an image is: several images of one person are"
+                    " protected one at a time only, and nobody knows how many there are"
+                )
         return privacy_ledger.ledger(
             steps_done=self.steps_done,
             handled=of_data | handled,

@@ -118,7 +118,7 @@ def test_parquet_shards_keep_long_identifiers(tmp_path):
 
 def joined(root: Path, people: str, rows: dict | None = None, **rule: object) -> pd.DataFrame:
     write(root, films__csv=FILMS, people__csv=people)
-    rule = dict(table="people.csv", on={"patient": "id"}) | rule
+    rule = dict(table="people.csv", by={"patient": "id"}) | rule
     return read(of(layout=dict(joins=[rule]), rows=rows), root)
 
 
@@ -139,7 +139,7 @@ def test_a_join_adds_columns_by_equal_identifiers(tmp_path):
     table = joined(
         tmp_path,
         "id,name,sex\n1,a.png,F\n1,b.png,M\n2,c.png,F\n",
-        on={"patient": "id", "file": "name"},
+        by={"patient": "id", "file": "name"},
     )
     assert table["sex"].tolist() == ["F", "M", "F"]
 
@@ -158,7 +158,7 @@ def test_a_join_adds_columns_by_equal_identifiers(tmp_path):
         ("id,sex\n1,M\n2,F\n2,M\n", {}, "one row for each id in people.csv; got 1 more, e.g. '2'"),
         ("id,effusion\n1,1\n2,0\n", {}, "'effusion' to be the same .*got 1 rows.*'0 and 1'"),
         ("id,sex\n1,M\n2,F\n", dict(columns=["age"]), "columns 'age' in people.csv"),
-        ("id,sex\n1,M\n2,F\n", dict(on=["patient"]), "columns 'patient' in people.csv"),
+        ("id,sex\n1,M\n2,F\n", dict(by=["patient"]), "columns 'patient' in people.csv"),
         ("id,sex\n1.6E+15,M\n2,F\n", {}, "identifiers as text in column 'id' of people.csv"),
     ],
 )

@@ -219,7 +219,7 @@ def test_locate_says_what_is_missing_and_how_to_get_it(tmp_path):
 def test_locate_wants_joined_tables_and_checksums_too(tmp_path):
     layout = MINIMAL["layout"] | {
         "table": ["films.csv", "more.csv"],
-        "joins": [{"table": "people.csv", "on": ["patient"]}],
+        "joins": [{"table": "people.csv", "by": ["patient"]}],
         "checksums": "sums.csv",
     }
     manifest = manifests.read(write_manifest(tmp_path, layout=layout))

@@ -154,6 +154,19 @@ def test_several_readers_of_an_image_and_a_row_a_finding(tmp_path):
     assert len(rows) == 60 and rows[["effusion", "mass", "oedema"]].sum().tolist() == [30] * 3
 
 
+@pytest.mark.parametrize("encoding, separator", [("cp1252", ";"), ("utf-8", "\t"), ("utf-16", ",")])
+def test_a_table_as_a_spreadsheet_of_another_country_writes_it(encoding, separator, tmp_path):
+    table = RADIOGRAPHS.assign(Gerät=[("Größe", "Maß")[k % 2] for k in range(60)])
+    table.to_csv(tmp_path / "t.csv", index=False, sep=separator, encoding=encoding)
+    for name in RADIOGRAPHS["file"]:
+        (tmp_path / name).write_bytes(b"x")
+    assert command_line.main(["new", str(tmp_path / "t.csv"), "--to", str(tmp_path)]) == 0
+    manifest = manifests.read(tmp_path / "t.yaml")
+    assert manifest.layout.separator == separator
+    check = check_source.read(manifest, tmp_path)
+    assert check.source.rows["gerat"].unique().tolist() == ["Größe", "Maß"]
+
+
 def test_images_inside_a_parquet_file(tmp_path):
     table = RADIOGRAPHS.assign(Image=[{"bytes": b"png", "path": "x"}] * 60)
     table.to_parquet(tmp_path / "train-0.parquet")
@@ -199,7 +212,7 @@ def test_a_manifest_that_is_there_is_never_overwritten(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "content, message", [("", "table"), ("a,b\n", "rows in"), (None, "a file at")]
+    "content, message", [("", "table"), ("a,b\n", "one row"), (None, "a file at")]
 )
 def test_a_table_without_rows_is_refused(content, message, tmp_path):
     if content is not None:
