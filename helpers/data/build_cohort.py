@@ -8,7 +8,7 @@ Images are made in chunks by several processes. A chunk that is on disk is not m
 killed build goes on where it was; no step holds more than a chunk in memory.
 """
 
-import os
+import math
 import shutil
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers.core import errors, fingerprints, notebook_parameters, paths, progress
+from helpers.core import errors, fingerprints, machine, notebook_parameters, paths, progress
 from helpers.data import (
     chunks,
     cohort_files,
@@ -60,6 +60,8 @@ DECIDES_DRAWN_CONTENT = (
     "synthetic/truth_table",
 )
 
+TABLE_BYTES_PER_IMAGE = 1000  # facts, table and exclusions, rather more than measured
+
 
 def build(
     name: str | Path | manifest_schema.Manifest,
@@ -91,7 +93,8 @@ def build(
         n_test_patients: patients of `valid` and of `test`, each; a split that the manifest leaves
             empty stays so.
         generator_seed: added to the manifest's seed; without effect on real data.
-        processes: workers; None = OMP_NUM_THREADS or all cores; 1 = none but this one.
+        processes: workers; None = OMP_NUM_THREADS, or the cores this process may use; 1 = none but
+            this one.
 
     Guarantees: equal input gives equal files, whatever the processes and interruptions. What
     decides a training image's content or presence is a function of its patient alone (patients with
@@ -114,7 +117,10 @@ def build(
     if not cohort_files.is_whole(folder, fingerprint):
         chunk_folder = folder / f".chunks-{fingerprint[:16]}"
         tasks = chunks.tasks(manifest, options, root, source.rows)
-        facts = _decode(tasks, chunk_folder, manifest.name, processes)
+        missing = [task for task in tasks if not chunks.is_made(chunk_folder, task)]
+        _refuse_full_disk(folder, options, len(source.rows), missing)
+        _make(missing, chunk_folder, manifest.name, processes)
+        facts = pd.concat([chunks.facts(chunk_folder, task) for task in tasks], ignore_index=True)
         settled = duplicates.settle(manifest, source, facts)
         cohort_files.write(folder, chunk_folder, manifest, options, fingerprint, settled)
         for leftover in [*folder.glob(".chunks-*"), *folder.glob(".parts-*")]:  # .parts: of 0.1.0
@@ -204,14 +210,24 @@ def _fingerprint(
     )
 
 
-def _decode(
-    tasks: list[chunks.Task], folder: Path, name: str, processes: int | None
-) -> pd.DataFrame:
-    """Make the chunks that are not on disk yet, and return the facts of all."""
+def _refuse_full_disk(
+    folder: Path, options: dict, n_images: int, missing: list[chunks.Task]
+) -> None:
+    """Accept a disk with room for `images.npy`, for the chunks to come and for the table.
+
+    Raises:
+        InputError: too little is free; names the folder and the bytes.
+    """
+    size = options["volume"]["shape"] if "volume" in options else [options["image_px"]] * 2
+    n_in_chunks = sum(len(task.rows) for task in missing)
+    needed_bytes = (n_images + n_in_chunks) * math.prod(size) + n_images * TABLE_BYTES_PER_IMAGE
+    machine.refuse_full_disk(folder, needed_bytes, f"{n_images:,} images, once in chunks")
+
+
+def _make(missing: list[chunks.Task], folder: Path, name: str, processes: int | None) -> None:
+    """Make the chunks that are not on disk yet."""
     folder.mkdir(parents=True, exist_ok=True)
-    missing = [task for task in tasks if not chunks.is_made(folder, task)]
-    processes = processes or int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
-    processes = min(processes, len(missing))
+    processes = min(processes or machine.threads(), len(missing))
     if missing:
         with progress.progress(len(missing), f"{name}, chunks") as bar:
             if processes <= 1:
@@ -220,7 +236,6 @@ def _decode(
                     bar.update()
             else:
                 _make_in_pool(missing, folder, processes, bar)
-    return pd.concat([chunks.facts(folder, task) for task in tasks], ignore_index=True)
 
 
 def _make_in_pool(tasks: list[chunks.Task], folder: Path, processes: int, bar) -> None:

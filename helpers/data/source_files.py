@@ -5,6 +5,7 @@ a missing or unreadable root, an absent table, paths that leave the root; says h
 """
 
 import contextlib
+import functools
 import os
 import re
 from collections.abc import Iterator
@@ -64,6 +65,7 @@ def locate(manifest: Manifest, data_root: str | Path | None) -> Path | None:
     if not data_root:
         errors.refuse(wanted, "no data root", do)
     root = Path(data_root).expanduser()
+    _real_folder.cache_clear()
     with readable():
         if not root.is_dir():
             errors.refuse(wanted, f"no folder {root}", do)
@@ -114,7 +116,9 @@ def inside(root: Path, relative: str) -> Path:
             f"A path {error}. Correct the table or manifest.",
         )
     path = os.path.join(root, relative)
-    if not os.path.realpath(path).startswith(os.path.realpath(root) + os.sep):
+    if not _is_in_known_folder(path, str(root)) and not os.path.realpath(path).startswith(
+        os.path.realpath(root) + os.sep
+    ):
         errors.refuse(
             "paths under the data root",
             f"{relative!r}, a link that leaves it",
@@ -122,3 +126,17 @@ def inside(root: Path, relative: str) -> Path:
             " all.",
         )
     return Path(path)
+
+
+def _is_in_known_folder(path: str, root: str) -> bool:
+    """Return whether a path that is no link lies in a folder within the root: one look for each
+    file, where links anywhere on its way would take one for each folder above.
+    """
+    folder = _real_folder(os.path.dirname(path)) + os.sep
+    return folder.startswith(_real_folder(root) + os.sep) and not os.path.islink(path)
+
+
+@functools.lru_cache(maxsize=10_000)
+def _real_folder(folder: str) -> str:
+    """Return a folder's path without links; remembered until `locate` looks at a data root."""
+    return os.path.realpath(folder)
