@@ -220,7 +220,9 @@ def _from_files(task: Task) -> Iterator[bytes]:
     for file in task.rows["file"]:
         try:
             with open(source_files.inside(task.root, file), "rb") as stream:
-                yield stream.read(decode_film.MAX_BYTES + 1)
+                # asked for the largest size, `read` would first take as much memory
+                size = min(os.fstat(stream.fileno()).st_size, decode_film.MAX_BYTES)
+                yield stream.read(size + 1)
         except OSError:
             yield b""
 
