@@ -219,7 +219,7 @@ def _from_files(task: Task) -> Iterator[bytes]:
     """Yield the content of each row's file: empty if it cannot be read, cut if it is too large."""
     for file in task.rows["file"]:
         try:
-            with open(source_files.inside(task.root, file), "rb") as stream:
+            with open(source_files.path_inside(task.root, file), "rb") as stream:
                 # asked for the largest size, `read` would first take as much memory
                 size = min(os.fstat(stream.fileno()).st_size, decode_film.MAX_BYTES)
                 yield stream.read(size + 1)
