@@ -794,7 +794,7 @@ FAULTS = [
     Fault(
         "blank images make two patients one",
         "data.duplicates",
-        '.where(~rows["is_constant"], rows["sha256"] + rows["patient_id"])',
+        '.where(\n        ~rows["is_constant"], rows["pixels_sha256"] + rows["patient_id"]\n    )',
         "",
         (
             "test_duplicates::test_a_blank_image_makes_no_two_patients_one_and_leaves_out_no_image_of_another",
@@ -1202,9 +1202,73 @@ FAULTS = [
     Fault(
         "patients' films not compared",
         "privacy.enrolled_patients",
-        '\n                ("patient ids", self.ids, other.ids),\n                ("films", self.films, other.films),\n            ',
-        '("patient ids", self.ids, other.ids),',
+        'counts = {"patient ids": ids, "films": max(films, pixels)}',
+        'counts = {"patient ids": ids}',
         ("test_register",),
+    ),
+    Fault(
+        "one picture in two files is two films",
+        "privacy.enrolled_patients",
+        "max(films, pixels)",
+        "films",
+        ("test_register",),
+    ),
+    Fault(
+        "a person with one picture in two files under two names is two units",
+        "data.duplicates",
+        'content = rows["pixels_sha256"]',
+        'content = rows["sha256"]',
+        (
+            "test_build_cohort::test_one_picture_in_two_files_is_one_film_of_one_patient_and_two_pictures_are_two",
+        ),
+    ),
+    Fault(
+        "films of two data sets compared by their files alone",
+        "training.same_films",
+        'table["films"].isin(other.films()[is_there]) | table["pixels"].isin(\n        other.pixels()[is_there]\n    )',
+        'table["films"].isin(other.films()[is_there])',
+        ("test_same_films",),
+    ),
+    Fault(
+        "films of two data sets not compared before pretraining",
+        "training.pretraining",
+        "        same_films.check(private, public, settings.evaluate_on)\n",
+        "",
+        ("test_same_films",),
+    ),
+    Fault(
+        "films of real patients in two data sets noted only",
+        "training.same_films",
+        "if sentences and is_refused:",
+        "if False:",
+        ("test_same_films",),
+    ),
+    Fault(
+        "private training films tried as test films",
+        "training.training_session",
+        "        same_films.check_study_of(cohort, is_refused=True)\n",
+        "",
+        (
+            "test_private_sessions::test_a_private_session_is_refused_before_the_register_knows_it_and_a_demo_counts",
+        ),
+    ),
+    Fault(
+        "films in two data sets left out of the ledger",
+        "training.private_step",
+        "merged | shared | handled",
+        "merged | handled",
+        (
+            "test_private_sessions::test_a_private_session_is_refused_before_the_register_knows_it_and_a_demo_counts",
+        ),
+    ),
+    Fault(
+        "weights of unknown origin without a line in the ledger",
+        "privacy.privacy_ledger",
+        "if start_in_words(lineage) == UNKNOWN_ORIGIN\n",
+        "if False\n",
+        (
+            "test_privacy_ledger::test_ledger_has_a_line_about_weights_of_unknown_origin_and_about_no_others",
+        ),
     ),
     Fault(
         "a torn line hides the next",

@@ -15,10 +15,9 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from helpers.core import errors, paths
+from helpers.core import errors, paths, yaml_files
 
 FOLDER = paths.repository_root() / "data_manifests" / "published_results"
 ALL = "all"  # the attribute and group of everybody
@@ -115,17 +114,11 @@ def read(name_or_path: str | Path, verified_only: bool = True) -> pd.DataFrame:
         path = FOLDER / f"{errors.one_of('published results', str(name_or_path), names())}.yaml"
     errors.file_exists(path, f"Known published results: {', '.join(names())}.")
     try:
-        study = _Study.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        errors.refuse(
-            f"{path.name} to be a YAML file", " ".join(str(error).split()), "Correct the file."
-        )
+        study = _Study.model_validate(yaml_files.read(path))
     except ValidationError as error:
-        problems = [
-            f"{'.'.join(map(str, one['loc'])) or 'the whole'}: {one['msg']}"
-            for one in error.errors()
-        ]
-        errors.refuse(f"valid fields in {path.name}", "; ".join(problems[:3]), "Correct the file.")
+        errors.refuse(
+            f"valid fields in {path.name}", yaml_files.problems(error), "Correct the file."
+        )
     if study.name != path.stem:
         errors.refuse(
             f"name: {path.stem} in {path.name}",

@@ -87,7 +87,12 @@ def same_length(**arrays: Collection) -> None:
         )
 
 
-def has_columns(table: pd.DataFrame, columns: Collection[str], where: str) -> None:
+def has_columns(
+    table: pd.DataFrame,
+    columns: Collection[str],
+    where: str,
+    do: str = "Correct the file, or the column names in the manifest.",
+) -> None:
     """Accept a table that has all `columns`.
 
     Raises:
@@ -95,10 +100,16 @@ def has_columns(table: pd.DataFrame, columns: Collection[str], where: str) -> No
     """
     absent = [column for column in columns if column not in table.columns]
     if absent:
+        known = {str(name).casefold(): name for name in table.columns}
+        close = [
+            f" Did you mean {known[name]!r}?"
+            for column in absent[:3]
+            for name in difflib.get_close_matches(column.casefold(), known, n=1, cutoff=0.8)
+        ]
         refuse(
             f"columns {examples(absent)} in {where}",
             f"columns {examples(list(table.columns), 12)}",
-            "Correct the file, or the column names in the manifest.",
+            do + "".join(close),
         )
 
 

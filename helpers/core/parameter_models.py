@@ -143,6 +143,9 @@ class DataPreparation(_Model):
         "training patients of a drawn PRETRAIN; 0: as in the manifest", unit="patients"
     )
     GENERATOR_SEED: int = _field("of drawn cohorts", ge=0, le=2**31)
+    UNCERTAIN_MEANS: Literal["as_manifest", "unknown", "positive", "negative"] = _field(
+        "what uncertain labels count as: left out (U-ignore), present (U-ones), absent (U-zeros)"
+    )
 
 
 class BaselineTraining(_Model):

@@ -8,24 +8,21 @@ Images are made in chunks by several processes. A chunk that is on disk is not m
 killed build goes on where it was; no step holds more than a chunk in memory.
 """
 
-import math
 import shutil
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
 from pathlib import Path
 
-import pandas as pd
-
-from helpers.core import errors, fingerprints, machine, notebook_parameters, paths, progress
+from helpers.core import errors, fingerprints, notebook_parameters, paths
 from helpers.data import (
+    chunk_workers,
     chunks,
     cohort_files,
     cohorts,
     duplicates,
+    label_rules,
     layouts,
     manifest_schema,
     manifests,
+    rule_checks,
     source_files,
     source_tables,
 )
@@ -35,14 +32,31 @@ DECIDES_CONTENT = (
     "build_cohort",
     "chunks",
     "cohort_files",
+    "decode_dicom",
     "decode_film",
     "decode_volume",
+    "dicom_library",
+    "dicom_series",
+    "dicom_tags",
+    "dicom_volume",
     "duplicates",
+    "file_names",
+    "film_pixels",
+    "hounsfield",
+    "image_limits",
+    "joins",
     "label_rules",
     "layout_schema",
     "layouts",
     "manifest_schema",
+    "nifti_files",
+    "patient_ages",
     "patient_rules",
+    "read_arrays",
+    "read_excel",
+    "read_table",
+    "row_rules",
+    "rule_checks",
     "rule_schema",
     "source_tables",
     "source_text",
@@ -60,8 +74,6 @@ DECIDES_DRAWN_CONTENT = (
     "synthetic/truth_table",
 )
 
-TABLE_BYTES_PER_IMAGE = 1000  # facts, table and exclusions, rather more than measured
-
 
 def build(
     name: str | Path | manifest_schema.Manifest,
@@ -74,6 +86,7 @@ def build(
     n_patients: int = 0,
     n_test_patients: int = 0,
     generator_seed: int = 0,
+    uncertain_means: str = "as_manifest",
     processes: int | None = None,
 ) -> cohorts.Cohort:
     """Build a cohort, unless the same one is there and whole, and return it.
@@ -93,6 +106,8 @@ def build(
         n_test_patients: patients of `valid` and of `test`, each; a split that the manifest leaves
             empty stays so.
         generator_seed: added to the manifest's seed; without effect on real data.
+        uncertain_means: "positive", "negative" or "unknown", what uncertain labels of all findings
+            count as; "as_manifest": each finding's own rule.
         processes: workers; None = OMP_NUM_THREADS, or the cores this process may use; 1 = none but
             this one.
 
@@ -101,31 +116,60 @@ def build(
     an identical image or scan are one patient).
 
     Raises:
-        InputError: see the module; nothing of an earlier whole cohort is changed then.
+        InputError: see the module; nothing of an earlier whole cohort is changed then. Where no
+            image is usable, the reason of every row is written, see
+            `cohort_files.write_refusal`.
     """
     manifest = name if isinstance(name, manifest_schema.Manifest) else manifests.read(name)
     options = _size_options(
         manifest, image_px, equalise, volume_shape, window_hu
     ) | _patient_options(manifest, n_patients, n_test_patients, generator_seed)
+    options |= _label_options(manifest, uncertain_means)
     root = source_files.locate(manifest, data_root)
-    with source_files.readable():
-        raw, locations = layouts.read(manifest, root, options)
-        source = source_tables.apply_rules(manifest, raw, locations, root)
-        source = source_tables.keep_present(manifest, source, root)
+    try:
+        with source_files.readable():
+            raw, locations = layouts.read(manifest, root, options)
+            ruled = label_rules.with_uncertain(manifest, uncertain_means)
+            source = source_tables.apply_rules(ruled, raw, locations, root)
+            source = source_tables.keep_present(manifest, source, root)
+        _make(manifest, options, root, source, processes)
+    except rule_checks.Unusable as refusal:
+        reasons = cohort_files.write_refusal(paths.cohort_dir(manifest.name), refusal.excluded)
+        raise errors.InputError(f"{refusal} Every row with its reason: {reasons}.") from None
+    return cohorts.read(manifest.name)
+
+
+def _make(
+    manifest: manifest_schema.Manifest,
+    options: dict,
+    root: Path | None,
+    source: source_tables.Source,
+    processes: int | None,
+) -> None:
+    """Decode a data set's images and write the cohort, unless the same one is there and whole."""
     fingerprint = _fingerprint(manifest, options, source)
     folder = paths.cohort_dir(manifest.name)
-    if not cohort_files.is_whole(folder, fingerprint):
-        chunk_folder = folder / f".chunks-{fingerprint[:16]}"
-        tasks = chunks.tasks(manifest, options, root, source.rows)
-        missing = [task for task in tasks if not chunks.is_made(chunk_folder, task)]
-        _refuse_full_disk(folder, options, len(source.rows), missing)
-        _make(missing, chunk_folder, manifest.name, processes)
-        facts = pd.concat([chunks.facts(chunk_folder, task) for task in tasks], ignore_index=True)
-        settled = duplicates.settle(manifest, source, facts)
-        cohort_files.write(folder, chunk_folder, manifest, options, fingerprint, settled)
-        for leftover in [*folder.glob(".chunks-*"), *folder.glob(".parts-*")]:  # .parts: of 0.1.0
-            shutil.rmtree(leftover, ignore_errors=True)
-    return cohorts.read(manifest.name)
+    if cohort_files.is_whole(folder, fingerprint):
+        return
+    chunk_folder = folder / f".chunks-{fingerprint[:16]}"
+    tasks = chunks.tasks(manifest, options, root, source.rows)
+    facts = chunk_workers.make(tasks, chunk_folder, manifest.name, options, processes)
+    settled = duplicates.settle(manifest, source, facts)
+    where = source_files.table_name(manifest)
+    notes = rule_checks.check_splits(manifest, settled.rows, settled.excluded, where)
+    settled = settled._replace(notes=settled.notes + notes)
+    cohort_files.write(folder, chunk_folder, manifest, options, fingerprint, settled)
+    for leftover in [*folder.glob(".chunks-*"), *folder.glob(".parts-*")]:  # .parts: of 0.1.0
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _label_options(manifest: manifest_schema.Manifest, uncertain_means: str) -> dict:
+    """Return what uncertain labels mean where the manifest's rules are overridden, checked."""
+    notebook_parameters.check_some("01", {"UNCERTAIN_MEANS": uncertain_means})
+    if uncertain_means == "as_manifest":
+        return {}
+    label_rules.policies([manifest], uncertain_means)
+    return {"uncertain_means": uncertain_means}
 
 
 def _size_options(
@@ -208,52 +252,3 @@ def _fingerprint(
             ],
         }
     )
-
-
-def _refuse_full_disk(
-    folder: Path, options: dict, n_images: int, missing: list[chunks.Task]
-) -> None:
-    """Accept a disk with room for `images.npy`, for the chunks to come and for the table.
-
-    Raises:
-        InputError: too little is free; names the folder and the bytes.
-    """
-    size = options["volume"]["shape"] if "volume" in options else [options["image_px"]] * 2
-    n_in_chunks = sum(len(task.rows) for task in missing)
-    needed_bytes = (n_images + n_in_chunks) * math.prod(size) + n_images * TABLE_BYTES_PER_IMAGE
-    machine.refuse_full_disk(folder, needed_bytes, f"{n_images:,} images, once in chunks")
-
-
-def _make(missing: list[chunks.Task], folder: Path, name: str, processes: int | None) -> None:
-    """Make the chunks that are not on disk yet."""
-    folder.mkdir(parents=True, exist_ok=True)
-    processes = min(processes or machine.threads(), len(missing))
-    if missing:
-        with progress.progress(len(missing), f"{name}, chunks") as bar:
-            if processes <= 1:
-                for task in missing:
-                    chunks.make(folder, task)
-                    bar.update()
-            else:
-                _make_in_pool(missing, folder, processes, bar)
-
-
-def _make_in_pool(tasks: list[chunks.Task], folder: Path, processes: int, bar) -> None:
-    """Make chunks in spawned processes: a fork could copy locks of a kernel's threads."""
-    with ProcessPoolExecutor(
-        processes, mp_context=get_context("spawn"), initializer=chunks.end_with_parent
-    ) as pool:
-        futures = [pool.submit(chunks.make, folder, task) for task in tasks]
-        try:
-            for future in as_completed(futures):
-                future.result()
-                bar.update()
-        except BrokenProcessPool:
-            errors.refuse(
-                "all workers to finish",
-                "one that was killed (out of memory?)",
-                "Run again: finished chunks are kept. OMP_NUM_THREADS sets the number of workers.",
-            )
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise

@@ -19,7 +19,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from helpers.core import files, fingerprints
-from helpers.data import decode_film, decode_volume, layouts, manifest_schema, source_files
+from helpers.data import (
+    decode_film,
+    decode_volume,
+    film_pixels,
+    image_limits,
+    layouts,
+    manifest_schema,
+    read_arrays,
+    source_files,
+)
 from helpers.data.synthetic import generators
 
 IMAGES_PER_CHUNK, VOLUMES_PER_CHUNK = 256, 8  # at most
@@ -97,8 +106,9 @@ def facts(folder: Path, task: Task) -> pd.DataFrame:
     """Return what was noticed of a chunk's images, a row each.
 
     Returns:
-        row (of the source); sha256; reason, why it cannot be used, else missing; is_constant
-        (of one grey value); chunk; index_in_chunk.
+        row (of the source); sha256; pixels_sha256, of the picture whatever its file ("" where it
+        cannot be used); reason, why it cannot be used, else missing; is_constant (of one grey
+        value); is_nearly_uniform (before its contrast was spread); chunk; index_in_chunk.
     """
     return pd.read_parquet(folder / f"{task.number}.parquet")
 
@@ -112,6 +122,8 @@ def make(folder: Path, task: Task) -> None:
     """Make one chunk. Runs in a worker; must not depend on anything but its arguments."""
     if task.block:
         chunk_images, chunk_facts = _draw(task)
+    elif "volume" in task.options and "array" in task.rows:
+        chunk_images, chunk_facts = _cut_volumes(task)
     elif "volume" in task.options:
         chunk_images, chunk_facts = _decode_volumes(task)
     else:
@@ -136,42 +148,59 @@ def end_with_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def _fact(row: int, image: np.ndarray, sha256: str, reason: str | None) -> dict:
+def _fact(
+    row: int,
+    image: np.ndarray,
+    sha256: str,
+    pixels_sha256: str,
+    reason: str | None = None,
+    is_nearly_uniform: bool = False,
+) -> dict:
     """Return what was noticed of one image."""
-    is_constant = bool(image.min() == image.max())
-    return {"row": row, "sha256": sha256, "reason": reason, "is_constant": is_constant}
+    return {
+        "row": row,
+        "sha256": sha256,
+        "pixels_sha256": pixels_sha256,
+        "reason": reason,
+        "is_constant": bool(image.min() == image.max()),
+        "is_nearly_uniform": is_nearly_uniform,
+    }
 
 
 def _draw(task: Task) -> tuple[np.ndarray, list[dict]]:
-    """Return the images of a block's rows, and the facts of each; the hash is of its pixels."""
+    """Return the images of a block's rows, and the facts of each; both hashes are of its pixels."""
     drawn = generators.draw_images(task.block, task.options)[task.rows["image_in_block"]]
     if volume := task.options.get("volume"):
         drawn = decode_volume.window(drawn, volume["window_hu"])
     elif task.options["equalise"]:
         drawn = np.stack([decode_film.spread(image) for image in drawn])
+    hashes = [hashlib.sha256(image.tobytes()).hexdigest() for image in drawn]
     return drawn, [
-        _fact(row, image, hashlib.sha256(image.tobytes()).hexdigest(), None)
-        for row, image in zip(task.rows["row"], drawn)
+        _fact(row, image, sha256, sha256)
+        for row, image, sha256 in zip(task.rows["row"], drawn, hashes)
     ]
 
 
 def _decode_films(task: Task) -> tuple[np.ndarray, list[dict]]:
-    """Return the images of a chunk's rows (black where unusable), and the facts of each; the hash
-    is of its file.
+    """Return the images of a chunk's rows (black where unusable), and the facts of each; one hash
+    is of its file, one of its pixels.
     """
     px, aspect, equalise = (task.options[name] for name in ("image_px", "aspect", "equalise"))
     films, film_facts = np.zeros((len(task.rows), px, px), np.uint8), []
-    read = _from_files if task.image_column is None else _from_row_group
-    for index, (row, encoded) in enumerate(zip(task.rows.to_dict("records"), read(task))):
-        sha256, reason = hashlib.sha256(encoded).hexdigest(), None
+    for index, (row, encoded) in enumerate(zip(task.rows.to_dict("records"), _encoded(task))):
+        sha256, pixels_sha256 = hashlib.sha256(encoded).hexdigest(), ""
+        reason, is_uniform = None, False
         try:
             _refuse_other_checksum(row, sha256)
-            films[index] = decode_film.decode(
-                encoded, px, aspect, equalise, inverted=bool(row.get("inverted", False))
-            )
-        except decode_film.UnusableImage as error:
+            film = decode_film.read(encoded, inverted=bool(row.get("inverted", False)))
+            films[index] = decode_film.square(film, px, aspect, equalise)
+            pixels_sha256 = film_pixels.pixels_sha256(film)
+            is_uniform = film_pixels.is_nearly_uniform(film)
+        except image_limits.UnusableImage as error:
             reason = str(error)
-        film_facts.append(_fact(row["row"], films[index], sha256, reason))
+        film_facts.append(
+            _fact(row["row"], films[index], sha256, pixels_sha256, reason, is_uniform)
+        )
     return films, film_facts
 
 
@@ -179,13 +208,13 @@ def _decode_volumes(task: Task) -> tuple[np.ndarray, list[dict]]:
     """Return the volumes of a chunk's rows (black where unusable), and the facts of each; one is
     open at a time.
 
-    The hash is of the scan, not of the file: one scan may come in several files that are packed or
-    typed differently.
+    Both hashes are of the scan, not of the file: one scan may come in several files that are packed
+    or typed differently.
     """
     rule, volume_facts = task.options["volume"], []
     volumes = np.zeros((len(task.rows), *rule["shape"]), np.uint8)
     for index, row in enumerate(task.rows.to_dict("records")):
-        path, reason, sha256 = source_files.inside(task.root, row["file"]), None, ""
+        path, reason, sha256 = _scan(task.root, row), None, ""
         mask = None
         if rule["mask"]:
             mask = source_files.inside(task.root, row["mask"]) if row["mask"] else Path("")
@@ -200,19 +229,56 @@ def _decode_volumes(task: Task) -> tuple[np.ndarray, list[dict]]:
                 mask,
                 tuple(rule["mask_labels"]),
             )
-        except decode_film.UnusableImage as error:
+        except image_limits.UnusableImage as error:
             reason = str(error)
         except OSError:
             reason = "volume cannot be decoded"
-        volume_facts.append(_fact(row["row"], volumes[index], sha256, reason))
+        volume_facts.append(_fact(row["row"], volumes[index], sha256, sha256, reason))
     return volumes, volume_facts
+
+
+def _cut_volumes(task: Task) -> tuple[np.ndarray, list[dict]]:
+    """Return the volumes of rows of an npz file, and the facts of each; the hash is of all its
+    voxels.
+    """
+    shape, volume_facts = task.options["volume"]["shape"], []
+    volumes = np.zeros((len(task.rows), *shape), np.uint8)
+    for index, row in enumerate(task.rows.itertuples()):
+        volume = source_files.inside(task.root, row.file), row.array, int(row.index_in_array)
+        volumes[index] = read_arrays.volume(*volume, shape)
+        sha256 = hashlib.sha256(read_arrays.voxels(*volume).tobytes()).hexdigest()
+        is_constant = volumes[index].min() == volumes[index].max()
+        reason = "volume has one grey value only" if is_constant else None
+        volume_facts.append(_fact(row.row, volumes[index], sha256, sha256, reason))
+    return volumes, volume_facts
+
+
+def _scan(root: Path, row: dict) -> Path | list[Path]:
+    """Return the path of a row's file, or the paths of the slices of its DICOM series."""
+    if slices := row.get("slices"):
+        return [source_files.inside(root, file) for file in slices.split("\n")]
+    return source_files.inside(root, row["file"])
 
 
 def _refuse_other_checksum(row: dict, sha256: str) -> None:
     """Raise `UnusableImage` for a file that differs from the data set's checksum, if it has one."""
     checksum = row.get("sha256")
     if isinstance(checksum, str) and checksum.strip().lower() != sha256:
-        raise decode_film.UnusableImage("image file differs from its checksum")
+        raise image_limits.UnusableImage("image file differs from its checksum")
+
+
+def _encoded(task: Task) -> Iterator[bytes]:
+    """Return what yields the encoded image of each row."""
+    if "array" in task.rows:
+        return _from_arrays(task)
+    return _from_files(task) if task.image_column is None else _from_row_group(task)
+
+
+def _from_arrays(task: Task) -> Iterator[bytes]:
+    """Yield the encoded image of each row of an npz file."""
+    for row in task.rows.itertuples():
+        path = source_files.inside(task.root, row.file)
+        yield read_arrays.film(path, row.array, int(row.index_in_array))
 
 
 def _from_files(task: Task) -> Iterator[bytes]:
@@ -221,7 +287,7 @@ def _from_files(task: Task) -> Iterator[bytes]:
         try:
             with open(source_files.path_inside(task.root, file), "rb") as stream:
                 # asked for the largest size, `read` would first take as much memory
-                size = min(os.fstat(stream.fileno()).st_size, decode_film.MAX_BYTES)
+                size = min(os.fstat(stream.fileno()).st_size, image_limits.MAX_BYTES)
                 yield stream.read(size + 1)
         except OSError:
             yield b""

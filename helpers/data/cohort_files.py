@@ -14,6 +14,8 @@ from helpers.core import files, fingerprints
 from helpers.data import chunks, duplicates, manifest_schema, manifests
 from helpers.data.synthetic import generators
 
+REFUSED = "exclusions_of_refusal.csv"
+
 
 def is_whole(folder: Path, fingerprint: str) -> bool:
     """Return whether the same cohort is there, with files as they were written."""
@@ -40,12 +42,14 @@ def write(
         settled: the rows kept and left out.
     """
     (folder / "record.json").unlink(missing_ok=True)
+    (folder / REFUSED).unlink(missing_ok=True)
     _write_images(folder / "images.npy", chunk_folder, options, settled.rows)
     columns = [
         *manifest_schema.COHORT_COLUMNS,
         *manifest.findings,
         *manifest.further_columns,
         "sha256",
+        *([] if manifest.access == "embedded" else ["pixels_sha256"]),
     ]
     table = settled.rows[columns].rename(columns={"sha256": "film_sha256"})
     table = table.reset_index(drop=True)
@@ -57,6 +61,22 @@ def write(
         folder / "record.json",
         record | {"parameters": options, "fingerprint": fingerprint, "files": hashes},
     )
+
+
+def write_refusal(folder: Path, excluded: pd.DataFrame) -> Path:
+    """Write why each row of a data set without a usable image was left out; return the file.
+
+    It is `exclusions.csv`, or `exclusions_of_refusal.csv` beside an earlier cohort, which stays as
+    it was. The next cohort that is written removes the latter.
+
+    Args:
+        folder: of the cohort.
+        excluded: `source_tables.EXCLUDED_COLUMNS`.
+    """
+    is_alone = not (folder / "record.json").exists()
+    path = folder / ("exclusions.csv" if is_alone else REFUSED)
+    files.write_table(path, excluded.sort_values("row"))
+    return path
 
 
 def _write_images(path: Path, chunk_folder: Path, options: dict, rows: pd.DataFrame) -> None:
@@ -89,6 +109,8 @@ def _record(
     canonical = {finding: rule.meaning for finding, rule in manifest.findings.items()}
     is_drawn = manifest.access == "embedded"
     decoders = [] if is_drawn else ["nibabel", "scipy"] if manifest.volume else ["pillow"]
+    if manifest.layout.kind == "dicom_files":
+        decoders += ["pydicom", "SimpleITK"] if manifest.volume else ["pydicom"]
     truth = generators.generator_of(manifest).planted_truth() if is_drawn else pd.DataFrame()
     return {
         "cohort": manifest.name,
@@ -103,6 +125,7 @@ def _record(
         "exclusions": settled.excluded["reason"].value_counts().to_dict(),
         "notes": settled.notes,
         "merged": settled.merged,
+        **({} if manifest.patient_id else {"patients": "unknown"}),
         "manifest_hash": manifests.manifest_hash(manifest),
         "data_hash": fingerprints.fingerprint(
             {

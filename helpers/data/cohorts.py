@@ -26,7 +26,9 @@ class Cohort:
     table: n rows in the same order: image_id, patient_id, split, sex, age_years, n_comorbidities,
         each finding (1 present, 0 absent, NaN unknown), further columns, film_sha256: of the image
         as it came, before anything was done to it (the file's bytes; a volume's scan, see
-        `decode_volume.decode`; of a drawn image its pixels as stored, so that it differs by size).
+        `decode_volume.decode`; of a drawn image its pixels as stored, so that it differs by size);
+        of real data also pixels_sha256: of the decoded picture at its native size, whatever file
+        it came in (a volume's scan).
     findings: names of the finding columns.
     canonical: finding -> name under which data sets share it, with ":right" or ":left" where the
     label has a side.
@@ -48,10 +50,21 @@ class Cohort:
             [hashlib.sha256(np.ascontiguousarray(image)).hexdigest() for image in self.images]
         )
 
-    def training_patients(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return patient id and film of each training image, as the privacy register takes them."""
+    def pixels(self) -> np.ndarray:
+        """Return (n,) the hash of each image's picture, by which two data sets are compared; of
+        the image as it came where the table has none.
+        """
+        if "pixels_sha256" in self.table:
+            return self.table["pixels_sha256"].to_numpy()
+        return self.films()
+
+    def training_patients(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return patient id, film and picture of each training image, as the privacy register takes
+        them.
+        """
         is_train = (self.table["split"] == "train").to_numpy()
-        return self.table["patient_id"].to_numpy()[is_train], self.films()[is_train]
+        patient_ids = self.table["patient_id"].to_numpy()
+        return patient_ids[is_train], self.films()[is_train], self.pixels()[is_train]
 
     def __repr__(self) -> str:
         return (

@@ -1,7 +1,8 @@
 """One encoded image file in, one grey 8-bit square out.
 
-In: the bytes of a PNG, JPEG, TIFF, BMP or GIF (8 or 16 bit grey, RGB, RGBA, palette, inverted).
-Out: (px, px) uint8. Raises `UnusableImage`, with a reason that can be counted, for damaged,
+In: the bytes of a PNG, JPEG, TIFF, BMP or GIF (8 bits, 16 bits, 32 bits or float grey, RGB, RGBA,
+palette, inverted), or of a DICOM file (`decode_dicom`). Out: a `film_pixels.Film` at its native
+size, and (px, px) uint8. Raises `UnusableImage`, with a reason that can be counted, for damaged,
 truncated, oversized and constant images. Everything done to an image is a function of that image
 alone.
 """
@@ -12,63 +13,87 @@ import warnings
 import numpy as np
 from PIL import Image, ImageOps
 
-MAX_PIXELS = 64_000_000  # a radiograph has at most about 25 million; more is a decompression bomb
-MAX_BYTES = 256 * 2**20
+from helpers.data import decode_dicom, dicom_library, film_pixels
+from helpers.data.image_limits import MAX_BYTES, MAX_PIXELS, UnusableImage
+
+MIN_LEVELS = 128  # of a picture of which only the upper 8 of 16 bits can be read
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF")  # no format that starts another program
-
-
-class UnusableImage(Exception):
-    """An image that cannot enter a cohort; the text is the reason."""
 
 
 def decode(
     encoded: bytes, px: int, aspect: str = "pad", equalise: bool = False, inverted: bool = False
 ) -> np.ndarray:
-    """Return an image as an 8-bit grey square.
+    """Return an image as an 8-bit grey square: see `read` and `square`."""
+    return square(read(encoded, inverted), px, aspect, equalise)
 
-    In the paper's order: grey, resize, minimum to 0 and maximum to 255, inversion, histogram
-    equalisation. Alpha is ignored, and of several frames the first is used.
+
+def read(encoded: bytes, inverted: bool = False) -> film_pixels.Film:
+    """Return a film at its native size, in grey; alpha is ignored, of several frames the first is
+    used, and a turn by EXIF is carried out.
 
     Args:
         encoded: content of the image file.
+        inverted: high values mean dark; a DICOM file that says so itself is inverted once.
+
+    Raises:
+        UnusableImage: not decodable, too large, or with values that are infinite or not numbers.
+    """
+    if len(encoded) > MAX_BYTES:
+        raise UnusableImage("image file too large")
+    if dicom_library.is_dicom(encoded[: dicom_library.HEAD_BYTES]):
+        grey = decode_dicom.grey(encoded, inverted)
+        inverted = False  # settled together with the file's own MONOCHROME1
+    else:
+        grey = _opened(encoded)
+    if grey.dtype.kind == "f":
+        _refuse_not_finite(grey)
+    return film_pixels.film_of(grey, inverted)
+
+
+def square(
+    film: film_pixels.Film, px: int, aspect: str = "pad", equalise: bool = False
+) -> np.ndarray:
+    """Return a film as an 8-bit grey square.
+
+    In the paper's order: resize, minimum to 0 and maximum to 255, inversion, histogram
+    equalisation. A film of more than 256 grey values is first cut to its `grey_range`, so that one
+    hot pixel, a marker or a border does not leave the lungs a few grey values; it is equalised in
+    16 bits and only then rounded to 8.
+
+    Args:
+        film: see `read`.
         px: height and width of the result.
         aspect: "pad" (default) keeps proportions and centres the image on black, because the width
             of the heart relative to the chest is a finding and the costophrenic angles at the
             border hold effusions; "stretch" is the paper's plain resize to a square, which keeps
             neither proportion nor needs padding.
         equalise: spread the grey values evenly (before padding, so that padding does not count).
-        inverted: high values mean dark (MONOCHROME1).
 
     Returns:
         (px, px) uint8, bright = dense.
 
     Raises:
-        UnusableImage: not decodable, too large, of one grey value only, or with infinite values.
+        UnusableImage: of one grey value only.
+
+    Guarantees: of a film of 256 grey values or fewer, nothing is cut.
     """
-    if len(encoded) > MAX_BYTES:
-        raise UnusableImage("image file too large")
-    try:
-        with warnings.catch_warnings():
-            # the size is checked below, odd metadata does not matter
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(encoded), formats=_FORMATS) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise Image.DecompressionBombError
-                grey = _grey(ImageOps.exif_transpose(image))
-    except Image.DecompressionBombError:
-        raise UnusableImage("image has too many pixels") from None
-    except Exception:  # a damaged file can raise almost anything
-        raise UnusableImage("image cannot be decoded") from None
-    size = (px, px) if aspect == "stretch" else _fitted(grey.size, px)
-    values = np.asarray(grey.resize(size, Image.Resampling.BILINEAR))
+    grey = film.grey
+    if film.is_deep:
+        low, high = film_pixels.grey_range(film)
+        grey = np.clip(grey.astype(np.float32, copy=False), low, high)
+    if grey.dtype != np.uint8:
+        grey = grey.astype(np.float32, copy=False)
+    image = Image.fromarray(grey).convert("F")
+    size = (px, px) if aspect == "stretch" else _fitted(image.size, px)
+    values = np.asarray(image.resize(size, Image.Resampling.BILINEAR))
     low, high = values.min(), values.max()
-    if not high > low:  # also when a value is not a number
+    if not high > low:
         raise UnusableImage("image has one grey value only")
-    if not max(high, -low) < 1e38:  # would overflow below, and leave an image of one value
-        raise UnusableImage("image with infinite grey values")
-    eight_bit = np.rint((values - low) / (high - low) * 255).astype(np.uint8)
-    eight_bit = 255 - eight_bit if inverted else eight_bit
-    return _centred(spread(eight_bit) if equalise else eight_bit, px)
+    type_ = np.uint16 if equalise and film.is_deep else np.uint8
+    white = np.iinfo(type_).max
+    levels = np.rint((values - low) / (high - low) * white).astype(type_)
+    levels = white - levels if film.inverted else levels
+    return _centred(spread(levels) if equalise else levels, px)
 
 
 def spread(image: np.ndarray) -> np.ndarray:
@@ -76,23 +101,64 @@ def spread(image: np.ndarray) -> np.ndarray:
     0 to 255.
 
     Args:
-        image: uint8, any shape. An image of one grey value is returned unchanged.
+        image: uint8 or uint16, any shape. An image of one grey value keeps its upper 8 bits.
     """
     up_to = np.bincount(image.ravel(), minlength=256).cumsum()
     lowest = up_to[image.min()]
     if lowest == image.size:
-        return image
+        return image if image.dtype == np.uint8 else (image >> 8).astype(np.uint8)
     table = np.clip(np.rint((up_to - lowest) / (image.size - lowest) * 255), 0, 255).astype(
         np.uint8
     )
     return table[image]
 
 
-def _grey(image: Image.Image) -> Image.Image:
-    """Return an image of any mode as 32-bit float grey, keeping all 16 bits where there are 16."""
+def _refuse_not_finite(grey: np.ndarray) -> None:
+    """Accept floats whose differences can be formed."""
+    low, high = float(grey.min()), float(grey.max())
+    if np.isnan(low):
+        raise UnusableImage("image with grey values that are not numbers")
+    if not max(high, -low) < 1e38:
+        raise UnusableImage("image with infinite grey values")
+
+
+def _bits_of_a_colour(image: Image.Image, encoded: bytes) -> int:
+    """Return the bits of a channel of a picture of several channels, of which Pillow keeps 8; 8 of
+    all others.
+    """
+    if image.mode.startswith(("I", "F")) or len(image.getbands()) == 1:
+        return 8
+    if image.format == "PNG":
+        return encoded[24]
+    return max(image.tag_v2.get(258, (8,))) if image.format == "TIFF" else 8
+
+
+def _opened(encoded: bytes) -> np.ndarray:
+    """Return the grey values of a file that is not DICOM."""
+    try:
+        with warnings.catch_warnings():
+            # the size is checked below, odd metadata does not matter
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(encoded), formats=_FORMATS) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise Image.DecompressionBombError
+                bits = _bits_of_a_colour(image, encoded)
+                grey = _grey(ImageOps.exif_transpose(image))
+    except Image.DecompressionBombError:
+        raise UnusableImage("image has too many pixels") from None
+    except Exception:  # a damaged file can raise almost anything
+        raise UnusableImage("image cannot be decoded") from None
+    if bits > 8 and int(grey.max()) - int(grey.min()) < MIN_LEVELS:
+        raise UnusableImage("colour image of 16 bits, whose upper 8 hold hardly anything")
+    return grey
+
+
+def _grey(image: Image.Image) -> np.ndarray:
+    """Return an image of any mode in grey, keeping all bits where there are more than 8."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return Image.fromarray(np.asarray(image).astype(np.float32))
-    return image.convert("L").convert("F")
+        values = np.asarray(image)
+        return values.astype(values.dtype.newbyteorder("="), copy=False)
+    return np.asarray(image.convert("L"))
 
 
 def _fitted(size: tuple[int, int], px: int) -> tuple[int, int]:

@@ -1,28 +1,27 @@
-"""One NIfTI file of a CT volume in, voxels of 8 bit out: one axis order, one spacing, one window.
+"""One CT volume in, voxels of 8 bit out: one axis order, one spacing, one window.
 
-In: the path of a `.nii` or `.nii.gz` file, with any orientation and spacing, also oblique. Out:
-(depth, height, width) uint8, head first, front first, the patient's right on the viewer's left.
-Raises `UnusableImage`, with a reason that can be counted, for damaged files, more than three
-dimensions, voxels that are not numbers, spacings of 0, values that are not Hounsfield units, DICOM.
+In: the path of a `.nii` or `.nii.gz` file, or those of a DICOM series' slices, with any orientation
+and spacing, also oblique. Out: (depth, height, width) uint8, head first, front first, the patient's
+right on the viewer's left. Raises `UnusableImage`, with a reason that can be counted, for damaged
+files, more than three dimensions, voxels that are not numbers, spacings of 0, values that are not
+Hounsfield units, DICOM files in place of a NIfTI file; a reason that begins with "mask" is of a
+mask that is absent, damaged, empty or of another scan.
 Everything done to a volume is a function of that volume alone (and of the mask of its organ, if it
 is centred on one).
 """
 
 import hashlib
+import itertools
 from pathlib import Path
 
 import numpy as np
 
-from helpers.core import errors
-from helpers.data.decode_film import UnusableImage
-
-AIR_HU = -1000.0
-MAX_VOXELS = 2**29
-TO_NIFTI = "convert its folder: dcm2niix -z y -o OUT FOLDER"
+from helpers.data import dicom_volume, hounsfield, nifti_files
+from helpers.data.image_limits import UnusableImage
 
 
 def decode(
-    path: Path,
+    path: Path | list[Path],
     shape: tuple[int, int, int],
     spacing_mm: tuple[float, float, float],
     window_hu: tuple[float, float],
@@ -33,10 +32,11 @@ def decode(
     air to a shape.
 
     Where the grid is at least twice as coarse, neighbouring voxels are averaged first; then the
-    volume is interpolated linearly by its affine.
+    volume is interpolated linearly by its affine. What is not a number, or lies below the
+    Hounsfield units of air, is padding outside the field of view and counts as air.
 
     Args:
-        path: of the NIfTI file.
+        path: of the NIfTI file, or of the slices of one DICOM series, in order.
         shape: depth, height, width in voxels.
         spacing_mm: along the same.
         window_hu: Hounsfield units that become 0 and 255.
@@ -54,39 +54,41 @@ def decode(
         UnusableImage: see the module.
         InputError: nibabel is not installed.
     """
-    nibabel = _nibabel()
-    voxels, affine, (slope, intercept) = _read(path)
-    if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
-        raise UnusableImage("volume with voxels that are not numbers")
-    if min(float(end) * slope + intercept for end in (voxels.min(), voxels.max())) > -200:
-        raise UnusableImage("volume without a value below -200: not in Hounsfield units")
+    nibabel = nifti_files.nibabel()
+    read = dicom_volume.read if isinstance(path, list) else nifti_files.read
+    voxels, affine, (slope, intercept) = read(path)
+    if voxels.dtype.kind == "f":
+        voxels = hounsfield.air_outside(voxels, slope, intercept)
+    hounsfield.refuse_other_unit(voxels, slope, intercept, window_hu)
     from nibabel import processing
 
     sha256 = _hash_of(voxels, affine, slope, intercept)
     middle = (
         affine @ [*(np.array(voxels.shape) - 1) / 2, 1]
         if mask is None
-        else _middle_of(mask, mask_labels)
+        else _middle_of(mask, mask_labels, voxels.shape, affine)
     )
-    voxels, affine = _averaged(voxels, affine, spacing_mm)
+    voxels, affine = _averaged(
+        hounsfield.without_padding(voxels, slope, intercept), affine, spacing_mm
+    )
     to = np.zeros((4, 4))
     # depth runs down, height to the back, width to the left: against z, y, x of the scanner
     to[:3, :3] = -np.diag(spacing_mm)[::-1]
     to[:, 3] = middle - to @ [*(np.array(shape) - 1) / 2, 0]
-    hounsfield = nibabel.Nifti1Image(voxels * np.float32(slope) + np.float32(intercept), affine)
-    grid = processing.resample_from_to(hounsfield, (shape, to), order=1, cval=AIR_HU)
+    scan = nibabel.Nifti1Image(voxels * np.float32(slope) + np.float32(intercept), affine)
+    grid = processing.resample_from_to(scan, (shape, to), order=1, cval=hounsfield.AIR_HU)
     eight_bit = window(np.asarray(grid.dataobj, np.float32), window_hu)
     if eight_bit.min() == eight_bit.max():
         raise UnusableImage("volume of one grey value in the window")
     return eight_bit, sha256
 
 
-def window(hounsfield: np.ndarray, window_hu: tuple[float, float]) -> np.ndarray:
+def window(volume_hu: np.ndarray, window_hu: tuple[float, float]) -> np.ndarray:
     """Return voxels of 8 bit: the lower end of the window is black, the upper white."""
     low, high = window_hu
-    return np.rint(
-        np.clip((hounsfield.astype(np.float32) - low) / (high - low), 0, 1) * 255
-    ).astype(np.uint8)
+    return np.rint(np.clip((volume_hu.astype(np.float32) - low) / (high - low), 0, 1) * 255).astype(
+        np.uint8
+    )
 
 
 def three_planes(
@@ -102,68 +104,17 @@ def three_planes(
     return {"axial": volume[z], "coronal": volume[:, y], "sagittal": volume[:, :, x]}
 
 
-def _nibabel():
-    """Return the module nibabel."""
-    try:
-        import nibabel
-    except ImportError:
-        errors.refuse(
-            "the package nibabel, which reads CT volumes",
-            "an environment without it",
-            "pip install nibabel, or .[ct]",
-        )
-    return nibabel
-
-
-def _read(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[float, float]]:
-    """Return a file's voxels (three dimensions, as stored), its affine, and the slope and intercept
-    that make them its values.
-    """
-    nibabel = _nibabel()
-    try:
-        with open(path, "rb") as stream:
-            if stream.read(132)[128:] == b"DICM":
-                raise UnusableImage(f"a DICOM file, not NIfTI ({TO_NIFTI})")
-        image = nibabel.load(path)
-        shape, affine = image.shape, np.array(image.affine, dtype=float)
-        shape = shape[:3] if shape[3:] == (1,) else shape
-        if len(shape) != 3:
-            raise UnusableImage(f"volume of {len(shape)} dimensions")
-        if np.prod(shape) > MAX_VOXELS or min(shape) < 2:
-            raise UnusableImage("volume too large or without depth")
-        with nibabel.openers.ImageOpener(path) as stream:
-            # a check would make 1 of 0
-            as_stored = type(image.header).from_fileobj(stream, check=False)
-        # nibabel would make one up
-        if not any(int(image.header[code]) for code in ("qform_code", "sform_code")):
-            raise UnusableImage("volume whose header does not say where right, front and head are")
-        if (
-            not np.isfinite(affine).all()
-            or min(as_stored.get_zooms()[:3]) <= 0
-            or abs(np.linalg.det(affine[:3, :3])) < 1e-6
-        ):
-            raise UnusableImage("volume with a spacing of 0")
-        if image.get_data_dtype().kind not in "iuf":
-            raise UnusableImage("volume of colours or pairs, not of numbers")
-        scale = (image.dataobj.slope, image.dataobj.inter)
-        return np.asanyarray(image.dataobj.get_unscaled()).reshape(shape), affine, scale
-    except UnusableImage:
-        raise
-    except Exception:  # a damaged file can raise almost anything
-        raise UnusableImage("volume cannot be decoded") from None
-
-
 def _hash_of(voxels: np.ndarray, affine: np.ndarray, slope: float, intercept: float) -> str:
     """Return the hash of a scan, see `decode`.
 
     A slice at a time, so that no second volume is held.
     """
-    orientations = _nibabel().orientations
+    orientations = nifti_files.nibabel().orientations
     turned = orientations.apply_orientation(voxels, orientations.io_orientation(affine))
     digest = hashlib.sha256(repr(turned.shape).encode())
     for level in range(turned.shape[2]):
-        hounsfield = turned[:, :, level].astype(np.float64) * slope + intercept
-        digest.update(np.rint(np.clip(hounsfield, -32768, 32767)).astype("<i2").tobytes())
+        values = turned[:, :, level].astype(np.float64) * slope + intercept
+        digest.update(np.rint(np.clip(values, -32768, 32767)).astype("<i2").tobytes())
     return digest.hexdigest()
 
 
@@ -178,7 +129,7 @@ def _averaged(
     """
     stored_mm = np.linalg.norm(affine[:3, :3], axis=0)
     # of each stored axis: 0 for right-left, 1 front-back, 2 head-feet
-    axis_of = _nibabel().io_orientation(affine)[:, 0]
+    axis_of = nifti_files.nibabel().io_orientation(affine)[:, 0]
     wanted_mm = np.array(spacing_mm)[[2 - int(axis) for axis in axis_of]]
     factors = [
         max(1, min(int(wanted / stored + 1e-6), size))
@@ -198,14 +149,33 @@ def _averaged(
     return np.pad(cut.astype(np.float32, copy=False), 1, mode="edge"), larger
 
 
-def _middle_of(mask: Path, labels: tuple[int, ...]) -> np.ndarray:
+def _middle_of(
+    mask: Path, labels: tuple[int, ...], shape: tuple[int, ...], affine: np.ndarray
+) -> np.ndarray:
     """Return (x, y, z, 1) in the scanner's mm of the middle of the box around the voxels with one
     of the labels.
     """
     if not mask.is_file():
         raise UnusableImage("mask to centre on is absent")
-    voxels, affine, _ = _read(mask)
-    inside = np.argwhere(np.isin(voxels, labels))
+    if not mask.stat().st_size:
+        raise UnusableImage("mask to centre on is a file of 0 bytes")
+    try:
+        voxels, mask_affine, (slope, intercept) = nifti_files.read(mask)
+    except UnusableImage as error:
+        raise UnusableImage(f"mask to centre on: {error}".replace(": volume", ":")) from None
+    box, mask_box = _box_mm(shape, affine), _box_mm(voxels.shape, mask_affine)
+    coarsest_mm = max(np.linalg.norm(grid[:3, :3], axis=0).max() for grid in (affine, mask_affine))
+    if np.abs(box - mask_box).max() > coarsest_mm:
+        raise UnusableImage("mask to centre on lies elsewhere than its volume")
+    wanted = [(label - intercept) / slope for label in labels]
+    inside = np.argwhere(np.isin(voxels, wanted))
     if not len(inside):
-        raise UnusableImage("mask to centre on is empty")
-    return affine @ [*(inside.min(0) + inside.max(0)) / 2, 1]
+        raise UnusableImage("mask to centre on has none of its labels: empty")
+    return mask_affine @ [*(inside.min(0) + inside.max(0)) / 2, 1]
+
+
+def _box_mm(shape: tuple[int, ...], affine: np.ndarray) -> np.ndarray:
+    """Return (2, 3) the lowest and highest x, y, z in mm of the middles of a grid's voxels."""
+    corners = np.array(list(itertools.product(*((0, size - 1) for size in shape))))
+    corners_mm = corners @ affine[:3, :3].T + affine[:3, 3]
+    return np.array([corners_mm.min(0), corners_mm.max(0)])

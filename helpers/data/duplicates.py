@@ -1,7 +1,8 @@
 """Identical images: which patients they make one, and which images they leave out.
 
-In: a data set's rows and the hash of each image file (of a volume: of its scan; of a drawn image:
-of its pixels). Out: `Settled`: the rows kept, all rows left out with reasons, notes, how many
+In: a data set's rows and the hash of each image's decoded pixels at their native size (of a volume:
+of its scan; of a drawn image: as stored): the same picture in two files is identical, however each
+is packed. Out: `Settled`: the rows kept, all rows left out with reasons, notes, how many
 patients were made one. Raises `InputError` for two kept images with one id, and for a cohort
 without an image.
 
@@ -23,13 +24,14 @@ import numpy as np
 import pandas as pd
 
 from helpers.core import errors
-from helpers.data import manifest_schema, source_tables, split_rules
+from helpers.data import manifest_schema, rule_checks, source_tables, split_rules
 
 
 class Settled(NamedTuple):
     """What became of a data set's rows.
 
-    rows: those kept, in the source's order, with `split`, `sha256`, `chunk` and `index_in_chunk`.
+    rows: those kept, in the source's order, with `split`, `sha256`, `pixels_sha256`, `chunk` and
+        `index_in_chunk`.
     excluded: `source_tables.EXCLUDED_COLUMNS`, every other row of the source.
     notes: sentences.
     merged: counts in the training split. `ids`: of the source's patient ids that are one patient
@@ -51,11 +53,11 @@ def settle(
     Args:
         manifest: the rules.
         source: its rows.
-        facts: one row for each of the source's: row, sha256, reason (missing where the image can
-            be used), is_constant, chunk, index_in_chunk.
+        facts: one row for each of the source's, see `chunks.facts`.
 
     Raises:
-        InputError: two images kept have one id, or none is kept.
+        InputError: two images kept have one id.
+        Unusable: none is kept.
     """
     decoded = source.rows.drop(columns="sha256", errors="ignore").merge(
         facts, on="row", validate="one_to_one"
@@ -63,7 +65,9 @@ def settle(
     rows = decoded[decoded["reason"].isna()]
     # What images of two patients must share to be identical: a blank one shares it with its own
     # patient's only.
-    content = rows["sha256"].where(~rows["is_constant"], rows["sha256"] + rows["patient_id"])
+    content = rows["pixels_sha256"].where(
+        ~rows["is_constant"], rows["pixels_sha256"] + rows["patient_id"]
+    )
     unit, merge_notes = _one_patient(
         rows, [content, rows["split"]] if manifest.split.is_given else [content]
     )
@@ -81,13 +85,25 @@ def settle(
         ]
     )
     kept = rows[reason.isna()].sort_values("row")
-    _refuse_unusable(manifest, kept)
+    excluded = excluded.sort_values("row", ignore_index=True)
+    _refuse_unusable(manifest, kept, excluded)
     return Settled(
         kept,
-        excluded.sort_values("row", ignore_index=True),
-        [*source.notes, *merge_notes],
+        excluded,
+        [*source.notes, *merge_notes, *_uniform_notes(kept)],
         _merge_counts(rows, source_ids),
     )
+
+
+def _uniform_notes(kept: pd.DataFrame) -> list[str]:
+    """Return a sentence about images that show hardly more than noise, if there are such."""
+    uniform = kept.loc[kept["is_nearly_uniform"] & ~kept["is_constant"], "image_id"].tolist()
+    if not uniform:
+        return []
+    return [
+        f"{len(uniform)} images are nearly uniform (98 % of their pixels within 4 grey values):"
+        f" what they show is noise, e.g. {errors.examples(uniform)}."
+    ]
 
 
 def _split(manifest: manifest_schema.Manifest, rows: pd.DataFrame) -> pd.Series:
@@ -111,7 +127,9 @@ def _merge_counts(rows: pd.DataFrame, source_ids: pd.Series) -> dict[str, int]:
     }
 
 
-def _refuse_unusable(manifest: manifest_schema.Manifest, kept: pd.DataFrame) -> None:
+def _refuse_unusable(
+    manifest: manifest_schema.Manifest, kept: pd.DataFrame, excluded: pd.DataFrame
+) -> None:
     """Accept rows only when there is one, and no image id twice."""
     repeated = kept.loc[kept["image_id"].duplicated(), "image_id"].tolist()
     if repeated:
@@ -121,10 +139,11 @@ def _refuse_unusable(manifest: manifest_schema.Manifest, kept: pd.DataFrame) -> 
             "Give `image_id` in the manifest as a template that tells them apart.",
         )
     if kept.empty:
-        errors.refuse(
+        rule_checks.refuse_unusable(
             f"at least one usable image in {manifest.name}",
-            "none",
-            "Correct `keep` in the manifest, or look at the files.",
+            f"none of {len(excluded):,} rows",
+            "Look at the files, or correct the manifest.",
+            excluded,
         )
 
 
@@ -167,7 +186,7 @@ def _duplicate_reasons(rows: pd.DataFrame, content: pd.Series) -> pd.Series:
     rank = rows["split"].map(manifest_schema.SPLITS.index)
     earliest = rank.groupby(content).transform("min")
     reason = np.where(
-        rows.duplicated(["patient_id", "sha256"]),
+        rows.duplicated(["patient_id", "pixels_sha256"]),
         "identical image of the same patient",
         np.where(rank > earliest, "identical image in an earlier split", None),
     )

@@ -93,5 +93,8 @@ def _group(table: pd.DataFrame, attribute: str, age_edges: list[float] | None) -
     if attribute == "sex x age":
         return _group(table, "sex", None) + " x " + _group(table, "age", age_edges)
     errors.one_of("group attribute", attribute, [*ATTRIBUTES, *table.columns])
-    column = table[attribute].astype(object)
+    column = table[attribute]
+    if pd.api.types.is_float_dtype(column) and (column.dropna() % 1 == 0).all():
+        column = column.astype("Int64")  # code 2 is "2" also where another one is missing
+    column = column.astype(object)
     return column.where(column.notna() & (column != ""), UNKNOWN).astype(str)

@@ -1,20 +1,26 @@
 """Labels of findings, by a manifest's rules: which cell means present, absent or unknown.
 
-In: a finding's rule and its source columns as text (`source_text.as_text`). Out: 1, 0 or NaN for
-each row; the rules in words. Raises `InputError` for values outside a rule; the message names
-table, column and value.
+In: a finding's rule and its source columns as text (`row_rules.as_text`). Out: 1, 0 or NaN for each
+row; the rules in words. Raises `InputError` for values outside a rule; the message names table,
+column and value.
 """
 
+import ast
+import re
 from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 
+from helpers.core import errors
 from helpers.data import source_text
 from helpers.data.manifest_schema import Manifest
 from helpers.data.rule_schema import Finding
 
 _MEANING = {"positive": 1.0, "negative": 0.0, "unknown": np.nan}
+# ['a' 'b'], as numpy writes it: Python would read one entry, 'ab'
+_LITERAL = re.compile(r"""[\[({]\s*(["'].*["'])?\s*,?\s*[\])}]""", re.DOTALL)
+_WITHOUT_COMMA = re.compile(r"""[^\s,\[({]["']\s+["'](?=[^\s,\])}])""")
 
 
 def labels_of(finding: str, rule: Finding, text: pd.DataFrame, where: str) -> pd.Series:
@@ -53,50 +59,153 @@ def _label_grades(finding: str, rule: Finding, text: pd.Series, where: str) -> p
     )
 
 
-def _label_entries(finding: str, rule: Finding, text: pd.Series, where: str) -> pd.Series:
-    """Return labels by `contains`: a cell lists entries between separators."""
-    entries = {
-        cell: {entry.strip() for entry in cell.split(rule.separator)} for cell in text.unique()
-    }
-    if rule.known:
+def entries_of_cells(
+    finding: str, rule: Finding, text: pd.Series, where: str
+) -> dict[str, frozenset[str]]:
+    """Return the entries that each different cell of a column lists; none for a blank one.
+
+    Args:
+        finding: its name, for messages.
+        rule: with `contains`; `cell: list` reads list literals, else entries stand between
+            separators.
+        text: the column.
+        where: name of the table.
+
+    Raises:
+        InputError: a cell that is no list literal, or one where the rule says separated.
+    """
+    cells = [cell for cell in text.unique() if cell]
+    if rule.cell == "list":
+        entries = {cell: _literal_entries(cell) for cell in cells}
         source_text.refuse_values(
             text,
-            (text != "") & ~text.map(lambda cell: entries[cell] <= set(rule.known)),
+            text.map({cell: listed is None for cell, listed in entries.items()}).eq(True),
             where,
-            f"entries known for it, separated by {rule.separator!r}",
+            "list literals such as ['effusion', 'cardiomegaly']",
+            f"findings.{finding}.cell",
+            "A cell that means unknown belongs in `missing`. ",
+        )
+    else:
+        source_text.refuse_values(
+            text,
+            text.map({cell: bool(_LITERAL.fullmatch(cell)) for cell in ["", *cells]}),
+            where,
+            f"entries separated by {rule.separator!r}",
+            f"findings.{finding}.separator",
+            f"These cells are list literals: set `findings.{finding}.cell: list`. ",
+        )
+        entries = {
+            cell: frozenset(entry.strip() for entry in cell.split(rule.separator)) - {""}
+            for cell in cells
+        }
+    return {"": frozenset()} | entries
+
+
+def _literal_entries(cell: str) -> frozenset[str] | None:
+    """Return the entries of a list literal, as Python or JSON write it; None where it is none."""
+    try:
+        listed = None if _WITHOUT_COMMA.search(cell) else ast.literal_eval(cell)
+    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+        return None
+    if not isinstance(listed, (list, tuple, set)) or not all(
+        isinstance(entry, (str, int, float)) for entry in listed
+    ):
+        return None
+    return frozenset(str(entry).strip() for entry in listed) - {""}
+
+
+def _label_entries(finding: str, rule: Finding, text: pd.Series, where: str) -> pd.Series:
+    """Return labels by `contains`; a cell that lists nothing is blank."""
+    entries = entries_of_cells(finding, rule, text, where)
+    if rule.known:
+        unknown = {cell: bool(listed - set(rule.known)) for cell, listed in entries.items()}
+        source_text.refuse_values(
+            text,
+            text.map(unknown),
+            where,
+            "entries known for it, "
+            + ("in a list" if rule.cell == "list" else f"separated by {rule.separator!r}"),
             f"findings.{finding}.known",
+            "".join(
+                source_text.nearest(entry, rule.known)
+                for entry in sorted(frozenset().union(*entries.values()) - set(rule.known))[:1]
+            ),
         )
     positive = text.map(
-        {
-            cell: float(bool(entries_of_cell & set(rule.contains)))
-            for cell, entries_of_cell in entries.items()
-        }
+        {cell: float(bool(listed & set(rule.contains))) for cell, listed in entries.items()}
     )
-    return positive.mask(text == "", _MEANING[rule.blank_means])
+    lists_nothing = text.map({cell: not listed for cell, listed in entries.items()})
+    return positive.mask(lists_nothing, _MEANING[rule.blank_means])
+
+
+def plain_number(value: str) -> str:
+    """Return a number in one form (1.0 and 01 are 1); any other text, also long codes, as it is."""
+    if re.fullmatch(r"[+-]?\d{1,15}(\.\d*)?", value):
+        return f"{float(value):.15g}"
+    return value
 
 
 def _label_values(finding: str, rule: Finding, text: pd.Series, where: str) -> pd.Series:
     """Return labels by `values`; numbers are compared as numbers (1.0 is 1)."""
-
-    def plain(value: str) -> str:
-        try:
-            return f"{float(value):g}"
-        except ValueError:
-            return value
-
     means = _MEANING | {"uncertain": _MEANING[rule.uncertain_means]}
-    meaning = {plain(value): means[name] for value, name in rule.values.items()} | {
-        "": _MEANING[rule.blank_means]
-    }
-    values = text.map({cell: plain(cell) for cell in text.unique()})
+    meaning = {plain_number(value): means[name] for value, name in rule.values.items()}
+    meaning = {"": _MEANING[rule.blank_means]} | meaning
+    values = text.map({cell: plain_number(cell) for cell in text.unique()})
+    is_odd = ~values.isin(list(meaning))
     source_text.refuse_values(
         text,
-        ~values.isin(list(meaning)),
+        is_odd,
         where,
         " or ".join(rule.values),
         f"findings.{finding}.values",
+        source_text.nearest(text[is_odd].iloc[0], list(rule.values)) if is_odd.any() else "",
     )
     return values.map(meaning).astype(float)
+
+
+def with_uncertain(manifest: Manifest, policy: str) -> Manifest:
+    """Return a manifest in which every finding's uncertain values mean the same.
+
+    Args:
+        manifest: of a data set.
+        policy: "positive" (U-ones), "negative" (U-zeros), "unknown" (U-ignore), or "as_manifest".
+
+    Source: Irvin et al. (2019), CheXpert, for the names of the policies.
+    """
+    if policy == "as_manifest":
+        return manifest
+    findings = {
+        finding: rule.model_copy(update={"uncertain_means": policy})
+        for finding, rule in manifest.findings.items()
+    }
+    return manifest.model_copy(update={"findings": findings})
+
+
+def has_uncertain(manifest: Manifest) -> bool:
+    """Return whether a value of some finding means uncertain."""
+    return any("uncertain" in rule.values.values() for rule in manifest.findings.values())
+
+
+def policies(wanted: list[Manifest], policy: str) -> dict[str, str]:
+    """Return what uncertain labels mean in each data set of a study: name -> policy.
+
+    Data sets without such labels keep "as_manifest".
+
+    Args:
+        wanted: manifests, the study's cohort first.
+        policy: UNCERTAIN_MEANS, see `with_uncertain`.
+
+    Raises:
+        InputError: a policy, and no data set has uncertain labels.
+    """
+    names = {manifest.name: has_uncertain(manifest) for manifest in wanted}
+    if policy != "as_manifest" and not any(names.values()):
+        errors.refuse(
+            f"UNCERTAIN_MEANS = 'as_manifest', as no value means uncertain in {', '.join(names)}",
+            repr(policy),
+            "Leave it out, or say in the manifest which value is `uncertain`.",
+        )
+    return {name: policy if is_met else "as_manifest" for name, is_met in names.items()}
 
 
 def describe(manifest: Manifest) -> pd.DataFrame:

@@ -26,19 +26,31 @@ class SyntheticLayout(Strict):
 class Join(Strict):
     """A further table whose columns are added to the rows of the first, by equal identifiers."""
 
-    table: RelativePath
+    # tables with the same columns stand one below the other
+    table: RelativePath | Annotated[list[RelativePath], Field(min_length=1)]
     # columns of the rows -> columns of this table that must be equal; a list where names are equal
-    on: dict[str, str] | list[str] = Field(min_length=1)
+    by: dict[str, str] | list[str] = Field(min_length=1)
     columns: list[str] = []  # of this table, those that are added; empty = all
     encoding: str = "utf-8"
     separator: str = ","
-    # rows without a partner are refused, unless this says on which side they are expected
+    # rows without a partner are refused, unless this says on which side they are expected; with
+    # "rows", a column "in <table>" says "yes" where there is one, for `keep`
     unmatched: list[Literal["rows", "table"]] = []
+
+    @property
+    def tables(self) -> list[str]:
+        """The tables that stand one below the other."""
+        return self.table if isinstance(self.table, list) else [self.table]
+
+    @property
+    def name(self) -> str:
+        """The tables' names, for messages and for the column that says who has a partner."""
+        return " and ".join(self.tables)
 
     @property
     def keys(self) -> dict[str, str]:
         """Columns of the rows -> columns of this table that must be equal."""
-        return self.on if isinstance(self.on, dict) else {column: column for column in self.on}
+        return self.by if isinstance(self.by, dict) else {column: column for column in self.by}
 
 
 class TableLayout(Strict):
@@ -106,9 +118,10 @@ class FolderLayout(Strict):
 class DicomLayout(Strict):
     """DICOM files; their tags are the table. With `volume`, the series of CT studies.
 
-    `files` is a pattern with `*` and `**/`, such as "**/*.dcm". Columns: `file` (the path without
-    its ending), `name` (the file's name without ending), and the standard tags of
-    `dicom_tags.COLUMNS` by their keyword (PatientID, PatientSex, PatientAge, ViewPosition, ...).
+    `files` is a pattern with `*` and `**/`, such as "**/*.dcm", or "**/*" for files without ending.
+    Columns: `file` (the path without an ending .dcm, .dicom, .dic or .ima), `name` (the file's name
+    likewise), `folder` (the path of its folder), and the standard tags of `dicom_tags.COLUMNS` by
+    their keyword (PatientID, PatientSex, PatientAge, ViewPosition, ...).
     """
 
     kind: Literal["dicom_files"]

@@ -41,8 +41,12 @@ RESERVED_COLUMNS = (
     "bytes",
     "reason",
     "is_constant",
+    "is_nearly_uniform",
     "inverted",
     "mask",
+    "slices",
+    "slice_bytes",
+    "unusable",
     "chunk",
     "index_in_chunk",
 )
@@ -110,7 +114,8 @@ class Manifest(Strict):
     missing: list[str] = []  # cells that count as blank in every column, such as "NA"
     rows: Rows | None = None  # where an image has several rows
     image_id: str  # a template, as image_path
-    # None: the data set does not say whose an image is; image-level privacy only, no groups
+    # None: the data set does not say whose an image is. Image-level privacy only; `sex` and `age`
+    # are those recorded with the image, and intervals count images as independent.
     patient_id: str | None = None
     one_image_a_patient: bool = False  # confirms a patient_id that equals image_id on every row
     sex: Sex | None = None
@@ -143,11 +148,12 @@ class Manifest(Strict):
     def _names_are_free(self) -> "Manifest":
         names = [*COHORT_COLUMNS, *RESERVED_COLUMNS, *self.findings, *self.further_columns]
         repeated = sorted({name for name in names if names.count(name) > 1})
-        if not self.patient_id and (
-            self.sex or self.age or self.n_comorbidities or self.one_image_a_patient
-        ):
+        if not self.patient_id and (self.n_comorbidities or self.one_image_a_patient):
+            raise ValueError("`n_comorbidities` and `one_image_a_patient` need `patient_id`")
+        if template_columns(self.patient_id or "") and self.patient_id not in self.extract:
             raise ValueError(
-                "`sex`, `age`, `n_comorbidities` and `one_image_a_patient` need `patient_id`"
+                "`patient_id` is a column's name, no template: `extract` takes a patient out of a"
+                " path"
             )
         if self.volume and self.layout.kind == "parquet_images":
             raise ValueError("volumes are read from files, not from parquet shards")
@@ -164,26 +170,42 @@ class Manifest(Strict):
         }
 
     @property
-    def source_columns(self) -> list[str]:
-        """All columns the rules read from the source table, in order, each once."""
-        templates = [
-            self.image_id,
-            getattr(self.layout, "image_path", ""),
-            self.volume and self.volume.mask or "",
-        ]
-        single_columns = [
+    def label_columns(self) -> list[str]:
+        """The columns that the findings' rules read, each once."""
+        columns = [column for rule in self.findings.values() for column in rule.columns]
+        return list(dict.fromkeys(columns))
+
+    @property
+    def image_columns(self) -> list[str]:
+        """The columns that say something of an image but its labels, each once; its rows agree."""
+        columns = [
             self.patient_id,
             self.sex and self.sex.column,
             *(self.age.columns if self.age else []),
             self.n_comorbidities,
             self.split.column,
             self.image.inverted and self.image.inverted.column,
-        ]
-        columns = [
-            *(column for template in templates for column in template_columns(template)),
-            *filter(None, single_columns),
-            *(column for rule in self.findings.values() for column in rule.columns),
+            *template_columns(self.volume and self.volume.mask or ""),
             *self.further_sources.values(),
-            *self.keep,
         ]
-        return list(dict.fromkeys(columns))
+        return list(dict.fromkeys(filter(None, columns)))
+
+    @property
+    def read_columns(self) -> list[str]:
+        """All columns of a layout's table that the rules read, in order, each once."""
+        long = self.rows and self.rows.long
+        columns = [
+            *template_columns(self.image_id),
+            *template_columns(getattr(self.layout, "image_path", "")),
+            *self.image_columns,
+            *(filter(None, [long.finding, long.value]) if long else self.label_columns),
+            *self.keep,
+            *(rule.column for rule in self.extract.values()),
+        ]
+        return [column for column in dict.fromkeys(columns) if column not in self.extract]
+
+    @property
+    def source_columns(self) -> list[str]:
+        """Those of `read_columns` that the files must have: not what a layout adds."""
+        added = ["table_file"] if self.layout.kind == "table_and_images" else []
+        return [column for column in self.read_columns if column not in added]

@@ -7,10 +7,9 @@ together. Code knows *kinds* of layout and of label rules; no data set's name oc
 
 from pathlib import Path
 
-import yaml
 from pydantic import ValidationError
 
-from helpers.core import errors, fingerprints, paths
+from helpers.core import errors, fingerprints, paths, yaml_files
 from helpers.data.manifest_schema import Manifest
 
 
@@ -46,21 +45,12 @@ def read(name_or_path: str | Path) -> Manifest:
         path = manifests_dir() / f"{text}.yaml"
     else:
         path = errors.file_exists(Path(text), f"Known manifests: {', '.join(names())}.")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        errors.refuse(
-            f"{path.name} to be a YAML file", " ".join(str(error).split()), "Correct the manifest."
-        )
+    content = yaml_files.read(path)
     try:
         manifest = Manifest.model_validate(content)
     except ValidationError as error:
-        problems = [
-            f"{'.'.join(map(str, problem['loc'])) or 'the whole'}: {problem['msg']}"
-            for problem in error.errors()
-        ]
         errors.refuse(
-            f"valid fields in {path.name}", "; ".join(problems[:3]), "Correct the manifest."
+            f"valid fields in {path.name}", yaml_files.problems(error), "Correct the manifest."
         )
     if manifest.name != path.stem:
         errors.refuse(
@@ -131,6 +121,12 @@ def size_fits(
             f"VOLUME_SHAPE and WINDOW_HU for {manifest.name}, whose images are volumes",
             "IMAGE_PX or EQUALISE",
             "Leave IMAGE_PX at 0 and EQUALISE as in the manifest.",
+        )
+    if manifest.layout.kind == "arrays" and window_hu:
+        errors.refuse(
+            f"no WINDOW_HU for {manifest.name}, whose volumes are not in Hounsfield units",
+            window_hu,
+            "Leave it empty.",
         )
     if not manifest.volume and (volume_shape or window_hu):
         errors.refuse(

@@ -7,8 +7,10 @@ for values outside a rule; an impossible age becomes unknown, and is counted.
 import numpy as np
 import pandas as pd
 
-from helpers.data import source_text
+from helpers.data import patient_ages, source_text
 from helpers.data.manifest_schema import Manifest
+
+MOST_COMORBIDITIES = 90  # above it a number is a code, such as 99 or 999
 
 
 def add_patient_columns(
@@ -29,32 +31,32 @@ def add_patient_columns(
     rows["sex"], rows["age_years"], rows["n_comorbidities"] = "unknown", np.nan, np.nan
     if manifest.sex:
         sex = text[manifest.sex.column]
+        is_odd = ~sex.isin(["", *manifest.sex.values])
         source_text.refuse_values(
             sex,
-            ~sex.isin(["", *manifest.sex.values]),
+            is_odd,
             where,
             " or ".join(manifest.sex.values),
             "sex.values",
+            source_text.nearest(sex[is_odd].iloc[0], list(manifest.sex.values))
+            if is_odd.any()
+            else "",
         )
         rows["sex"] = sex.map(manifest.sex.values).fillna("unknown")
     if manifest.age:
-        age = text[manifest.age.column]
-        without_unit = age.str.replace(r"^(\d+)[Yy]$", r"\1", regex=True)  # DICOM writes 042Y
-        numbers = source_text.numbers(without_unit)
-        source_text.refuse_values(age, numbers.isna() & (age != ""), where, "numbers", "age")
-        years = numbers / 365.25 if manifest.age.unit == "days" else numbers
-        is_impossible = (years < 0) | (years > manifest.age.max_years)
-        rows["age_years"] = years.mask(is_impossible)
-        if is_impossible.any():
-            notes.append(
-                f"{int(is_impossible.sum())} rows with an impossible age (below 0 or above "
-                f"{manifest.age.max_years:g} years) count as age unknown."
-            )
+        rows["age_years"], notes = patient_ages.ages(manifest.age, text, where)
     if manifest.n_comorbidities:
         count = text[manifest.n_comorbidities]
         numbers = source_text.numbers(count)
-        is_odd = (count != "") & ~((numbers >= 0) & (numbers % 1 == 0))
-        source_text.refuse_values(count, is_odd, where, "counts", "n_comorbidities")
+        is_odd = (count != "") & ~(numbers.between(0, MOST_COMORBIDITIES) & (numbers % 1 == 0))
+        source_text.refuse_values(
+            count,
+            is_odd,
+            where,
+            f"counts from 0 to {MOST_COMORBIDITIES}",
+            "n_comorbidities",
+            "A cell that means unknown belongs in `missing`. ",
+        )
         rows["n_comorbidities"] = numbers
     rows["n_comorbidities"] = rows["n_comorbidities"].astype("Int64")
     return notes

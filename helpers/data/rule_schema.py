@@ -50,7 +50,8 @@ class Rows(Strict):
     """How several rows of one image become one; without this rule they are refused.
 
     `readers` combines the labels of the rows: of an image's known labels the majority (a tie is
-    unknown), or `any` or `all` of them. Everything else must be equal in all rows of an image.
+    unknown); `any`: positive if one row is; `all`: negative if one row is; else unknown if one row
+    is. Everything else must be equal in all rows of an image.
     """
 
     readers: Literal["majority", "any", "all"] | None = None
@@ -66,8 +67,9 @@ class Rows(Strict):
 class Age(Strict):
     """Age at the study: as recorded, or from two dates, or from an age in another year.
 
-    DICOM's form (042Y, 018M, 003W, 010D) is understood. Ages above `max_years` or below 0 are
-    impossible: they become unknown and are counted.
+    DICOM's form (042Y, 018M, 003W, 010D, also in small letters) is understood; `unit_suffixes` go
+    before it. Ages above `max_years` or below 0 are impossible: they become unknown and are
+    counted.
     """
 
     column: str | None = None
@@ -79,7 +81,8 @@ class Age(Strict):
     study_date: str | None = None
     anchor_age: str | None = None  # column, in years in the year of `anchor_year`; with study_date
     anchor_year: str | None = None
-    date_formats: list[str] = ["%Y-%m-%d", "%Y%m%d"]  # tried in order; "%Y" alone: 1 July
+    # tried in order; without a day the middle of the month or, for "%Y" alone, 1 July
+    date_formats: list[str] = ["%Y-%m-%d", "%Y%m%d"]
     max_years: float = 120
 
     @model_validator(mode="after")
@@ -99,6 +102,13 @@ class Age(Strict):
                 " and `study_date`"
             )
         return self
+
+    @field_validator("date_formats")
+    @classmethod
+    def _say_the_century(cls, forms: list[str]) -> list[str]:
+        if not forms or not all("%Y" in form for form in forms):
+            raise ValueError("need %Y: a year of two digits does not say its century")
+        return forms
 
     @property
     def columns(self) -> list[str]:

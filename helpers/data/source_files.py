@@ -7,11 +7,10 @@ a missing or unreadable root, an absent table, paths that leave the root; says h
 import contextlib
 import functools
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from helpers.core import errors
+from helpers.core import disk_names, errors
 from helpers.core.strict_models import stay_inside
 from helpers.data.manifest_schema import Manifest
 
@@ -22,7 +21,7 @@ def expected_files(manifest: Manifest) -> list[str]:
     if layout.kind == "synthetic":
         tables = []
     elif layout.kind == "folders":
-        tables = [re.sub(r"\{[^{}]+\}", "*", layout.pattern), *filter(None, [layout.table])]
+        tables = [disk_names.listing(layout.pattern), *filter(None, [layout.table])]
     else:
         tables = {
             "parquet_images": lambda: layout.shards,
@@ -30,8 +29,9 @@ def expected_files(manifest: Manifest) -> list[str]:
             "arrays": lambda: [layout.file],
             "table_and_images": lambda: layout.tables,
         }[layout.kind]()
-    joined = [join.table for join in getattr(layout, "joins", [])]
-    return [*tables, *joined, *manifest.split.lists.values()]
+    further = [table for join in getattr(layout, "joins", []) for table in join.tables]
+    further += filter(None, [getattr(layout, "checksums", None)])
+    return [*tables, *further, *manifest.split.lists.values()]
 
 
 def table_name(manifest: Manifest) -> str:
@@ -78,10 +78,18 @@ def locate(manifest: Manifest, data_root: str | Path | None) -> Path | None:
                     errors.refuse(
                         wanted,
                         f"DICOM files in {root}",
-                        "Convert each series: dcm2niix -z y -o OUT FOLDER.",
+                        "Read them by `layout: {kind: dicom_files}`: docs/dicom.md.",
                     )
-                errors.refuse(wanted, f"no {pattern} in {root}", do)
+                errors.refuse(wanted, f"no {pattern} in {root}", do + _other_case(root, pattern))
     return root
+
+
+def _other_case(root: Path, relative: str) -> str:
+    """Return a hint where a file's name differs in letter case only, or ""."""
+    wanted = root / relative
+    names = os.listdir(wanted.parent) if wanted.parent.is_dir() else []
+    others = [name for name in names if name.casefold() == wanted.name.casefold()]
+    return f" It is called {errors.examples(others)} there." if others else ""
 
 
 @contextlib.contextmanager
@@ -125,6 +133,8 @@ def path_inside(root: Path, relative: str) -> str:
             f"A path {error}. Correct the table or manifest.",
         )
     path = os.path.join(root, relative)
+    if not relative.isascii() and not os.path.lexists(path):
+        path = os.path.join(root, disk_names.name_on_disk(root, relative))
     if not _is_in_known_folder(path, str(root)) and not os.path.realpath(path).startswith(
         os.path.realpath(root) + os.sep
     ):

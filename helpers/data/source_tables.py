@@ -16,9 +16,13 @@ import pandas as pd
 
 from helpers.core import errors, fingerprints
 from helpers.data import (
-    decode_volume,
+    dicom_tags,
+    file_names,
     label_rules,
+    nifti_files,
     patient_rules,
+    row_rules,
+    rule_checks,
     source_files,
     source_text,
     split_rules,
@@ -57,30 +61,107 @@ def apply_rules(
         root: the data root; needed only where the split is given as lists.
 
     Raises:
-        InputError: a column is absent, a value lies outside its rule, or a patient is in two given
-            splits.
+        InputError: a column is absent, a value lies outside its rule, a rule matches nothing, rows
+            of one image differ, or a patient is in two given splits.
+        Unusable: no row is left.
     """
     where = source_files.table_name(manifest)
-    errors.has_columns(raw, manifest.source_columns, where)
-    text = raw[manifest.source_columns].apply(source_text.as_text)
+    text = row_rules.as_text(manifest, raw, where)
+    notes = rule_checks.check_cells(manifest, text, where)
     rows = pd.DataFrame(
         {
             "row": np.arange(len(raw)),
             "image_id": source_text.fill_template(manifest.image_id, text),
-            "patient_id": text[manifest.patient_id],
         }
     )
+    rows["patient_id"] = text[manifest.patient_id] if manifest.patient_id else rows["image_id"]
     reason = _filter_reasons(manifest, text, rows)
+    if "unusable" in locations:
+        reason = locations["unusable"].where(locations["unusable"] != "", reason)
     if manifest.split.is_given:
         rows["split"] = split_rules.given_split(manifest, text, rows["image_id"], where, root)
         reason = reason.where(reason.notna() | rows["split"].notna(), "in no given split")
     excluded = rows.assign(reason=reason)[reason.notna()][EXCLUDED_COLUMNS]
-    kept, text = rows[reason.isna()].copy(), text[reason.isna()]
+    rows, text = rows[reason.isna()], text[reason.isna()]
+    if rows.empty:
+        rule_checks.refuse_unusable(
+            f"at least one usable row in {where}",
+            f"none of {len(raw):,}",
+            "Correct the table or the manifest.",
+            excluded,
+        )
     if manifest.split.is_given:
-        split_rules.refuse_patient_in_two_splits(kept, where)
+        split_rules.refuse_patient_in_two_splits(rows, where)
+    kept, combined, notes_of_rows = _one_row_an_image(manifest, text, rows, locations, where)
+    text = text.loc[kept.index]
+    notes += rule_checks.check_patients(manifest, kept["image_id"], kept["patient_id"], where)
+    columns, notes_of_patients = _columns_of_images(manifest, text, kept, where)
+    return Source(
+        columns.join(locations),
+        pd.concat([excluded, combined]),
+        notes + notes_of_rows + notes_of_patients + dicom_tags.burnt_in_notes(raw.loc[kept.index]),
+    )
+
+
+def _one_row_an_image(
+    manifest: Manifest,
+    text: pd.DataFrame,
+    rows: pd.DataFrame,
+    locations: pd.DataFrame,
+    where: str,
+) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+    """Return the first row of each image with its labels, the other rows with a reason, notes."""
+    images = row_rules.images_of(manifest, rows["image_id"], locations.loc[rows.index], where)
+    is_kept = row_rules.check(manifest, text, rows["image_id"], images, where)
+    kept, n_others = rows[is_kept].copy(), int((~is_kept).sum())
+    how, reason = manifest.rows, row_rules.REPEATED
+    if how and how.long:
+        cells = row_rules.pivoted(manifest, text, rows["image_id"], images, where)
+        labels = _labels(manifest, cells, where)
+        reason = row_rules.COMBINED
+    else:
+        cells = text
+        labels = _labels(manifest, text, where)
+        if how and how.readers:
+            labels = row_rules.combined_labels(labels, images, how.readers)
+            reason = row_rules.COMBINED
+    notes = rule_checks.check_labels(manifest, cells, labels.loc[kept.index], where)
+    kept = kept.join(labels)
+    others = rows[~is_kept].assign(reason=reason)[EXCLUDED_COLUMNS]
+    if n_others:
+        notes.append(
+            f"{len(rows):,} rows are of {len(kept):,} images: "
+            + (
+                "one row of each is kept, since the others say the same."
+                if reason == row_rules.REPEATED
+                else f"labels combined by `rows`, {how.readers or 'a row a finding'}."
+            )
+        )
+    return kept, others, notes
+
+
+def _labels(manifest: Manifest, text: pd.DataFrame, where: str) -> pd.DataFrame:
+    """Return a column of labels for each finding."""
+    return pd.DataFrame(
+        {
+            finding: label_rules.labels_of(finding, rule, text, where)
+            for finding, rule in manifest.findings.items()
+        }
+    )
+
+
+def _columns_of_images(
+    manifest: Manifest, text: pd.DataFrame, kept: pd.DataFrame, where: str
+) -> tuple[pd.DataFrame, list[str]]:
+    """Return the rows with all further columns of a cohort's table, and notes."""
+    kept, labels = kept.drop(columns=list(manifest.findings)), kept[list(manifest.findings)]
     notes = patient_rules.add_patient_columns(manifest, text, kept, where)
-    for finding, rule in manifest.findings.items():
-        kept[finding] = label_rules.labels_of(finding, rule, text, where)
+    if not manifest.patient_id:
+        notes.append(
+            "The data set does not say whose an image is: every image counts as a patient of its"
+            " own, and images of one person can be in two splits."
+        )
+    kept = kept.join(labels)
     for name, column in manifest.further_columns.items():
         kept[name] = (
             text[column] if isinstance(column, str) else _renamed(column, text[column.column])
@@ -89,7 +170,7 @@ def apply_rules(
         kept["mask"] = source_text.fill_template(manifest.volume.mask, text)
     if manifest.image.inverted:
         kept["inverted"] = text[manifest.image.inverted.column].isin(manifest.image.inverted.values)
-    return Source(kept.join(locations), excluded, notes)
+    return kept, notes
 
 
 def _filter_reasons(manifest: Manifest, text: pd.DataFrame, rows: pd.DataFrame) -> pd.Series:
@@ -123,7 +204,7 @@ def keep_present(manifest: Manifest, source: Source, root: Path | None) -> Sourc
         comes or changes makes another cohort. Its notes name files that differ from their checksum.
 
     Raises:
-        InputError: fewer files are there than `min_share_present` of the rows, or none.
+        Unusable: fewer files are there than `min_share_present` of the rows, or none.
     """
     if root is None:
         return source
@@ -135,21 +216,29 @@ def keep_present(manifest: Manifest, source: Source, root: Path | None) -> Sourc
     rows = rows.assign(bytes=rows["file"].map(sizes).astype("int64"))
     is_absent = rows["bytes"] < 0
     absent = rows[is_absent]
-    if len(rows) and 1 - is_absent.mean() < manifest.min_share_present:
-        errors.refuse(
+    is_anywhere = getattr(manifest.layout, "anywhere", False)
+    hint = file_names.hint_of_absence(absent["file"], root, is_anywhere)
+    reason = absent["file"].map(lambda file: _reason_of_absence(root, file))
+    excluded = pd.concat([source.excluded, absent.assign(reason=reason)[EXCLUDED_COLUMNS]])
+    if 1 - is_absent.mean() < manifest.min_share_present:
+        rule_checks.refuse_unusable(
             f"at least {100 * manifest.min_share_present:g}% of {len(rows):,} image files of"
             f" {manifest.name}",
             f"{(~is_absent).sum():,}; absent are {errors.examples(absent['file'].tolist())}",
             "Complete the download, or lower `min_share_present` in the manifest. How to get it: "
-            + " ".join(manifest.how_to_get.split()),
+            + " ".join(manifest.how_to_get.split())
+            + hint,
+            excluded,
         )
-    reason = absent["file"].map(lambda file: _reason_of_absence(root, file))
-    excluded = pd.concat([source.excluded, absent.assign(reason=reason)[EXCLUDED_COLUMNS]])
+    notes = source.notes + _checksum_notes(manifest, root)
+    if hint:
+        notes.append(f"Of {len(absent):,} rows without an image file:{hint}")
     if is_absent.all():
-        errors.refuse(
+        rule_checks.refuse_unusable(
             f"at least one usable row in {source_files.table_name(manifest)}",
-            f"none: {errors.examples(excluded['reason'].value_counts().index.tolist())}",
+            f"none of {len(rows) + len(source.excluded):,}",
             "Correct the table or the manifest.",
+            excluded,
         )
     if "mask" in rows:
         rows = rows.assign(
@@ -157,13 +246,13 @@ def keep_present(manifest: Manifest, source: Source, root: Path | None) -> Sourc
                 _size(source_files.inside(root, mask)) if mask else -1 for mask in rows["mask"]
             ]
         )
-    return Source(rows[~is_absent], excluded, source.notes + _checksum_notes(manifest, root))
+    return Source(rows[~is_absent], excluded, notes)
 
 
 def _reason_of_absence(root: Path, file: str) -> str:
     """Return why a row without an image file is left out."""
     if file and source_files.inside(root, file).is_dir():
-        return f"a folder, not an image file (DICOM? {decode_volume.TO_NIFTI})"
+        return f"a folder, not an image file (DICOM? {nifti_files.READ_DICOM})"
     return "image file absent"
 
 

@@ -1,25 +1,77 @@
-"""Cells of a source table as text, so that CSV and parquet are treated alike.
+"""Cells of a source table as text, so that CSV, Excel and Parquet are treated alike.
 
-In: columns of any type. Out: stripped text, numbers read from it, templates filled in. Raises
-`InputError` for values outside a rule; the message names table, column and value.
+In: columns of any type. Out: stripped text, numbers read from it, templates filled in, the likely
+cause where identifiers do not match. Raises `InputError` for values outside a rule and for
+identifiers that are damaged; the message names table, column and value.
 """
 
+import difflib
 import re
+from collections.abc import Collection
 
 import numpy as np
 import pandas as pd
 
 from helpers.core import errors
 from helpers.data.layout_schema import template_columns
+from helpers.data.rule_schema import Extract
+
+_DIGITS_OF_EXCEL = 15
+# 1.6768E+15, as spreadsheets and pandas write numbers; 12e45 may be a hexadecimal identifier
+_SCIENTIFIC = r"[+-]?\d(?:[.,]\d+)?[eE]\+\d+(?:\.[A-Za-z]\w*)?"
+_FROM_FLOAT = r"\d{16,}\.0+"
+_ERROR_CELL = r"#(?:N/A|REF!|NAME\?|VALUE!|DIV/0!|NUM!|NULL!|#+)"
+# what may differ between two spellings of one identifier, and the spelling without it
+_CAUSES = (
+    ("leading zeros, which spreadsheets drop: export the column as text", r"(?<!\d)0+(?=\d)"),
+    ("the file ending", r"\.[A-Za-z]\w{1,4}(?:\.gz)?$"),
+    ("folders in front of the name", r"^.*[/\\]"),
+    ("blanks, quotes or commas", r"[\s'\",;]+"),
+    ("'.0' at the end", r"\.0+$"),
+    ("hyphens, underscores or points", r"[-_.]+"),
+    ("folders in front of the name and the file ending", r"^.*[/\\]|\.[A-Za-z]\w{1,4}(?:\.gz)?$"),
+)
+# so loose that it is named only where it explains all
+_NUMBER_ALONE = ("letters and zeros around the number", r"\D+|(?<!\d)0+(?=\d)")
 
 
 def as_text(column: pd.Series) -> pd.Series:
     """Return a column as stripped text: whole numbers without a point, missing values as ""."""
-    if pd.api.types.is_bool_dtype(column):
+    if pd.api.types.is_bool_dtype(column) and not column.hasnans:
         return column.astype(str)
-    if pd.api.types.is_numeric_dtype(column):
-        return column.map(lambda value: "" if pd.isna(value) else f"{value:.15g}").astype(str)
+    if pd.api.types.is_integer_dtype(column):
+        return column.astype("string").fillna("").astype(str)
+    if pd.api.types.is_float_dtype(column):
+        return column.map(_number_text).astype(str)
+    if pd.api.types.is_datetime64_any_dtype(column):
+        is_midnight = (column.dropna() == column.dropna().dt.normalize()).all()
+        form = "%Y-%m-%d" if is_midnight else "%Y-%m-%d %H:%M:%S"
+        return column.dt.strftime(form).astype(object).where(column.notna(), "").astype(str)
     return column.astype(object).where(column.notna(), "").astype(str).str.strip()
+
+
+def _number_text(value: float) -> str:
+    """Return a float as text; from 2**53 on, where floats skip integers, in scientific form."""
+    if pd.isna(value):
+        return ""
+    if float(value).is_integer() and abs(value) < 2**53:
+        return str(int(value))
+    return f"{value:.15g}"
+
+
+def in_one_form(text: pd.Series) -> pd.Series:
+    """Return text stripped, in one Unicode normal form (NFC), and without the ".0" of a column in
+    which every cell has it.
+    """
+    text = text.str.strip()
+    if not text.str.isascii().all():
+        text = text.str.normalize("NFC").str.strip("\ufeff")
+    numbers_in_it = text[text != ""]
+    form = r"-?\d{1,15}\.0"  # the first cell alone is looked at first: tables are long
+    is_float = len(numbers_in_it) and numbers_in_it.iloc[:1].str.fullmatch(form).all()
+    if is_float and numbers_in_it.str.fullmatch(form).all():
+        return text.str.removesuffix(".0").replace("-0", "0")
+    return text
 
 
 def numbers(text: pd.Series) -> pd.Series:
@@ -27,7 +79,48 @@ def numbers(text: pd.Series) -> pd.Series:
     return pd.to_numeric(text.replace("", np.nan), errors="coerce").astype(float)
 
 
-def refuse_values(text: pd.Series, is_odd: pd.Series, where: str, wanted: str, field: str) -> None:
+def plain(name: str) -> str:
+    """Return a name without what often differs by mistake: case, blanks, hyphens, underscores."""
+    return re.sub(r"[\s_-]+" if re.search(r"[^\W\d_]", name) else r"\s+", "", name).casefold()
+
+
+def refuse_lookalikes(
+    listed: Collection[str], existing: Collection[str], where: str, field: str
+) -> None:
+    """Accept names unless one that is not listed differs from a listed one by case or blanks only.
+
+    Raises:
+        InputError: there is one; it would silently count as another name.
+    """
+    by_plain = {plain(name): name for name in listed}
+    others = [name for name in existing if name not in listed and plain(name) in by_plain]
+    if others:
+        errors.refuse(
+            f"one spelling of {by_plain[plain(others[0])]!r} in {where}",
+            f"also {errors.examples(others)}",
+            f"Correct the table, or name every spelling in `{field}` of the manifest.",
+        )
+
+
+def nearest(name: str, existing: Collection[str]) -> str:
+    """Return "Did you mean 'X'? " for the existing names that are like one, else ""."""
+    alike = [other for other in existing if other and plain(other) == plain(name)]
+    names = [str(other) for other in existing if other]
+    alike = alike or difflib.get_close_matches(name, names, n=2)
+    alike = alike or [other for other in names if plain(name) in plain(other)][:2]
+    return f"Did you mean {' or '.join(map(repr, alike[:2]))}? " if alike else ""
+
+
+def commonest(text: pd.Series, most: int = 5) -> str:
+    """Return the commonest cells of a column with their counts, blank ones as blank."""
+    counts = text.value_counts()
+    shown = [f"{cell!r} ({n:,})" if cell else f"blank ({n:,})" for cell, n in counts.items()]
+    return ", ".join(shown[:most]) + (f" and {len(shown) - most} more" * (len(shown) > most))
+
+
+def refuse_values(
+    text: pd.Series, is_odd: pd.Series, where: str, wanted: str, field: str, hint: str = ""
+) -> None:
     """Accept a column without an odd value.
 
     Args:
@@ -36,6 +129,7 @@ def refuse_values(text: pd.Series, is_odd: pd.Series, where: str, wanted: str, f
         where: name of the table.
         wanted: what the column should hold, for the message.
         field: of the manifest, that says so.
+        hint: what to do first, as a sentence with a blank behind it.
 
     Raises:
         InputError: a value is odd; names table, column and three values.
@@ -45,8 +139,71 @@ def refuse_values(text: pd.Series, is_odd: pd.Series, where: str, wanted: str, f
         errors.refuse(
             f"column {text.name!r} of {where} to hold {wanted}",
             f"{errors.examples(odd_values)} in {int(is_odd.sum())} rows",
-            f"Correct the table, or `{field}` in the manifest.",
+            f"{hint}Correct the table, or `{field}` in the manifest.",
         )
+
+
+def refuse_identifiers(text: pd.Series, where: str) -> None:
+    """Accept a column of identifiers that went through no number type on their way.
+
+    Args:
+        text: the column; "" where blank.
+        where: name of the table, for the message.
+
+    Raises:
+        InputError: scientific form, digits lost, or error cells of a spreadsheet.
+    """
+    values = text[text != ""].drop_duplicates()
+    damaged = values[values.str.fullmatch(f"{_SCIENTIFIC}|{_FROM_FLOAT}|{_ERROR_CELL}")]
+    cause = "are numbers or errors of a spreadsheet: different identifiers became one"
+    if damaged.empty:
+        long_numbers = values[values.str.fullmatch(r"\d{16,}")]
+        if len(long_numbers) and _lost_digits(long_numbers.tolist()):
+            damaged = long_numbers
+            cause = "have lost their last digits in a spreadsheet or a table of numbers"
+    if len(damaged):
+        errors.refuse(
+            f"identifiers as text in column {text.name!r} of {where}",
+            f"{errors.examples(damaged.tolist())}, which {cause}",
+            "Export the column again from its source as text, and let no spreadsheet open it.",
+        )
+
+
+def _lost_digits(identifiers: list[str]) -> bool:
+    """Return whether numbers of 16 and more digits show that a number type has rounded them.
+
+    Excel leaves zeros after 15 digits. Floats keep 53 bits: all are then multiples of a power of
+    two, which by chance happens less than once in a million.
+    """
+    if all(not number[_DIGITS_OF_EXCEL:].strip("0") for number in identifiers):
+        return True
+    multiples = [2 ** max(int(number).bit_length() - 53, 0) for number in identifiers]
+    bits = sum(multiple.bit_length() - 1 for multiple in multiples)
+    return bits > 20 and not any(
+        int(number) % multiple for number, multiple in zip(identifiers, multiples)
+    )
+
+
+def likely_cause(values: pd.Series, others: pd.Series) -> str:
+    """Return why identifiers may not match others: " 5 would match but for letter case." or "".
+
+    Args:
+        values: identifiers without a partner.
+        others: those among which a partner was looked for, without those that have one.
+    """
+    values, others = values.drop_duplicates().astype(str), others.drop_duplicates().astype(str)
+    folded = {"letter case": (values.str.casefold(), others.str.casefold())} | {
+        cause: tuple(text.str.replace(form, "", regex=True) for text in (values, others))
+        for cause, form in (*_CAUSES, _NUMBER_ALONE)
+    }
+    matching = {
+        cause: int((ours.isin(set(theirs)) & (ours != "")).sum())
+        for cause, (ours, theirs) in folded.items()
+    }
+    if matching[_NUMBER_ALONE[0]] < len(values):
+        del matching[_NUMBER_ALONE[0]]
+    cause = max(matching, key=matching.get)
+    return f" {matching[cause]} would match but for {cause}." if matching[cause] else ""
 
 
 def fill_template(template: str, text: pd.DataFrame) -> pd.Series:
@@ -57,3 +214,29 @@ def fill_template(template: str, text: pd.DataFrame) -> pd.Series:
     for piece in re.split(r"(\{[^{}]+\})", template):
         filled_in = filled_in + (text[piece[1:-1]] if piece.startswith("{") else piece)
     return filled_in.mask((text[template_columns(template)] == "").any(axis=1), "")
+
+
+def with_extracted(text: pd.DataFrame, rules: dict[str, Extract], where: str) -> pd.DataFrame:
+    """Return source columns with those that regular expressions take out of others.
+
+    Args:
+        text: source columns.
+        rules: name of the further column -> its rule; a rule can read the column of an earlier one.
+        where: name of the table, for messages.
+
+    Raises:
+        InputError: the column is absent, or a cell that is not blank does not match.
+    """
+    for name, rule in rules.items():
+        errors.has_columns(text, [rule.column], where)
+        cells = text[rule.column]
+        extracted = cells.str.extract(rule.pattern, expand=False)
+        refuse_values(
+            cells,
+            extracted.isna() & (cells != ""),
+            where,
+            f"text in which {rule.pattern!r} is found",
+            f"extract.{name}.pattern",
+        )
+        text = text.assign(**{name: extracted.fillna("")})
+    return text

@@ -1,7 +1,8 @@
 """Who is in which split: as the data set gives it, or by a stable hash of the patient.
 
 In: a manifest's `split` and its source columns as text. Out: train, valid or test. Raises
-`InputError` for values outside the rule, an image in two lists, a patient in two given splits.
+`InputError` for values outside the rule, an image in two lists, lists that are empty or name images
+that the table does not have, a patient in two given splits.
 """
 
 import hashlib
@@ -10,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from helpers.core import errors
-from helpers.data import source_files, source_text
+from helpers.data import read_table, source_files, source_text
 from helpers.data.manifest_schema import Manifest
 from helpers.data.rule_schema import SplitRule
 
@@ -47,7 +48,8 @@ def given_split(
         root: the data root; needed for lists only.
 
     Raises:
-        InputError: a value outside the rule, or an image in two lists.
+        InputError: a value outside the rule, an image in two lists, an empty list, or lines that
+            name no row.
     """
     rule = manifest.split
     if rule.column:
@@ -62,12 +64,9 @@ def given_split(
         return column.map(rule.values)
     split = pd.Series(None, index=image_id.index, dtype=object)
     for name, path in rule.lists.items():
-        lines = (
-            source_files.inside(root, path)
-            .read_text(encoding="utf-8", errors="replace")
-            .splitlines()
-        )
-        is_listed = image_id.isin({line.strip() for line in lines})
+        lines = read_table.read_lines(source_files.inside(root, path), path)
+        _refuse_extra_lines(lines, path, image_id, where, rule)
+        is_listed = image_id.isin(set(lines))
         in_two_lists = image_id[is_listed & split.notna()].tolist()
         if in_two_lists:
             errors.refuse(
@@ -77,6 +76,38 @@ def given_split(
             )
         split[is_listed] = name
     return split
+
+
+def _refuse_extra_lines(
+    lines: list[str], path: str, image_id: pd.Series, where: str, rule: SplitRule
+) -> None:
+    """Accept a list whose every line is an image of the table, or any list that names some where
+    the rule ignores other lines.
+
+    Raises:
+        InputError: the list is empty, or lines name no image.
+    """
+    if not lines:
+        errors.refuse(f"a line an image in {path}", "an empty file", "Write the list again.")
+    images = image_id.drop_duplicates()
+    listed = pd.Series(lines, dtype=str).drop_duplicates()
+    extra = listed[~listed.isin(set(images))]
+    if len(extra) == len(listed) or (len(extra) and rule.extra_lines == "refuse"):
+        cause = source_text.likely_cause(extra, images[~images.isin(set(listed))])
+        errors.refuse(
+            f"image ids of {where} in {path}, such as"
+            f" {errors.examples(images[images != ''].tolist()[:1])}",
+            f"{len(extra):,} of {len(listed):,} lines that are none, e.g."
+            f" {errors.examples(extra.tolist())}",
+            "Correct the list"
+            + (
+                ", or write `extra_lines: ignore` under `split` where the table is a part of the"
+                " data set."
+                if len(extra) < len(listed)
+                else "."
+            )
+            + cause,
+        )
 
 
 def refuse_patient_in_two_splits(rows: pd.DataFrame, where: str) -> None:

@@ -1,7 +1,8 @@
 """Training patients as the privacy register knows them: salted hashes of their ids and films.
 
-In: patient ids, films. Out: the key of a cohort's training patients, and what two cohorts share.
-Raises `InputError` for a folder that cannot be written, damaged hashes, or a salt that is gone.
+In: patient ids, films as they came, films by their pixels. Out: the key of a cohort's training
+patients, and what two cohorts share. Raises `InputError` for a folder that cannot be written,
+damaged hashes, or a salt that is gone.
 """
 
 import contextlib
@@ -31,23 +32,26 @@ class Patients:
         key: SHA-256 over ids and films of all of them, in no order. Whoever knows all but one of
             the patients can test the last with it: it never goes into the weights of a private run.
         mark: of the key, with the register's salt: for those weights.
-        ids, films: salted hashes, sorted, 64 bits each.
+        ids, films, pixels: salted hashes, sorted, 64 bits each; `pixels` of the pictures, whatever
+            files they came in (empty where an earlier version enrolled them).
     """
 
     key: str
     mark: str
     ids: np.ndarray
     films: np.ndarray
+    pixels: np.ndarray
 
     def shared_with(self, other: "Patients") -> dict[str, int]:
-        """Return how many "patient ids" and "films" two cohorts share; {} for none."""
-        counts = {
-            what: len(np.intersect1d(ours, theirs, assume_unique=True))
-            for what, ours, theirs in (
-                ("patient ids", self.ids, other.ids),
-                ("films", self.films, other.films),
-            )
-        }
+        """Return how many "patient ids" and "films" two cohorts share; {} for none.
+
+        A film is shared by its file or by its pixels, whichever shows more.
+        """
+        ids, films, pixels = (
+            len(np.intersect1d(getattr(self, what), getattr(other, what), assume_unique=True))
+            for what in ("ids", "films", "pixels")
+        )
+        counts = {"patient ids": ids, "films": max(films, pixels)}
         return {what: n for what, n in counts.items() if n}
 
 
@@ -58,12 +62,19 @@ class EnrolledPatients:
         """Open `folder`; nothing is written yet."""
         self.folder = folder
 
-    def enrol(self, patients: Collection[str], films: Collection[str]) -> Patients:
+    def enrol(
+        self,
+        patients: Collection[str],
+        films: Collection[str],
+        pixels: Collection[str] | None = None,
+    ) -> Patients:
         """Return a cohort's training patients, and keep their salted hashes beside the register.
 
         Args:
             patients: (n_images,) patient ids.
             films: (n_images,) hashes of the images as they came.
+            pixels: (n_images,) hashes of their pictures; None: nobody knows them. They have no say
+                in the key.
 
         Raises:
             InputError: the folder cannot be written, or its salt is gone.
@@ -71,24 +82,36 @@ class EnrolledPatients:
         rows = sorted(set(zip(map(str, patients), map(str, films))))
         key = hashlib.sha256(json.dumps(rows).encode()).hexdigest()
         salt = self._salt()
+        ids, films = zip(*rows)
+        kinds = {"patient": ids, "film": films, "pixels": () if pixels is None else pixels}
         enrolled = Patients(
             key,
             self.mark(key),
             *(
                 np.unique(
-                    np.array([_salted(salt, kind, value) for value in set(values)], dtype=np.uint64)
+                    np.array(
+                        [_salted(salt, kind, str(value)) for value in set(values)], dtype=np.uint64
+                    )
                 )
-                for kind, values in zip(("patient", "film"), zip(*rows))
+                for kind, values in kinds.items()
             ),
         )
-        if not self.patients(key):
+        earlier = self.patients(key)
+        if not earlier or len(enrolled.pixels) > len(earlier.pixels):
             with (
                 disk_errors_said(self.folder),
                 files.atomic_path(self._members_path(key), PRIVATE_MODE) as part,
                 open(part, "wb") as stream,
             ):
-                np.savez(stream, ids=enrolled.ids, films=enrolled.films, salted_with=_hash_of(salt))
-        return enrolled
+                np.savez(
+                    stream,
+                    ids=enrolled.ids,
+                    films=enrolled.films,
+                    pixels=enrolled.pixels,
+                    salted_with=_hash_of(salt),
+                )
+            return enrolled
+        return earlier
 
     def patients(self, key: str) -> Patients | None:
         """Return the patients of a key.
@@ -101,8 +124,9 @@ class EnrolledPatients:
         try:
             with np.load(path) as stored:
                 is_comparable = str(stored["salted_with"]) == _hash_of(self._salt())
+                pixels = stored["pixels"] if "pixels" in stored else np.array([], np.uint64)
                 return (
-                    Patients(key, self.mark(key), stored["ids"], stored["films"])
+                    Patients(key, self.mark(key), stored["ids"], stored["films"], pixels)
                     if is_comparable
                     else None
                 )

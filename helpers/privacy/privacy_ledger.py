@@ -65,6 +65,9 @@ _GENERATOR = {
     "demo": "numpy PCG64DXSM, keyed by (seed, stream, step, chunk): everybody can repeat it",
 }
 UNKNOWN_ORIGIN = "start of unknown origin"
+_OF_UNKNOWN_ORIGIN = (
+    "nobody knows what these weights were trained on; if on these patients, the promise is empty"
+)
 
 
 def ledger(
@@ -148,7 +151,14 @@ def ledger(
         "generator": _GENERATOR[mode],
         "pos_weight": pos_weight,
         "not_covered": (
-            NOT_COVERED | {"class weights": _CLASS_WEIGHTS[pos_weight]} | (handled or {})
+            NOT_COVERED
+            | {"class weights": _CLASS_WEIGHTS[pos_weight]}
+            | (
+                {UNKNOWN_ORIGIN: _OF_UNKNOWN_ORIGIN}
+                if start_in_words(lineage) == UNKNOWN_ORIGIN
+                else {}
+            )
+            | (handled or {})
         ),
     }
     if unit == "image":

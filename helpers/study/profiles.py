@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pydantic
-import yaml
 
-from helpers.core import errors, notebook_parameters, paths
+from helpers.core import errors, notebook_parameters, paths, yaml_files
 from helpers.core.parameter_models import MODELS
 from helpers.study import notebook_files
 
@@ -67,11 +66,7 @@ def read_profile(name: str) -> Profile:
     errors.one_of("the profile", name, names())
     try:
         return Profile.model_validate(
-            yaml.safe_load((PROFILES / f"{name}.yaml").read_text(encoding="utf-8"))
-        )
-    except yaml.YAMLError as error:
-        errors.refuse(
-            f"YAML in profiles/{name}.yaml", " ".join(str(error).split()), "Correct the file."
+            yaml_files.read(PROFILES / f"{name}.yaml", f"profiles/{name}.yaml")
         )
     except pydantic.ValidationError as error:
         first = error.errors()[0]

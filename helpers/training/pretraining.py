@@ -9,7 +9,7 @@ import dataclasses
 
 from torch import nn
 
-from helpers.core import files, fingerprints, paths, run_records
+from helpers.core import errors, files, fingerprints, paths, run_records
 from helpers.data import cohorts
 from helpers.privacy import lineage, register
 from helpers.training import (
@@ -18,6 +18,7 @@ from helpers.training import (
     networks,
     ordinary_step,
     private_step,
+    same_films,
     starts,
     training_session,
     training_set,
@@ -73,9 +74,12 @@ class PublicModel:
             epochs, learning_rate, augmentation, batch_size: of pretraining.
 
         Raises:
-            InputError: the public cohort shares films with the private one.
+            InputError: the public cohort shares films with the private one, or its images have
+                another size; real patients' training films come back in EVALUATE_ON.
         """
+        same_films.check(private, public, settings.evaluate_on)
         if public:  # what private patients teach before private training has no guarantee
+            refuse_other_size(public, private)
             refuse_shared(public, private)
         parameters = settings.architecture | {
             "PRETRAIN": settings.pretrain,
@@ -236,6 +240,21 @@ def pretraining_session(
     return training_session.Session(
         run, model, arm, epochs=epochs, learning_rate=learning_rate, fingerprint=fingerprint
     )
+
+
+def refuse_other_size(public: cohorts.Cohort, private: cohorts.Cohort) -> None:
+    """Accept a public cohort whose images have the private one's size, or are images for volumes.
+
+    Raises:
+        InputError: another size: what is a rib at one is a lung at the other.
+    """
+    wanted, there = private.images.shape[1:], public.images.shape[1:]
+    if len(wanted) == len(there) and wanted != there:
+        errors.refuse(
+            f"PRETRAIN of images of {' x '.join(map(str, wanted))}, as those of {private.name}",
+            f"{public.name} of {' x '.join(map(str, there))}",
+            "Build both cohorts with the same IMAGE_PX or VOLUME_SHAPE (notebook 01).",
+        )
 
 
 def refuse_shared(public: cohorts.Cohort, private: cohorts.Cohort) -> None:

@@ -14,7 +14,7 @@ from torch import nn
 
 from helpers.core import errors, notebook_parameters
 from helpers.privacy import accounting, clipping, privacy_ledger, promise, sampling_and_noise, units
-from helpers.training import image_loss, training_set, weight_files
+from helpers.training import image_loss, same_films, training_set, weight_files
 
 
 class PrivateArm(sampling_and_noise.Unrepeatable):
@@ -239,9 +239,10 @@ class PrivateArm(sampling_and_noise.Unrepeatable):
         `handled` says how this run handled what the promise does not cover.
         """
         merged = {"merged patients": training_set.merged_in_words(self.data.merged)}
+        shared = same_films.ledger_entry(self.data.cohort) if self.data.cohort else {}
         return privacy_ledger.ledger(
             steps_done=self.steps_done,
-            handled=merged | handled,
+            handled=merged | shared | handled,
             lineage=self.lineage,
             **self.promise.as_dict(),
         )

@@ -19,6 +19,7 @@ from helpers.training import (
     ordinary_step,
     private_identity,
     private_step,
+    same_films,
     weight_files,
 )
 
@@ -138,6 +139,7 @@ class Session(sampling_and_noise.Unrepeatable):
                 "one made by hand, whose patients nobody knows",
                 "Make it with `TrainingSet.of`.",
             )
+        same_films.check_study_of(cohort, is_refused=True)
         patients = register.Register().enrol(*cohort.training_patients())
         arm.lineage = lineage.checked(arm.lineage, cohort.name, patients)
         on_disk = private_run_files.OnDisk(

@@ -210,12 +210,12 @@ def test_bad_folders_and_tables_are_refused_in_words(tmp_path):
     root = tmp_path / "pdac"
     (root / "train" / "PDAC" / "series").mkdir(parents=True)
     (root / "train" / "PDAC" / "series" / "1.dcm").write_bytes(b"\0" * 128 + b"DICM")
-    with pytest.raises(errors.InputError, match=r"got DICOM files in .*dcm2niix"):
+    with pytest.raises(errors.InputError, match=r"got DICOM files in .*dicom_files"):
         build_cohort.build("pdac_tum", root, processes=1)
     write_folders(root)
     people = pd.read_csv(root / "people.csv", dtype=str)
     for column, wrong, words in (
-        ("age", "abc", "column 'age' of .* to hold numbers; got 'abc'"),
+        ("age", "abc", "column 'age' of .* to hold ages in years .*; got 'abc' in 44 rows"),
         ("sex", "X", "column 'sex' of .* to hold M or F; got 'X'"),
     ):
         people.assign(**{column: wrong}).to_csv(root / "people.csv", index=False)
@@ -276,7 +276,7 @@ def test_a_folder_in_place_of_a_volume_and_a_missing_label(panorama):
         encoding="utf-8",
     )
     cohort = build_cohort.build(path, root, volume_shape=[8, 16, 16], processes=1)
-    assert any("dcm2niix" in reason for reason in cohort.record["exclusions"])
+    assert any("dicom_files" in reason for reason in cohort.record["exclusions"])
     assert cohort.record["n_images"] == 29
     table = pd.read_excel(root / TABLE.name, dtype=str)
     table.loc[table["PANORAMA_study_id"] == cohort.table["image_id"][0], "label"] = None

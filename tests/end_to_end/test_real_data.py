@@ -10,21 +10,45 @@ import os
 import re
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pydicom
 import pytest
 from PIL import Image
 
 from helpers.core import errors
-from helpers.data import build_cohort, cohort_summary, cohorts, manifests, source_files
+from helpers.data import (
+    build_cohort,
+    cohort_summary,
+    cohorts,
+    decode_film,
+    decode_volume,
+    dicom_tags,
+    dicom_volume,
+    layouts,
+    manifest_schema,
+    manifests,
+    source_files,
+)
 from helpers.data.synthetic import chest_cohort
 
 COVID = Path(os.environ.get("REAL_DATA_ROOT") or "/nowhere") / "covid-chestxray"
 needs_covid = pytest.mark.skipif(
     not (COVID / "metadata.csv").exists(),
     reason="REAL_DATA_ROOT is not set, or has no covid-chestxray/metadata.csv",
+)
+DICOM = COVID.with_name("dicom_cxr")
+needs_dicom = pytest.mark.skipif(
+    not (DICOM / "RG1_UNCR.dcm").exists(),
+    reason="REAL_DATA_ROOT is not set, or has no dicom_cxr/RG1_UNCR.dcm",
+)
+CT_SLICES = COVID.with_name("ct_dicom")
+needs_ct_slices = pytest.mark.skipif(
+    not (CT_SLICES / "upper_abdomen").is_dir(),
+    reason="REAL_DATA_ROOT is not set, or has no ct_dicom/upper_abdomen",
 )
 pytestmark = pytest.mark.usefixtures("results")
 
@@ -105,10 +129,12 @@ def test_real_labels_ages_and_images_are_those_of_the_source(covid):
 def test_real_files_that_are_damaged_or_absent_are_left_out_by_name(tmp_path):
     root, path = tmp_path / "covid", tmp_path / "covid_chestxray.yaml"
     (root / "images").mkdir(parents=True)
+    films = sorted((COVID / "images").iterdir())
     for file in [
         COVID / "metadata.csv",
         COVID / "checksums.csv",
-        *sorted((COVID / "images").iterdir())[:12],
+        *films[:12],
+        *films[12::20],  # some with COVID-19 among the training patients
     ]:
         (root / file.relative_to(COVID)).write_bytes(file.read_bytes())
     damaged = root / "images" / "000001-12.jpg"
@@ -147,6 +173,7 @@ def write_chestxray14(root: Path, n_patients: int = 60) -> pd.DataFrame:
         "pleural_effusion_left": "Effusion",
         "pneumonic_infiltrates_left": "Consolidation",
         "pneumonic_infiltrates_right": "Infiltration",
+        "atelectasis_left": "Atelectasis",
     }
     labels = [
         "|".join(w for f, w in words.items() if row[f] > 0) or "No Finding"
@@ -185,9 +212,10 @@ def test_chestxray14_as_documented(tmp_path):
     cohort = build_cohort.build("chestxray14", tmp_path / "nih", image_px=64, processes=1)
     assert len(cohort.table) == len(table)
     assert cohort.record["exclusions"] == {}
-    assert cohort.record["notes"] == [
-        "1 rows with an impossible age (below 0 or above 120 years) count as age unknown."
-    ]
+    assert (
+        "1 rows with an impossible age (below 0 or above 120 years) count as age unknown; column"
+        " 'Patient Age' has there '414' (1)."
+    ) in cohort.record["notes"]
     expected = {
         finding: table["Finding Labels"].str.contains(words).astype(float).tolist()
         for finding, words in {
@@ -416,3 +444,116 @@ def test_study_on_the_real_files(tmp_path, run_study):
     study = run_study("covid_chestxray", tmp_path / "out", *words)
     assert study.code == 0, study.complaint
     assert "not estimable" in (tmp_path / "out/notebooks/04_fairness_analysis.html").read_text()
+
+
+@needs_dicom
+def test_one_real_film_in_three_encodings_is_one_upright_picture():
+    plain, lossless, lossy = (
+        decode_film.decode((DICOM / f"RG1_{form}.dcm").read_bytes(), 128).astype(int)
+        for form in ("UNCR", "J2KR", "J2KI")
+    )
+    assert np.array_equal(plain, lossless)
+    assert np.abs(plain - lossy).mean() < 2
+    # stored as MONOCHROME1, shown with dense tissue bright: the abdomen and the mediastinum are
+    # brighter than the lungs beside it, at half height
+    abdomen, mediastinum = plain[110:120, 40:90].mean(), plain[40:60, 60:68].mean()
+    lungs = [plain[30:60, 35:45].mean(), plain[30:60, 85:95].mean()]
+    assert max(lungs) + 20 < min(abdomen, mediastinum)
+    assert (plain[:, :3] == 0).all()  # 1955 rows, 1841 columns: padded on the sides
+
+
+@needs_dicom
+@pytest.mark.parametrize("pattern", ["mlut_18", "vlut_04"])
+def test_the_real_look_up_tables_give_the_same_test_pattern(pattern):
+    made = decode_film.decode((DICOM / f"{pattern}.dcm").read_bytes(), 512)
+    # SMPTE: fields of 0 to 30 % on the left from below, of 70 to 100 % on the right from above
+    fields = made[[340, 285, 245, 160, 160, 245, 285, 340], [117] * 4 + [395] * 4]
+    np.testing.assert_allclose(fields / 255, [0, 0.1, 0.2, 0.3, 0.7, 0.8, 0.9, 1], atol=0.02)
+
+
+@needs_dicom
+def test_a_real_file_without_pixels_is_left_out_and_its_text_decoded():
+    with pytest.raises(decode_film.UnusableImage, match=r"without an image \(CR\)"):
+        decode_film.decode((DICOM / "chrJapMulti.dcm").read_bytes(), 64)
+    header = dicom_tags.read_header(DICOM / "chrJapMulti.dcm")
+    assert header["PatientID"] == "2008-4" and header["PatientSex"] == "M"
+
+
+def ct_manifest(**changes: object) -> manifest_schema.Manifest:
+    """Read folders of slices as studies; the folder is the patient."""
+    return manifest_schema.Manifest.model_validate(
+        dict(
+            name="abdomen",
+            title="Upper abdomen",
+            modality="CT",
+            access="private",
+            licence="none",
+            citation="none",
+            how_to_get="Ask.",
+            layout=dict(kind="dicom_files", files="**/*"),
+            image_id="{folder}",
+            patient_id="folder",
+            findings=dict(
+                siemens=dict(
+                    canonical="siemens", column="Manufacturer", values={"SIEMENS": "positive"}
+                )
+            ),
+            split=dict(test_share=0.3, valid_share=0.2),
+            volume=dict(shape=[16, 96, 96], spacing_mm=[2.5, 4, 4], window_hu=[-150, 250]),
+        )
+        | changes
+    )
+
+
+@needs_ct_slices
+def test_the_real_abdomen_of_dicom_slices_is_read_the_right_way_round(tmp_path):
+    raw, locations = layouts.read(ct_manifest(), CT_SLICES, {})
+    chosen = locations[locations["unusable"] == ""]
+    assert raw.loc[chosen.index, "folder"].tolist() == ["upper_abdomen"]
+    slices = [CT_SLICES / file for file in chosen["slices"].item().split("\n")]
+    assert len(slices) == 20
+    voxels, affine, _ = dicom_volume.read(slices)
+    assert (voxels.shape, voxels.min(), voxels.max()) == ((512, 512, 20), -1024, 1839)
+    # against pydicom, which reads one slice at a time
+    for path in slices[::6]:
+        tags = pydicom.dcmread(path)
+        left, back, up = np.array(tags.ImagePositionPatient) + [
+            150 * tags.PixelSpacing[1],
+            200 * tags.PixelSpacing[0],
+            0,
+        ]
+        index = np.rint(np.linalg.inv(affine) @ [-left, -back, up, 1]).astype(int)[:3]
+        expected = tags.pixel_array[200, 150] * tags.RescaleSlope + tags.RescaleIntercept
+        assert voxels[tuple(index)] == expected
+    grid, sha256 = decode_volume.decode(slices, (16, 96, 96), (2.5, 4, 4), (-1000, 1000))
+    hounsfield = grid / 255 * 2000 - 1000
+    assert np.median(hounsfield[8, 44:56, 22:32]) == pytest.approx(115, abs=30)  # liver: right
+    assert hounsfield[8, :15].max() < -900  # air in front
+    assert hounsfield[8, 62:75, 40:56].max() > 400  # spine: at the back
+    nifti = tmp_path / "scan.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(voxels.astype(np.int16), affine), nifti)
+    assert decode_volume.decode(nifti, (16, 96, 96), (2.5, 4, 4), (-1000, 1000))[1] == sha256
+
+
+@needs_ct_slices
+def test_real_single_slices_are_left_out_with_reasons_and_their_tags_read():
+    raw, locations = layouts.read(ct_manifest(), CT_SLICES, {})
+    lone = raw["folder"] == "one_slice"
+    reasons = locations.loc[lone, "unusable"]
+    assert len(reasons) == 7  # two of the eight files are of one study
+    assert reasons.str.startswith("CT study without an axial series of at least 8 slices").all()
+    assert (
+        reasons.str.contains("enhanced CT").tolist()
+        == (raw.loc[lone, "name"] == "eCT_Supplemental").tolist()
+    )
+    ages = raw.loc[lone].set_index("name")["PatientAge"]
+    assert (ages["CT_small"], ages["J2K_pixelrep_mismatch"]) == ("000Y", "076Y")
+
+
+@needs_ct_slices
+def test_real_slices_read_as_single_pictures():
+    lossless = (CT_SLICES / "one_slice" / "bad_sequence.dcm").read_bytes()
+    assert decode_film.decode(lossless, 64).std() > 30
+    # its JPEG 2000 stream says unsigned, its tag signed: 0 to 8191 where -2000 to 1896 is right
+    mismatch = (CT_SLICES / "one_slice" / "J2K_pixelrep_mismatch.dcm").read_bytes()
+    assert np.mean(decode_film.decode(mismatch, 64) == 0) > 0.4  # air

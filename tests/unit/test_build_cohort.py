@@ -22,9 +22,11 @@ from PIL import Image
 from helpers.core import errors, fingerprints, machine, paths
 from helpers.data import (
     build_cohort,
+    chunk_workers,
     chunks,
     cohort_summary,
     cohorts,
+    film_pixels,
     manifest_schema,
     manifests,
 )
@@ -109,6 +111,7 @@ def test_build_of_a_layout_that_is_not_shipped(tmp_path):
         "effusion",
         "ward",
         "film_sha256",
+        "pixels_sha256",
     ]
     assert cohort.canonical == {"effusion": "pleural_effusion"} and cohort.findings == ["effusion"]
     assert (cohort.table.groupby("patient_id")["split"].nunique() == 1).all()
@@ -319,8 +322,11 @@ def test_every_module_that_decides_content_is_in_the_fingerprint():
         if path.is_relative_to(data)
     }
     decides = {*build_cohort.DECIDES_CONTENT, *build_cohort.DECIDES_DRAWN_CONTENT}
-    # the manifest's own content is hashed, and `cohorts` only reads
-    assert imported - decides == {"manifests", "cohorts", "source_files"} and decides <= imported
+    # the manifest's own content is hashed, `cohorts` only reads, workers only share
+    assert (
+        imported - decides == {"chunk_workers", "manifests", "cohorts", "source_files"}
+        and decides <= imported
+    )
 
 
 def test_a_drawn_cohort_obeys_the_manifests_row_filter(tmp_path):
@@ -368,6 +374,36 @@ def test_film_sha256_is_of_the_file_whatever_its_size_here_and_changes_with_it(
         "film_sha256"
     ]
     assert after.index[after != small].tolist() == ["f0003"]
+
+
+def test_one_picture_in_two_files_is_one_film_of_one_patient_and_two_pictures_are_two(tmp_path):
+    """The picture of p001's first film as TIFF in 8 of 16 bits, stretched, and as its negative."""
+    path, films = write_ward(tmp_path, n=12), tmp_path / "films" / "2020"
+    picture = np.random.default_rng(1).integers(0, 256, (24, 24)).astype(np.uint16)
+    for film, kind, copy in (
+        ("f0002", "PNG", picture.astype(np.uint8)),
+        ("f0003", "TIFF", picture * 257),
+        ("f0009", "BMP", 255 - picture.astype(np.uint8)),
+    ):
+        Image.fromarray(copy).save(films / f"{film}.png", kind)
+    cohort = build_cohort.build(path, tmp_path, processes=1)
+    assert cohort.record["exclusions"] == {"identical image of the same patient": 2}
+    assert (
+        "Patients 'p001', 'p004' have an identical image and count as one patient, p001."
+        in cohort.record["notes"]
+    )
+    assert cohort.table["pixels_sha256"].is_unique and len(cohort.table) == 10
+    assert cohort.pixels().tolist() == cohort.table["pixels_sha256"].tolist()
+    smaller = build_cohort.build(path, tmp_path, image_px=20, equalise="no", processes=1)
+    assert smaller.pixels().tolist() == cohort.pixels().tolist()
+
+
+def test_a_drawn_cohort_has_no_hashes_of_files_and_is_compared_by_its_pixels():
+    cohort = build_cohort.build(
+        "synthetic_cxr_private", n_patients=40, n_test_patients=20, image_px=32, processes=1
+    )
+    assert "pixels_sha256" not in cohort.table
+    assert cohort.pixels().tolist() == cohort.films().tolist()
 
 
 def test_public_site_labels_are_those_of_either_side():
@@ -459,10 +495,10 @@ def test_equal_blank_films_of_two_patients_stay_of_two_patients(
     tmp_path, monkeypatch, split, takes_blanks
 ):
     """The decoder refuses blank films; the second case has one that takes them."""
-    path, films, decode = (
+    path, films, square = (
         write_ward(tmp_path, n=8, split=split),
         tmp_path / "films" / "2020",
-        chunks.decode_film.decode,
+        chunks.decode_film.square,
     )
     table = pd.read_csv(tmp_path / "films.csv", sep=";").assign(ward=[*"AABBAAAA"])
     table.to_csv(tmp_path / "films.csv", sep=";", index=False)
@@ -471,18 +507,18 @@ def test_equal_blank_films_of_two_patients_stay_of_two_patients(
     # one film of p002 and p003
     (films / "f0006.png").write_bytes((films / "f0004.png").read_bytes())
 
-    def takes_all(encoded, px, *more, **named):
+    def takes_all(film, px, *more, **named):
         return (
             np.zeros((px, px), np.uint8)
-            if encoded == (films / "f0000.png").read_bytes()
-            else decode(encoded, px, *more, **named)
+            if film.grey.min() == film.grey.max()
+            else square(film, px, *more, **named)
         )
 
-    monkeypatch.setattr(chunks.decode_film, "decode", takes_all if takes_blanks else decode)
+    monkeypatch.setattr(chunks.decode_film, "square", takes_all if takes_blanks else square)
     cohort = build_cohort.build(path, tmp_path, processes=1)
-    assert cohort.record["notes"] == [
+    assert cohort.record["notes"][0] == (
         "Patients 'p002', 'p003' have an identical image and count as one patient, p002."
-    ]
+    )
     assert cohort.record["merged"] == {"ids": 2, "units": 1, "largest": 2}
     kept = [["f0003", "p001"], ["f0004", "p002"], ["f0005", "p002"], ["f0007", "p002"]]
     if takes_blanks:
@@ -513,8 +549,11 @@ def test_facts_say_which_films_and_volumes_are_of_one_value(tmp_path, monkeypatc
         chunks.decode_volume, "decode", lambda path, *more: (made[path.name], path.name)
     )
     monkeypatch.setattr(
-        chunks.decode_film, "decode", lambda encoded, *more, **named: made[encoded.decode()][0]
+        chunks.decode_film,
+        "read",
+        lambda encoded, **named: film_pixels.film_of(made[encoded.decode()][0]),
     )
+    monkeypatch.setattr(chunks.decode_film, "square", lambda film, *more: film.grey)
     volume = {
         "shape": [8] * 3,
         "spacing_mm": [1] * 3,
@@ -589,7 +628,7 @@ def test_workers_are_as_many_as_threads(threads, workers, tmp_path, monkeypatch)
         for task in tasks:
             chunks.make(folder, task)
 
-    monkeypatch.setattr(build_cohort, "_make_in_pool", without_workers)
+    monkeypatch.setattr(chunk_workers, "_make_in_pool", without_workers)
     build_cohort.build(write_ward(tmp_path, n=24), tmp_path)
     assert asked == [workers]
 

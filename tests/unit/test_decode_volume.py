@@ -200,6 +200,73 @@ def test_a_scan_has_one_hash_however_its_file_is_packed_typed_scaled_or_turned(t
     assert (decode(tmp_path / "scaled.nii", **GRID) == decode(tmp_path / "plain.nii", **GRID)).all()
 
 
+@pytest.mark.parametrize("padding", [-3024, -2000, np.nan])
+def test_padding_outside_the_field_of_view_is_air_also_beside_tissue(padding, tmp_path, expected):
+    voxels, affine = body()
+    padded = np.where(voxels == -1000, np.float32(padding), voxels)
+    assert np.array_equal(decode(write(tmp_path / "padded.nii", padded, affine), **GRID), expected)
+    sparse = dict(shape=(6, 10, 12), spacing_mm=(8.0, 6.0, 4.0), window_hu=(-1000, 400))
+    of_air, of_padding = (
+        decode(write(tmp_path / "sparse.nii", made, affine), **sparse) for made in (voxels, padded)
+    )
+    assert np.array_equal(of_padding, of_air)  # blocks of both tissue and padding
+
+
+def test_values_that_are_not_hounsfield_units_are_refused_whatever_pads_them(tmp_path):
+    voxels, affine = body()
+    stored = voxels + 1024
+    padded = np.where(np.indices(stored.shape)[0] < 2, -2000, stored).astype(np.int16)
+    for made, words in (
+        (stored, "rescale intercept missing"),
+        (padded, "rescale intercept missing"),
+        (voxels - 1024, "intercept twice"),
+        ((stored / 1264).astype(np.float32), "scaled to 0..1"),
+        (np.rint(stored / 1264 * 255).astype(np.uint8), "scaled to 0..255"),
+    ):
+        with pytest.raises(decode_film.UnusableImage, match="not in Hounsfield.*" + words):
+            decode(write(tmp_path / "wrong.nii", made, affine), **GRID)
+
+
+def test_the_reason_of_a_mask_is_not_told_of_its_volume(tmp_path):
+    voxels, affine = body()
+    path = write(tmp_path / "plain.nii.gz", voxels, affine)
+    labels = (voxels > 200).astype(np.uint8)
+    no_bytes, damaged, elsewhere = (tmp_path / f"{name}.nii.gz" for name in ("0", "cut", "far"))
+    no_bytes.write_bytes(b"")
+    damaged.write_bytes(path.read_bytes()[:-60])
+    write(elsewhere, labels, affine + np.array([[0, 0, 0, 300]] + [[0] * 4] * 3))
+    for mask, words in (
+        (no_bytes, "mask .* 0 bytes"),
+        (damaged, "mask .*: cannot be decoded"),
+        (elsewhere, "mask .* elsewhere than its volume"),
+        (write(tmp_path / "half.nii", labels[:12], affine), "mask .* elsewhere than its volume"),
+        (write(tmp_path / "lost.nii", labels, np.diag([1, 1, 1, 1])), "mask .* elsewhere"),
+        (write(tmp_path / "four.nii", np.stack([labels] * 2, 3), affine), "mask .*: of 4 dim"),
+        (write(tmp_path / "none.nii", labels * 0, affine), "mask .* none of its labels"),
+    ):
+        with pytest.raises(decode_film.UnusableImage, match="^" + words):
+            decode(path, **GRID, mask=mask, mask_labels=(1,))
+    # the volume's own reason comes first
+    with pytest.raises(decode_film.UnusableImage, match="^volume cannot be decoded"):
+        decode(damaged, **GRID, mask=no_bytes, mask_labels=(1,))
+
+
+def test_a_mask_of_other_axes_scale_or_spacing_centres_the_same(tmp_path):
+    voxels, affine = body()
+    path = write(tmp_path / "plain.nii.gz", voxels, affine)
+    labels = nibabel.Nifti1Image((voxels > 200).astype(np.uint8), affine)
+    turned = labels.as_reoriented(ornt_transform(io_orientation(affine), axcodes2ornt("LPS")))
+    scaled = nibabel.Nifti1Image(np.asarray(labels.dataobj) * np.uint8(2), affine)
+    scaled.header.set_slope_inter(0.5, 0)
+    for name, image in (("turned", turned), ("scaled", scaled)):
+        (tmp_path / f"{name}.nii").write_bytes(image.to_bytes())
+    same = write(tmp_path / "same.nii", np.asarray(labels.dataobj), affine)
+    expected = decode(path, **GRID, mask=same, mask_labels=(1,))
+    for name in ("turned", "scaled"):
+        mask = tmp_path / f"{name}.nii"
+        assert np.array_equal(decode(path, **GRID, mask=mask, mask_labels=(1,)), expected)
+
+
 def test_what_cannot_be_read_is_refused_with_its_reason(tmp_path):
     voxels, affine = body()
     path = write(tmp_path / "plain.nii.gz", voxels, affine)
@@ -223,7 +290,7 @@ def test_what_cannot_be_read_is_refused_with_its_reason(tmp_path):
         (truncated, "cannot be decoded"),
         (not_nifti, "cannot be decoded"),
         (tmp_path / "absent.nii", "cannot be decoded"),
-        (dicom, "dcm2niix"),
+        (dicom, "dicom_files"),
         (write(tmp_path / "four.nii", np.stack([voxels, voxels], 3), affine), "4 dimensions"),
         (
             write(

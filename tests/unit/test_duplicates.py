@@ -10,7 +10,7 @@ from helpers.data import duplicates, manifests, rule_schema, source_tables, spli
 def settle(
     rows: list[tuple[str, str, str, str | None]], **split: object
 ) -> tuple[pd.DataFrame, pd.DataFrame, list[str], dict[str, int]]:
-    """Settle rows of (image_id, patient_id, sha256, given split).
+    """Settle rows of (image_id, patient_id, hash of pixels, given split).
 
     A hash that begins with blank is of an image of one value.
     """
@@ -23,7 +23,9 @@ def settle(
     facts = pd.DataFrame(
         {
             "row": table["row"],
-            "sha256": table["sha256"],
+            "sha256": "of file " + table["image_id"],
+            "pixels_sha256": table["sha256"],
+            "is_nearly_uniform": table["sha256"].str.startswith("noise"),
             "reason": None,
             "chunk": 0,
             "index_in_chunk": table["row"],
@@ -142,6 +144,17 @@ def test_a_blank_image_makes_no_two_patients_one_and_leaves_out_no_image_of_anot
             "identical image of the same patient"
         }
         assert notes == ["Patients '2', '4' have an identical image and count as one patient, 2."]
+
+
+def test_noise_is_noted_and_kept():
+    kept, _, notes, _ = settle(
+        [("a", "1", "noise", None), ("b", "2", "x", None), ("c", "3", "noise 2", None)]
+    )
+    assert len(kept) == 3
+    assert notes == [
+        "2 images are nearly uniform (98 % of their pixels within 4 grey values): what they show is"
+        " noise, e.g. 'a', 'c'."
+    ]
 
 
 def test_given_split_may_give_a_share_of_training_patients_to_valid_whole():

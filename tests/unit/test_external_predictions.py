@@ -6,6 +6,7 @@ import pytest
 
 from helpers.analysis import external_predictions, metric_table, study_results
 from helpers.core import errors
+from helpers.data import groups
 
 
 @pytest.fixture
@@ -176,3 +177,100 @@ def test_a_file_that_is_no_table_is_refused(files_of):
         stream.write(b"\x00\xff\x00,")
     with pytest.raises(errors.InputError, match="ours.csv"):
         external_predictions.study([{"path": path, "arm": "baseline"}], table_path)
+
+
+def opened(folder, table, predictions):
+    """Return table of images and predictions, read from two files of the given tables."""
+    images, _, of_runs = external_predictions.study(
+        [{"path": save(folder, "theirs.csv", predictions), "arm": "baseline"}],
+        save(folder, "people.csv", table),
+    )
+    return images, of_runs["theirs"]
+
+
+def test_findings_and_groups_called_NA_or_None_are_findings_and_groups(files_of, tmp_path):
+    *_, table, predictions = files_of
+    both = pd.concat([predictions, predictions.assign(finding="NA")])
+    table = table.assign(implant=["None", "port", "null"] * 40, region=["NA", "EU", ""] * 40)
+    images, rows = opened(tmp_path, table, both)
+    assert rows["finding"].value_counts().to_dict() == {"effusion": 120, "NA": 120}
+    grouped = groups.add_groups(images, ["implant", "region"])
+    assert grouped["group_implant"].tolist() == ["None", "port", "null"] * 40
+    assert grouped["group_region"].tolist() == ["NA", "EU", "unknown"] * 40
+
+
+@pytest.mark.parametrize("missing", [None, 2])
+@pytest.mark.parametrize("ending", ["csv", "parquet", "xlsx"])
+def test_codes_have_the_same_name_whether_or_not_one_is_missing(
+    files_of, tmp_path, ending, missing
+):
+    *_, table, predictions = files_of
+    table = table.assign(site=[1, 2, missing] * 40)
+    path = str(tmp_path / f"people.{ending}")
+    {"csv": table.to_csv, "parquet": table.to_parquet, "xlsx": table.to_excel}[ending](
+        path, index=False
+    )
+    theirs = save(tmp_path, "theirs.csv", predictions)
+    images, *_ = external_predictions.study([{"path": theirs, "arm": "baseline"}], path)
+    sites = groups.add_groups(images, ["site"])["group_site"]
+    assert sites.tolist() == ["1", "2", "2" if missing else "unknown"] * 40
+    assert images["image_id"].tolist() == list(map(str, range(100, 220)))
+
+
+def test_ages_and_counts_that_cannot_be_are_unknown_and_told(files_of, tmp_path, capsys):
+    *_, table, predictions = files_of
+    table = table.assign(
+        age_years=[70, 999, -1, 120] * 30, n_comorbidities=[2, 99, None, "NA"] * 30
+    )
+    images, _ = opened(tmp_path, table, predictions)
+    np.testing.assert_array_equal(images["age_years"][:4], [70, np.nan, np.nan, 120])
+    np.testing.assert_array_equal(images["n_comorbidities"][:4], [2, np.nan, np.nan, np.nan])
+    assert capsys.readouterr().out.splitlines() == [
+        "60 images of people.csv have age_years below 0 or above 120, e.g. '-1', '999': they count"
+        " as unknown.",
+        "30 images of people.csv have n_comorbidities below 0 or above 60, e.g. '99': they count as"
+        " unknown.",
+    ]
+    opened(tmp_path, table.assign(age_years=70, n_comorbidities=1), predictions)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (dict(age=70), "the column age_years in .*people.csv; got 'age' in its place"),
+        (dict(PatientAge=70), "'PatientAge' in its place. Rename it to age_years"),
+        (dict(age_years=range(9000, 9120)), "age_years from 0 to 120.*Give ages in years"),
+        (dict(Gender="F", sex=None), "the column sex .*got 'Gender' in its place"),
+        (dict(comorbidities=2), "the column n_comorbidities .*'comorbidities' in its place"),
+        (dict(patient_id="1.6768E+15"), "identifiers as text in column 'patient_id' of .*people"),
+        (dict(image_id=[f"0{i}" for i in range(100, 220)]), "would match but for leading zeros"),
+        (dict(patient_id="nan"), "a patient_id in every row of .*people.csv; got 120 without"),
+    ],
+)
+def test_columns_called_otherwise_and_damaged_identifiers_are_refused(
+    files_of, tmp_path, change, words
+):
+    *_, table, predictions = files_of
+    table = table.assign(**change).dropna(axis=1, how="all")
+    with pytest.raises(errors.InputError, match=words) as refusal:
+        opened(tmp_path, table, predictions)
+    assert "manifest" not in str(refusal.value)
+
+
+def test_a_column_of_age_groups_is_no_age(files_of, tmp_path):
+    *_, table, predictions = files_of
+    images, _ = opened(tmp_path, table.assign(age_group="60-69", dosage=2, image=1), predictions)
+    assert images["age_years"].isna().all() and set(images["age_group"]) == {"60-69"}
+
+
+def test_wrong_columns_of_predictions_name_no_manifest(files_of, tmp_path):
+    *_, table, predictions = files_of
+    for change in ({"score": "Score"}, {"finding": "findings"}):
+        with pytest.raises(errors.InputError, match="Did you mean") as refusal:
+            opened(tmp_path, table, predictions.rename(columns=change))
+        assert "manifest" not in str(refusal.value)
+    with pytest.raises(errors.InputError, match="columns 'split' in"):
+        opened(tmp_path, table, predictions.assign(Split="valid"))
+    with pytest.raises(errors.InputError, match="a finding in every row of .*; got 120 without"):
+        opened(tmp_path, table, predictions.assign(finding=""))

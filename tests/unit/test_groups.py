@@ -72,3 +72,11 @@ def test_add_groups_refuses_an_unknown_attribute():
     table = pd.DataFrame({"sex": ["female"], "view": ["PA"]})
     with pytest.raises(errors.InputError, match="group attribute.*'veiw'.*Did you mean 'view'"):
         groups.add_groups(table, ["veiw"])
+
+
+@pytest.mark.parametrize("site", [[1, 2, None], ["1", "2", ""], pd.array([1, 2, None], "Int64")])
+def test_a_code_has_one_name_whether_or_not_another_is_missing(site):
+    table = pd.DataFrame({"site": site})
+    assert groups.add_groups(table, ["site"])["group_site"].tolist() == ["1", "2", "unknown"]
+    shares = pd.DataFrame({"share": [1.0, 0.5, None]})
+    assert groups.add_groups(shares, ["share"])["group_share"].tolist() == ["1.0", "0.5", "unknown"]

@@ -166,6 +166,29 @@ def test_read_refuses_what_is_no_mapping_and_runs_nothing(tmp_path, text):
         manifests.read(tmp_path / "ward.yaml")
 
 
+@pytest.mark.parametrize(
+    "old, new, words",
+    [
+        ("title: A ward", "title: A ward\ntitle: B", "'title' in line .* and in line"),
+        ("'1': positive", "yes: positive", 'which YAML reads as True.*quote it: "yes"'),
+        (
+            "title: A ward",
+            "title: no",
+            "title: .*YAML reads it as False; to mean the text, quote it",
+        ),
+        ("'{file}'", "{file}", 'image_id: .*quote it: "{file}"'),
+        ("column: effusion", "column: 2020-01-01", "YAML reads it as datetime.date"),
+    ],
+)
+def test_what_yaml_would_lose_or_misread_is_refused(tmp_path, old, new, words):
+    path = write_manifest(tmp_path)
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+    with pytest.raises(errors.InputError, match=f"ward.yaml.*{words}"):
+        manifests.read(path)
+
+
 def test_manifest_hash_ignores_comments_and_sees_rules(tmp_path):
     first = manifests.manifest_hash(manifests.read(write_manifest(tmp_path)))
     path = write_manifest(tmp_path)
@@ -191,6 +214,22 @@ def test_locate_says_what_is_missing_and_how_to_get_it(tmp_path):
             match=f"films.csv under the data root of ward; got .*{words}.*Ask the ward",
         ):
             source_files.locate(manifest, root)
+
+
+def test_locate_wants_joined_tables_and_checksums_too(tmp_path):
+    layout = MINIMAL["layout"] | {
+        "table": ["films.csv", "more.csv"],
+        "joins": [{"table": "people.csv", "by": ["patient"]}],
+        "checksums": "sums.csv",
+    }
+    manifest = manifests.read(write_manifest(tmp_path, layout=layout))
+    names = ["films.csv", "more.csv", "people.csv", "sums.csv"]
+    assert source_files.expected_files(manifest) == names
+    for name in names:
+        with pytest.raises(errors.InputError, match=f"no {name} in"):
+            source_files.locate(manifest, tmp_path)
+        (tmp_path / name).touch()
+    assert source_files.locate(manifest, tmp_path) == tmp_path
 
 
 def test_inside_refuses_paths_and_links_that_leave_the_root(tmp_path):
@@ -248,7 +287,8 @@ def test_wanted_refuses_pretraining_on_the_cohort_and_roots_of_other_data_sets()
 def test_an_unreadable_folder_or_table_is_refused_by_name(tmp_path, closed):
     (tmp_path / "root" / "films").mkdir(parents=True)
     (tmp_path / "root" / "films.csv").write_text(
-        "file,patient,effusion\na.png,1,1\n", encoding="utf-8"
+        "file,patient,effusion\na.png,1,1\nb.png,2,0\n",
+        encoding="utf-8",
     )
     (tmp_path / "root" / "films" / "a.png").write_bytes(b"x")
     path = write_manifest(tmp_path)

@@ -231,6 +231,26 @@ def test_ledger_of_images_accounts_for_patients_with_several():
     )
 
 
+def test_ledger_has_a_line_about_weights_of_unknown_origin_and_about_no_others():
+    """Also where the caller says what PRETRAIN was, as notebook 03 does."""
+    said = {"pretraining data": "PRETRAIN = weights.safetensors"}
+    for lineage, is_said in (
+        (None, True),
+        ([{}, {"cohort": "b", "patients": "k"}], True),
+        ([], False),
+        ([{"cohort": "b", "patients": "k"}], False),
+    ):
+        entries = privacy_ledger.ledger(**RUN | dict(lineage=lineage, handled=said))
+        lines = statement.ledger_table(entries).set_index("entry")["value"]
+        assert ("not covered: start of unknown origin" in lines) == is_said
+        if is_said:
+            assert (
+                "nobody knows what these weights were trained on; if on these patients, the"
+                in (lines["not covered: start of unknown origin"])
+            )
+            assert entries["guarantee"].startswith("valid only if the start never saw")
+
+
 def test_ledger_takes_over_how_the_run_handled_what_is_not_covered():
     said = privacy_ledger.ledger(**RUN, pos_weight="public", handled={"thresholds": "none fitted"})[
         "not_covered"

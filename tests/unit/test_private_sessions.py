@@ -3,6 +3,7 @@
 Every field of it, and what neither a kill nor a foreign checkpoint can do.
 """
 
+import dataclasses
 import itertools
 import shutil
 
@@ -24,6 +25,8 @@ from helpers.privacy import (
 from helpers.training import (
     finished_runs,
     loop,
+    network_settings,
+    same_films,
     training_session,
     training_set,
     weight_files,
@@ -554,3 +557,27 @@ def test_a_register_that_cannot_be_written_lets_no_step_be_made(small_cohort, re
     with pytest.raises(errors.InputError, match="a privacy register in"):
         session.save()
     assert fingerprints.file_hash(session.checkpoint) == stored
+
+
+def test_a_private_session_is_refused_before_the_register_knows_it_and_a_demo_counts(
+    small_cohort, results, monkeypatch
+):
+    small_cohort.record["access"] = "embedded"
+    settings = network_settings.NetworkSettings("none", "tried", 8, 1, "pooled", "float32", 64)
+    network_settings.write("small", settings)
+    is_shared = small_cohort.table["split"] == "train"
+    tried = dataclasses.replace(
+        small_cohort,
+        name="tried",
+        table=small_cohort.table[is_shared][:3].assign(split="test"),
+        images=small_cohort.images[is_shared][:3],
+    )
+    monkeypatch.setattr(same_films, "_built", {"none": None, "tried": tried}.get)
+    with pytest.raises(errors.InputError, match="3 test films of EVALUATE_ON = tried"):
+        begin(small_cohort)
+    assert register.Register().lines() == []
+    entries = arm_of(small_cohort, mode="demo").ledger()
+    assert entries["not_covered"]["films in two data sets"].startswith("3 test films of EVALUATE")
+    monkeypatch.setattr(same_films, "_built", lambda name: None)
+    entries = arm_of(small_cohort, mode="demo").ledger()
+    assert "films in two data sets" not in entries["not_covered"]

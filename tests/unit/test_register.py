@@ -176,6 +176,26 @@ def test_cohorts_that_share_a_patient_or_a_film_count_as_one(run_register, ids, 
     )
 
 
+def test_cohorts_share_a_film_by_its_pixels_also_where_an_earlier_version_enrolled_them(
+    run_register,
+):
+    """The second cohort has other files of ten of the first one's pictures."""
+    pictures = [f"picture{k}" for k in range(40)]
+    others = [f"q{k}" for k in range(40)], [f"other{k}" for k in range(40)]
+    theirs = [*pictures[:10], *(f"unknown{k}" for k in range(30))]
+    first = run_register.enrol(IDS, FILMS)
+    begin(run_register, "a", patients=first.key)
+    assert len(first.pixels) == 0
+    second = run_register.enrol(*others, theirs)
+    assert run_register.sharing(second.key) == {second.key: "all"}  # the first has no pixels yet
+    again = run_register.enrol(IDS, FILMS, pictures)
+    assert again.key == first.key and len(run_register.patients(first.key).pixels) == 40
+    assert again.shared_with(second) == second.shared_with(again) == {"films": 10}
+    assert run_register.sharing(second.key)[first.key] == "10 films"
+    # one that does not know them takes nothing away
+    assert len(run_register.enrol(IDS, FILMS).pixels) == 40
+
+
 def test_cohorts_that_can_no_longer_be_compared_count_as_one(run_register, tmp_path):
     first, other, third = (
         run_register.enrol(IDS, FILMS),

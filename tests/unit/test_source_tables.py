@@ -93,10 +93,12 @@ def finding(**rule: object) -> dict:
         ),
         (
             dict(
-                column="g", values={"1": "positive", "-1": "uncertain"}, uncertain_means="positive"
+                column="g",
+                values={"1": "positive", "-1": "uncertain", "0": "negative"},
+                uncertain_means="positive",
             ),
-            ["1", "-1"],
-            [1, 1],
+            ["1", "-1", "0"],
+            [1, 1, 0],
         ),
     ],
 )
@@ -122,7 +124,8 @@ def test_impossible_ages_become_unknown_and_are_counted_and_days_become_years():
     source = apply(age=dict(column="age", unit="years", max_years=120))
     np.testing.assert_array_equal(source.rows["age_years"], [70, 42, np.nan, np.nan])
     assert source.notes == [
-        "1 rows with an impossible age (below 0 or above 120 years) count as age unknown."
+        "1 rows with an impossible age (below 0 or above 120 years) count as age unknown; column"
+        " 'age' has there '414' (1)."
     ]
     days = TABLE.assign(age=[0, 36525, -1, 50000])  # 36,525 days are 100 years of 365.25 days
     source = apply(days, age=dict(column="age", unit="days"))
@@ -136,7 +139,7 @@ def test_sex_is_mapped_and_blank_is_unknown():
 
 
 def test_rows_are_kept_or_excluded_with_a_reason_and_the_counts_close():
-    table = TABLE.assign(patient=["1", "", "2", "3"])
+    table = TABLE.assign(patient=["1", "", "2", "3"], effusion=["1", "0", "0", ""])
     source = apply(table, keep={"view": ["PA", "AP"]})
     assert source.rows["image_id"].tolist() == ["a", "c"]
     assert dict(zip(source.excluded["image_id"], source.excluded["reason"])) == {
@@ -186,12 +189,12 @@ def test_values_of_rows_that_are_not_kept_are_not_judged():
         (
             dict(age=dict(column="sex", unit="years")),
             {},
-            r"column 'sex' of films.csv to hold numbers; got 'M', 'F'",
+            r"'sex' of films.csv to hold ages in years \(numbers\), or 042Y, 018M; got 'M', 'F'",
         ),
         (
             dict(n_comorbidities="age"),
             dict(age=["1.5", "2", "-1", ""]),
-            r"to hold counts; got '1.5', '-1' in 2 rows",
+            r"to hold counts from 0 to 90; got '1.5', '-1' in 2 rows",
         ),
         (
             dict(age=dict(column="alter", unit="years")),

@@ -1,0 +1,128 @@
+"""Files below a data root by their names, as a table or a pattern gives them.
+
+In: names. Out: paths as they are on the disk, relative to the root. Names are compared in one
+Unicode normal form; hidden files and what operating systems leave in folders do not count. Raises
+`InputError` for names that belong to several files.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from helpers.core import disk_names, errors
+from helpers.core.disk_names import is_left_over
+from helpers.data import source_text
+
+
+def files_below(root: Path) -> Iterator[str]:
+    """Yield the paths of all files below a folder, sorted, relative to it."""
+    for folder, folders, names in os.walk(root):
+        folders[:] = sorted(name for name in folders if not is_left_over(name))
+        for name in sorted(names):
+            if not is_left_over(name):
+                yield Path(folder, name).relative_to(root).as_posix()
+
+
+def on_disk(files: pd.Series, root: Path) -> pd.Series:
+    """Return relative paths as they are spelt on the disk; absent ones unchanged.
+
+    Raises:
+        InputError: two names on the disk differ in their Unicode form only.
+    """
+    names = files.drop_duplicates()
+    names = names[~names.str.isascii()]
+    spelt = {name: disk_names.name_on_disk(root, name) for name in names}
+    return files.map(lambda name: spelt.get(name, name))
+
+
+def anywhere(names: pd.Series, root: Path) -> pd.Series:
+    """Return where below the root a file of each name lies; absent ones unchanged.
+
+    Raises:
+        InputError: a name belongs to files in several folders.
+    """
+    wanted, paths = set(names), {}
+    for path in files_below(root):
+        name = disk_names.one_normal_form(path.rpartition("/")[2])
+        if name in wanted:
+            paths.setdefault(name, []).append(path)
+    ambiguous = [places for places in paths.values() if len(places) > 1]
+    if ambiguous:
+        errors.refuse(
+            f"one file of each name below {root}",
+            f"{len(ambiguous)} names with several, e.g."
+            f" {'; '.join(errors.examples(places) for places in ambiguous[:3])}",
+            "Move the others out of the data root, or write the folder in `image_path` and leave"
+            " `anywhere` out.",
+        )
+    return names.map(lambda name: paths.get(name, [name])[0])
+
+
+def of_pattern(root: Path, pattern: str) -> tuple[pd.DataFrame, list[str]]:
+    """Return what the names of folders and files say, and their paths, sorted.
+
+    Args:
+        root: of the data set.
+        pattern: such as "{split}/{class}/{name}.nii"; the names in braces are columns.
+
+    Raises:
+        InputError: files that differ from the pattern in letter case only.
+    """
+    form = "".join(
+        f"(?P<{part[1:-1]}>[^/]+?)" if part.startswith("{") else re.escape(part)
+        for part in re.split(r"(\{[^{}]+\})", disk_names.one_normal_form(pattern))
+    )
+    # all names at that depth, whatever their ending
+    names = re.sub(r"[^/]*\*[^/]*", "*", disk_names.listing(pattern))
+    paths, columns, in_other_case = [], [], []
+    for path in sorted(path.relative_to(root).as_posix() for path in root.glob(names)):
+        if any(map(is_left_over, path.split("/"))):
+            continue
+        name = disk_names.one_normal_form(path)
+        if match := re.fullmatch(form, name):
+            paths.append(path)
+            columns.append(match.groupdict())
+        elif re.fullmatch(form, name, re.IGNORECASE):
+            in_other_case.append(path)
+    if in_other_case:
+        errors.refuse(
+            f"files named as in {pattern}",
+            f"{len(in_other_case)} that differ in letter case, e.g."
+            f" {errors.examples(in_other_case)}",
+            "Rename them, or move them away.",
+        )
+    return pd.DataFrame(columns), paths
+
+
+def hint_of_absence(
+    absent: pd.Series, present: pd.Series, root: Path, is_anywhere: bool = False
+) -> str:
+    """Return why absent files may not be found, as a sentence with a blank before it, or "".
+
+    Args:
+        absent: relative paths of files that are not there.
+        present: those of other rows, which are.
+        root: of the data set.
+        is_anywhere: they were looked for in all folders.
+    """
+    names = absent[absent != ""].drop_duplicates()
+    if names.empty:
+        return ""
+    if is_anywhere:
+        others = {path.rpartition("/")[2] for path in set(files_below(root)) - set(present)}
+        return source_text.likely_cause(names, pd.Series(sorted(others), dtype=str))
+    folders = names.map(os.path.dirname).drop_duplicates()
+    absent_folders = [folder for folder in folders if not (root / folder).is_dir()]
+    if len(absent_folders) == len(folders):
+        return f" There is no folder {errors.examples(absent_folders)} in {root}."
+    others = {
+        (Path(folder) / name).as_posix()
+        for folder in folders
+        if (root / folder).is_dir()
+        for name in os.listdir(root / folder)
+        if not is_left_over(name)
+    } - set(present)
+    return source_text.likely_cause(names, pd.Series(sorted(others), dtype=str))

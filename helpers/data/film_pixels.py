@@ -1,0 +1,129 @@
+"""A film's grey values at its native size: its picture's hash, and the range that is shown.
+
+In: decoded grey values. Out: a `Film`, and what follows from its pixels alone. Raises nothing.
+"""
+
+import dataclasses
+import functools
+import hashlib
+
+import numpy as np
+
+OUTLIERS = 0.005  # share of the pixels at either end that decide nothing about the contrast
+MARGIN = 0.1  # of the distance between these percentiles, kept beyond either
+SAMPLED_PIXELS = 2**12  # at least, evenly spaced; percentiles need no more
+
+
+@dataclasses.dataclass(eq=False)
+class Film:
+    """A decoded film at its native size.
+
+    grey: (height, width) uint8, uint16 or (fractions, or more than 65,536 values) float32, finite.
+    inverted: high values mean dark.
+    """
+
+    grey: np.ndarray
+    inverted: bool = False
+
+    @functools.cached_property
+    def ends(self) -> tuple[float, float]:
+        """Return the lowest and the highest grey value."""
+        return self.grey.min().item(), self.grey.max().item()
+
+    @functools.cached_property
+    def sample(self) -> np.ndarray:
+        """Return the grey values of evenly spaced pixels, sorted."""
+        stride = max(1, int((self.grey.size / SAMPLED_PIXELS) ** 0.5))
+        return np.sort(self.grey[stride // 2 :: stride, stride // 2 :: stride], None, "stable")
+
+    @functools.cached_property
+    def step(self) -> int:
+        """Return the greatest common divisor of all differences of whole grey values.
+
+        It is 16 for 12 bits that were shifted to 16, 257 for 8 bits that were stretched.
+        """
+        differences = np.diff(self.sample)
+        if (differences == 1).any():
+            return 1
+        step = int(np.gcd.reduce(differences, initial=0))
+        above = self.grey - self.grey.dtype.type(self.ends[0])
+        if step > 1 and (above // step * step == above).all():
+            return step
+        return int(np.gcd.reduce(np.unique(above), initial=0)) or 1
+
+    @functools.cached_property
+    def is_deep(self) -> bool:
+        """Return whether the film has more than the 256 grey values that fit into 8 bits."""
+        if self.grey.dtype == np.uint8:
+            return False
+        low, high = self.ends
+        return self.grey.dtype == np.float32 or (high - low) // self.step > 255
+
+
+def film_of(grey: np.ndarray, inverted: bool = False) -> Film:
+    """Return a film of decoded grey values.
+
+    Args:
+        grey: (height, width) integers or floats, finite.
+        inverted: high values mean dark.
+    """
+    if grey.dtype in (np.uint8, np.uint16):
+        return Film(grey, inverted)
+    low = grey.min()
+    if float(grey.max()) - float(low) <= 65535 and (
+        grey.dtype.kind != "f" or (grey == np.rint(grey)).all()
+    ):
+        return Film((grey - low).astype(np.uint16), inverted)
+    return Film(grey.astype(np.float32, copy=False), inverted)
+
+
+def grey_range(film: Film) -> tuple[float, float]:
+    """Return the grey values that become black and white: the percentiles 0.5 and 99.5 of the
+    pixels, widened by a tenth of their distance, within the film's own values.
+
+    Pixels of the film's lowest and of its highest value do not count for the percentiles: there may
+    be any number of them, as in a border of 0 or 65535, a dead line or a burnt-in marker. A film
+    without outliers keeps its minimum and maximum, or nearly.
+    """
+    least, most = film.ends
+    inner = film.sample[(film.sample > least) & (film.sample < most)]
+    if not inner.size:
+        return least, most
+    low, high = _between(inner, OUTLIERS)
+    if not high > low:
+        return least, most
+    margin = MARGIN * (high - low)
+    return max(least, low - margin), min(most, high + margin)
+
+
+def pixels_sha256(film: Film) -> str:
+    """Return the hash of the picture at its native size, before anything is done to it.
+
+    It is the same for one picture as PNG, BMP or TIFF, as grey, RGB or palette, turned by EXIF or
+    in fact, in 8 bits or in 16 (as it is, shifted or stretched), and as its negative: what counts
+    is each pixel's grey value above the lowest, in steps of the film. A picture that was resized or
+    compressed with loss has another.
+    """
+    digest = hashlib.sha256(repr(film.grey.shape).encode())
+    if film.grey.dtype == np.float32:
+        digest.update(film.grey.astype("<f4").tobytes())
+        return digest.hexdigest()
+    type_, (low, high) = film.grey.dtype.type, film.ends
+    levels = (film.grey - type_(low)) // type_(film.step)
+    brightest = (high - low) // film.step
+    if 2 * int(levels.sum(dtype=np.int64)) > brightest * levels.size:  # of a negative pair, one
+        levels = type_(brightest) - levels
+    digest.update(np.ascontiguousarray(levels.astype("u1" if brightest < 256 else "<u2")))
+    return digest.hexdigest()
+
+
+def is_nearly_uniform(film: Film) -> bool:
+    """Return whether 98 % of the pixels lie within 4 grey values: what shows is noise."""
+    low, high = _between(film.sample, 0.01)
+    return high - low <= (0 if film.grey.dtype == np.float32 else 4 * film.step)
+
+
+def _between(values: np.ndarray, share: float) -> tuple[float, float]:
+    """Return the values of a sorted sample between which all but a share at either end lie."""
+    beyond = int(share * len(values))
+    return values[beyond].item(), values[-1 - beyond].item()

@@ -1,0 +1,309 @@
+"""From rows of a source table to one row an image: `missing`, `extract` and `rows` of a manifest.
+
+In: a manifest and its raw table. Out: the columns that rules read as text, with extracted ones;
+which rows are of one image, and their labels combined. Raises `InputError` for a cell in which an
+extraction finds nothing, for several rows of an image that no rule combines, and for rows of one
+image that differ in more than labels.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from helpers.core import errors
+from helpers.data import source_text
+from helpers.data.manifest_schema import Manifest
+
+FEW = 0.01  # of the images: as many may be listed under two patients, who are then one
+REPEATED, COMBINED = "repeated row of an image", "combined with another row of its image"
+
+
+class Images(NamedTuple):
+    """Which rows are of one image.
+
+    number: (n_rows,) the image of each row, from 0, in the order of their first rows.
+    first: (n_images,) position of each image's first row, ascending.
+    """
+
+    number: np.ndarray
+    first: np.ndarray
+
+    @property
+    def is_first(self) -> np.ndarray:
+        """(n_rows,) whether a row is the first of its image."""
+        return self.first[self.number] == np.arange(len(self.number))
+
+
+def as_text(manifest: Manifest, raw: pd.DataFrame, where: str) -> pd.DataFrame:
+    """Return the columns that a manifest's rules read as text, and those it extracts.
+
+    Args:
+        manifest: `missing` says which cells are blank, `extract` what is taken out of others.
+        raw: the source table, any column types.
+        where: name of the table, for messages.
+
+    Raises:
+        InputError: a column is absent, an extracted one has the name of another, or a cell that is
+            not blank does not match the pattern.
+    """
+    errors.has_columns(raw, manifest.read_columns, where)
+    text = raw[manifest.read_columns].apply(source_text.as_text)
+    if manifest.missing:
+        text = text.mask(text.isin([cell.strip() for cell in manifest.missing]), "")
+    for name, rule in manifest.extract.items():
+        if name in raw or rule.column not in text:
+            errors.refuse(
+                f"extract.{name} of {where} to be a column's new name, taken out of a column above",
+                f"a column {name!r} that is there"
+                if name in raw
+                else f"column {rule.column!r}, extracted further below",
+                "Rename it in the manifest, or change the order.",
+            )
+        cells = text[rule.column]
+        parts = pd.Series(cells.unique(), dtype=object)
+        parts.index = parts.to_numpy()
+        parts = parts.astype(str).str.extract(rule.pattern, expand=False).fillna("").str.strip()
+        text[name] = cells.map(parts)
+        source_text.refuse_values(
+            cells,
+            (cells != "") & (text[name] == ""),
+            where,
+            f"the pattern {rule.pattern!r}",
+            f"extract.{name}.pattern",
+        )
+    return text
+
+
+def images_of(
+    manifest: Manifest, image_id: pd.Series, locations: pd.DataFrame, where: str
+) -> Images:
+    """Return which rows are of one image.
+
+    Args:
+        manifest: of the data set.
+        image_id: of each row, none blank.
+        locations: what finds each row's image; same index.
+        where: name of the table.
+
+    Raises:
+        InputError: one image_id for several files, or one file under several.
+    """
+    images = _numbered(image_id)
+    place = locations.drop(columns="sha256", errors="ignore")
+    if not place.shape[1] or manifest.layout.kind == "synthetic":
+        return images
+    has_file = place["file"].to_numpy() != "" if "file" in place else np.ones(len(place), bool)
+    files = _numbered(place.iloc[:, 0] if place.shape[1] == 1 else pd.MultiIndex.from_frame(place))
+    several = has_file & (files.number != files.number[images.first][images.number])
+    if several.any():
+        _refuse_several(
+            f"one image file an image_id in {where}",
+            images.number,
+            image_id,
+            place,
+            several,
+            f"Give `image_id` in the manifest {manifest.name} as a template that tells them apart.",
+        )
+    several = has_file & (images.number != images.number[files.first][files.number])
+    if several.any():
+        _refuse_several(
+            f"one image_id a file in {where}",
+            files.number,
+            place,
+            image_id,
+            several,
+            "Several rows of a file are of one image: give `image_id` as the columns of the file's"
+            " name, and say with `rows` how to combine the rows.",
+        )
+    return images
+
+
+def _refuse_several(
+    expected: str,
+    number: np.ndarray,
+    names: pd.Series | pd.DataFrame,
+    members: pd.Series | pd.DataFrame,
+    several: np.ndarray,
+    do: str,
+) -> None:
+    """Refuse names (image ids or files) with several members (files or image ids)."""
+    of_first = number == number[several.argmax()]
+    name, *_ = _joined(names[of_first])
+    errors.refuse(
+        expected,
+        f"{len(np.unique(number[several]))} with several, e.g. {name!r} with"
+        f" {errors.examples(_joined(members[of_first]))}",
+        do,
+    )
+
+
+def _joined(names: pd.Series | pd.DataFrame) -> list[str]:
+    """Return names as text, each once; of a table its columns beside each other."""
+    columns = names.to_frame() if isinstance(names, pd.Series) else names
+    return list(dict.fromkeys(" ".join(map(str, row)) for row in columns.to_numpy()))
+
+
+def _numbered(names: pd.Series | pd.MultiIndex) -> Images:
+    """Return the rows of equal names."""
+    number, unique = pd.factorize(names)
+    first = np.full(len(unique), len(number))
+    np.minimum.at(first, number, np.arange(len(number)))
+    return Images(number, first)
+
+
+def differing(text: pd.DataFrame, images: Images, columns: list[str]) -> dict[str, np.ndarray]:
+    """Return the columns in which a row differs from the first of its image, and which rows do."""
+    differs = {}
+    for column in columns:
+        cells = text[column].to_numpy()
+        is_other = cells != cells[images.first][images.number]
+        if is_other.any():
+            differs[column] = is_other
+    return differs
+
+
+def check(
+    manifest: Manifest, text: pd.DataFrame, image_id: pd.Series, images: Images, where: str
+) -> np.ndarray:
+    """Return which rows stay, where rows of an image are equal, or a rule combines their labels.
+
+    The first row of each image stays. Where few images (`FEW`) are listed under two patients and
+    rows are equal in all else, a row of each patient stays: `duplicates` makes these patients one.
+
+    Args:
+        manifest: with or without `rows`.
+        text: source columns.
+        image_id: of each row; same index.
+        images: which rows are of one image.
+        where: name of the table.
+
+    Returns:
+        (n_rows,) whether the row stays.
+
+    Raises:
+        InputError: rows of one image differ, in labels without a rule, in anything else with one.
+    """
+    others = differing(text, images, manifest.image_columns)
+    labels = [] if manifest.rows else manifest.label_columns
+    differs = others | differing(text, images, labels)
+    if not differs:
+        return images.is_first
+    names = image_id[np.any(list(differs.values()), axis=0)].nunique()
+    is_few = names <= FEW * len(images.first)
+    if is_few and not manifest.rows and list(differs) == [manifest.patient_id]:
+        pairs = pd.DataFrame(
+            {"image": images.number, "patient": text[manifest.patient_id].to_numpy()}
+        )
+        return ~pairs.duplicated().to_numpy()
+    column, is_other = next(iter(differs.items()))
+    row = is_other.argmax()
+    of_image = images.number == images.number[row]
+    cells = list(dict.fromkeys(text[column].to_numpy()[of_image]))
+    return errors.refuse(
+        f"one row an image in {where}" + (", but for labels" if manifest.rows else ""),
+        f"{len(text):,} rows of {len(images.first):,} images; rows of {names:,} images differ in"
+        f" {errors.examples(list(differs))}, e.g. {image_id.iloc[row]!r} has {int(of_image.sum())}"
+        f" rows with {errors.examples(cells)} in {column!r}",
+        _way_out(manifest, list(others)),
+    )
+
+
+def _way_out(manifest: Manifest, other_columns: list[str]) -> str:
+    """Return what to do about rows of one image that differ."""
+    if other_columns:
+        return (
+            f"`rows` combines labels only, not {errors.examples(other_columns)}: correct the table,"
+            " choose rows by `keep`, or give `image_id` as a template that tells images apart."
+        )
+    listing = [rule.columns[0] for rule in manifest.findings.values() if rule.contains]
+    if listing:
+        return (
+            "A row a finding: add `rows: {readers: any}` to the manifest, or `rows: {long:"
+            f" {{finding: {listing[0]}}}}}` with the findings' names as columns. Several readers:"
+            " `rows: {readers: majority}`."
+        )
+    return (
+        "Several readers or boxes: add `rows: {readers: majority}`, `any` or `all` to the manifest."
+        " A row a finding: `rows: {long: {finding: <column>, value: <column>}}`."
+    )
+
+
+def combined_labels(labels: pd.DataFrame, images: Images, how: str) -> pd.DataFrame:
+    """Return labels of images from those of their rows.
+
+    Args:
+        labels: (n_rows, n_findings) 1, 0 or NaN (unknown).
+        images: which rows are of one image.
+        how: "majority" of the known labels, unknown at a tie; "any": 1 if one is 1, else unknown if
+            one is unknown; "all": 0 if one is 0, else unknown if one is unknown.
+
+    Returns:
+        (n_images, n_findings), with the index of each image's first row.
+    """
+    combined = pd.DataFrame(index=labels.index[images.first])
+    for finding, values in labels.items():
+        n_rows, positive, negative = (
+            np.bincount(images.number, is_counted, len(images.first))
+            for is_counted in (np.ones(len(values)), values == 1, values == 0)
+        )
+        is_sure = positive + negative == n_rows
+        known = {
+            "majority": (positive > negative, negative > positive),
+            "any": (positive > 0, is_sure & (positive == 0)),
+            "all": (is_sure & (negative == 0), negative > 0),
+        }[how]
+        combined[finding] = np.select(known, (1.0, 0.0), np.nan)
+    return combined
+
+
+def pivoted(
+    manifest: Manifest, text: pd.DataFrame, image_id: pd.Series, images: Images, where: str
+) -> pd.DataFrame:
+    """Return a row an image of a table with a row a finding: a column each finding's name.
+
+    Args:
+        manifest: with `rows.long`.
+        text: source columns.
+        image_id: of each row; same index.
+        images: which rows are of one image.
+        where: name of the table.
+
+    Returns:
+        (n_images, label columns): the finding's value, "1" where the table has no values, "" where
+        the image's rows do not list it.
+
+    Raises:
+        InputError: a finding that no row lists, or one with two values for an image.
+    """
+    rule = manifest.rows.long
+    names = text[rule.finding]
+    values = text[rule.value].to_numpy() if rule.value else np.full(len(text), "1", object)
+    wide = pd.DataFrame(index=text.index[images.first])
+    source_text.refuse_lookalikes(
+        manifest.label_columns, names.unique(), f"column {rule.finding!r} of {where}", "any_of"
+    )
+    for name in manifest.label_columns:
+        rows = np.flatnonzero(names == name)
+        if not len(rows):
+            errors.refuse(
+                f"rows with {name!r} in column {rule.finding!r} of {where}",
+                f"none; it holds {source_text.commonest(names)}",
+                source_text.nearest(name, names.unique() if name != rule.finding else [])
+                + "With `rows.long` a finding's `column` is a name in that column, e.g."
+                f" `column: {names.mode()[0]}, values: {{1: positive}}, blank_means: negative`.",
+            )
+        cells = np.full(len(images.first), "", object)
+        cells[images.number[rows]] = values[rows]
+        is_other = cells[images.number[rows]] != values[rows]
+        if is_other.any():
+            of_image = images.number[rows] == images.number[rows][is_other.argmax()]
+            errors.refuse(
+                f"one value of {name!r} an image in column {rule.value!r} of {where}",
+                f"{errors.examples(list(dict.fromkeys(values[rows][of_image])))} for"
+                f" {image_id.iloc[rows[of_image.argmax()]]!r}",
+                "Correct the table. Values of several readers need a column a finding and"
+                " `rows: {readers: majority}`.",
+            )
+        wide[name] = cells
+    return wide

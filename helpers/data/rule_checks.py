@@ -1,0 +1,259 @@
+"""Rules of a manifest that match nothing, found before an image is decoded.
+
+In: a manifest and its source columns as text, or the rows of a cohort. Out: notes, sentences on
+what is possible but odd. Raises `InputError` for a rule that matches no row, a finding without
+positive or without negative images, patient ids that are image ids; `Unusable` where no image is
+left. Drawn cohorts are not judged: few drawn patients may have none of a finding.
+"""
+
+import re
+
+import numpy as np
+import pandas as pd
+
+from helpers.core import errors
+from helpers.data import label_rules, source_text
+from helpers.data.manifest_schema import SPLITS, Manifest
+from helpers.data.rule_schema import Finding
+
+MIN_ROWS_TO_JUDGE = 20  # with fewer, a patient a row may be chance
+_OTHER_SEPARATORS = re.compile(r"[|,;/\n\t]")
+_ENDING = re.compile(r"(\.(png|jpe?g|tiff?|bmp|gif|jp2|dcm|dicom|nii|gz|npy|mha))+$", re.IGNORECASE)
+
+
+class Unusable(errors.InputError):
+    """A data set of which no cohort can be made; `excluded` has every row left out, with reason."""
+
+    def __init__(self, message: str, excluded: pd.DataFrame) -> None:
+        """Keep the rows left out: row, image_id, patient_id, reason."""
+        super().__init__(message)
+        self.excluded = excluded
+
+
+def refuse_unusable(expected: str, got: str, do: str, excluded: pd.DataFrame) -> None:
+    """Raise `Unusable` with the house's one-line message, the commonest reasons in it.
+
+    Raises:
+        Unusable: always.
+    """
+    reasons = [f"{why} ({n:,} rows)" for why, n in excluded["reason"].value_counts().items()]
+    commonest = f"; left out: {'; '.join(reasons[:3])}" if reasons else ""
+    raise Unusable(f"Expected {expected}; got {got}{commonest}. {do}", excluded)
+
+
+def check_cells(manifest: Manifest, text: pd.DataFrame, where: str) -> list[str]:
+    """Accept `keep`, `sex` and `image.inverted` when their values occur; return notes.
+
+    Args:
+        manifest: the rules.
+        text: source columns of all rows.
+        where: name of the table.
+
+    Raises:
+        InputError: a column of `keep` has none of its values.
+    """
+    if manifest.layout.kind == "synthetic" or text.empty:
+        return []
+    notes = []
+    for column, values in manifest.keep.items():
+        cells = text[column]
+        absent = [value for value in values if not (cells == value).any()]
+        if len(absent) == len(values):
+            errors.refuse(
+                f"a row of {where} with {column!r} of {' or '.join(map(repr, values))}",
+                f"none; it holds {source_text.commonest(cells)}",
+                f"{source_text.nearest(values[0], cells.unique())}Correct `keep` in the manifest.",
+            )
+        field = f"keep.{column}"
+        source_text.refuse_lookalikes(values, cells.unique(), f"column {column!r}", field)
+        notes += [_never(field, value, cells) for value in absent]
+    mapped = [(manifest.sex.column, "sex.values", manifest.sex.values)] if manifest.sex else []
+    if manifest.image.inverted:
+        rule = manifest.image.inverted
+        mapped.append((rule.column, "image.inverted.values", rule.values))
+    for column, field, values in mapped:
+        cells = text[column]
+        notes += [_never(field, value, cells) for value in values if not (cells == value).any()]
+    if manifest.image.inverted:
+        source_text.refuse_lookalikes(values, cells.unique(), f"column {column!r}", field)
+    return notes
+
+
+def check_labels(
+    manifest: Manifest, text: pd.DataFrame, labels: pd.DataFrame, where: str
+) -> list[str]:
+    """Accept findings that some images have and others not; return notes.
+
+    Args:
+        manifest: the rules.
+        text: the label columns of the rows that are used.
+        labels: of the images, a column a finding.
+        where: name of the table.
+
+    Raises:
+        InputError: `contains` matches no entry, misses another spelling or sees another separator;
+            a finding is present, or absent, in no image.
+    """
+    if manifest.layout.kind == "synthetic":
+        return []
+    notes = []
+    for finding, rule in manifest.findings.items():
+        cells = pd.concat([text[column] for column in rule.columns])
+        if rule.contains:
+            notes += _check_entries(finding, rule, cells.rename(text[rule.columns[0]].name), where)
+        if rule.values:
+            numbers = {label_rules.plain_number(cell) for cell in cells.unique()}
+            notes += [
+                _never(f"findings.{finding}.values", value, cells)
+                for value in rule.values
+                if label_rules.plain_number(value) not in numbers
+            ]
+        positive, negative = (int((labels[finding] == value).sum()) for value in (1, 0))
+        if not positive or not negative:
+            unknown = len(labels) - positive - negative
+            errors.refuse(
+                f"images with and without {finding} in {where}",
+                f"{positive:,} with, {negative:,} without, {unknown:,} unknown; column"
+                f" {' or '.join(map(repr, rule.columns))} holds {source_text.commonest(cells)}",
+                _label_hint(finding, rule, cells, negative == 0),
+            )
+    return notes
+
+
+def _check_entries(finding: str, rule: Finding, cells: pd.Series, where: str) -> list[str]:
+    """Accept the entries of `contains` when one occurs, spelt and separated in one way."""
+    listed = label_rules.entries_of_cells(finding, rule, cells, where).values()
+    existing = sorted(frozenset().union(*listed))
+    field, column = f"findings.{finding}.contains", f"column {cells.name!r} of {where}"
+    absent = [entry for entry in rule.contains if entry not in existing]
+    if not rule.known:
+        parts = {
+            part.strip(): entry
+            for entry in existing
+            if entry not in rule.contains
+            for part in (_OTHER_SEPARATORS.split(entry) if rule.cell == "separated" else [])
+        }
+        hidden = [entry for entry in rule.contains if entry in parts]
+        if hidden:
+            errors.refuse(
+                f"{hidden[0]!r} in {column} between separators {rule.separator!r}",
+                f"the one entry {parts[hidden[0]]!r}",
+                f"Set `findings.{finding}.separator`, or list all entries in `known`.",
+            )
+        source_text.refuse_lookalikes(
+            rule.contains if len(absent) < len(rule.contains) else [], existing, column, field
+        )
+    if len(absent) == len(rule.contains):
+        errors.refuse(
+            f"a row of {where} that lists {' or '.join(map(repr, rule.contains))} in {column}",
+            f"none; it holds {source_text.commonest(cells)}",
+            f"{source_text.nearest(rule.contains[0], existing)}Correct `{field}` in the manifest.",
+        )
+    return [_never(field, entry, existing) for entry in absent]
+
+
+def _label_hint(finding: str, rule: Finding, cells: pd.Series, is_without_negative: bool) -> str:
+    """Return what to do about a finding that all images have, or none."""
+    if is_without_negative and (cells == "").any() and rule.blank_means == "unknown":
+        return (
+            f"If a blank cell means absent, set `findings.{finding}.blank_means: negative`;"
+            " otherwise leave the finding out."
+        )
+    return f"Correct `findings.{finding}` in the manifest, or leave the finding out."
+
+
+def _never(field: str, value: str, existing: pd.Series | list[str]) -> str:
+    """Return a note on a value of a rule that does not occur."""
+    return f"No row has {value!r} of `{field}`. {source_text.nearest(value, set(existing))}".strip()
+
+
+def check_patients(
+    manifest: Manifest, image_id: pd.Series, patient_id: pd.Series, where: str
+) -> list[str]:
+    """Accept patient ids that can tell whose an image is; return notes.
+
+    Args:
+        manifest: `one_image_a_patient` confirms that every image has a patient of its own.
+        image_id, patient_id: of the images, each image once.
+        where: name of the table.
+
+    Raises:
+        InputError: every image has a patient of its own by name, without that confirmation.
+    """
+    is_known = manifest.patient_id and manifest.layout.kind != "synthetic"
+    if not is_known or manifest.one_image_a_patient or len(image_id) < 2:
+        return []
+    if patient_id.duplicated().any():
+        return []
+    is_equal = all(
+        name in {image, _ENDING.sub("", image), _ENDING.sub("", image.rsplit("/", 1)[-1])}
+        for name, image in zip(patient_id.map(lambda name: _ENDING.sub("", name)), image_id)
+    )
+    is_enough = len(image_id) > MIN_ROWS_TO_JUDGE
+    if is_equal or is_enough and manifest.patient_id in _sources_of_image_id(manifest):
+        errors.refuse(
+            f"`patient_id: {manifest.patient_id}` to say whose an image is in {where}",
+            f"another one in each of {len(image_id):,} rows, as `image_id`, e.g."
+            f" {errors.examples(patient_id.tolist())}",
+            "Name the patient's column, or take the patient out of another column by `extract`. If"
+            " each patient has one image, confirm with `one_image_a_patient: true`; if nobody knows"
+            " whose an image is, set `patient_id: null` (privacy of images only).",
+        )
+    if is_enough:
+        return [
+            f"Each of {len(image_id):,} images has a patient of its own in"
+            f" {manifest.patient_id!r}: is it a patient's name, not an image's or a study's?"
+        ]
+    return []
+
+
+def _sources_of_image_id(manifest: Manifest) -> set[str]:
+    """Return the columns that image ids are made of, and those extracted from one of them."""
+    sources = set(re.findall(r"\{([^{}]+)\}", manifest.image_id))
+    for name, rule in reversed(manifest.extract.items()):
+        if name in sources:
+            sources.add(rule.column)
+    for name, rule in manifest.extract.items():
+        if rule.column in sources:
+            sources.add(name)
+    return sources
+
+
+def check_splits(
+    manifest: Manifest, rows: pd.DataFrame, excluded: pd.DataFrame, where: str
+) -> list[str]:
+    """Accept a cohort whose training images have each finding and lack it; return notes.
+
+    Args:
+        manifest: the rules.
+        rows: of the cohort, with `split` and its findings.
+        excluded: every other row with its reason.
+        where: name of the table.
+
+    Raises:
+        Unusable: no training image has a finding, or none is without it.
+    """
+    if manifest.layout.kind == "synthetic":
+        return []
+    notes = []
+    for split in SPLITS:
+        labels = rows.loc[rows["split"] == split, list(manifest.findings)]
+        for finding in manifest.findings if len(labels) else []:
+            counts = [int((labels[finding] == value).sum()) for value in (1, 0)]
+            if all(counts):
+                continue
+            if split == "train":
+                refuse_unusable(
+                    f"training images with and without {finding} in {where}",
+                    f"{counts[0]:,} with and {counts[1]:,} without among"
+                    f" {len(labels):,} (of all {len(rows):,} images"
+                    f" {int(np.nansum(rows[finding])):,} with)",
+                    "Give the training split more patients, or leave the finding out of the"
+                    " manifest.",
+                    excluded,
+                )
+            notes.append(
+                f"Of {len(labels):,} images in {split}, {counts[0]:,} have {finding} and"
+                f" {counts[1]:,} do not: no AUROC of it there."
+            )
+    return notes

@@ -1,0 +1,236 @@
+"""The reader of tables: every cell as text, the same from CSV, Excel and Parquet."""
+
+import datetime
+import gzip
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import openpyxl
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from helpers.core import errors
+from helpers.data import read_excel, read_table, source_text
+
+
+def written(folder: Path, content: bytes | str, name: str = "films.csv") -> Path:
+    (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    return folder / name
+
+
+def excel(folder: Path, rows: list[list], change: object = None) -> Path:
+    book = openpyxl.Workbook()
+    for row in rows:
+        book.active.append(row)
+    if change:
+        change(book.active)
+    book.save(folder / "films.xlsx")
+    return folder / "films.xlsx"
+
+
+def test_one_table_is_the_same_text_from_csv_excel_and_parquet(tmp_path):
+    table = pd.DataFrame(
+        {
+            "patient": ["001", "NA", "None"],
+            "site": [1, None, 2],
+            "grade": [0.5, 2.0, None],
+            "day": [datetime.date(2024, 1, 31), None, datetime.date(1999, 12, 1)],
+            "is_portable": [True, False, True],
+        }
+    )
+    text = {
+        "patient": ["001", "NA", "None"],
+        "site": ["1", "", "2"],
+        "grade": ["0.5", "2", ""],
+        "day": ["2024-01-31", "", "1999-12-01"],
+        "is_portable": ["True", "False", "True"],
+    }
+    table.to_excel(tmp_path / "films.xlsx", index=False)
+    table.to_parquet(tmp_path / "films.parquet", index=False)
+    assert read_table.read(tmp_path / "films.xlsx").to_dict("list") == text
+    assert read_table.read(tmp_path / "films.parquet").to_dict("list") == text
+    table.to_csv(tmp_path / "films.csv", index=False)  # grades are 0.5 and 2.0 there
+    read = read_table.read(tmp_path / "films.csv")
+    assert read.drop(columns="grade").to_dict("list") == {
+        k: v for k, v in text.items() if k != "grade"
+    }
+    assert source_text.numbers(read["grade"])[:2].tolist() == [0.5, 2]
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be with mark", "utf-32"]
+)
+def test_byte_order_marks_are_read_and_belong_to_no_name(tmp_path, encoding):
+    text = 'film,name\n1,Köln\n2,"a,b"\n'
+    content = (
+        b"\xfe\xff" + text.encode("utf-16-be") if "mark" in encoding else text.encode(encoding)
+    )
+    for name, stored in (("t.csv", content), ("t.csv.gz", gzip.compress(content))):
+        assert read_table.read(written(tmp_path, stored, name)).to_dict("list") == {
+            "film": ["1", "2"],
+            "name": ["Köln", "a,b"],
+        }
+
+
+def test_cells_keep_what_they_are_but_for_blanks_around_them(tmp_path):
+    table = read_table.read(
+        written(tmp_path, " id , site,\n NA ,1.0, \nMu\u0308ller,,\nMüller,2.0,\n007,1.0,\n"),
+        missing=["NA"],
+    )
+    assert table.to_dict("list") == {
+        "id": ["", "Müller", "Müller", "007"],
+        "site": ["1", "", "2", "1"],  # codes, whether or not one is missing
+    }
+    mixed = read_table.read(written(tmp_path, "version\n1.0\n1.5\n"))
+    assert mixed["version"].tolist() == ["1.0", "1.5"]
+
+
+def test_parquet_keeps_every_digit_and_shows_what_floats_lost(tmp_path):
+    patient = 123456789012345678
+    columns = {
+        "exact": pa.array([patient, None]),
+        "unsigned": pa.array([2**64 - 1, 1], pa.uint64()),
+        "decimal": pa.array([Decimal("12345678901234567890"), None], pa.decimal128(20)),
+        "float": pa.array([float(patient), None]),
+        "in_floats": pa.array([1234567890123456.0, None]),
+        "short": pa.array([0.1, 3], pa.float32()),
+        "category": pa.array(["a", None]).dictionary_encode(),
+        "list": pa.array([["effusion", "mass"], None]),
+        "moment": pa.array([datetime.datetime(2024, 1, 31, 5), None]),
+        "image": pa.array([b"\xff\xd8", None]),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    read = read_table.read(tmp_path / "t.parquet")
+    assert read.iloc[0].to_dict() == {
+        "exact": str(patient),
+        "unsigned": str(2**64 - 1),
+        "decimal": "12345678901234567890",
+        "float": "1.234567890123457e+17",
+        "in_floats": "1234567890123456",
+        "short": "0.1",
+        "category": "a",
+        "list": "['effusion', 'mass']",
+        "moment": "2024-01-31 05:00:00",
+    }
+    assert read.iloc[1].replace("", None).dropna().to_dict() == {"unsigned": "1", "short": "3"}
+
+
+def test_excel_shows_what_its_user_sees(tmp_path):
+    def as_five_digits(sheet):
+        sheet["A2"].number_format = "00000"
+
+    path = excel(
+        tmp_path,
+        [["id", "n", None], [7, 3.0, None], [None, None, None], ["x", 2.5, None]],
+        as_five_digits,
+    )
+    assert read_excel.cell_text(1.6768e15) == "1.6768e+15"  # Excel keeps 15 digits
+    assert read_table.read(path).to_dict("list") == {
+        "id": ["00007", "x"],
+        "n": ["3", "2.5"],
+    }
+
+
+@pytest.mark.parametrize(
+    "rows, change, words",
+    [
+        ([["p", "q"], [1, 2], [None, 3]], lambda s: s.merge_cells("A2:A3"), "merged cells 'A2:A3'"),
+        (
+            [["p", "q"], [1, "=2+3"]],
+            None,
+            "stored values in .*films.xlsx; got none in 'B2'",
+        ),
+        ([["p", "q"], [1, "#N/A"], [1, "#REF!"]], None, "'B2 #N/A', 'B3 #REF!'"),
+        ([["p", "p "], [1, 2]], None, "'p' more than once"),
+        ([], None, "names of columns in the first row"),
+    ],
+)
+def test_excel_without_a_value_of_its_own_is_refused_by_cell(tmp_path, rows, change, words):
+    with pytest.raises(errors.InputError, match=words):
+        read_table.read(excel(tmp_path, rows, change))
+
+
+@pytest.mark.parametrize(
+    "name, content, words",
+    [
+        ("t.csv", "a;b\n1;2,5\n", r"separated by ','; got 'a;b' as its first line.*separator: ';'"),
+        ("t.txt", "a\tb\n1\t2\n", r"separator: '\\t'"),
+        ("t.csv", "sep=;\na;b\n", "'sep=;' as its first line"),
+        ("t.csv", "a,b\n1,2,3\n", "Expected 2 fields in line 2, saw 3"),
+        ("t.csv", "a,b,a\n1,2,3\n", "each column name once.*'a' more than once"),
+        ("t.csv", "a,b\nKöln,1\n".encode("cp1252"), "to be a table in utf-8"),
+        ("t.csv", "a,b\n1,1\n".encode("utf-16-le"), "UTF-16 without a byte order mark"),
+        ("t.csv", b"PK\x03\x04", "a zip or Excel file by its content"),
+        ("t.csv", "", "No columns"),
+        ("t.csv.gz", gzip.compress(bytes(9999))[:20], "t.csv.gz to be a table"),
+        ("t.xls", "", "CSV, .xlsx or Parquet"),
+        ("t.xlsx", "a,b", "an Excel file"),
+        ("t.parquet", "a,b", "a whole Parquet file"),
+    ],
+)
+def test_what_is_no_such_table_is_refused_by_name(tmp_path, name, content, words):
+    with pytest.raises(errors.InputError, match=words):
+        read_table.read(written(tmp_path, content, name))
+    with pytest.raises(errors.InputError, match="a file at .*absent.csv"):
+        read_table.read(tmp_path / "absent.csv")
+
+
+def rounded(digits: int) -> list[str]:
+    numbers = np.random.default_rng(0).integers(10 ** (digits - 1), 10**digits, 40)
+    return [str(int(float(number))) for number in numbers]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["1.6768E+15", "p2"],
+        ["1,6768E+15"],
+        ["1.6768e+15", ""],
+        ["1.6768E+15.png"],
+        ["1676800000000000.0"],
+        ["1234567890123450", "1234567890123460"],  # 15 digits and a zero: Excel
+        ["123456789012345000"],
+        rounded(18),
+        rounded(17),
+        ["#N/A", "a"],
+    ],
+    ids=str,
+)
+def test_identifiers_that_were_numbers_are_refused(values):
+    with pytest.raises(errors.InputError, match="identifiers as text in column 'patient' of t.csv"):
+        source_text.refuse_identifiers(pd.Series(values, name="patient"), "t.csv")
+
+
+def test_identifiers_that_only_look_like_numbers_are_accepted():
+    numbers = np.random.default_rng(0).integers(10**17, 10**18, 40)
+    for values in (
+        ["12e45", "1e5", "1E5"],  # hexadecimal
+        ["1.2.840.113619.2.55", "100"],
+        ["1234567890123450", "1234567890123451"],
+        list(map(str, numbers)),
+        [],
+    ):
+        source_text.refuse_identifiers(pd.Series(values, name="patient", dtype=str), "t.csv")
+
+
+@pytest.mark.parametrize(
+    "value, other, cause",
+    [
+        ("5", "005", "leading zeros"),
+        ("case_7", "case_007", "leading zeros"),
+        ("a.png", "A.PNG", "letter case"),
+        ("a", "a.nii.gz", "the file ending"),
+        ("images/a.png", "a.png", "folders in front"),
+        ("a b", "ab", "blanks"),
+        ("a_b", "a-b", "hyphens"),
+        ("patient00012", "12", "letters and zeros"),
+        ("a", "b", ""),
+    ],
+)
+def test_likely_cause_names_what_would_make_identifiers_equal(value, other, cause):
+    for pair in ((value, other), (other, value)):
+        said = source_text.likely_cause(*(pd.Series([text]) for text in pair))
+        assert said.startswith(f" 1 would match but for {cause}") if cause else said == ""
