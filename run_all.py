@@ -41,6 +41,7 @@ def main(words: list[str] | None = None) -> int:
         selected = batches.select(steps, arguments.only, arguments.start, results.out)
         batch = batches.Batch(results, steps, selected, arguments.jobs, arguments.force)
         if arguments.dry_run:
+            print("\n".join(study_data.checks(steps[0].parameters)))
             return show_plan(batch)
         with lock(batch.results.out):
             return run_study(batch, title)
@@ -103,7 +104,14 @@ def read_arguments(words: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--list", action="store_true", help="show the profiles")
     parser.add_argument(
-        "--dry-run", action="store_true", help="check everything and show what would run"
+        "--dry-run",
+        action="store_true",
+        help="check everything but the images, and show what would run",
+    )
+    parser.add_argument(
+        "--download",
+        action="store_true",
+        help="fetch the files of open data sets into --data-root first",
     )
     return parser.parse_args(words)
 
@@ -122,9 +130,10 @@ def read_study(arguments: argparse.Namespace) -> tuple[str, list[plan.Step]]:
     )
     # later notebooks read no files of data sets
     if (arguments.only or arguments.start or "01").startswith("01"):
-        chosen["01"]["DATA_ROOTS"] = study_data.read_data_roots(
-            arguments.data_root, study_data.data_sets(chosen)
-        )
+        names = study_data.data_sets(chosen)
+        if arguments.download and not arguments.dry_run:
+            print("\n".join(study_data.fetch(arguments.data_root, names)), flush=True)
+        chosen["01"]["DATA_ROOTS"] = study_data.read_data_roots(arguments.data_root, names)
     return profile.title, plan.plan(chosen, lists)
 
 

@@ -45,6 +45,12 @@ def opened(
         )
     cohort = manifests.name_of(cohort)
     table, record = cohorts.read_table(cohort)
+    if not cohorts.patients_are_known(record):
+        print(
+            f"The data of {cohort} do not say whose an image is: every image is called a patient"
+            " below, sex and age are unknown, and confidence intervals are too narrow where one"
+            " person has several images."
+        )
     records = records_of(cohort, names, record["data_hash"])
     read = {of_run["run"]: run_records.read_predictions(of_run["run"]) for of_run in records}
     return table, record, *_image_level_last(records, read)

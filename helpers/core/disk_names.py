@@ -45,26 +45,43 @@ def name_on_disk(root: Path, relative: str) -> str:
     Raises:
         InputError: two names on the disk differ in their Unicode form only.
     """
-    spelt = ""
+    folder = Path(root)
     for name in relative.split("/"):
-        folder = os.path.join(root, spelt)
-        try:
-            changed_ns = os.stat(folder).st_mtime_ns
-        except (FileNotFoundError, NotADirectoryError):
-            return relative
-        names = _names_in(folder, changed_ns).get(one_normal_form(name), [name])
-        if len(names) > 1:
-            errors.refuse(
-                f"names that differ in more than their Unicode form in {folder}",
-                errors.examples([ascii(name) for name in names]),
-                "Rename or remove one of them.",
-            )
-        spelt = f"{spelt}/{names[0]}" if spelt else names[0]
-    return spelt
+        folder = folder / only_one(names_in(folder), name, folder)
+    return folder.relative_to(root).as_posix()
+
+
+def names_in(folder: Path) -> dict[str, list[str]]:
+    """Return the names in a folder by their Unicode normal form; none where it is not there."""
+    try:
+        return _names_then(str(folder), os.stat(folder).st_mtime_ns)
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+
+
+def only_one(names: dict[str, list[str]], name: str, folder: Path) -> str:
+    """Return the one spelling of a name among those of a folder; an absent one unchanged.
+
+    Args:
+        names: from `names_in`.
+        name: in whatever normal form.
+        folder: for the message.
+
+    Raises:
+        InputError: two names on the disk differ in their Unicode form only.
+    """
+    spelt = names.get(one_normal_form(name), [name])
+    if len(spelt) > 1:
+        errors.refuse(
+            f"names that differ in more than their Unicode form in {folder}",
+            errors.examples([ascii(name) for name in spelt]),
+            "Rename or remove one of them.",
+        )
+    return spelt[0]
 
 
 @functools.lru_cache(maxsize=1000)
-def _names_in(folder: str, changed_ns: int) -> dict[str, list[str]]:
+def _names_then(folder: str, changed_ns: int) -> dict[str, list[str]]:
     """Return the names in a folder by their Unicode normal form, as the folder was at a time."""
     names = {}
     for name in os.listdir(folder):

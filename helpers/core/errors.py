@@ -7,10 +7,13 @@ without a traceback.
 
 import difflib
 import math
+import re
 from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
+
+FEW = 6  # values that are read at a glance
 
 
 class InputError(ValueError):
@@ -32,16 +35,28 @@ def examples(values: Collection, most: int = 3) -> str:
     return shown + (f" (+{len(values) - most} more)" if len(values) > most else "")
 
 
+def nearest(value: object, allowed: Collection) -> str:
+    """Return "Did you mean 'this'?" with the closest allowed value, "" where none is close.
+
+    Upper and lower case, blanks, points, hyphens and underscores make no difference.
+    """
+    plain = {re.sub(r"[\W_]", "", str(name).casefold()): str(name) for name in allowed}
+    close = difflib.get_close_matches(re.sub(r"[\W_]", "", str(value).casefold()), plain, n=1)
+    return f"Did you mean {plain[close[0]]!r}?" if close else ""
+
+
 def one_of(name: str, value: object, allowed: Collection) -> object:
     """Return `value` if it is one of `allowed`.
 
     Raises:
-        InputError: it is not; names the closest allowed value.
+        InputError: it is not; names the closest allowed value, before the list where that is long.
     """
     if value not in allowed:
-        close = difflib.get_close_matches(str(value), [str(a) for a in allowed], n=1)
-        hint = f"Did you mean {close[0]!r}?" if close else "Choose one of these."
-        refuse(f"{name} to be one of {', '.join(map(str, allowed))}", repr(value), hint)
+        names = ", ".join(map(str, allowed))
+        hint = nearest(value, allowed)
+        if hint and len(allowed) > FEW:
+            refuse(f"{name} to be a known one", repr(value), f"{hint} Known are {names}.")
+        refuse(f"{name} to be one of {names}", repr(value), hint or "Choose one of these.")
     return value
 
 
@@ -100,16 +115,11 @@ def has_columns(
     """
     absent = [column for column in columns if column not in table.columns]
     if absent:
-        known = {str(name).casefold(): name for name in table.columns}
-        close = [
-            f" Did you mean {known[name]!r}?"
-            for column in absent[:3]
-            for name in difflib.get_close_matches(column.casefold(), known, n=1, cutoff=0.8)
-        ]
+        hints = [nearest(column, table.columns) for column in absent[:3]]
         refuse(
             f"columns {examples(absent)} in {where}",
             f"columns {examples(list(table.columns), 12)}",
-            do + "".join(close),
+            " ".join([do, *filter(None, hints)]),
         )
 
 

@@ -73,6 +73,31 @@ class Cohort:
         )
 
 
+def patients_are_known(record: dict) -> bool:
+    """Return whether a cohort's record says whose an image is (`patient_id` in the manifest)."""
+    return record.get("patients") != "unknown"
+
+
+def unit_fits(name: str, record: dict, unit: str) -> None:
+    """Accept a privacy unit that the cohort's data can tell apart.
+
+    Args:
+        name: of the cohort.
+        record: of the cohort.
+        unit: PRIVACY_UNIT, "patient" or "image".
+
+    Raises:
+        InputError: patients as units, where nobody knows whose an image is.
+    """
+    if unit == "patient" and not patients_are_known(record):
+        errors.refuse(
+            f"PRIVACY_UNIT = 'image' for {name}, whose data do not say whose an image is",
+            repr(unit),
+            "Set PRIVACY_UNIT to 'image': images are protected one at a time, several of one person"
+            " less; or name the patient's column in the manifest (`patient_id`).",
+        )
+
+
 def read(name: str | Path) -> Cohort:
     """Return a built cohort; images stay on disk until used.
 

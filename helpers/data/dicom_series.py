@@ -32,8 +32,9 @@ def one_series_a_study(headers: pd.DataFrame, root: Path) -> pd.DataFrame:
     """Choose each CT study's volume.
 
     A study is what has one PatientID and StudyInstanceUID (one folder, where the UID is blank); a
-    series what has one SeriesInstanceUID (or folder) and one orientation, size and pixel spacing. A
-    copy of a slice, with the same SOPInstanceUID, does not count.
+    series what has one SeriesInstanceUID (or folder) and one orientation, size and pixel spacing,
+    and one AcquisitionNumber where slices have the same position (phases in one series). A copy of
+    a slice, with the same SOPInstanceUID, does not count.
 
     Of a study's series, those are left that are single CT slices across the body's axis, at least
     `MIN_SLICES`, evenly spaced, without two at one position, and no localizer, perfusion map,
@@ -62,17 +63,10 @@ def _chosen(study: pd.DataFrame, root: Path) -> pd.Series:
     candidates, reason = [], _reason_without_series(study)
     repeated = study["SOPInstanceUID"].duplicated() & (study["SOPInstanceUID"] != "")
     series = study["SeriesInstanceUID"].where(study["SeriesInstanceUID"] != "", study["folder"])
-    places = study["ImageOrientationPatient"].map(lambda cosines: cosines and np.round(cosines, 3))
-    kind = [
-        series,
-        places.map(str),
-        study["Rows"],
-        study["Columns"],
-        study["PixelSpacing"].map(str),
-    ]
-    for _, slices in study[~repeated].groupby(kind, sort=False):
-        if not _may_be_scan(slices):
-            continue
+    form = [_alike(study[name]) for name in ("ImageOrientationPatient", "PixelSpacing")]
+    kind = [series, study["Rows"], study["Columns"], *form]
+    stacks = [stack for _, stack in study[~repeated].groupby(kind, sort=False)]
+    for slices in filter(_may_be_scan, [part for stack in stacks for part in _acquisitions(stack)]):
         slices = slices.iloc[np.argsort(_heights(slices), kind="stable")]
         problem = spacing_problem(np.array(slices["ImagePositionPatient"].tolist()))
         is_first = _is_original_axial(slices["ImageType"].iloc[0])
@@ -84,6 +78,13 @@ def _chosen(study: pd.DataFrame, root: Path) -> pd.Series:
     n_bytes = sum((root / file).stat().st_size for file in slices["file"])
     row = slices.iloc[0].rename(study.index[0])
     return _with(row, slices="\n".join(slices["file"]), slice_bytes=n_bytes, unusable=problem)
+
+
+def _acquisitions(stack: pd.DataFrame) -> list[pd.DataFrame]:
+    """Return a stack's acquisitions where it holds several at the same heights, else the stack."""
+    if stack["ImagePositionPatient"].is_unique:
+        return [stack]
+    return [acquisition for _, acquisition in stack.groupby("AcquisitionNumber")]
 
 
 def _with(row: pd.Series, **cells: object) -> pd.Series:
@@ -103,8 +104,8 @@ def _alike(column: pd.Series) -> pd.Series:
     return column.map(lambda numbers: number_of[numbers])
 
 
-def _is_close(first: tuple[float, ...] | None, second: tuple[float, ...] | None) -> bool:
-    """Return whether two tuples are the same within `_ROUNDING`, or both absent."""
+def _is_close(first: tuple[float, ...], second: tuple[float, ...]) -> bool:
+    """Return whether two tuples are the same within `_ROUNDING`, or both empty."""
     if not first or not second:
         return first == second
     return bool(np.abs(np.subtract(first, second)).max() < _ROUNDING)
@@ -129,7 +130,7 @@ def _may_be_scan(slices: pd.DataFrame) -> bool:
         (slices["Modality"] == "CT").all()
         and slices["SOPClassUID"].isin(_CT_CLASSES).all()
         and (slices["NumberOfFrames"] <= 1).all()
-        and slices["ImagePositionPatient"].notna().all()
+        and slices["ImagePositionPatient"].map(bool).all()
         and first["PixelSpacing"]
         and min(first["PixelSpacing"]) > 0
         and abs(np.cross(row, column)[2]) >= _MIN_AXIAL

@@ -91,7 +91,7 @@ def read_header(path: Path, with_geometry: bool = False) -> dict:
         with_geometry: also the tags of `dicom_volume.GEOMETRY`, as numbers.
     """
     library, empty = dicom_library.pydicom(), dict.fromkeys(COLUMNS, "")
-    geometry = dicom_volume.GEOMETRY if with_geometry else ()
+    further = [*(dicom_volume.GEOMETRY if with_geometry else ()), "Rows", "SpecificCharacterSet"]
     try:
         with open(path, "rb") as stream:
             head = stream.read(dicom_library.HEAD_BYTES)
@@ -102,12 +102,13 @@ def read_header(path: Path, with_geometry: bool = False) -> dict:
                 stream,
                 stop_before_pixels=True,
                 force=True,
-                specific_tags=[*COLUMNS, *geometry, "Rows", "SpecificCharacterSet"],
+                specific_tags=[*COLUMNS, *further],
             )
         header = {keyword: _as_text(tags.get(keyword)) for keyword in COLUMNS}
         if not all(text.isprintable() for text in header.values()):
             raise ValueError  # a wrong length: the text runs on into other tags, names perhaps
-        header |= dicom_volume.geometry_of(tags, geometry)
+        if with_geometry:
+            header |= dicom_volume.geometry_of(tags)
         # else a directory of media, a report, a presentation state
         has_image = bool(tags.get("Rows"))
     except PermissionError:

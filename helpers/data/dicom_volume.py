@@ -16,35 +16,32 @@ from helpers.data import dicom_library
 from helpers.data.image_limits import UnusableImage
 
 MAX_VOXELS = 2**29
-# tags beside `dicom_tags.COLUMNS`
-GEOMETRY = (
-    "SOPClassUID",
-    "NumberOfFrames",
-    "Rows",
-    "Columns",
-    "ImagePositionPatient",
-    "ImageOrientationPatient",
-    "PixelSpacing",
-)
+# how many numbers a tag holds
+_N_NUMBERS = {
+    "AcquisitionNumber": 1,
+    "NumberOfFrames": 1,
+    "Rows": 1,
+    "Columns": 1,
+    "ImagePositionPatient": 3,
+    "ImageOrientationPatient": 6,
+    "PixelSpacing": 2,
+}
+GEOMETRY = ("SOPClassUID", *_N_NUMBERS)  # tags beside `dicom_tags.COLUMNS`
 
 
-def geometry_of(tags, keywords: tuple[str, ...]) -> dict:
-    """Return the tags of `GEOMETRY`: text, whole numbers, or tuples of numbers, None where absent
-    or of another length.
+def geometry_of(tags) -> dict:
+    """Return the tags of `GEOMETRY`: text, whole numbers (0 where absent), tuples of numbers (empty
+    where absent or of another length).
     """
-    geometry = {}
-    for keyword in keywords:
-        value, length = tags.get(keyword), {"I": 3, "P": 2}.get(keyword[0], 0)
-        if keyword == "ImageOrientationPatient":
-            length = 6
-        if keyword == "SOPClassUID":
-            geometry[keyword] = str(value or "")
-        elif not length:
+    geometry = {"SOPClassUID": str(tags.get("SOPClassUID") or "")}
+    for keyword, length in _N_NUMBERS.items():
+        value = tags.get(keyword)
+        if length == 1:
             geometry[keyword] = int(value or 0)
         else:
             numbers = () if value is None or isinstance(value, str) else tuple(map(float, value))
             is_whole = len(numbers) == length and np.isfinite(numbers).all()
-            geometry[keyword] = numbers if is_whole else None
+            geometry[keyword] = numbers if is_whole else ()
     return geometry
 
 
@@ -64,36 +61,30 @@ def read(paths: list[Path]) -> tuple[np.ndarray, np.ndarray, tuple[float, float]
     """
     library, simple_itk = dicom_library.pydicom(), _simple_itk()
     try:
-        first, last = (
-            geometry_of(
-                library.dcmread(
-                    path, stop_before_pixels=True, force=True, specific_tags=[*GEOMETRY]
-                ),
-                GEOMETRY,
-            )
+        ends = [
+            library.dcmread(path, stop_before_pixels=True, force=True, specific_tags=[*GEOMETRY])
             for path in (paths[0], paths[-1])
-        )
+        ]
+        first, last = map(geometry_of, ends)
         if first["Rows"] * first["Columns"] * len(paths) > MAX_VOXELS:
             raise UnusableImage("volume too large or without depth")
         reader = simple_itk.ImageSeriesReader()
         reader.SetFileNames([str(path) for path in paths])
-        voxels = _compact(simple_itk.GetArrayViewFromImage(image := reader.Execute()))
-        del image
+        image = reader.Execute()
+        voxels = _compact(simple_itk.GetArrayViewFromImage(image))
+        affine = _affine(first, last, len(paths))
     except UnusableImage:
         raise
     except Exception:  # a damaged file can raise almost anything
         raise UnusableImage("CT series cannot be decoded") from None
     if voxels.ndim != 3 or len(voxels) != len(paths):
         raise UnusableImage("CT series of colours or of several frames")
-    return voxels.transpose(), _affine(first, last, len(paths)), (1.0, 0.0)
+    return voxels.transpose(), affine, (1.0, 0.0)
 
 
 def _compact(voxels: np.ndarray) -> np.ndarray:
     """Return a copy in 16 bits where they hold all values: SimpleITK takes 32 for many scans."""
-    limits = np.iinfo(np.int16)
-    is_short = (
-        voxels.dtype.kind in "iu" and limits.min <= voxels.min() <= voxels.max() <= limits.max
-    )
+    is_short = voxels.dtype.kind in "iu" and -(2**15) <= voxels.min() <= voxels.max() < 2**15
     return voxels.astype(np.int16 if is_short else voxels.dtype)
 
 

@@ -21,9 +21,9 @@ def files_below(root: Path) -> Iterator[str]:
     """Yield the paths of all files below a folder, sorted, relative to it."""
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if not is_left_over(name))
-        for name in sorted(names):
-            if not is_left_over(name):
-                yield Path(folder, name).relative_to(root).as_posix()
+        relative = Path(folder).relative_to(root).as_posix()
+        prefix = "" if relative == "." else f"{relative}/"
+        yield from (prefix + name for name in sorted(names) if not is_left_over(name))
 
 
 def on_disk(files: pd.Series, root: Path) -> pd.Series:
@@ -32,10 +32,22 @@ def on_disk(files: pd.Series, root: Path) -> pd.Series:
     Raises:
         InputError: two names on the disk differ in their Unicode form only.
     """
-    names = files.drop_duplicates()
-    names = names[~names.str.isascii()]
-    spelt = {name: disk_names.name_on_disk(root, name) for name in names}
-    return files.map(lambda name: spelt.get(name, name))
+    if files.str.isascii().all():
+        return files
+    folders, spelt = {}, []
+    for file in files.tolist():
+        folder, _, name = file.rpartition("/")
+        if folder not in folders:
+            real = disk_names.name_on_disk(root, folder) if folder else ""
+            folders[folder] = (
+                f"{real}/" if real else "",
+                root / real,
+                disk_names.names_in(root / real),
+            )
+        prefix, path, names = folders[folder]
+        is_there = disk_names.one_normal_form(name) in names
+        spelt.append(prefix + disk_names.only_one(names, name, path) if is_there else file)
+    return pd.Series(spelt, index=files.index, dtype=str)
 
 
 def anywhere(names: pd.Series, root: Path) -> pd.Series:

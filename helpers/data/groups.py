@@ -14,6 +14,16 @@ from helpers.core import errors
 AGE_EDGES_YEARS = (0, 30, 60, 70, 80, np.inf)  # the paper's bands, the last one open
 COMORBIDITY_EDGES = (0, 1, 3, np.inf)  # 0; 1-2; 3 and more
 UNKNOWN = "unknown"
+# columns of a cohort's table that name images and patients, or are groups by another name
+_NO_GROUPS = (
+    "image_id",
+    "patient_id",
+    "split",
+    "age_years",
+    "n_comorbidities",
+    "film_sha256",
+    "pixels_sha256",
+)
 ATTRIBUTES = ("sex", "age", "age quartile", "comorbidities", "sex x age")
 
 
@@ -92,9 +102,25 @@ def _group(table: pd.DataFrame, attribute: str, age_edges: list[float] | None) -
         return bands(table["n_comorbidities"], COMORBIDITY_EDGES)
     if attribute == "sex x age":
         return _group(table, "sex", None) + " x " + _group(table, "age", age_edges)
-    errors.one_of("group attribute", attribute, [*ATTRIBUTES, *table.columns])
+    if attribute in _NO_GROUPS or attribute not in table:
+        errors.one_of("group attribute", attribute, [*ATTRIBUTES, *_groupable(table)])
     column = table[attribute]
     if pd.api.types.is_float_dtype(column) and (column.dropna() % 1 == 0).all():
         column = column.astype("Int64")  # code 2 is "2" also where another one is missing
     column = column.astype(object)
     return column.where(column.notna() & (column != ""), UNKNOWN).astype(str)
+
+
+def _groupable(table: pd.DataFrame) -> list[str]:
+    """Return the further columns that make groups: no identifiers, no labels of 0 and 1."""
+    return [
+        column
+        for column in table
+        if column not in _NO_GROUPS
+        and column not in ATTRIBUTES
+        and not str(column).startswith("group_")
+        and not (
+            pd.api.types.is_numeric_dtype(table[column])
+            and table[column].dropna().isin([0, 1]).all()
+        )
+    ]

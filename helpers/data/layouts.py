@@ -23,6 +23,7 @@ from helpers.data import (
     read_arrays,
     read_excel,
     read_table,
+    source_columns,
     source_files,
     source_text,
 )
@@ -159,9 +160,14 @@ def _refuse_absent_columns(manifest: Manifest, root: Path, raw: pd.DataFrame) ->
     do = (
         f"Only the first sheet is read, not {'; '.join(sheets)}: move the wanted one to the front."
         if sheets
-        else "Correct the file, or the column names in the manifest."
+        else ""
     )
-    errors.has_columns(raw, manifest.source_columns, where, do)
+    named = (
+        raw
+        if "table_file" in manifest.source_columns
+        else raw.drop(columns="table_file", errors="ignore")
+    )
+    source_columns.check(manifest, named.columns, where, do)
 
 
 def _image_files(manifest: Manifest, root: Path, raw: pd.DataFrame) -> pd.DataFrame:
@@ -212,11 +218,9 @@ def _read_shards(manifest: Manifest, root: Path) -> tuple[pd.DataFrame, pd.DataF
         file = path.relative_to(root).as_posix()
         try:
             with pq.ParquetFile(source_files.inside(root, file)) as shard:
-                errors.has_columns(
-                    pd.DataFrame(columns=shard.schema_arrow.names),
-                    [*manifest.source_columns, manifest.layout.image_column],
-                    file,
-                )
+                columns = pd.DataFrame(columns=shard.schema_arrow.names)
+                source_columns.check(manifest, columns.columns, file)
+                errors.has_columns(columns, [manifest.layout.image_column], file)
                 for number in range(shard.num_row_groups):
                     row_group = shard.read_row_group(number, columns=manifest.source_columns)
                     tables.append(read_table.as_text(row_group))

@@ -100,7 +100,11 @@ def _since_birth(rule: Age, text: pd.DataFrame, where: str) -> pd.Series:
     """Return the time from birth to the study; a year of birth alone counts as its 1 July."""
     birth, is_year_only = _dates(rule, text[rule.birth_date], where)
     study, _ = _dates(rule, text[rule.study_date], where)
-    years = (study - birth).dt.days / 365.25
+    is_before_birthday = (study.dt.month * 100 + study.dt.day) < (
+        birth.dt.month * 100 + birth.dt.day
+    )
+    birthdays = study.dt.year - birth.dt.year - is_before_birthday
+    years = birthdays + ((study - birth).dt.days / 365.25 - birthdays).clip(0, 0.999)
     is_same_year = is_year_only & (study.dt.year == birth.dt.year)
     return years.mask(is_same_year & (years < 0), 0.0)
 
@@ -137,7 +141,8 @@ def _dates(rule: Age, text: pd.Series, where: str) -> tuple[pd.Series, pd.Series
             read = read.where(read.dt.strftime(form) == plain)
         read = read.where(dates.isna())
         if not re.search(r"%[dj]", form):  # the middle of what the form says
-            read += pd.Timedelta(days=14 if re.search(r"%[mbB]", form) else 181)
+            has_month = re.search(r"%[mbB]", form)
+            read += pd.Timedelta(days=14) if has_month else pd.DateOffset(months=6)
         if not re.search(r"%[dmbBj]", form):
             is_year_only |= read.notna()
         dates = dates.fillna(read)

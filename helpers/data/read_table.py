@@ -42,7 +42,7 @@ def read(
         name: how messages call the file; None for its path.
 
     Raises:
-        InputError: no such file; not a table of that kind; two columns of one name.
+        InputError: no such file; not a table of that kind; two columns of one name; no row.
     """
     path, name = errors.file_exists(Path(path), "Correct the path."), name or str(path)
     ending = path.suffix.lower()
@@ -61,6 +61,8 @@ def read(
         table = cells.iloc[1:].reset_index(drop=True)
         table.columns = cells.iloc[0] if len(cells) else []
     table = _with_column_names(table, name)
+    if table.empty:
+        errors.refuse(f"at least one row below the names of columns in {name}", "none", "Fill it.")
     columns = {column: source_text.in_one_form(table[column]) for column in table}
     text = pd.DataFrame(columns, index=table.index)
     return text.mask(text.isin(list(missing)), "") if len(missing) else text

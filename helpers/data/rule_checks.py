@@ -41,16 +41,20 @@ def refuse_unusable(expected: str, got: str, do: str, excluded: pd.DataFrame) ->
     raise Unusable(f"Expected {expected}; got {got}{commonest}. {do}", excluded)
 
 
-def check_cells(manifest: Manifest, text: pd.DataFrame, where: str) -> list[str]:
+def check_cells(
+    manifest: Manifest, text: pd.DataFrame, excluded: pd.DataFrame, where: str
+) -> list[str]:
     """Accept `keep`, `sex` and `image.inverted` when their values occur; return notes.
 
     Args:
         manifest: the rules.
         text: source columns of all rows.
+        excluded: the rows left out, with reason.
         where: name of the table.
 
     Raises:
-        InputError: a column of `keep` has none of its values.
+        Unusable: a column of `keep` has none of its values.
+        InputError: another spelling of a value of `keep` or `image.inverted` occurs.
     """
     if manifest.layout.kind == "synthetic" or text.empty:
         return []
@@ -59,10 +63,11 @@ def check_cells(manifest: Manifest, text: pd.DataFrame, where: str) -> list[str]
         cells = text[column]
         absent = [value for value in values if not (cells == value).any()]
         if len(absent) == len(values):
-            errors.refuse(
+            refuse_unusable(
                 f"a row of {where} with {column!r} of {' or '.join(map(repr, values))}",
                 f"none; it holds {source_text.commonest(cells)}",
                 f"{source_text.nearest(values[0], cells.unique())}Correct `keep` in the manifest.",
+                excluded,
             )
         field = f"keep.{column}"
         source_text.refuse_lookalikes(values, cells.unique(), f"column {column!r}", field)

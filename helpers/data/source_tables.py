@@ -67,7 +67,6 @@ def apply_rules(
     """
     where = source_files.table_name(manifest)
     text = row_rules.as_text(manifest, raw, where)
-    notes = rule_checks.check_cells(manifest, text, where)
     rows = pd.DataFrame(
         {
             "row": np.arange(len(raw)),
@@ -82,6 +81,7 @@ def apply_rules(
         rows["split"] = split_rules.given_split(manifest, text, rows["image_id"], where, root)
         reason = reason.where(reason.notna() | rows["split"].notna(), "in no given split")
     excluded = rows.assign(reason=reason)[reason.notna()][EXCLUDED_COLUMNS]
+    notes = rule_checks.check_cells(manifest, text, excluded, where)
     rows, text = rows[reason.isna()], text[reason.isna()]
     if rows.empty:
         rule_checks.refuse_unusable(
@@ -217,7 +217,9 @@ def keep_present(manifest: Manifest, source: Source, root: Path | None) -> Sourc
     is_absent = rows["bytes"] < 0
     absent = rows[is_absent]
     is_anywhere = getattr(manifest.layout, "anywhere", False)
-    hint = file_names.hint_of_absence(absent["file"], root, is_anywhere)
+    hint = file_names.hint_of_absence(
+        absent["file"], rows.loc[~is_absent, "file"], root, is_anywhere
+    )
     reason = absent["file"].map(lambda file: _reason_of_absence(root, file))
     excluded = pd.concat([source.excluded, absent.assign(reason=reason)[EXCLUDED_COLUMNS]])
     if 1 - is_absent.mean() < manifest.min_share_present:

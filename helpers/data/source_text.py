@@ -197,7 +197,7 @@ def likely_cause(values: pd.Series, others: pd.Series) -> str:
         for cause, form in (*_CAUSES, _NUMBER_ALONE)
     }
     matching = {
-        cause: int((ours.isin(set(theirs)) & (ours != "")).sum())
+        cause: int((ours.isin(theirs) & (ours != "")).sum())
         for cause, (ours, theirs) in folded.items()
     }
     if matching[_NUMBER_ALONE[0]] < len(values):

@@ -66,7 +66,7 @@ def given_split(
     for name, path in rule.lists.items():
         lines = read_table.read_lines(source_files.inside(root, path), path)
         _refuse_extra_lines(lines, path, image_id, where, rule)
-        is_listed = image_id.isin(set(lines))
+        is_listed = image_id.isin(pd.Series(lines, dtype=str))
         in_two_lists = image_id[is_listed & split.notna()].tolist()
         if in_two_lists:
             errors.refuse(
@@ -91,9 +91,9 @@ def _refuse_extra_lines(
         errors.refuse(f"a line an image in {path}", "an empty file", "Write the list again.")
     images = image_id.drop_duplicates()
     listed = pd.Series(lines, dtype=str).drop_duplicates()
-    extra = listed[~listed.isin(set(images))]
+    extra = listed[~listed.isin(images)]
     if len(extra) == len(listed) or (len(extra) and rule.extra_lines == "refuse"):
-        cause = source_text.likely_cause(extra, images[~images.isin(set(listed))])
+        cause = source_text.likely_cause(extra, images[~images.isin(listed)])
         errors.refuse(
             f"image ids of {where} in {path}, such as"
             f" {errors.examples(images[images != ''].tolist()[:1])}",

@@ -64,6 +64,7 @@ _GENERATOR = {
     ),
     "demo": "numpy PCG64DXSM, keyed by (seed, stream, step, chunk): everybody can repeat it",
 }
+SEVERAL_IMAGES = "several images of one person"  # not covered, where patients are unknown
 UNKNOWN_ORIGIN = "start of unknown origin"
 _OF_UNKNOWN_ORIGIN = (
     "nobody knows what these weights were trained on; if on these patients, the promise is empty"

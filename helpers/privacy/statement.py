@@ -66,6 +66,11 @@ def privacy_statement(entries: dict) -> str:
     )
     whom = (
         f"each image by itself, while a patient with several is protected less (epsilon {more})"
+        + (
+            "; nobody knows who has several, as the data do not say whose an image is"
+            if privacy_ledger.SEVERAL_IMAGES in entries.get("not_covered", {})
+            else ""
+        )
         if several
         else f"all images of a patient together, up to {entries['max_images_per_unit']} in a step"
     )

@@ -65,19 +65,20 @@ def plan(chosen: dict, lists: dict) -> list[Step]:
     written = [path for step in training for path in step.outputs]
     runs = [path.parts[1] for path in written if path.name == "weights.safetensors"]
     _keep_apart(runs)
+    fitted = study_data.fitted_defaults(chosen)
     results = [path for path in preparation.outputs if path.name == "table.parquet"] + [
         path for path in written if path.name in EVALUATION_FILES
     ]
     fairness = _analysis(
         "04",
-        {"RUNS": runs} | chosen["04"],
+        {"RUNS": runs} | fitted["04"] | chosen["04"],
         [preparation, *training],
         results,
         [Path("tables/04_summary.csv"), Path("figures/04_privacy_utility.png"), REPLICATES],
     )
     comparison = _analysis(
         "05",
-        {"RUNS": runs} | chosen["05"],
+        {"RUNS": runs} | fitted["05"] | chosen["05"],
         [preparation, *training, fairness],
         [*results, REPLICATES],
         [Path("tables/05_accuracy_parity_difference.csv")],

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from helpers.core import errors, files
-from helpers.data import manifests
+from helpers.data import cohorts, manifests
 from helpers.privacy import (
     composition,
     private_run_files,
@@ -34,13 +34,19 @@ def planned(steps: Collection[plan.Step], out: Path) -> str:
         out: its results folder, with the cohort in it.
 
     Raises:
-        InputError: the total exceeds BUDGET, or a run promises nothing.
+        InputError: the total exceeds BUDGET, a run promises nothing, or protects patients where
+            nobody knows whose an image is.
     """
     planned_runs = _private_runs(steps)
     if not planned_runs:
         return ""
     cohort = planned_runs[0]["COHORT"]
-    table = pd.read_parquet(out / "cohort" / manifests.name_of(cohort) / "table.parquet")
+    folder = out / "cohort" / manifests.name_of(cohort)
+    recorded = folder / "record.json"
+    record = files.read_json(recorded, cohorts.MADE_BY) if recorded.exists() else {}
+    for values in planned_runs:
+        cohorts.unit_fits(manifests.name_of(cohort), record, values["PRIVACY_UNIT"])
+    table = pd.read_parquet(folder / "table.parquet")
     errors.has_columns(
         table,
         ["film_sha256"],
@@ -48,7 +54,8 @@ def planned(steps: Collection[plan.Step], out: Path) -> str:
     )
     train = table[table["split"] == "train"]
     spent = register.Register(register.folder_of(out))
-    key = spent.enrol(train["patient_id"], train["film_sha256"]).key
+    films = train["film_sha256"]
+    key = spent.enrol(train["patient_id"], films, train.get("pixels_sha256", films)).key
     uuids = {line["uuid"] for line in spent.runs()}
     lines, others = [], spent.runs(spent.sharing(key))
     for values in planned_runs:

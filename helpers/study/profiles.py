@@ -61,20 +61,25 @@ def read_profile(name: str) -> Profile:
     """Return a profile.
 
     Raises:
-        InputError: unknown (lists the known ones), not YAML, or not in the form of `Profile`.
+        InputError: unknown (lists the known ones), not YAML, not in the form of `Profile`, or with
+            what `collect` refuses; names the file.
     """
     errors.one_of("the profile", name, names())
+    where = f"profiles/{name}.yaml"
     try:
-        return Profile.model_validate(
-            yaml_files.read(PROFILES / f"{name}.yaml", f"profiles/{name}.yaml")
-        )
+        profile = Profile.model_validate(yaml_files.read(PROFILES / f"{name}.yaml", where))
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         errors.refuse(
-            f"a profile in profiles/{name}.yaml",
+            f"a profile in {where}",
             f"{'.'.join(map(str, first['loc']))}: {first['msg']}",
             "A profile has a title, `parameters`, `notebooks` and `comparisons`.",
         )
+    try:
+        collect(profile, [])
+    except errors.InputError as error:
+        raise errors.InputError(f"{where}: {error}") from None
+    return profile
 
 
 def read_setting(text: str) -> tuple[str | None, str, Any]:

@@ -1,15 +1,20 @@
 """The data sets of a study: which it reads, where their files are, which groups they have.
 
 In: what a profile and the command line set (`profiles`). Out: names, folders, files. Raises
-`InputError` for data sets, folders, files and groups that are not there. No file of a data set is
-opened.
+`InputError` for data sets, folders, files and groups that are not there. No image is opened.
 """
 
 from collections.abc import Collection
 from pathlib import Path
 
 from helpers.core import errors, notebook_parameters
-from helpers.data import groups, manifest_schema, manifests
+from helpers.data import (
+    download,
+    groups,
+    label_rules,
+    manifest_schema,
+    manifests,
+)
 from helpers.data.source_files import expected_files, locate
 from helpers.study import notebook_files
 
@@ -52,7 +57,7 @@ def data_sets(chosen: dict) -> list[str]:
 
 
 def _check_groups(chosen: dict, manifest: manifest_schema.Manifest) -> None:
-    """Accept attributes and columns that the cohort has.
+    """Accept attributes and columns that the cohort has; defaults are fitted to it, not checked.
 
     Raises:
         InputError: one that it does not have; names the parameter and the notebook.
@@ -61,13 +66,46 @@ def _check_groups(chosen: dict, manifest: manifest_schema.Manifest) -> None:
     known = [*groups.ATTRIBUTES, *further]
     planned = [attribute for attribute, *_ in chosen["04"].get("PLANNED", [])]
     for what, columns, allowed in (
-        ("the ATTRIBUTES of notebook 04", _value(chosen, "04", "ATTRIBUTES"), known),
+        ("the ATTRIBUTES of notebook 04", chosen["04"].get("ATTRIBUTES", []), known),
         ("the attributes in PLANNED of notebook 04", planned, known),
-        ("the ATTRIBUTES of notebook 05", _value(chosen, "05", "ATTRIBUTES"), known),
-        ("the SHORTCUTS of notebook 05", _value(chosen, "05", "SHORTCUTS"), further),
+        ("the ATTRIBUTES of notebook 05", chosen["05"].get("ATTRIBUTES", []), known),
+        ("the SHORTCUTS of notebook 05", chosen["05"].get("SHORTCUTS", []), further),
     ):
         for column in columns:
+            if not allowed:
+                errors.refuse(
+                    f"no {what.removeprefix('the ')}, as {manifest.name} has no further_columns",
+                    repr(column),
+                    f"Name the column under further_columns in {manifest.name}.yaml, or set [].",
+                )
             errors.one_of(f"each of {what}, for {manifest.name},", column, allowed)
+
+
+def fitted_defaults(chosen: dict) -> dict[str, dict[str, list[str]]]:
+    """Return ATTRIBUTES and SHORTCUTS of the analyses where their defaults, which are the demo's,
+    name what the study's cohort does not have: {notebook: {parameter: those that it has}}.
+    """
+    manifest = manifests.read(chosen["01"]["COHORT"])
+    recorded = {
+        "sex": manifest.sex,
+        "age": manifest.age,
+        "age quartile": manifest.age,
+        "comorbidities": manifest.n_comorbidities,
+        "sex x age": manifest.sex and manifest.age,
+    }
+    further = list(manifest.further_columns)
+    people = [attribute for attribute, rule in recorded.items() if rule]
+    is_drawn = manifest.layout.kind == "synthetic"
+    fitted = {"04": {}, "05": {}}
+    for number, name, known in (
+        ("04", "ATTRIBUTES", further + (list(groups.ATTRIBUTES) if is_drawn else people)),
+        ("05", "ATTRIBUTES", further + (list(groups.ATTRIBUTES) if is_drawn else people)),
+        ("05", "SHORTCUTS", further),
+    ):
+        default = _value(chosen, number, name)
+        if name not in chosen[number] and not set(default) <= set(known):
+            fitted[number][name] = [column for column in default if column in known]
+    return fitted
 
 
 def _value(chosen: dict, number: str, name: str) -> object:
@@ -87,6 +125,15 @@ def read_data_roots(words: Collection[str], names: list[str]) -> dict[str, str]:
         InputError: a folder or a file expected in it is missing, or it is named for a data set not
             in the study.
     """
+    roots = _named_roots(words, names)
+    for manifest in map(manifests.read, names):
+        if manifest.layout.kind != "synthetic":
+            locate(manifest, roots.get(manifest.name))
+    return roots
+
+
+def _named_roots(words: Collection[str], names: list[str]) -> dict[str, str]:
+    """Return {name of a data set: absolute path}, whether or not something is there."""
     roots, known = {}, [manifests.name_of(name) for name in names]
     for text in words:
         name, equals, path = text.partition("=")
@@ -100,10 +147,65 @@ def read_data_roots(words: Collection[str], names: list[str]) -> dict[str, str]:
                 "Leave it out, or choose another profile.",
             )
         roots[name] = str(Path(path).expanduser().resolve())
-    for manifest in map(manifests.read, names):
-        if manifest.layout.kind != "synthetic":
-            locate(manifest, roots.get(manifest.name))
     return roots
+
+
+def fetch(words: Collection[str], names: list[str]) -> list[str]:
+    """Fetch the files of the study's open data sets into their folders; return a sentence a file.
+
+    Args:
+        words, names: as in `read_data_roots`.
+
+    Raises:
+        InputError: no data set that can be fetched, none of a folder's name, or what
+            `download.fetch` refuses.
+    """
+    roots = _named_roots(words, names)
+    with_files = [
+        manifest for manifest in map(manifests.read, names) if manifest.layout.kind != "synthetic"
+    ]
+    fetched = [manifest for manifest in with_files if manifest.download] or with_files[:1]
+    if not fetched:
+        errors.refuse("a data set with files for --download", "drawn images only", "Leave it out.")
+    for manifest in fetched:
+        if manifest.name not in roots:
+            errors.refuse(
+                f"--data-root {manifest.name}=FOLDER, the folder to fetch into",
+                "none",
+                "Name one; it is made if it is not there.",
+            )
+    return [
+        sentence
+        for manifest in fetched
+        for sentence in download.fetch(manifest, Path(roots[manifest.name]))
+    ]
+
+
+def checks(preparation: dict) -> list[str]:
+    """Return what is known of the study's data sets with files before an image is opened, as lines.
+
+    Args:
+        preparation: parameters of notebook 01, DATA_ROOTS among them.
+
+    Raises:
+        InputError: what notebook 01 would refuse before it opens an image.
+    """
+    from helpers.data import check_source  # loads decoders, which planning does without
+
+    wanted = manifests.wanted(
+        *(preparation.get(name, "none") for name in ("COHORT", "PRETRAIN")),
+        {},
+        preparation.get("EVALUATE_ON", "none"),
+    )
+    means = label_rules.policies(wanted, preparation.get("UNCERTAIN_MEANS", "as_manifest"))
+    roots = preparation.get("DATA_ROOTS", {})
+    return [
+        line
+        for manifest in wanted
+        if manifest.name in roots
+        for ruled in [label_rules.with_uncertain(manifest, means[manifest.name])]
+        for line in check_source.lines(check_source.read(ruled, roots[manifest.name]))
+    ]
 
 
 def manifest_path(name_or_path: str) -> Path:

@@ -76,8 +76,10 @@ class TrainingSet:
             seed: of that choice.
 
         Raises:
-            InputError: the split is empty.
+            InputError: the split is empty, or nobody knows whose an image is and patients are to be
+                units.
         """
+        cohorts.unit_fits(cohort.name, cohort.record, unit)
         rows = np.flatnonzero(cohort.table["split"] == "train")
         if not len(rows):
             errors.refuse(

@@ -324,7 +324,8 @@ def test_every_module_that_decides_content_is_in_the_fingerprint():
     decides = {*build_cohort.DECIDES_CONTENT, *build_cohort.DECIDES_DRAWN_CONTENT}
     # the manifest's own content is hashed, `cohorts` only reads, workers only share
     assert (
-        imported - decides == {"chunk_workers", "manifests", "cohorts", "source_files"}
+        imported - decides
+        == {"chunk_workers", "manifests", "cohorts", "source_columns", "source_files"}
         and decides <= imported
     )
 
@@ -638,3 +639,112 @@ def test_workers_are_as_many_as_threads(threads, workers, tmp_path, monkeypatch)
 )
 def test_chunks_are_large_enough_to_cost_little_and_small_in_memory(px, n, per_chunk):
     assert chunks._images_per_chunk({"image_px": px}, n) == per_chunk
+
+
+def refused(path: Path, root: Path, words: str, **settings: object) -> pd.DataFrame:
+    """Build, match the refusal, and return the rows of the file of reasons that it names."""
+    with pytest.raises(errors.InputError, match=words) as refusal:
+        build_cohort.build(path, root, processes=1, **settings)
+    named = str(refusal.value).split("Every row with its reason: ")[1].removesuffix(".")
+    return pd.read_csv(named)
+
+
+def test_a_refusal_without_a_usable_image_keeps_the_reason_of_every_row(tmp_path):
+    path, films = write_ward(tmp_path, n=6, min_share_present=0), tmp_path / "films" / "2020"
+    for film in films.iterdir():
+        film.write_bytes(b"no image")
+    reasons = refused(
+        path, tmp_path, r"none of 6 rows; left out: image cannot be decoded \(6 rows\)"
+    )
+    assert reasons["reason"].tolist() == ["image cannot be decoded"] * 6
+    assert reasons["image_id"].tolist() == [f"f{k:04d}" for k in range(6)]
+    for film in sorted(films.iterdir())[1:]:
+        film.unlink()
+    reasons = refused(path, tmp_path, "image cannot be decoded|image file absent")
+    assert reasons["reason"].value_counts()["image file absent"] == 5
+    with pytest.raises(errors.InputError, match="Run notebook 01"):
+        cohorts.read("ward")
+
+
+@pytest.mark.parametrize(
+    "changes, reason",
+    [
+        (dict(keep={"ward": ["C"]}), "ward is not C"),
+        (dict(split={"column": "sex", "values": {"w": "train", "m": "test"}}), "in no given split"),
+        (dict(min_share_present=1), "image file absent"),
+    ],
+)
+def test_rows_left_out_before_decoding_are_listed_too(tmp_path, changes, reason):
+    path = write_ward(tmp_path, n=6, **changes)
+    table = pd.read_csv(tmp_path / "films.csv", sep=";")
+    table = table.assign(sex="") if "split" in changes else table
+    table.to_csv(tmp_path / "films.csv", sep=";", index=False)
+    (tmp_path / "films" / "2020" / "f0002.png").unlink()
+    n_left_out = 1 if "min_share_present" in changes else 6
+    reasons = refused(path, tmp_path, rf"{reason} \({n_left_out} rows\)")
+    assert reasons["reason"].tolist() == [reason] * n_left_out
+
+
+def test_a_refusal_leaves_an_earlier_whole_cohort_as_it_was(tmp_path):
+    path = write_ward(tmp_path, n=16)
+    build_cohort.build(path, tmp_path, processes=1)
+    whole, text = contents(), path.read_text(encoding="utf-8")
+    path.write_text(text + "keep: {ward: [C]}\n", encoding="utf-8")
+    reasons = refused(path, tmp_path, "ward is not C")
+    assert len(reasons) == 16
+    assert {name: content for name, content in contents().items() if name in whole} == whole
+    assert set(contents()) - set(whole) == {"exclusions_of_refusal.csv"}
+    path.write_text(text, encoding="utf-8")
+    assert len(build_cohort.build(path, tmp_path, processes=1).table) == 16
+    build_cohort.build(path, tmp_path, image_px=20, processes=1)
+    assert "exclusions_of_refusal.csv" not in contents()
+
+
+def test_training_images_all_of_one_label_are_refused_after_decoding(tmp_path):
+    path = write_ward(
+        tmp_path, n=8, split={"column": "ward", "values": {"A": "train", "B": "test"}}
+    )
+    table = pd.read_csv(tmp_path / "films.csv", sep=";")
+    table.assign(ward=[*"AAAABBBB"], effusion=[4, 0, 0, 0, 4, 0, 0, 0]).to_csv(
+        tmp_path / "films.csv", sep=";", index=False
+    )
+    (tmp_path / "films" / "2020" / "f0000.png").write_bytes(b"the only one with it")
+    reasons = refused(path, tmp_path, "training images with and without effusion.*got 0 with and 3")
+    assert reasons["image_id"].tolist() == ["f0000"]
+
+
+def test_uncertain_labels_mean_what_the_policy_says(tmp_path):
+    values = {"1": "positive", "0": "negative", "2": "negative", "3": "negative", "4": "uncertain"}
+    rule = {"canonical": "effusion", "column": "effusion", "values": values}
+    path = write_ward(tmp_path, findings={"effusion": rule})
+    is_uncertain = (pd.read_csv(tmp_path / "films.csv", sep=";")["effusion"] == 4).to_numpy()
+    hashes, fingerprint_of = set(), {}
+    for policy, label in (
+        ("as_manifest", None),
+        ("positive", 1),
+        ("negative", 0),
+        ("unknown", None),
+    ):
+        cohort = build_cohort.build(path, tmp_path, uncertain_means=policy, processes=1)
+        labels = cohort.table["effusion"][is_uncertain]
+        assert labels.isna().all() if label is None else labels.eq(label).all()
+        assert cohort.table["effusion"][~is_uncertain].notna().all()
+        assert cohort.record["parameters"].get("uncertain_means", "as_manifest") == policy
+        hashes.add(cohort.record["data_hash"])
+        fingerprint_of[policy] = cohort.record["fingerprint"]
+    assert len(hashes) == 3 and len(set(fingerprint_of.values())) == 4
+
+
+def test_a_policy_needs_uncertain_labels(tmp_path):
+    with pytest.raises(errors.InputError, match="no value means uncertain in ward; got 'positive'"):
+        build_cohort.build(write_ward(tmp_path), tmp_path, uncertain_means="positive")
+    with pytest.raises(errors.InputError, match="UNCERTAIN_MEANS"):
+        build_cohort.build(write_ward(tmp_path / "w"), tmp_path, uncertain_means="maybe")
+
+
+def test_the_record_says_that_nobody_knows_whose_an_image_is(tmp_path):
+    path = write_ward(tmp_path, patient_id=None, sex=None)
+    cohort = build_cohort.build(path, tmp_path, processes=1)
+    assert cohort.record["patients"] == "unknown"
+    assert cohort.table["patient_id"].tolist() == cohort.table["image_id"].tolist()
+    assert "does not say whose an image is" in cohort.record["notes"][0]

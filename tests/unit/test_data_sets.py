@@ -1,5 +1,7 @@
 """Each public data set's manifest on the documented files, with the oddities of the real ones."""
 
+import gzip
+import importlib.util
 import os
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pandas as pd
 import pytest
 
 from helpers.core import errors
-from helpers.data import build_cohort, cohorts, manifests
+from helpers.data import build_cohort, cohorts, layouts, manifests, source_tables
 
 NIH = Path(os.environ.get("REAL_DATA_ROOT") or "/nowhere") / "chestxray14"
 needs_nih = pytest.mark.skipif(
@@ -200,3 +202,67 @@ def test_real_labels_are_those_of_the_table(nih):
     }.items():
         expected = [float(bool(words & set(row))) for row in labels]
         assert nih.table[finding].tolist() == expected
+
+
+# ---- real tables, in the package torchxrayvision where it is installed
+
+REAL_TABLES = {  # rows, rows kept, their patients, films of unknown sex
+    "chexpert": (223_414, 191_027, 64_534, 1),
+    "padchest": (160_861, 110_633, 67_247, 18),
+    "nih_google_labels": (4_376, 4_376, 1_695, 0),
+}
+
+
+def real_tables() -> Path | None:
+    """The folder of the package's tables, without importing it."""
+    package = importlib.util.find_spec("torchxrayvision")
+    return Path(package.origin).parent / "data" if package else None
+
+
+def write_real_tables(name: str, root: Path) -> None:
+    """Write the tables of a data set as it comes, from those of the package."""
+    folder = real_tables()
+    read = {"dtype": str, "keep_default_na": False}
+    if name == "padchest":
+        table = "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv"
+        (root / table).write_bytes(gzip.decompress((folder / f"{table}.gz").read_bytes()))
+    elif name == "chexpert":  # its valid.csv is not there: ten films stand in for it
+        train = pd.read_csv(folder / "chexpert_train.csv.gz", **read)
+        valid = train.head(10).replace({"Path": {"train/patient": "valid/patient9"}}, regex=True)
+        train.to_csv(root / "train.csv", index=False)
+        valid.to_csv(root / "valid.csv", index=False)
+    else:
+        labels = pd.read_csv(folder / "google2019_nih-chest-xray-labels.csv.gz", **read)
+        (root / "four_findings_expert_labels").mkdir()
+        for split, file in (("val", "validation"), ("test", "test")):
+            labels[labels["Set Id"] == split].drop(columns="Set Id").to_csv(
+                root / "four_findings_expert_labels" / f"{file}_labels.csv", index=False
+            )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not real_tables(), reason="torchxrayvision, which has the tables, is absent")
+@pytest.mark.parametrize("name", REAL_TABLES)
+def test_real_tables_follow_the_rules(name, tmp_path):
+    write_real_tables(name, tmp_path)
+    manifest = manifests.read(name)
+    raw, locations = layouts.read(manifest, tmp_path, {})
+    source = source_tables.apply_rules(manifest, raw, locations, tmp_path)
+    n_rows, n_kept, n_patients, n_sex_unknown = REAL_TABLES[name]
+    rows = source.rows
+    if name == "chexpert":
+        rows = rows[rows["split"] == "train"]
+        n_rows += 10
+    assert len(raw) == n_rows
+    assert (len(rows), rows["patient_id"].nunique()) == (n_kept, n_patients)
+    assert (rows["sex"] == "unknown").sum() == n_sex_unknown
+    assert rows["age_years"].between(0, 106).mean() > 0.9997
+    if name == "padchest":
+        listed = raw.loc[rows.index, "Labels"].str
+        effusions = ("pleural", "loculated pleural", "loculated fissural")
+        counted = listed.contains("|".join(f"' ?{word} effusion'" for word in effusions))
+        assert (rows["pleural_effusion"] == 1).sum() == counted.sum() == 7_021
+    if name == "chexpert":
+        frontal = raw[(raw["Frontal/Lateral"] == "Frontal") & (raw["table_file"] == "train.csv")]
+        is_blank_or_absent = frontal["Cardiomegaly"].isin(["", "0", "0.0"])
+        assert (rows["cardiomegaly"] == 0).sum() == is_blank_or_absent.sum()

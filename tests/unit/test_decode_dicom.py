@@ -20,7 +20,14 @@ from pydicom.uid import (
 )
 
 from helpers.core import errors
-from helpers.data import decode_dicom, decode_film, dicom_library, dicom_tags, image_limits
+from helpers.data import (
+    decode_dicom,
+    decode_film,
+    dicom_library,
+    dicom_tags,
+    film_pixels,
+    image_limits,
+)
 
 # stored values 100..3943 of 12 bit, rising to the right
 RAMP = np.tile(np.arange(64, dtype=np.uint16) * 61 + 100, (48, 1))
@@ -190,6 +197,19 @@ def test_a_file_cut_off_inside_its_pixels_is_damaged_not_without_an_image(syntax
     encoded = saved(compressed(film_dataset(RAMP, 12), syntax))
     with pytest.raises(image_limits.UnusableImage, match="image cannot be decoded"):
         decode_dicom.grey(encoded[:-100])
+
+
+@pytest.mark.parametrize("photometry", ["MONOCHROME1", "MONOCHROME2"])
+def test_one_picture_as_dicom_and_as_png_has_one_hash_of_pixels(photometry):
+    stored, stream = np.where(RAMP < 900, 100, RAMP).astype(np.uint16), io.BytesIO()
+    Image.fromarray(stored).save(stream, "PNG")
+    encodings = [
+        stream.getvalue(),
+        film(stored, 12, PhotometricInterpretation=photometry),
+        film(stored, 12, PhotometricInterpretation=photometry, RescaleIntercept=-1024),
+    ]
+    hashes = {film_pixels.pixels_sha256(decode_film.read(encoded)) for encoded in encodings}
+    assert len(hashes) == 1
 
 
 def without(keyword: str) -> bytes:

@@ -252,6 +252,22 @@ def test_a_study_is_of_one_patient_and_a_copy_of_a_slice_does_not_count(tmp_path
     assert locations["unusable"].tolist() == ["", ""]
 
 
+def test_of_two_phases_in_one_series_the_first_is_read(tmp_path):
+    late = write_series(tmp_path, first=20, AcquisitionNumber=2, body_hounsfield=90)
+    early = write_series(tmp_path, AcquisitionNumber=1)
+    [(voxels, _, _)] = volumes(tmp_path)
+    assert len(late) == len(early) == voxels.shape[2] and (voxels == 40).any()
+    assert not (voxels == 90).any()
+
+
+def test_orientations_that_differ_by_rounding_are_of_one_series(tmp_path):
+    for number, height in enumerate(range(0, 36, 3)):
+        small = 0.0005 + 1e-5 * (-1) ** number
+        write_series(tmp_path, [height], first=number, orientation=(1, 0, 0, 0, 1, small))
+    [(voxels, _, _)] = volumes(tmp_path)
+    assert voxels.shape[2] == 12
+
+
 def test_without_uids_a_folder_is_a_study(tmp_path):
     for folder in ("a", "b"):
         write_series(tmp_path / folder, study="", series="")

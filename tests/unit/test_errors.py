@@ -24,6 +24,23 @@ def test_one_of_returns_the_value_or_names_the_closest():
         errors.one_of("unit", "pateint", ("patient", "image"))
 
 
+def test_one_of_many_names_the_closest_before_the_list():
+    names = ["CLIP_NORM", "COHORT", "DELTA", "EPOCHS", "EPSILON", "MODE", "SEED"]
+    with pytest.raises(errors.InputError, match="got 'EPOCH'. Did you mean 'EPOCHS'\\? Known are"):
+        errors.one_of("the parameter", "EPOCH", names)
+    with pytest.raises(errors.InputError, match="to be one of CLIP_NORM.*Choose one of these"):
+        errors.one_of("the parameter", "zzz", names)
+
+
+@pytest.mark.parametrize(
+    "written, meant",
+    [("patientid", "Patient ID"), ("PATIENT_ID", "Patient ID"), ("Agee", "age"), ("zzz", None)],
+)
+def test_nearest_looks_past_case_blanks_and_underscores(written, meant):
+    said = errors.nearest(written, ["Patient ID", "age", "Finding Labels"])
+    assert said == (f"Did you mean {meant!r}?" if meant else "")
+
+
 @pytest.mark.parametrize("value", [0, -1, 11, math.nan, math.inf, "1", True, None])
 def test_number_refuses_what_is_outside_or_no_number(value):
     with pytest.raises(errors.InputError, match=r"X to be a number in \(0, 10\]"):

@@ -74,6 +74,17 @@ def test_add_groups_refuses_an_unknown_attribute():
         groups.add_groups(table, ["veiw"])
 
 
+@pytest.mark.parametrize("attribute", ["patient_id", "image_id", "split", "ward"])
+def test_only_columns_that_make_groups_are_offered(attribute):
+    columns = dict(image_id="a", patient_id="p", split="test", sex="male", age_years=50.0)
+    table = pd.DataFrame([columns | dict(effusion=1.0, view="PA", film_sha256="x")])
+    with pytest.raises(errors.InputError) as refusal:
+        groups.add_groups(table, [attribute])
+    assert "one of sex, age, age quartile, comorbidities, sex x age, view; got" in str(
+        refusal.value
+    )
+
+
 @pytest.mark.parametrize("site", [[1, 2, None], ["1", "2", ""], pd.array([1, 2, None], "Int64")])
 def test_a_code_has_one_name_whether_or_not_another_is_missing(site):
     table = pd.DataFrame({"site": site})

@@ -84,7 +84,7 @@ def test_public_site_has_no_sides_and_shares_its_names_with_the_private_site():
 
 def test_read_refuses_an_unknown_name_and_lists_the_known():
     with pytest.raises(
-        errors.InputError, match=r"chestxray14.*got 'chestxray15'.*Did you mean 'chestxray14'"
+        errors.InputError, match=r"got 'chestxray15'. Did you mean 'chestxray14'\? Known.*covid"
     ):
         manifests.read("chestxray15")
 

@@ -165,6 +165,7 @@ def test_excel_without_a_value_of_its_own_is_refused_by_cell(tmp_path, rows, cha
         ("t.csv", "a,b\n1,1\n".encode("utf-16-le"), "UTF-16 without a byte order mark"),
         ("t.csv", b"PK\x03\x04", "a zip or Excel file by its content"),
         ("t.csv", "", "No columns"),
+        ("t.csv", "a,b\n", "at least one row below the names of columns in .*t.csv"),
         ("t.csv.gz", gzip.compress(bytes(9999))[:20], "t.csv.gz to be a table"),
         ("t.xls", "", "CSV, .xlsx or Parquet"),
         ("t.xlsx", "a,b", "an Excel file"),

@@ -187,7 +187,8 @@ def test_files_of_another_system_are_read_as_shown(tmp_path, monkeypatch):
 def test_the_profile_and_manifest_shown_make_a_study(tmp_path):
     manifest, profile = (
         yaml.safe_load(textwrap.dedent(block))
-        for block in re.findall(r"((?:^    .*\n)+)", OWN_DATA, re.MULTILINE)[:2]
+        for block in re.findall(r"((?:^    .*\n)+)", OWN_DATA, re.MULTILINE)
+        if re.match("    (name|title):", block)
     )
     path = tmp_path / "our_hospital.yaml"
     path.write_text(yaml.safe_dump(manifest), encoding="utf-8")

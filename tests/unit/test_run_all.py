@@ -2,7 +2,9 @@
 
 import errno
 import fcntl
+import hashlib
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -339,15 +341,12 @@ def test_group_contrasts_decide_the_analyses_only():
     [
         (
             ["--profile", "demoo"],
-            (
-                "one of chestxray14, covid_chestxray, demo, demo_ct, panorama, paper_recipe,"
-                " pdac_paper, smoke, taix_ray; got 'demoo'"
-            ),
+            "the profile to be a known one; got 'demoo'. Did you mean 'demo'? Known are ches",
         ),
         (["--set", "EPSILO=1"], "Did you mean 'EPSILON'"),
         (
             ["--set", "03.EPOCH=1"],
-            "parameter of 03_dp_training to be one of BUDGET, CLIP_NORM, COHORT, CONFIRM, DELTA",
+            "got 'EPOCH'. Did you mean 'EPOCHS'? Known are BUDGET, CLIP_NORM, COHORT, CONFIRM",
         ),
         (["--set", "EPSILON=0"], "EPSILON to be a number in (0, 1000]; got 0"),
         (["--set", "EPOCHS=1.5"], "EPOCHS to be an integer in [1, 100000]; got 1.5"),
@@ -358,7 +357,7 @@ def test_group_contrasts_decide_the_analyses_only():
         (["--set", "PRETRAIN=absent.safetensors"], "Correct PRETRAIN"),
         (
             ["--profile", "covid_chestxray", "--data-root", "/nowhere"],
-            "metadata.csv under the data root of covid_chestxray",
+            "under the data root of covid_chestxray; got no folder /nowhere",
         ),
         (["--data-root", "other=/tmp"], "the data set of --data-root"),
         (["--data-root", "/tmp"], "no --data-root for synthetic_cxr_private"),
@@ -431,6 +430,133 @@ def test_profile_in_another_form_is_refused(text, message, tmp_path, monkeypatch
     (tmp_path / "mine.yaml").write_text(text)
     with pytest.raises(errors.InputError, match=message):
         profiles.read_profile("mine")
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("parameters: {EPSILO: 1}", "profiles/mine.yaml: Expected.*Did you mean 'EPSILON'"),
+        ("parameters: {EPOCHS: 0}", "profiles/mine.yaml: Expected EPOCHS to be an integer"),
+        ('notebooks: {"04": {CLIP_NORM: 1}}', "profiles/mine.yaml: Expected.*04_fairness"),
+        ("comparisons: [{EPSILON: 1}]", "profiles/mine.yaml: Expected RECIPE"),
+    ],
+)
+def test_a_wrong_parameter_of_a_profile_names_the_profile(text, message, tmp_path, monkeypatch):
+    monkeypatch.setattr(profiles, "PROFILES", tmp_path)
+    (tmp_path / "mine.yaml").write_text(f"title: t\n{text}")
+    with pytest.raises(errors.InputError, match=message):
+        profiles.read_profile("mine")
+
+
+@pytest.fixture
+def ward(tmp_path, monkeypatch):
+    """A data root, and a profile `ward` as short as can be; notebooks' defaults are the demo's."""
+    rows = [f"f{k}.png,p{k // 2},{'FM'[k // 2 % 2]},{k % 2},GE" for k in range(200)]
+    root = tmp_path / "films"
+    root.mkdir()
+    (root / "t.csv").write_text("\n".join(["file,patient,sex,effusion,scanner", *rows]))
+    for row in rows:
+        (root / row.split(",")[0]).write_bytes(row.encode())
+    (tmp_path / "ward.yaml").write_text(
+        "{name: ward, title: W, modality: x, access: private, licence: none, citation: none,"
+        " how_to_get: Ask., layout: {kind: table_and_images, table: t.csv, image_path: '{file}'},"
+        " image_id: '{file}', patient_id: patient,"
+        " sex: {column: sex, values: {F: female, M: male}},"
+        " findings: {effusion: {canonical: effusion, column: effusion,"
+        " values: {'1': positive, '0': negative}}}, split: {valid_share: 0.2, test_share: 0.2}}"
+    )
+    folder = tmp_path / "profiles"
+    folder.mkdir()
+    (folder / "ward.yaml").write_text(
+        f"title: t\nparameters: {{COHORT: {tmp_path / 'ward.yaml'}, PRETRAIN: none}}\n"
+        "notebooks: {'03': {MODE: private}}"
+    )
+    monkeypatch.setattr(profiles, "PROFILES", folder)
+    return tmp_path
+
+
+def dry_run(ward, *words):
+    """The exit code of a dry run of the ward's profile."""
+    root, out = str(ward / "films"), str(ward / "out")
+    return run_all.main(
+        ["--profile", "ward", "--data-root", root, "--out", out, "--dry-run", *words]
+    )
+
+
+def test_defaults_of_the_demo_do_not_break_a_profile_of_real_data(ward):
+    *_, fairness, comparison = plan_of("ward")
+    assert fairness.parameters["ATTRIBUTES"] == comparison.parameters["ATTRIBUTES"] == ["sex"]
+    assert comparison.parameters["SHORTCUTS"] == []
+
+
+def test_a_drawn_cohort_keeps_the_defaults():
+    *_, comparison = plan_of("smoke")
+    assert "SHORTCUTS" not in comparison.parameters
+
+
+def test_dry_run_reads_the_table_and_looks_for_the_files(ward, capsys):
+    assert dry_run(ward) == 0
+    said = capsys.readouterr().out
+    assert "200 in t.csv" in said and "100; images of one: median 2" in said
+    assert "50 female, 50 male" in said and "not read       scanner" in said
+    assert "03_dp_training" in said and not (ward / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "old, new, message",
+    [
+        ("column: sex", "column: sexx", r"Did you mean 'sex'\? .*`sex.column` in ward.yaml"),
+        ("patient_id: patient", "patient_id: file", "to say whose an image is"),
+        ("'1': positive", "'7': positive", "'1' in 100 rows"),
+        ("image_path: '{file}'", "image_path: 'films/{file}'", "at least 95% of 200 image files"),
+    ],
+)
+def test_dry_run_names_what_notebook_01_would_refuse(old, new, message, ward, capsys):
+    path = ward / "ward.yaml"
+    path.write_text(path.read_text().replace(old, new))
+    assert dry_run(ward) == 2
+    said = capsys.readouterr().err
+    assert re.search(message, said) and said.count("\n") == 1
+
+
+def test_attributes_that_are_offered_make_sensible_groups(ward, capsys):
+    assert dry_run(ward, "--set", "04.ATTRIBUTES=['ward']") == 2
+    said = capsys.readouterr().err
+    offered = said.split("to be one of ")[1].split("; got")[0]
+    assert offered == "sex, age, age quartile, comorbidities, sex x age"
+    assert dry_run(ward, "--set", "SHORTCUTS=['scanner']") == 2
+    assert "further_columns in ward.yaml" in capsys.readouterr().err
+
+
+def test_download_fetches_before_the_data_root_is_looked_at(ward, capsys, monkeypatch):
+    monkeypatch.setattr(run_all, "run_study", lambda batch, title: 0)
+    table = ward / "films/t.csv"
+    content = table.read_bytes()
+    (ward / "published.csv").write_bytes(content)
+    table.unlink()
+    checksum = hashlib.sha256(content).hexdigest()
+    manifest = (ward / "ward.yaml").read_text().replace("access: private", "access: open")
+    entry = f"{{url: '{(ward / 'published.csv').as_uri()}', checksum: 'sha256:{checksum}',"
+    (ward / "ward.yaml").write_text(
+        f"{manifest[:-1]}, download: [{entry} to: t.csv, max_bytes: 100000}}]}}"
+    )
+    words = ["--profile", "ward", "--data-root", str(ward / "films"), "--out", str(ward / "out")]
+    assert run_all.main([*words, "--download"]) == 0
+    assert "t.csv: fetched" in capsys.readouterr().out and table.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--profile", "smoke"], "a data set with files for --download"),
+        (["--profile", "taix_ray"], "--data-root taix_ray=FOLDER, the folder to fetch into"),
+        (["--profile", "taix_ray", "--data-root", "{tmp}/x"], "How to get it"),
+    ],
+)
+def test_download_of_what_cannot_be_fetched_is_refused(words, message, tmp_path, capsys):
+    words = [word.format(tmp=tmp_path) for word in words]
+    assert run_all.main([*words, "--download", "--out", str(tmp_path / "out")]) == 2
+    assert message in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
 def test_results_folder_in_use_is_refused(tmp_path, capsys):

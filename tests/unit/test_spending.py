@@ -84,6 +84,15 @@ def test_a_study_says_what_it_plans(out):
     assert 4 < expected < 5 and not (out / "register" / "spent.jsonl").exists()
 
 
+def test_patients_cannot_be_protected_where_nobody_knows_whose_an_image_is(out):
+    files.write_json(out / "cohort" / PRIVATE / "record.json", {"patients": "unknown"})
+    with pytest.raises(errors.InputError, match="PRIVACY_UNIT = 'image'.*got 'patient'"):
+        planned_spending.planned(steps_of(), out)
+    assert "new private run" in planned_spending.planned(
+        steps_of("EPSILONS=[1]", "03.PRIVACY_UNIT=image"), out
+    )
+
+
 def test_demo_mode_plans_to_spend_nothing(out):
     assert planned_spending.planned(steps_of("03.MODE=demo"), out) == ""
 

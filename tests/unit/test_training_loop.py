@@ -13,7 +13,7 @@ import torch
 
 from helpers.analysis import metrics
 from helpers.core import errors, fingerprints, paths, random_streams, run_records
-from helpers.privacy import accounting
+from helpers.privacy import accounting, statement
 from helpers.training import (
     finished_runs,
     image_augmentation,
@@ -708,3 +708,20 @@ def test_training_set_refuses_a_cohort_without_training_images(small_cohort):
     small_cohort.table["split"] = "test"
     with pytest.raises(errors.InputError, match="training images"):
         training_set.TrainingSet.of(small_cohort, "patient")
+
+
+def test_where_nobody_knows_whose_an_image_is_only_images_are_units_and_the_ledger_says_so(
+    small_cohort,
+):
+    small_cohort.table["patient_id"] = small_cohort.table["image_id"]
+    small_cohort.record["patients"] = "unknown"
+    model = networks.resnet9(2, width=8, seed=1)
+    with pytest.raises(errors.InputError, match="PRIVACY_UNIT = 'image' for small.*got 'patient'"):
+        private_arm(small_cohort, model)
+    entries = private_arm(small_cohort, model, unit="image", mode="private").ledger()
+    said = entries["not_covered"]["several images of one person"]
+    assert "do not say whose an image is" in said
+    assert "nobody knows who has several" in statement.privacy_statement(entries)
+    small_cohort.record.pop("patients")
+    known = private_arm(small_cohort, model, unit="image").ledger()
+    assert "several images of one person" not in known["not_covered"]

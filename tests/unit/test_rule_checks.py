@@ -1,0 +1,183 @@
+"""Rules that never match are refused before an image is decoded, with what is nearest."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_row_rules import BASE, apply, manifest_of
+
+from helpers.core import errors
+from helpers.data import rule_checks
+
+
+def table_of(*cells: str, **columns: object) -> pd.DataFrame:
+    """A film a cell, two of each patient."""
+    n = len(cells)
+    names, patients = [f"f{k}" for k in range(n)], [f"p{k // 2}" for k in range(n)]
+    return pd.DataFrame({"file": names, "patient": patients, "effusion": cells}).assign(**columns)
+
+
+def rule(**fields: object) -> dict:
+    return dict(findings=dict(effusion=dict(canonical="effusion", column="effusion") | fields))
+
+
+LISTS = rule(contains=["pleural effusion"], cell="list")
+
+
+def test_lists_in_cells_are_read_whatever_writes_them():
+    table = table_of(
+        "['pleural effusion', 'mass']",
+        '["mass", "pleural effusion "]',  # JSON
+        "['loc, right', 'mass']",
+        "[]",
+        "",
+        "('pleural effusion',)",
+    )
+    labels = apply(table, **LISTS).rows["effusion"]
+    np.testing.assert_array_equal(labels, [1, 1, 0, np.nan, np.nan, 1])
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "['pleural effusion', 'mass'",
+        "['mass' 'pleural effusion']",  # numpy's: Python would read one entry
+        "[mass]",
+        "nan",
+        "pleural effusion",
+        "__import__('os').getcwd()",
+        "{'mass': 1}",
+        "[['mass']]",
+    ],
+)
+def test_cells_that_are_no_lists_are_refused_by_cell(cell):
+    table = table_of("['pleural effusion']", "['mass']", cell)
+    with pytest.raises(errors.InputError) as refusal:
+        apply(table, **LISTS)
+    assert f"got {cell!r} in 1 rows" in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "fields, cells, words",
+    [
+        (
+            dict(contains=["'mass'"], separator=","),
+            ["['mass', 'x']", "['x']", "[]"],
+            "list literals: set `findings.effusion.cell: list`",
+        ),
+        (
+            dict(contains=["Efusion"]),
+            ["Effusion|Mass", "Mass"],
+            "lists 'Efusion'.*none; it holds 'Effusion.Mass'.*Did you mean 'Effusion'",
+        ),
+        (dict(contains=["effusion"]), ["Effusion", "Mass"], "Did you mean 'Effusion'"),
+        (
+            dict(contains=["Effusion"]),
+            ["Effusion", "effusion", "Mass"],
+            "one spelling of 'Effusion'.*also 'effusion'",
+        ),
+        (
+            dict(contains=["Effusion"], separator="|"),
+            ["Effusion", "Effusion;Mass", "Mass"],
+            r"between separators '\|'; got the one entry 'Effusion;Mass'",
+        ),
+        (
+            dict(values={"yes": "positive", "no": "negative"}),
+            ["no", "no", ""],
+            r"0 with, 2 without, 1 unknown; column 'effusion' holds 'no' \(2\), blank \(1\)",
+        ),
+        (
+            dict(values={"1": "positive", "0": "negative"}),
+            ["1", "", "1"],
+            "set `findings.effusion.blank_means: negative`",
+        ),
+        (dict(grades=[0, 1, 2], positive_grades=[2]), ["1", "0", "1"], "0 with, 3 without"),
+        (dict(values={"Yes": "positive", "No": "negative"}), ["Yes", "no"], "Did you mean 'No'"),
+    ],
+)
+def test_a_label_rule_that_cannot_be_meant_is_refused(fields, cells, words):
+    with pytest.raises(errors.InputError, match=words):
+        apply(table_of(*cells), **rule(**fields))
+
+
+def test_one_of_several_entries_or_values_that_never_occurs_is_a_note():
+    table = table_of("Effusion", "Mass", sex="F")
+    changes = rule(contains=["Effusion", "Fluid"]) | dict(
+        sex=dict(column="sex", values={"F": "female", "M": "male"})
+    )
+    notes = apply(table, **changes).notes
+    assert "No row has 'Fluid' of `findings.effusion.contains`." in notes
+    assert "No row has 'M' of `sex.values`." in notes
+
+
+def test_long_codes_are_not_taken_for_one_number():
+    codes = {"396230008": "positive", "396230009": "negative"}
+    labels = apply(table_of("396230008", "396230009", "396230008"), **rule(values=codes)).rows
+    assert labels["effusion"].tolist() == [1, 0, 1]
+
+
+def test_keep_that_matches_no_row_is_refused_with_the_values_there_are():
+    table = table_of("1", "0", "1", view=["PA", "PA ", "LL"])
+    with pytest.raises(
+        rule_checks.Unusable, match=r"'view' of 'pa'; got none; it holds 'PA' \(2\), 'LL' \(1\)"
+    ) as refusal:
+        apply(table, keep=dict(view=["pa"]))
+    assert refusal.value.excluded["reason"].tolist() == ["view is not pa"] * 3
+    assert "Did you mean 'PA'?" in str(refusal.value)
+    assert len(apply(table, keep=dict(view=["PA", "AP"])).rows) == 2
+    with pytest.raises(errors.InputError, match="one spelling of 'PA'.*also 'pa'"):
+        apply(table.assign(view=["PA", "PA", "pa"]), keep=dict(view=["PA"]))
+
+
+@pytest.mark.parametrize(
+    "patients", [[f"f{k}" for k in range(4)], [f"F/f{k}.png" for k in range(4)]]
+)
+def test_a_patient_id_that_is_the_image_id_must_be_confirmed(patients):
+    table = table_of("1", "0", "1", "0").assign(file=patients)
+    table["patient"] = [name.removeprefix("F/").removesuffix(".png") for name in patients]
+    with pytest.raises(errors.InputError, match="confirm with `one_image_a_patient: true`"):
+        apply(table)
+    source = apply(table, one_image_a_patient=True)
+    assert source.rows["patient_id"].tolist() == table["patient"].tolist()
+
+
+def test_a_patient_taken_from_the_images_name_must_repeat():
+    """A study's number in place of a patient's: every row another patient."""
+    table = table_of(*"10" * 15).assign(file=[f"p{k // 2}/s{k}/1.png" for k in range(30)])
+    wrong, right = (
+        dict(extract=dict(who=dict(column="file", pattern=pattern)), patient_id="who")
+        for pattern in (r"(p\d+/s\d+)/", r"(p\d+)/")
+    )
+    with pytest.raises(errors.InputError, match="`patient_id: who` to say whose an image is"):
+        apply(table, **wrong)
+    assert apply(table, **right).rows["patient_id"].nunique() == 15
+    alone = apply(table.assign(patient=[f"n{k}" for k in range(30)]))
+    assert "Each of 30 images has a patient of its own in 'patient'" in alone.notes[0]
+
+
+def test_without_a_patient_id_every_image_is_its_own_and_that_is_said():
+    source = apply(table_of("1", "0", "1"), patient_id=None)
+    assert source.rows["patient_id"].tolist() == source.rows["image_id"].tolist()
+    assert set(source.rows["sex"]) == {"unknown"} and source.rows["age_years"].isna().all()
+    assert "does not say whose an image is" in source.notes[0]
+
+
+def test_training_images_need_both_labels_and_others_get_a_note():
+    rows = pd.DataFrame({"split": ["train"] * 3 + ["test"] * 2, "effusion": [1, 0, 1, 1, np.nan]})
+    nothing = pd.DataFrame(columns=["row", "image_id", "patient_id", "reason"])
+    judge = rule_checks.check_splits
+    assert judge(manifest_of(), rows, nothing, "films.csv") == [
+        "Of 2 images in test, 1 have effusion and 0 do not: no AUROC of it there."
+    ]
+    with pytest.raises(rule_checks.Unusable, match="training images with and without effusion"):
+        judge(manifest_of(), rows.assign(effusion=[1, 1, 1, 0, 0]), nothing, "films.csv")
+
+
+def test_drawn_cohorts_are_not_judged():
+    drawn = manifest_of(
+        layout=dict(kind="synthetic", site="public", generator_version=1, patients={}),
+        access="embedded",
+    )
+    cells = pd.DataFrame({"effusion": ["1", "1"]})
+    labels = pd.DataFrame({"effusion": [1.0, 1.0]})
+    assert rule_checks.check_labels(drawn, cells, labels, "t") == []
+    assert BASE["layout"]["kind"] == "table_and_images"
