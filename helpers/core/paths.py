@@ -5,7 +5,7 @@ names another folder.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 # what this package writes into a results folder, `.parts-*` and the like inside
@@ -36,17 +36,48 @@ def files_below(folder: Path, results: Path | None = None) -> Iterator[Path]:
         folder: with data.
         results: a folder of results; None: the present one.
     """
-    results = (results or results_dir()).resolve()
     for parent, folders, names in os.walk(folder):
-        is_of_results = Path(parent).resolve() == results or _holds_results(Path(parent))
-        left_out = set(RESULTS) if is_of_results else set()
+        left_out = results_in(Path(parent), results)
         folders[:] = sorted(set(folders) - left_out)
         yield from (Path(parent, name) for name in sorted(set(names) - left_out))
 
 
-def _holds_results(folder: Path) -> bool:
-    """Return whether a folder holds what `run_all.py` or notebook 01 writes."""
-    return (folder / ".state").is_dir() or any((folder / "cohort").glob("*/record.json"))
+def results_in(folder: Path, results: Path | None = None) -> set[str]:
+    """Return the names in a folder under which this package writes: none where it does not hold
+    results, of this or of an earlier study.
+
+    Args:
+        folder: to be looked at.
+        results: a folder of results; None: the present one.
+    """
+    holds_results = (
+        folder.resolve() == (results or results_dir()).resolve()
+        or (folder / ".state").is_dir()
+        or any((folder / "cohort").glob("*/record.json"))
+    )
+    return set(RESULTS) if holds_results else set()
+
+
+def without_results(names: Iterable[str], root: Path) -> list[str]:
+    """Return those of relative paths that are no results of this package below a folder.
+
+    Args:
+        names: relative to `root`, written with "/".
+        root: the folder.
+    """
+    left_out: dict[str, set[str]] = {}
+
+    def is_of_results(name: str) -> bool:
+        parts = name.split("/")
+        for depth, part in enumerate(parts):
+            folder = "/".join(parts[:depth])
+            if folder not in left_out:
+                left_out[folder] = results_in(root / folder)
+            if part in left_out[folder]:
+                return True
+        return False
+
+    return [name for name in names if not is_of_results(name)]
 
 
 def cohort_dir(cohort: str) -> Path:

@@ -26,6 +26,7 @@ from helpers.data import (
     chunks,
     cohort_summary,
     cohorts,
+    file_names,
     film_pixels,
     manifest_schema,
     manifests,
@@ -748,3 +749,17 @@ def test_the_record_says_that_nobody_knows_whose_an_image_is(tmp_path):
     assert cohort.record["patients"] == "unknown"
     assert cohort.table["patient_id"].tolist() == cohort.table["image_id"].tolist()
     assert "does not say whose an image is" in cohort.record["notes"][0]
+
+
+@pytest.mark.parametrize("out", ["results", "."])
+def test_pictures_of_results_below_the_data_root_are_no_images(out, tmp_path, monkeypatch):
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path / out))
+    data = ["films/2020/a.png", "films/figures/b.png"]
+    results = ["figures/2020/x.png", "cohort/c/record.json", "cohort/c/a.png"]
+    for name in [*data, *(f"{place}/{name}" for place in (out, "earlier") for name in results)]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    assert list(file_names.files_below(tmp_path)) == data
+    columns, found = file_names.of_pattern(tmp_path, "{where}/{year}/{film}.png")
+    assert found == data and columns["film"].tolist() == ["a", "b"]
+    assert file_names.of_pattern(tmp_path, "{where}/c/{film}.png")[1] == []
