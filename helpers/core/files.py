@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,8 +33,10 @@ def atomic_path(path: Path, mode: int = 0o666) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
     os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode))
+    rights = stat.S_IMODE(part.stat().st_mode)
     try:
         yield part
+        part.chmod(rights)  # safetensors puts another file in its place
         with open(part, "rb+") as written:
             # before the name: after a power cut it must not name an empty file
             os.fsync(written.fileno())

@@ -9,6 +9,7 @@ import os
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.numpy import save_file
 
 from helpers.core import errors, files, fingerprints
 
@@ -150,11 +151,13 @@ def test_files_and_folders_have_the_rights_that_the_umask_leaves(umask, mode, tm
         files.write_json(tmp_path / "folder" / "a.json", {})
         for name in ("t.csv", "t.parquet"):
             files.write_table(tmp_path / name, pd.DataFrame({"a": [1]}))
+        with files.atomic_path(tmp_path / "a.safetensors") as part:
+            save_file({"a": np.zeros(1)}, part)
     finally:
         os.umask(before)
     modes = {path: path.stat().st_mode & 0o777 for path in tmp_path.rglob("*")}
     assert modes.pop(tmp_path / "folder") == 0o777 & ~umask
-    assert len(modes) == 3 and set(modes.values()) == {mode}
+    assert len(modes) == 4 and set(modes.values()) == {mode}
 
 
 def test_a_file_and_its_name_are_on_disk_before_it_is_there(tmp_path, monkeypatch):
