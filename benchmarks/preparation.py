@@ -122,8 +122,12 @@ WAYS = {
 
 
 def measure(way: str, root: Path, processes: int) -> dict:
-    """Return seconds and the highest memory of one way through all files, in a new process."""
-    command = [sys.executable, __file__, "--way", way, str(root), "--processes", str(processes)]
+    """Return the seconds, by the clock and of all processors together, and the highest memory of
+    one way through all files, in a new process.
+    """
+    # not as a script: spawned workers would import that, which those of a notebook do not
+    code = f"import sys; sys.path[:0] = {sys.path!r}; import preparation; preparation.main()"
+    command = [sys.executable, "-c", code, "--way", way, str(root), "--processes", str(processes)]
     results = root.parent / "results"
     shutil.rmtree(results, ignore_errors=True)
     # as `run_notebook.py` sets it for kernels, whose workers have it, too; the same for all ways
@@ -140,7 +144,14 @@ def measure(way: str, root: Path, processes: int) -> dict:
         time.sleep(0.1)
     if process.returncode:
         raise SystemExit(f"{way} ended with {process.returncode}")
-    return {"seconds": float(process.stdout.read().split()[-1]), "bytes": most_bytes}
+    seconds, cpu_seconds = map(float, process.stdout.read().split()[-2:])
+    return {"seconds": seconds, "cpu_seconds": cpu_seconds, "bytes": most_bytes}
+
+
+def _cpu_seconds() -> float:
+    """Return the processor time of this process and of those it has waited for."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def _memory(parent: psutil.Process) -> int:
@@ -172,6 +183,9 @@ def compare(n: int, repeats: int, processes: int, scratch: Path) -> dict:
         "build_over_bare": best["bare"] / best["build"],
         "build_over_decoder": best["decoder"] / best["build"],
         "build_milliseconds_per_image": 1000 * best["build"] / n,
+        "cpu_milliseconds_per_image": {
+            way: 1000 * min(turn["cpu_seconds"] for turn in turns[way]) / n for way in WAYS
+        },
         "build_gigabytes": max(turn["bytes"] for turn in turns["build"]) / 1e9,
         "seconds": seconds,
     }
@@ -189,9 +203,9 @@ def main() -> None:
     options = parser.parse_args()
     if options.way:
         way, root = WAYS[options.way[0]], Path(options.way[1])
-        started = time.perf_counter()
+        started, cpu_started = time.perf_counter(), _cpu_seconds()
         way(root, options.processes)
-        print(time.perf_counter() - started)
+        print(time.perf_counter() - started, _cpu_seconds() - cpu_started)
         return
     rows = []
     for n in options.files:
