@@ -41,7 +41,8 @@ def main(words: list[str] | None = None) -> int:
         selected = batches.select(steps, arguments.only, arguments.start, results.out)
         batch = batches.Batch(results, steps, selected, arguments.jobs, arguments.force)
         if arguments.dry_run:
-            print("\n".join(study_data.checks(steps[0].parameters)))
+            for line in study_data.checks(steps[0].parameters):
+                print(line)
             return show_plan(batch)
         with lock(batch.results.out):
             return run_study(batch, title)

@@ -11,8 +11,9 @@ killed build goes on where it was; no step holds more than a chunk in memory.
 import shutil
 from pathlib import Path
 
-from helpers.core import errors, fingerprints, notebook_parameters, paths
+from helpers.core import errors, fingerprints, paths
 from helpers.data import (
+    build_options,
     chunk_workers,
     chunks,
     cohort_files,
@@ -30,6 +31,7 @@ from helpers.data import (
 # Modules whose change builds cohorts again; the second only drawn ones.
 DECIDES_CONTENT = (
     "build_cohort",
+    "build_options",
     "chunks",
     "cohort_files",
     "decode_dicom",
@@ -42,8 +44,10 @@ DECIDES_CONTENT = (
     "duplicates",
     "file_names",
     "film_pixels",
+    "further_columns",
     "hounsfield",
     "image_limits",
+    "image_rows",
     "joins",
     "label_rules",
     "layout_schema",
@@ -51,6 +55,7 @@ DECIDES_CONTENT = (
     "manifest_schema",
     "nifti_files",
     "patient_ages",
+    "patient_checks",
     "patient_rules",
     "read_arrays",
     "read_excel",
@@ -121,10 +126,11 @@ def build(
             `cohort_files.write_refusal`.
     """
     manifest = name if isinstance(name, manifest_schema.Manifest) else manifests.read(name)
-    options = _size_options(
-        manifest, image_px, equalise, volume_shape, window_hu
-    ) | _patient_options(manifest, n_patients, n_test_patients, generator_seed)
-    options |= _label_options(manifest, uncertain_means)
+    options = (
+        build_options.of_images(manifest, image_px, equalise, volume_shape, window_hu)
+        | build_options.of_patients(manifest, n_patients, n_test_patients, generator_seed)
+        | build_options.of_labels(manifest, uncertain_means)
+    )
     root = source_files.locate(manifest, data_root)
     try:
         with source_files.readable():
@@ -161,77 +167,6 @@ def _make(
     cohort_files.write(folder, chunk_folder, manifest, options, fingerprint, settled)
     for leftover in [*folder.glob(".chunks-*"), *folder.glob(".parts-*")]:  # .parts: of 0.1.0
         shutil.rmtree(leftover, ignore_errors=True)
-
-
-def _label_options(manifest: manifest_schema.Manifest, uncertain_means: str) -> dict:
-    """Return what uncertain labels mean where the manifest's rules are overridden, checked."""
-    notebook_parameters.check_some("01", {"UNCERTAIN_MEANS": uncertain_means})
-    if uncertain_means == "as_manifest":
-        return {}
-    label_rules.policies([manifest], uncertain_means)
-    return {"uncertain_means": uncertain_means}
-
-
-def _size_options(
-    manifest: manifest_schema.Manifest,
-    image_px: int,
-    equalise: str,
-    volume_shape: list[int] | tuple,
-    window_hu: list[float] | tuple,
-) -> dict:
-    """Return how an image or a volume is made, checked."""
-    notebook_parameters.check_some(
-        "01",
-        {
-            "IMAGE_PX": image_px,
-            "EQUALISE": equalise,
-            "VOLUME_SHAPE": list(volume_shape),
-            "WINDOW_HU": list(window_hu),
-        },
-    )
-    manifests.size_fits(manifest, image_px, equalise, volume_shape, window_hu)
-    if rule := manifest.volume:
-        return {
-            "volume": (
-                rule.model_dump(mode="json")
-                | ({"shape": list(volume_shape)} if volume_shape else {})
-                | ({"window_hu": list(window_hu)} if window_hu else {})
-            )
-        }
-    return {
-        "image_px": image_px or manifest.image.px,
-        "aspect": manifest.image.aspect,
-        "equalise": manifest.image.equalise if equalise == "as_manifest" else equalise == "yes",
-    }
-
-
-def _patient_options(
-    manifest: manifest_schema.Manifest, n_patients: int, n_test_patients: int, generator_seed: int
-) -> dict:
-    """Return how many patients are drawn of an embedded cohort, checked."""
-    notebook_parameters.check_some(
-        "01",
-        {
-            "N_PATIENTS": n_patients,
-            "N_TEST_PATIENTS": n_test_patients,
-            "GENERATOR_SEED": generator_seed,
-        },
-    )
-    options = {}
-    if manifest.layout.kind == "synthetic":
-        wanted = {"train": n_patients, "valid": n_test_patients, "test": n_test_patients}
-        options["patients"] = {
-            split: count and (wanted[split] or count)
-            for split, count in manifest.layout.patients.items()
-        }
-        options["generator_seed"] = manifest.layout.generator_seed + generator_seed
-    elif n_patients or n_test_patients:
-        errors.refuse(
-            f"no number of patients for {manifest.name}, whose images are real",
-            [n_patients, n_test_patients],
-            "Leave N_PATIENTS, N_TEST_PATIENTS and N_PUBLIC_PATIENTS at 0 for real data.",
-        )
-    return options
 
 
 def _fingerprint(

@@ -189,17 +189,16 @@ def _people_in_words(check: Check) -> dict[str, str]:
     n_train = n_training_patients(check)
     units = "patients" if check.manifest.patient_id else "images"
     delta = f"DELTA of notebook 03 below 1 / (10 x {n_train:,}) = {1 / (10 * max(n_train, 1)):.1e}"
-    training = f"{n_train:,} {units}; {delta}" if n_train else f"no {units}"
-    if not check.manifest.patient_id:
-        return {"patients": "not known", "training": training}
-    counts = check.source.rows["patient_id"].value_counts()
-    people = check.source.rows.drop_duplicates("patient_id")
+    rows = check.source.rows
+    counts = rows["patient_id"].value_counts()
+    people = rows.drop_duplicates("patient_id") if check.manifest.patient_id else rows
+    most = f"images of one: median {counts.median():g}, most {counts.max():,}"
     return {
-        "patients": f"{len(counts):,}; images of one: median {counts.median():g}, most"
-        f" {counts.max():,}",
-        "their sex": ", ".join(f"{n:,} {sex}" for sex, n in people["sex"].value_counts().items()),
-        "their age": _ages(people["age_years"]),
-        "training": training,
+        "patients": f"{len(counts):,}; {most}" if check.manifest.patient_id else "not known",
+        "sex": ", ".join(f"{n:,} {sex}" for sex, n in people["sex"].value_counts().items())
+        + f" ({units})",
+        "age": f"{_ages(people['age_years'])} ({units})",
+        "training": f"{n_train:,} {units}; {delta}" if n_train else f"no {units}",
     }
 
 

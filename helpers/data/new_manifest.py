@@ -33,7 +33,10 @@ def write(table: Path, name: str | None, images: Path | None, folder: Path) -> s
     Raises:
         InputError: see the module.
     """
-    errors.file_exists(table, "Correct the path of the table.")
+    if errors.file_exists(table, "Correct the path of the table.").is_dir():
+        errors.refuse(
+            "a table with a row an image", f"the folder {table}", "For DICOM see docs/dicom.md."
+        )
     if images:
         errors.file_exists(images, "Correct --images.")
     name = column_guesses.slug(name or table.name.split(".")[0], [])
@@ -43,8 +46,6 @@ def write(table: Path, name: str | None, images: Path | None, folder: Path) -> s
             f"no file {path} yet", "one", "Choose another --name, or remove the file yourself."
         )
     cells, form = _read(table)
-    if cells.empty:
-        errors.refuse(f"rows in {table}", "none", "Correct the table.")
     where = image_search.locate(table.resolve(), images and images.resolve(), cells, form)
     files.write_text(path, text(name, table, cells, where))
     return (
@@ -158,7 +159,7 @@ def _layout(where: Location) -> list[str]:
 
 
 def _people(people: list[Guess], cells: pd.DataFrame) -> list[str]:
-    """Return patient, sex and age; without a patient the others are comments."""
+    """Return patient, sex and age."""
     lines = [line for guess in people for line in _line(guess.field, guess.value, _why(guess))]
     fields = [guess.field for guess in people]
     if "sex" not in fields and (column := column_guesses.named(cells, "sex")):
@@ -166,8 +167,7 @@ def _people(people: list[Guess], cells: pd.DataFrame) -> list[str]:
         lines += ["# answer: which value means what?", f"# sex: {_flow(rule)}"]
     if "patient_id" not in fields:
         comment = "answer: no column names a patient; without, privacy is promised to images only"
-        others = [f"# {line.removeprefix('# ')}" for line in lines]
-        return [*_line("patient_id", None, comment), *others]
+        return [*_line("patient_id", None, comment), *lines]
     return lines
 
 

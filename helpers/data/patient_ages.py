@@ -84,8 +84,7 @@ def _rules_for(odd: list[str]) -> str:
     others = [cell for cell in odd if cell not in bounds and cell not in units]
     ways = []
     if bounds:
-        numbers = {cell: re.search(r"\d+", cell) for cell in bounds[:3]}
-        pairs = [f'"{cell}": {number[0] if number else "..."}' for cell, number in numbers.items()]
+        pairs = [f'"{cell}": {_nearest_age(cell)}' for cell in bounds[:3]]
         ways.append(f"`age.at_least: {{{', '.join(pairs)}}}`")
     if units:
         suffixes = dict.fromkeys(with_unit.fullmatch(cell)[2] for cell in units)
@@ -94,6 +93,15 @@ def _rules_for(odd: list[str]) -> str:
     if others:
         ways.append(f"`age.missing: {others[:3]}` if that means unknown")
     return "Add to the manifest " + " and ".join(ways)
+
+
+def _nearest_age(cell: str) -> str:
+    """Return the whole age nearest to a bound: 90 for ">89", 89 for "89+", 0 for "<1"."""
+    number = re.search(r"\d+", cell)
+    if not number:
+        return "..."
+    beyond = {">": 1, "<": -1}.get(cell[0], 0) if "=" not in cell else 0
+    return str(int(number[0]) + beyond)
 
 
 def _since_birth(rule: Age, text: pd.DataFrame, where: str) -> pd.Series:

@@ -59,4 +59,9 @@ def add_patient_columns(
         )
         rows["n_comorbidities"] = numbers
     rows["n_comorbidities"] = rows["n_comorbidities"].astype("Int64")
+    if not manifest.patient_id:
+        notes.append(
+            "The data set does not say whose an image is: every image counts as a patient of its"
+            " own, and images of one person can be in two splits."
+        )
     return notes

@@ -90,7 +90,7 @@ def _first_sheet(path: Path, name: str, as_formulas: bool) -> object:
         )
     except (BadZipFile, KeyError, IndexError, ValueError, EOFError, ET.ParseError) as error:
         errors.refuse(
-            f"{name} to be an Excel file (.xlsx) without a password",
+            f"{name} to be a table of Excel (.xlsx) without a password",
             str(error),
             "Save it again as .xlsx or as CSV.",
         )

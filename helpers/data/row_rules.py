@@ -6,33 +6,15 @@ extraction finds nothing, for several rows of an image that no rule combines, an
 image that differ in more than labels.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 import pandas as pd
 
 from helpers.core import errors
-from helpers.data import source_text
+from helpers.data import image_rows, source_text
 from helpers.data.manifest_schema import Manifest
 
 FEW = 0.01  # of the images: as many may be listed under two patients, who are then one
 REPEATED, COMBINED = "repeated row of an image", "combined with another row of its image"
-
-
-class Images(NamedTuple):
-    """Which rows are of one image.
-
-    number: (n_rows,) the image of each row, from 0, in the order of their first rows.
-    first: (n_images,) position of each image's first row, ascending.
-    """
-
-    number: np.ndarray
-    first: np.ndarray
-
-    @property
-    def is_first(self) -> np.ndarray:
-        """(n_rows,) whether a row is the first of its image."""
-        return self.first[self.number] == np.arange(len(self.number))
 
 
 def as_text(manifest: Manifest, raw: pd.DataFrame, where: str) -> pd.DataFrame:
@@ -51,108 +33,19 @@ def as_text(manifest: Manifest, raw: pd.DataFrame, where: str) -> pd.DataFrame:
     text = raw[manifest.read_columns].apply(source_text.as_text)
     if manifest.missing:
         text = text.mask(text.isin([cell.strip() for cell in manifest.missing]), "")
-    for name, rule in manifest.extract.items():
-        if name in raw or rule.column not in text:
-            errors.refuse(
-                f"extract.{name} of {where} to be a column's new name, taken out of a column above",
-                f"a column {name!r} that is there"
-                if name in raw
-                else f"column {rule.column!r}, extracted further below",
-                "Rename it in the manifest, or change the order.",
-            )
-        cells = text[rule.column]
-        parts = pd.Series(cells.unique(), dtype=object)
-        parts.index = parts.to_numpy()
-        parts = parts.astype(str).str.extract(rule.pattern, expand=False).fillna("").str.strip()
-        text[name] = cells.map(parts)
-        source_text.refuse_values(
-            cells,
-            (cells != "") & (text[name] == ""),
-            where,
-            f"the pattern {rule.pattern!r}",
-            f"extract.{name}.pattern",
+    taken = [name for name in manifest.extract if name in raw]
+    if taken:
+        errors.refuse(
+            f"new names of columns in `extract` for {where}",
+            f"{errors.examples(taken)}, which are there",
+            "Rename them in the manifest.",
         )
-    return text
+    return source_text.with_extracted(text, manifest.extract, where)
 
 
-def images_of(
-    manifest: Manifest, image_id: pd.Series, locations: pd.DataFrame, where: str
-) -> Images:
-    """Return which rows are of one image.
-
-    Args:
-        manifest: of the data set.
-        image_id: of each row, none blank.
-        locations: what finds each row's image; same index.
-        where: name of the table.
-
-    Raises:
-        InputError: one image_id for several files, or one file under several.
-    """
-    images = _numbered(image_id)
-    place = locations.drop(columns="sha256", errors="ignore")
-    if not place.shape[1] or manifest.layout.kind == "synthetic":
-        return images
-    has_file = place["file"].to_numpy() != "" if "file" in place else np.ones(len(place), bool)
-    files = _numbered(place.iloc[:, 0] if place.shape[1] == 1 else pd.MultiIndex.from_frame(place))
-    several = has_file & (files.number != files.number[images.first][images.number])
-    if several.any():
-        _refuse_several(
-            f"one image file an image_id in {where}",
-            images.number,
-            image_id,
-            place,
-            several,
-            f"Give `image_id` in the manifest {manifest.name} as a template that tells them apart.",
-        )
-    several = has_file & (images.number != images.number[files.first][files.number])
-    if several.any():
-        _refuse_several(
-            f"one image_id a file in {where}",
-            files.number,
-            place,
-            image_id,
-            several,
-            "Several rows of a file are of one image: give `image_id` as the columns of the file's"
-            " name, and say with `rows` how to combine the rows.",
-        )
-    return images
-
-
-def _refuse_several(
-    expected: str,
-    number: np.ndarray,
-    names: pd.Series | pd.DataFrame,
-    members: pd.Series | pd.DataFrame,
-    several: np.ndarray,
-    do: str,
-) -> None:
-    """Refuse names (image ids or files) with several members (files or image ids)."""
-    of_first = number == number[several.argmax()]
-    name, *_ = _joined(names[of_first])
-    errors.refuse(
-        expected,
-        f"{len(np.unique(number[several]))} with several, e.g. {name!r} with"
-        f" {errors.examples(_joined(members[of_first]))}",
-        do,
-    )
-
-
-def _joined(names: pd.Series | pd.DataFrame) -> list[str]:
-    """Return names as text, each once; of a table its columns beside each other."""
-    columns = names.to_frame() if isinstance(names, pd.Series) else names
-    return list(dict.fromkeys(" ".join(map(str, row)) for row in columns.to_numpy()))
-
-
-def _numbered(names: pd.Series | pd.MultiIndex) -> Images:
-    """Return the rows of equal names."""
-    number, unique = pd.factorize(names)
-    first = np.full(len(unique), len(number))
-    np.minimum.at(first, number, np.arange(len(number)))
-    return Images(number, first)
-
-
-def differing(text: pd.DataFrame, images: Images, columns: list[str]) -> dict[str, np.ndarray]:
+def differing(
+    text: pd.DataFrame, images: image_rows.Images, columns: list[str]
+) -> dict[str, np.ndarray]:
     """Return the columns in which a row differs from the first of its image, and which rows do."""
     differs = {}
     for column in columns:
@@ -164,7 +57,11 @@ def differing(text: pd.DataFrame, images: Images, columns: list[str]) -> dict[st
 
 
 def check(
-    manifest: Manifest, text: pd.DataFrame, image_id: pd.Series, images: Images, where: str
+    manifest: Manifest,
+    text: pd.DataFrame,
+    image_id: pd.Series,
+    images: image_rows.Images,
+    where: str,
 ) -> np.ndarray:
     """Return which rows stay, where rows of an image are equal, or a rule combines their labels.
 
@@ -229,7 +126,7 @@ def _way_out(manifest: Manifest, other_columns: list[str]) -> str:
     )
 
 
-def combined_labels(labels: pd.DataFrame, images: Images, how: str) -> pd.DataFrame:
+def combined_labels(labels: pd.DataFrame, images: image_rows.Images, how: str) -> pd.DataFrame:
     """Return labels of images from those of their rows.
 
     Args:
@@ -258,7 +155,11 @@ def combined_labels(labels: pd.DataFrame, images: Images, how: str) -> pd.DataFr
 
 
 def pivoted(
-    manifest: Manifest, text: pd.DataFrame, image_id: pd.Series, images: Images, where: str
+    manifest: Manifest,
+    text: pd.DataFrame,
+    image_id: pd.Series,
+    images: image_rows.Images,
+    where: str,
 ) -> pd.DataFrame:
     """Return a row an image of a table with a row a finding: a column each finding's name.
 

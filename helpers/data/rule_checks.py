@@ -1,9 +1,9 @@
 """Rules of a manifest that match nothing, found before an image is decoded.
 
 In: a manifest and its source columns as text, or the rows of a cohort. Out: notes, sentences on
-what is possible but odd. Raises `InputError` for a rule that matches no row, a finding without
-positive or without negative images, patient ids that are image ids; `Unusable` where no image is
-left. Drawn cohorts are not judged: few drawn patients may have none of a finding.
+what is possible but odd. Raises `InputError` for a rule that matches no row, and for a finding
+without positive or without negative images; `Unusable` where no image is left. Drawn cohorts are
+not judged: few drawn patients may have none of a finding.
 """
 
 import re
@@ -16,9 +16,7 @@ from helpers.data import label_rules, source_text
 from helpers.data.manifest_schema import SPLITS, Manifest
 from helpers.data.rule_schema import Finding
 
-MIN_ROWS_TO_JUDGE = 20  # with fewer, a patient a row may be chance
 _OTHER_SEPARATORS = re.compile(r"[|,;/\n\t]")
-_ENDING = re.compile(r"(\.(png|jpe?g|tiff?|bmp|gif|jp2|dcm|dicom|nii|gz|npy|mha))+$", re.IGNORECASE)
 
 
 class Unusable(errors.InputError):
@@ -72,7 +70,16 @@ def check_cells(
         field = f"keep.{column}"
         source_text.refuse_lookalikes(values, cells.unique(), f"column {column!r}", field)
         notes += [_never(field, value, cells) for value in absent]
-    mapped = [(manifest.sex.column, "sex.values", manifest.sex.values)] if manifest.sex else []
+    mapped = [
+        (rule.column, field, rule.values)
+        for rule, field in ((manifest.sex, "sex.values"), (manifest.split, "split.values"))
+        if rule and rule.column
+    ]
+    mapped += [
+        (rule.column, f"further_columns.{name}.values", rule.values)
+        for name, rule in manifest.further_columns.items()
+        if not isinstance(rule, str)
+    ]
     if manifest.image.inverted:
         rule = manifest.image.inverted
         mapped.append((rule.column, "image.inverted.values", rule.values))
@@ -170,58 +177,6 @@ def _label_hint(finding: str, rule: Finding, cells: pd.Series, is_without_negati
 def _never(field: str, value: str, existing: pd.Series | list[str]) -> str:
     """Return a note on a value of a rule that does not occur."""
     return f"No row has {value!r} of `{field}`. {source_text.nearest(value, set(existing))}".strip()
-
-
-def check_patients(
-    manifest: Manifest, image_id: pd.Series, patient_id: pd.Series, where: str
-) -> list[str]:
-    """Accept patient ids that can tell whose an image is; return notes.
-
-    Args:
-        manifest: `one_image_a_patient` confirms that every image has a patient of its own.
-        image_id, patient_id: of the images, each image once.
-        where: name of the table.
-
-    Raises:
-        InputError: every image has a patient of its own by name, without that confirmation.
-    """
-    is_known = manifest.patient_id and manifest.layout.kind != "synthetic"
-    if not is_known or manifest.one_image_a_patient or len(image_id) < 2:
-        return []
-    if patient_id.duplicated().any():
-        return []
-    is_equal = all(
-        name in {image, _ENDING.sub("", image), _ENDING.sub("", image.rsplit("/", 1)[-1])}
-        for name, image in zip(patient_id.map(lambda name: _ENDING.sub("", name)), image_id)
-    )
-    is_enough = len(image_id) > MIN_ROWS_TO_JUDGE
-    if is_equal or is_enough and manifest.patient_id in _sources_of_image_id(manifest):
-        errors.refuse(
-            f"`patient_id: {manifest.patient_id}` to say whose an image is in {where}",
-            f"another one in each of {len(image_id):,} rows, as `image_id`, e.g."
-            f" {errors.examples(patient_id.tolist())}",
-            "Name the patient's column, or take the patient out of another column by `extract`. If"
-            " each patient has one image, confirm with `one_image_a_patient: true`; if nobody knows"
-            " whose an image is, set `patient_id: null` (privacy of images only).",
-        )
-    if is_enough:
-        return [
-            f"Each of {len(image_id):,} images has a patient of its own in"
-            f" {manifest.patient_id!r}: is it a patient's name, not an image's or a study's?"
-        ]
-    return []
-
-
-def _sources_of_image_id(manifest: Manifest) -> set[str]:
-    """Return the columns that image ids are made of, and those extracted from one of them."""
-    sources = set(re.findall(r"\{([^{}]+)\}", manifest.image_id))
-    for name, rule in reversed(manifest.extract.items()):
-        if name in sources:
-            sources.add(rule.column)
-    for name, rule in manifest.extract.items():
-        if rule.column in sources:
-            sources.add(name)
-    return sources
 
 
 def check_splits(

@@ -18,8 +18,11 @@ from helpers.core import errors, fingerprints
 from helpers.data import (
     dicom_tags,
     file_names,
+    further_columns,
+    image_rows,
     label_rules,
     nifti_files,
+    patient_checks,
     patient_rules,
     row_rules,
     rule_checks,
@@ -28,7 +31,6 @@ from helpers.data import (
     split_rules,
 )
 from helpers.data.manifest_schema import Manifest
-from helpers.data.rule_schema import Named
 
 EXCLUDED_COLUMNS = ["row", "image_id", "patient_id", "reason"]
 
@@ -94,13 +96,13 @@ def apply_rules(
         split_rules.refuse_patient_in_two_splits(rows, where)
     kept, combined, notes_of_rows = _one_row_an_image(manifest, text, rows, locations, where)
     text = text.loc[kept.index]
-    notes += rule_checks.check_patients(manifest, kept["image_id"], kept["patient_id"], where)
-    columns, notes_of_patients = _columns_of_images(manifest, text, kept, where)
-    return Source(
-        columns.join(locations),
-        pd.concat([excluded, combined]),
-        notes + notes_of_rows + notes_of_patients + dicom_tags.burnt_in_notes(raw.loc[kept.index]),
-    )
+    notes += patient_checks.check(manifest, kept.join(locations), where)
+    labels = kept[list(manifest.findings)]
+    kept = kept.drop(columns=list(manifest.findings))
+    notes += notes_of_rows + patient_rules.add_patient_columns(manifest, text, kept, where)
+    notes += dicom_tags.burnt_in_notes(raw.loc[kept.index])
+    columns = kept.join(labels).join(further_columns.of(manifest, text)).join(locations)
+    return Source(columns, pd.concat([excluded, combined]), notes)
 
 
 def _one_row_an_image(
@@ -111,7 +113,7 @@ def _one_row_an_image(
     where: str,
 ) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     """Return the first row of each image with its labels, the other rows with a reason, notes."""
-    images = row_rules.images_of(manifest, rows["image_id"], locations.loc[rows.index], where)
+    images = image_rows.images_of(manifest, rows["image_id"], locations.loc[rows.index], where)
     is_kept = row_rules.check(manifest, text, rows["image_id"], images, where)
     kept, n_others = rows[is_kept].copy(), int((~is_kept).sum())
     how, reason = manifest.rows, row_rules.REPEATED
@@ -150,29 +152,6 @@ def _labels(manifest: Manifest, text: pd.DataFrame, where: str) -> pd.DataFrame:
     )
 
 
-def _columns_of_images(
-    manifest: Manifest, text: pd.DataFrame, kept: pd.DataFrame, where: str
-) -> tuple[pd.DataFrame, list[str]]:
-    """Return the rows with all further columns of a cohort's table, and notes."""
-    kept, labels = kept.drop(columns=list(manifest.findings)), kept[list(manifest.findings)]
-    notes = patient_rules.add_patient_columns(manifest, text, kept, where)
-    if not manifest.patient_id:
-        notes.append(
-            "The data set does not say whose an image is: every image counts as a patient of its"
-            " own, and images of one person can be in two splits."
-        )
-    kept = kept.join(labels)
-    for name, column in manifest.further_columns.items():
-        kept[name] = (
-            text[column] if isinstance(column, str) else _renamed(column, text[column.column])
-        )
-    if manifest.volume and manifest.volume.mask:
-        kept["mask"] = source_text.fill_template(manifest.volume.mask, text)
-    if manifest.image.inverted:
-        kept["inverted"] = text[manifest.image.inverted.column].isin(manifest.image.inverted.values)
-    return kept, notes
-
-
 def _filter_reasons(manifest: Manifest, text: pd.DataFrame, rows: pd.DataFrame) -> pd.Series:
     """Return the reason for which the row filter leaves a row out, missing where it stays."""
     reason = pd.Series(None, index=text.index, dtype=object)
@@ -183,12 +162,6 @@ def _filter_reasons(manifest: Manifest, text: pd.DataFrame, rows: pd.DataFrame) 
     for column in ("image_id", "patient_id"):
         reason[reason.isna() & (rows[column] == "")] = f"no {column}"
     return reason
-
-
-def _renamed(rule: Named, text: pd.Series) -> pd.Series:
-    """Return a further column with its values renamed; blank stays blank."""
-    other = text if rule.other is None else rule.other
-    return text.map(rule.values).where(text.isin(list(rule.values)), other).mask(text == "", "")
 
 
 def keep_present(manifest: Manifest, source: Source, root: Path | None) -> Source:

@@ -230,13 +230,15 @@ def with_extracted(text: pd.DataFrame, rules: dict[str, Extract], where: str) ->
     for name, rule in rules.items():
         errors.has_columns(text, [rule.column], where)
         cells = text[rule.column]
-        extracted = cells.str.extract(rule.pattern, expand=False)
+        different = pd.Series(cells.unique(), dtype=str)
+        parts = different.str.extract(rule.pattern, expand=False).fillna("").str.strip()
+        extracted = cells.map(dict(zip(different, parts)))
         refuse_values(
             cells,
-            extracted.isna() & (cells != ""),
+            (extracted == "") & (cells != ""),
             where,
             f"text in which {rule.pattern!r} is found",
             f"extract.{name}.pattern",
         )
-        text = text.assign(**{name: extracted.fillna("")})
+        text = text.assign(**{name: extracted})
     return text

@@ -124,7 +124,8 @@ class TrainingSet:
         decoded = {
             name: value
             for name, value in self.cohort.record.get("parameters", {}).items()
-            if name not in ("patients", "generator_seed")
+            if name
+            not in ("patients", "generator_seed", "uncertain_means")  # labels are in the rows
         }
         return fingerprints.fingerprint(
             {

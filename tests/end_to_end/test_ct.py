@@ -223,15 +223,24 @@ def test_bad_folders_and_tables_are_refused_in_words(tmp_path):
             build_cohort.build("pdac_tum", root, processes=1)
     twice = pd.concat([people, people.iloc[:1].assign(patient="another")])
     twice.to_csv(root / "people.csv", index=False)
-    with pytest.raises(errors.InputError, match="one row a name in people.csv; got 1 names"):
+    with pytest.raises(errors.InputError, match="one row for each name in people.csv; got 1 more"):
         build_cohort.build("pdac_tum", root, processes=1)
     people.assign(name=people["name"] + ".nii").to_csv(root / "people.csv", index=False)
-    with pytest.raises(errors.InputError, match="at least one usable"):
+    with pytest.raises(errors.InputError, match="44 would match but for the file ending"):
         build_cohort.build("pdac_tum", root, processes=1)
     people.iloc[1:].to_csv(root / "people.csv", index=False)  # a volume whose patient is not known
-    cohort = build_cohort.build("pdac_tum", root, volume_shape=[8, 16, 16], processes=1)
+    with pytest.raises(errors.InputError, match="1 rows of .* without one.*unmatched: .rows."):
+        build_cohort.build("pdac_tum", root, processes=1)
+    shipped = (manifests.manifests_dir() / "pdac_tum.yaml").read_text(encoding="utf-8")
+    partial = tmp_path / "pdac_tum.yaml"
+    partial.write_text(
+        shipped.replace("table: people.csv", "table: people.csv\n  unmatched: [rows]"),
+        encoding="utf-8",
+    )
+    cohort = build_cohort.build(partial, root, volume_shape=[8, 16, 16], processes=1)
     assert cohort.record["exclusions"] == {"no patient_id": 1}
     assert len(cohort.table) == 43
+    people.to_csv(root / "people.csv", index=False)
     (root / "val" / "other").mkdir()
     (root / "val" / "PDAC" / "val_001.nii").rename(root / "val" / "other" / "val_001.nii")
     with pytest.raises(

@@ -111,8 +111,8 @@ def test_command_prints_what_is_there(ward, capsys):
         "absent files   1",
         "1 image file absent",
         "5; images of one: median 1, most 2",
-        "2 female, 2 male, 1 unknown",
-        "50 to 80, median 65 years; unknown 1",
+        "2 female, 2 male, 1 unknown (patients)",
+        "50 to 80, median 65 years; unknown 1 (patients)",
         "9 rows (here 8), 7 images (the same)",
         "2 patients; DELTA of notebook 03 below 1 / (10 x 2) = 5.0e-02",
     ):

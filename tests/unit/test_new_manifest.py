@@ -212,7 +212,7 @@ def test_a_manifest_that_is_there_is_never_overwritten(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "content, message", [("", "table"), ("a,b\n", "rows in"), (None, "a file at")]
+    "content, message", [("", "table"), ("a,b\n", "one row"), (None, "a file at")]
 )
 def test_a_table_without_rows_is_refused(content, message, tmp_path):
     if content is not None:

@@ -58,7 +58,9 @@ def test_codes_for_unknown_are_impossible_ages_counted_with_the_commonest():
 @pytest.mark.parametrize(
     "cell, rule",
     [
-        ("> 89", r'age.at_least: {"> 89": 89}'),
+        ("> 89", r'age.at_least: {"> 89": 90}'),
+        (">=90", r'age.at_least: {">=90": 90}'),
+        ("<1", r'age.at_least: {"<1": 0}'),
         ("90+", r'age.at_least: {"90+": 90}'),
         ("18 mths", r'age.unit_suffixes: {"mths": months}'),
         ("n/a", "age.missing: \\['n/a'\\]"),

@@ -168,7 +168,7 @@ def test_excel_without_a_value_of_its_own_is_refused_by_cell(tmp_path, rows, cha
         ("t.csv", "a,b\n", "at least one row below the names of columns in .*t.csv"),
         ("t.csv.gz", gzip.compress(bytes(9999))[:20], "t.csv.gz to be a table"),
         ("t.xls", "", "CSV, .xlsx or Parquet"),
-        ("t.xlsx", "a,b", "an Excel file"),
+        ("t.xlsx", "a,b", "t.xlsx to be a table of Excel"),
         ("t.parquet", "a,b", "a whole Parquet file"),
     ],
 )

@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from helpers.core import errors
-from helpers.data import manifest_schema, row_rules, source_tables
+from helpers.data import image_rows, manifest_schema, row_rules, source_tables
 
 VALUES = {"1": "positive", "0": "negative"}
 BASE = dict(
@@ -81,7 +81,7 @@ def test_labels_of_readers_are_combined_as_the_manifest_says(how, labels):
 
 def test_combined_labels_agree_with_a_loop_over_images():
     rng = np.random.default_rng(4)
-    images = row_rules._numbered(pd.Series(rng.integers(0, 30, 200)))
+    images = image_rows.numbered(pd.Series(rng.integers(0, 30, 200)))
     labels = pd.DataFrame({"x": rng.choice([0, 1, np.nan], 200, p=[0.4, 0.4, 0.2])})
     for how in ("majority", "any", "all"):
         combined = row_rules.combined_labels(labels, images, how)["x"]
@@ -185,6 +185,26 @@ def test_one_file_is_one_image_and_one_image_id_one_file():
         apply(two, image_id="{name}")
 
 
+def test_one_file_spelt_in_two_ways_is_one_file():
+    table = pd.DataFrame({"file": ["a", "./a", "x//b"], "patient": list("112")})
+    with pytest.raises(errors.InputError, match=r"one image_id a file.*'a' with 'a', './a'"):
+        apply(table.assign(effusion=list("100")))
+
+
+def test_a_shard_may_store_an_image_once_a_reader_where_the_rule_says_so():
+    layout = dict(kind="parquet_images", shards=["data/*.parquet"], image_column="image")
+    shard = dict(file="data/0.parquet", row_group=0, row_in_group=range(len(READ)))
+    manifests = [manifest_of(layout=layout, rows=rows) for rows in (dict(readers="all"), None)]
+    locations = READ[[]].assign(**shard)
+    source = source_tables.apply_rules(
+        manifests[0], READ.assign(effusion=list("11100011100")), locations
+    )
+    assert source.rows["effusion"].tolist() == [1, 0, 1, 0]
+    assert source.rows["row_in_group"].tolist() == [0, 3, 6, 9]
+    with pytest.raises(errors.InputError, match="one image file an image_id"):
+        source_tables.apply_rules(manifests[1], READ, locations)
+
+
 def test_a_film_of_two_patients_makes_them_one_where_that_is_rare():
     table = pd.DataFrame({"file": [f"f{k:03d}" for k in range(200)]}).assign(
         patient=[f"p{k // 2}" for k in range(200)], effusion=list("10") * 100
@@ -212,11 +232,9 @@ def test_extract_takes_the_patient_out_of_a_path():
 def test_extract_refuses_cells_without_the_pattern_and_names_that_are_taken():
     table = pd.DataFrame({"file": ["p1/a", "x", "y", "", "z", "w"], "effusion": list("101010")})
     rule = dict(column="file", pattern=r"(p\d+)/")
-    with pytest.raises(
-        errors.InputError, match=r"to hold the pattern .*'x', 'y', 'z' \(\+1 more\)"
-    ):
+    with pytest.raises(errors.InputError, match=r"is found; got 'x', 'y', 'z' \(\+1 more\)"):
         apply(table, extract=dict(patient=rule))
-    with pytest.raises(errors.InputError, match="a column 'patient' that is there"):
+    with pytest.raises(errors.InputError, match="new names of columns.*got 'patient'"):
         apply(table.assign(patient="1"), extract=dict(patient=rule))
     with pytest.raises(ValidationError, match="exactly one group"):
         manifest_of(extract=dict(patient=dict(column="file", pattern="p")))
@@ -246,7 +264,7 @@ def test_a_column_that_the_layout_adds_need_not_be_in_a_file():
 
 def test_three_readers_of_a_hundred_thousand_films_take_a_second_or_two():
     n = 300_000
-    images = row_rules._numbered(pd.Series(np.arange(n) // 3).astype(str))
+    images = image_rows.numbered(pd.Series(np.arange(n) // 3).astype(str))
     labels = pd.DataFrame({f"f{k}": np.arange(n) % (k + 2) % 2.0 for k in range(8)})
     start = time.perf_counter()
     row_rules.combined_labels(labels, images, "majority")

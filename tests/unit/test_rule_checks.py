@@ -154,6 +154,26 @@ def test_a_patient_taken_from_the_images_name_must_repeat():
     assert "Each of 30 images has a patient of its own in 'patient'" in alone.notes[0]
 
 
+def test_a_path_as_patient_is_refused_whatever_the_image_id_is():
+    table = table_of("1", "0", "1", "0").assign(number=list("1234"))
+    with pytest.raises(errors.InputError, match="as the image's name, e.g. 'f0', 'f1'"):
+        apply(table, image_id="n{number}", patient_id="file")
+
+
+def test_patient_ids_that_differ_in_case_or_zeros_are_named():
+    table = table_of(*"101010").assign(patient=["A1", "a1", "007", "7", "b", "b"])
+    assert apply(table).notes == [
+        "4 patient ids differ from another one in letter case or leading zeros only, e.g. 'A1',"
+        " 'a1': they count as different patients."
+    ]
+
+
+def test_one_patient_for_all_images_is_refused():
+    table = table_of(*"10" * 15).assign(patient="A")
+    with pytest.raises(errors.InputError, match="got 'A' in all 30 rows"):
+        apply(table)
+
+
 def test_without_a_patient_id_every_image_is_its_own_and_that_is_said():
     source = apply(table_of("1", "0", "1"), patient_id=None)
     assert source.rows["patient_id"].tolist() == source.rows["image_id"].tolist()
