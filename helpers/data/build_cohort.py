@@ -42,6 +42,7 @@ DECIDES_CONTENT = (
     "dicom_tags",
     "dicom_volume",
     "duplicates",
+    "encoded_images",
     "file_names",
     "film_pixels",
     "further_columns",

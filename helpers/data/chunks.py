@@ -10,18 +10,17 @@ import hashlib
 import multiprocessing
 import os
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from helpers.core import files, fingerprints
 from helpers.data import (
     decode_film,
     decode_volume,
+    encoded_images,
     film_pixels,
     image_limits,
     layouts,
@@ -122,8 +121,6 @@ def make(folder: Path, task: Task) -> None:
     """Make one chunk. Runs in a worker; must not depend on anything but its arguments."""
     if task.block:
         chunk_images, chunk_facts = _draw(task)
-    elif "volume" in task.options and "array" in task.rows:
-        chunk_images, chunk_facts = _cut_volumes(task)
     elif "volume" in task.options:
         chunk_images, chunk_facts = _decode_volumes(task)
     else:
@@ -187,7 +184,9 @@ def _decode_films(task: Task) -> tuple[np.ndarray, list[dict]]:
     """
     px, aspect, equalise = (task.options[name] for name in ("image_px", "aspect", "equalise"))
     films, film_facts = np.zeros((len(task.rows), px, px), np.uint8), []
-    for index, (row, encoded) in enumerate(zip(task.rows.to_dict("records"), _encoded(task))):
+    encoded_films = encoded_images.of_rows(task.rows, task.root, task.image_column)
+    rows = task.rows.to_dict("records")
+    for index, (row, encoded) in enumerate(zip(rows, encoded_films)):
         sha256, pixels_sha256 = hashlib.sha256(encoded).hexdigest(), ""
         reason, is_uniform = None, False
         try:
@@ -214,21 +213,9 @@ def _decode_volumes(task: Task) -> tuple[np.ndarray, list[dict]]:
     rule, volume_facts = task.options["volume"], []
     volumes = np.zeros((len(task.rows), *rule["shape"]), np.uint8)
     for index, row in enumerate(task.rows.to_dict("records")):
-        path, reason, sha256 = _scan(task.root, row), None, ""
-        mask = None
-        if rule["mask"]:
-            mask = source_files.inside(task.root, row["mask"]) if row["mask"] else Path("")
+        reason, sha256 = None, ""
         try:
-            if isinstance(row.get("sha256"), str):
-                _refuse_other_checksum(row, fingerprints.file_hash(path))
-            volumes[index], sha256 = decode_volume.decode(
-                path,
-                rule["shape"],
-                rule["spacing_mm"],
-                rule["window_hu"],
-                mask,
-                tuple(rule["mask_labels"]),
-            )
+            volumes[index], sha256 = _decode_volume(task.root, row, rule)
         except image_limits.UnusableImage as error:
             reason = str(error)
         except OSError:
@@ -237,27 +224,18 @@ def _decode_volumes(task: Task) -> tuple[np.ndarray, list[dict]]:
     return volumes, volume_facts
 
 
-def _cut_volumes(task: Task) -> tuple[np.ndarray, list[dict]]:
-    """Return the volumes of rows of an npz file, and the facts of each; the hash is of all its
-    voxels.
-    """
-    shape, volume_facts = task.options["volume"]["shape"], []
-    volumes = np.zeros((len(task.rows), *shape), np.uint8)
-    for index, row in enumerate(task.rows.itertuples()):
-        volume = source_files.inside(task.root, row.file), row.array, int(row.index_in_array)
-        volumes[index] = read_arrays.volume(*volume, shape)
-        sha256 = hashlib.sha256(read_arrays.voxels(*volume).tobytes()).hexdigest()
-        is_constant = volumes[index].min() == volumes[index].max()
-        reason = "volume has one grey value only" if is_constant else None
-        volume_facts.append(_fact(row.row, volumes[index], sha256, sha256, reason))
-    return volumes, volume_facts
-
-
-def _scan(root: Path, row: dict) -> Path | list[Path]:
-    """Return the path of a row's file, or the paths of the slices of its DICOM series."""
-    if slices := row.get("slices"):
-        return [source_files.inside(root, file) for file in slices.split("\n")]
-    return source_files.inside(root, row["file"])
+def _decode_volume(root: Path, row: dict, rule: dict) -> tuple[np.ndarray, str]:
+    """Return a row's volume, and the hash of its scan."""
+    path = encoded_images.scan(root, row)
+    if "array" in row:
+        return read_arrays.volume(path, row["array"], int(row["index_in_array"]), rule["shape"])
+    mask = None
+    if rule["mask"]:
+        mask = source_files.inside(root, row["mask"]) if row["mask"] else Path("")
+    if isinstance(row.get("sha256"), str):
+        _refuse_other_checksum(row, fingerprints.file_hash(path))
+    grid = [rule[name] for name in ("shape", "spacing_mm", "window_hu")]
+    return decode_volume.decode(path, *grid, mask, tuple(rule["mask_labels"]))
 
 
 def _refuse_other_checksum(row: dict, sha256: str) -> None:
@@ -265,48 +243,3 @@ def _refuse_other_checksum(row: dict, sha256: str) -> None:
     checksum = row.get("sha256")
     if isinstance(checksum, str) and checksum.strip().lower() != sha256:
         raise image_limits.UnusableImage("image file differs from its checksum")
-
-
-def _encoded(task: Task) -> Iterator[bytes]:
-    """Return what yields the encoded image of each row."""
-    if "array" in task.rows:
-        return _from_arrays(task)
-    return _from_files(task) if task.image_column is None else _from_row_group(task)
-
-
-def _from_arrays(task: Task) -> Iterator[bytes]:
-    """Yield the encoded image of each row of an npz file."""
-    for row in task.rows.itertuples():
-        path = source_files.inside(task.root, row.file)
-        yield read_arrays.film(path, row.array, int(row.index_in_array))
-
-
-def _from_files(task: Task) -> Iterator[bytes]:
-    """Yield the content of each row's file: empty if it cannot be read, cut if it is too large."""
-    for file in task.rows["file"]:
-        try:
-            with open(source_files.path_inside(task.root, file), "rb") as stream:
-                # asked for the largest size, `read` would first take as much memory
-                size = min(os.fstat(stream.fileno()).st_size, image_limits.MAX_BYTES)
-                yield stream.read(size + 1)
-        except OSError:
-            yield b""
-
-
-def _from_row_group(task: Task) -> Iterator[bytes]:
-    """Yield the encoded image of each row of one row group, empty if there is none; a few are read
-    at a time.
-    """
-    rows_wanted, row_in_group = set(task.rows["row_in_group"]), 0
-    path = source_files.inside(task.root, task.rows["file"].iloc[0])
-    with pq.ParquetFile(path) as shard:
-        row_group = int(task.rows["row_group"].iloc[0])
-        for batch in shard.iter_batches(
-            batch_size=64, row_groups=[row_group], columns=[task.image_column]
-        ):
-            column = batch.column(0)
-            column = column.field("bytes") if pa.types.is_struct(column.type) else column
-            for value in column:
-                if row_in_group in rows_wanted:
-                    yield value.as_py() or b""
-                row_in_group += 1

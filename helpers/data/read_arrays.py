@@ -2,12 +2,14 @@
 
 In: the path of the npz file, the prefixes. Out: a row an image (split, number, label_0, ...), where
 its image lies, and the image itself. Raises `InputError` for files that are no npz file, for arrays
-that are absent, of another length or of another form than images of 8 or 16 bit or volumes of 8.
+that are absent, of another length or of another form than images of 8 or 16 bit or volumes of 8;
+`UnusableImage` for a volume of one grey value.
 
 An array is decompressed as a whole, and the last one is kept: its size is the memory needed.
 """
 
 import functools
+import hashlib
 import io
 import zipfile
 import zlib
@@ -18,6 +20,7 @@ import pandas as pd
 from PIL import Image
 
 from helpers.core import errors
+from helpers.data.image_limits import UnusableImage
 
 CHANNELS = (1, 3)
 
@@ -74,12 +77,9 @@ def film(path: Path, array: str, index: int) -> bytes:
     return stream.getvalue()
 
 
-def voxels(path: Path, array: str, index: int) -> np.ndarray:
-    """Return one volume as it is in the file: (depth, height, width) uint8."""
-    return _array(path, array)[index]
-
-
-def volume(path: Path, array: str, index: int, shape: tuple[int, int, int]) -> np.ndarray:
+def volume(
+    path: Path, array: str, index: int, shape: tuple[int, int, int]
+) -> tuple[np.ndarray, str]:
     """Return one volume of 8 bit, cropped or padded with 0 around its middle.
 
     Args:
@@ -89,13 +89,19 @@ def volume(path: Path, array: str, index: int, shape: tuple[int, int, int]) -> n
         shape: depth, height, width in voxels, of the spacing that the file has.
 
     Returns:
-        uint8 of that shape; grey values and spacing stay.
+        uint8 of that shape, with grey values and spacing as they are; the SHA-256 of all voxels.
+
+    Raises:
+        UnusableImage: of one grey value only.
     """
-    whole = voxels(path, array, index)
+    whole = _array(path, array)[index]
     first = [max(0, (have - want) // 2) for have, want in zip(whole.shape, shape)]
     cropped = whole[tuple(slice(low, low + want) for low, want in zip(first, shape))]
     missing = [want - have for have, want in zip(cropped.shape, shape)]
-    return np.pad(cropped, [(n // 2, n - n // 2) for n in missing])
+    if cropped.min() == cropped.max():
+        raise UnusableImage("volume of one grey value only")
+    sha256 = hashlib.sha256(repr(whole.shape).encode() + whole.tobytes()).hexdigest()
+    return np.pad(cropped, [(n // 2, n - n // 2) for n in missing]), sha256
 
 
 def _array(path: Path, name: str) -> np.ndarray:
