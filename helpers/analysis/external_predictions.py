@@ -106,6 +106,8 @@ def _predictions(entry: dict, images: pd.DataFrame, table: str) -> pd.DataFrame:
             f" {errors.examples(list(parts[parts > 1].index))}",
             "Split patients, not images.",
         )
+    truth_values = {"true": "1", "false": "0"}
+    rows["label"] = rows["label"].str.casefold().replace(truth_values)
     for column in ("score", "label"):
         rows[column] = foreign_tables.numbers(rows[column], column, entry["path"])
     foreign_tables.refuse_blank(rows, "score", rows["score"].isna(), entry["path"])

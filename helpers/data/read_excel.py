@@ -23,7 +23,8 @@ def read(path: Path, name: str, missing: Collection[str] = ()) -> list[list[str]
         missing: cells that mean blank; an error cell that is listed here is accepted.
 
     Raises:
-        InputError: not an Excel file, merged cells, formulas without values, error cells.
+        InputError: not an Excel file, merged cells, formulas without values, error cells, the
+            table is in another sheet.
     """
     sheet = _first_sheet(path, name, as_formulas=True)
     if merged := sorted(map(str, sheet.merged_cells.ranges)):
@@ -63,7 +64,14 @@ def read(path: Path, name: str, missing: Collection[str] = ()) -> list[list[str]
     rows = [
         [cell_text(cell.value, cell.number_format) for cell in row] for row in sheet.iter_rows()
     ]
-    return [row for row in rows if any(row)]
+    rows = [row for row in rows if any(row)]
+    if len(rows) < 2 and len(sheets := sheet_names(path)) > 1:
+        errors.refuse(
+            f"a table in the first sheet of {name}",
+            f"{len(rows)} rows in {sheet.title!r}; the sheets are {errors.examples(sheets)}",
+            "Only the first sheet is read: move the wanted one to the front.",
+        )
+    return rows
 
 
 def sheet_names(path: Path) -> list[str]:

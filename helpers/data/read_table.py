@@ -130,7 +130,7 @@ def _read_csv(path: Path, name: str, encoding: str, separator: str) -> pd.DataFr
         errors.refuse(
             wanted,
             " ".join(str(error).split()),
-            "Save it so, or name its `encoding` and `separator` in a manifest's layout.",
+            "Save it so, or set `encoding` and `separator` in `layout` where there is one.",
         )
 
 
@@ -154,8 +154,8 @@ def _refuse_other_content(content: bytes, wanted: str, encoding: str, separator:
         errors.refuse(
             wanted,
             f"{first_line[:60]!r} as its first line",
-            f"Save it so, or write `separator: {others[0] if others else ';'!r}` in a manifest's"
-            " layout; the first line has the names of the columns.",
+            f"Save it so, or write `separator: {others[0] if others else ';'!r}` in `layout` where"
+            " there is one; the first line has the names of the columns.",
         )
 
 

@@ -64,6 +64,8 @@ def in_one_form(text: pd.Series) -> pd.Series:
     which every cell has it.
     """
     text = text.str.strip()
+    if text.str.startswith('="').any():  # how spreadsheets keep "001" in a CSV file
+        text = text.str.replace(r'^="(.*)"$', r"\1", regex=True)
     if not text.str.isascii().all():
         text = text.str.normalize("NFC").str.strip("\ufeff")
     numbers_in_it = text[text != ""]

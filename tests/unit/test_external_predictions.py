@@ -258,6 +258,15 @@ def test_columns_called_otherwise_and_damaged_identifiers_are_refused(
     assert "manifest" not in str(refusal.value)
 
 
+@pytest.mark.parametrize("positive, negative", [("True", "False"), ("TRUE", "FALSE"), ("1.0", "0")])
+def test_labels_may_be_truth_values(files_of, tmp_path, positive, negative):
+    *_, table, predictions = files_of
+    labels = predictions["label"].map({1: positive, 0: negative}).where(predictions.index > 1, "NA")
+    _, rows = opened(tmp_path, table, predictions.assign(label=labels))
+    assert rows["label"].isna().tolist() == [True, True] + [False] * 118
+    assert rows["label"][2:].tolist() == predictions["label"][2:].tolist()
+
+
 def test_a_column_of_age_groups_is_no_age(files_of, tmp_path):
     *_, table, predictions = files_of
     images, _ = opened(tmp_path, table.assign(age_group="60-69", dosage=2, image=1), predictions)

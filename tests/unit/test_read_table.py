@@ -84,6 +84,8 @@ def test_cells_keep_what_they_are_but_for_blanks_around_them(tmp_path):
         "id": ["", "Müller", "Müller", "007"],
         "site": ["1", "", "2", "1"],  # codes, whether or not one is missing
     }
+    quoted = read_table.read(written(tmp_path, 'patient\n"=""001"""\n="002"\n'))
+    assert quoted["patient"].tolist() == ["001", "002"]
     mixed = read_table.read(written(tmp_path, "version\n1.0\n1.5\n"))
     assert mixed["version"].tolist() == ["1.0", "1.5"]
 
@@ -151,6 +153,20 @@ def test_excel_shows_what_its_user_sees(tmp_path):
 def test_excel_without_a_value_of_its_own_is_refused_by_cell(tmp_path, rows, change, words):
     with pytest.raises(errors.InputError, match=words):
         read_table.read(excel(tmp_path, rows, change))
+
+
+def test_the_sheet_that_holds_the_table_is_named(tmp_path):
+    book = openpyxl.Workbook()
+    book.active.title = "Read me"
+    book.create_sheet("Films").append(["film"])
+    book.save(tmp_path / "films.xlsx")
+    with pytest.raises(errors.InputError, match="0 rows in 'Read me'; the sheets are .*'Films'"):
+        read_table.read(tmp_path / "films.xlsx")
+    book["Read me"].sheet_state = "hidden"  # its user sees Films first
+    book["Films"].append([1])
+    book.active = 1
+    book.save(tmp_path / "films.xlsx")
+    assert read_table.read(tmp_path / "films.xlsx")["film"].tolist() == ["1"]
 
 
 @pytest.mark.parametrize(
