@@ -39,11 +39,14 @@ def doubt(values: np.ndarray, window_hu: tuple[float, float]) -> str | None:
     dense_share = np.mean(tissue > 700) if tissue.size else 0.0
     if _is_tiny(inside):
         return TINY_UNIT
-    if dense_share > 0.3 or (dense_share > 0.05 and not has_fat_or_air):
-        return NO_INTERCEPT
     below = values[values <= LOWEST_HU]  # padding has one value, air and fat have noise
     has_noise_below = below.size and np.mean(below > below.min()) * below.size > 0.01 * values.size
-    if soft_share < 0.01 or (soft_share < 0.05 and has_noise_below):
+    is_without_tissue = soft_share < 0.01 or (soft_share < 0.05 and has_noise_below)
+    if is_without_tissue and np.median(inside) < -300:
+        return TWICE
+    if dense_share > 0.3 or (dense_share > 0.05 and not has_fat_or_air):
+        return NO_INTERCEPT
+    if is_without_tissue:
         return TWICE
     if not has_fat_or_air and (_has_background_at_0(inside) or _is_of_8_bits(inside)):
         return NO_AIR

@@ -93,6 +93,9 @@ class EnrolledPatients:
             ),
         )
         earlier = self.patients(key)
+        if earlier:  # of tables with and without hashes of pixels: what either of them knows
+            pixels = np.union1d(earlier.pixels, enrolled.pixels)
+            enrolled = dataclasses.replace(enrolled, pixels=pixels)
         if not earlier or len(enrolled.pixels) > len(earlier.pixels):
             with (
                 disk_errors_said(self.folder),
@@ -106,8 +109,7 @@ class EnrolledPatients:
                     pixels=enrolled.pixels,
                     salted_with=_hash_of(salt),
                 )
-            return enrolled
-        return earlier
+        return enrolled
 
     def patients(self, key: str) -> Patients | None:
         """Return the patients of a key.

@@ -54,7 +54,8 @@ def planned(steps: Collection[plan.Step], out: Path) -> str:
     )
     train = table[table["split"] == "train"]
     spent = register.Register(register.folder_of(out))
-    key = spent.enrol(train["patient_id"], train["film_sha256"]).key
+    films = train["film_sha256"]
+    key = spent.enrol(train["patient_id"], films, train.get("pixels_sha256", films)).key
     uuids = {line["uuid"] for line in spent.runs()}
     lines, others = [], spent.runs(spent.sharing(key))
     for values in planned_runs:

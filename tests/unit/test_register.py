@@ -191,8 +191,13 @@ def test_cohorts_share_a_film_by_its_pixels_also_where_an_earlier_version_enroll
     assert again.key == first.key and len(run_register.patients(first.key).pixels) == 40
     assert again.shared_with(second) == second.shared_with(again) == {"films": 10}
     assert run_register.sharing(second.key)[first.key] == "10 films"
-    # one that does not know them takes nothing away
+    # one that does not know them takes nothing away, nor does one that knows the files alone
     assert len(run_register.enrol(IDS, FILMS).pixels) == 40
+    assert run_register.enrol(IDS, FILMS, FILMS).shared_with(second) == {"films": 10}
+    others = [f"r{k}" for k in range(5)]
+    old = run_register.enrol(others, others, others)
+    assert run_register.enrol(others, others, pictures[:5]).shared_with(again) == {"films": 5}
+    assert len(old.pixels) == 5
 
 
 def test_cohorts_that_can_no_longer_be_compared_count_as_one(run_register, tmp_path):
