@@ -15,7 +15,7 @@ from helpers.data import check_source, manifests, new_manifest
 def main(words: list[str] | None = None) -> int:
     """Run the command line.
 
-    Return 0, 1 for data that would be refused, 2 for a wrong use.
+    Return 0, 1 for data or a manifest that would be refused, 2 for a wrong use.
     """
     arguments = read_arguments(words)
     try:
@@ -25,10 +25,19 @@ def main(words: list[str] | None = None) -> int:
             )
             return 0
         manifest = manifests.read(arguments.manifest)
+        return check(manifest, arguments.data_root)
     except errors.InputError as error:
         print(f"python -m helpers.data: {error}", file=sys.stderr)
-        return 2
-    return check(manifest, arguments.data_root)
+        is_there = arguments.command == "check" and Path(arguments.manifest).is_file()
+        return 1 if is_there else 2
+    except OSError as error:
+        print(
+            f"python -m helpers.data: {error}. Check the place and your rights to it.",
+            file=sys.stderr,
+        )
+        return 1
+    except KeyboardInterrupt:
+        return 130
 
 
 def check(manifest: manifests.Manifest, data_root: str | None) -> int:

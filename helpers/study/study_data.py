@@ -60,25 +60,42 @@ def _check_groups(chosen: dict, manifest: manifest_schema.Manifest) -> None:
     """Accept attributes and columns that the cohort has; defaults are fitted to it, not checked.
 
     Raises:
-        InputError: one that it does not have; names the parameter and the notebook.
+        InputError: one that it does not have; names the parameter and the notebook, and those that
+            make groups of this cohort.
     """
-    further = list(manifest.further_columns)
-    known = [*groups.ATTRIBUTES, *further]
     planned = [attribute for attribute, *_ in chosen["04"].get("PLANNED", [])]
-    for what, columns, allowed in (
-        ("the ATTRIBUTES of notebook 04", chosen["04"].get("ATTRIBUTES", []), known),
-        ("the attributes in PLANNED of notebook 04", planned, known),
-        ("the ATTRIBUTES of notebook 05", chosen["05"].get("ATTRIBUTES", []), known),
+    further, groupable = list(manifest.further_columns), _groupable(manifest)
+    for what, columns, sensible in (
+        ("the ATTRIBUTES of notebook 04", chosen["04"].get("ATTRIBUTES", []), groupable),
+        ("the attributes in PLANNED of notebook 04", planned, groupable),
+        ("the ATTRIBUTES of notebook 05", chosen["05"].get("ATTRIBUTES", []), groupable),
         ("the SHORTCUTS of notebook 05", chosen["05"].get("SHORTCUTS", []), further),
     ):
         for column in columns:
-            if not allowed:
+            is_recorded_nowhere = sensible is groupable and column in groups.ATTRIBUTES
+            if column in sensible or is_recorded_nowhere:  # everybody is of the group "unknown"
+                continue
+            if not sensible:
                 errors.refuse(
                     f"no {what.removeprefix('the ')}, as {manifest.name} has no further_columns",
                     repr(column),
                     f"Name the column under further_columns in {manifest.name}.yaml, or set [].",
                 )
-            errors.one_of(f"each of {what}, for {manifest.name},", column, allowed)
+            errors.one_of(f"each of {what}, for {manifest.name},", column, sensible)
+
+
+def _groupable(manifest: manifest_schema.Manifest) -> list[str]:
+    """Return the attributes by which a cohort's images can be grouped, as far as recorded."""
+    if manifest.layout.kind == "synthetic":
+        return [*groups.ATTRIBUTES, *manifest.further_columns]
+    rules = {
+        "sex": manifest.sex,
+        "age": manifest.age,
+        "age quartile": manifest.age,
+        "comorbidities": manifest.n_comorbidities,
+        "sex x age": manifest.sex and manifest.age,
+    }
+    return [*(name for name, rule in rules.items() if rule), *manifest.further_columns]
 
 
 def fitted_defaults(chosen: dict) -> dict[str, dict[str, list[str]]]:
@@ -86,21 +103,11 @@ def fitted_defaults(chosen: dict) -> dict[str, dict[str, list[str]]]:
     name what the study's cohort does not have: {notebook: {parameter: those that it has}}.
     """
     manifest = manifests.read(chosen["01"]["COHORT"])
-    recorded = {
-        "sex": manifest.sex,
-        "age": manifest.age,
-        "age quartile": manifest.age,
-        "comorbidities": manifest.n_comorbidities,
-        "sex x age": manifest.sex and manifest.age,
-    }
-    further = list(manifest.further_columns)
-    people = [attribute for attribute, rule in recorded.items() if rule]
-    is_drawn = manifest.layout.kind == "synthetic"
     fitted = {"04": {}, "05": {}}
     for number, name, known in (
-        ("04", "ATTRIBUTES", further + (list(groups.ATTRIBUTES) if is_drawn else people)),
-        ("05", "ATTRIBUTES", further + (list(groups.ATTRIBUTES) if is_drawn else people)),
-        ("05", "SHORTCUTS", further),
+        ("04", "ATTRIBUTES", _groupable(manifest)),
+        ("05", "ATTRIBUTES", _groupable(manifest)),
+        ("05", "SHORTCUTS", list(manifest.further_columns)),
     ):
         default = _value(chosen, number, name)
         if name not in chosen[number] and not set(default) <= set(known):

@@ -135,6 +135,19 @@ def test_command_refuses_in_one_line(words, status, message, ward, capsys):
     assert message in said and said.count("\n") == 1
 
 
+def test_a_wrong_manifest_is_refused_as_data_are(ward, capsys):
+    ward[0].write_text(ward[0].read_text().replace("px: 32", "pixels: 32"))
+    assert command_line.main(["check", str(ward[0]), "--data-root", str(ward[1])]) == 1
+    said = capsys.readouterr().err
+    assert "image.pixels" in said and "ward.yaml" in said and said.count("\n") == 1
+
+
+def test_a_place_that_cannot_be_written_is_named(ward, capsys):
+    words = ["new", str(ward[1] / "films.csv"), "--to", str(ward[1] / "films.csv/x")]
+    assert command_line.main(words) == 1
+    assert "films.csv" in capsys.readouterr().err
+
+
 def test_rows_are_shown_although_the_files_are_refused(ward, capsys):
     for path in ward[1].glob("images/[a-f].png"):
         path.unlink()

@@ -36,3 +36,10 @@ def test_every_data_set_with_files_is_asked_for(name):
     if manifests.read(chosen["01"]["COHORT"]).layout.kind != "synthetic":
         with pytest.raises(errors.InputError, match="under the data root"):
             study_data.read_data_roots([], study_data.data_sets(chosen))
+
+
+def test_images_of_all_data_sets_have_one_size(name):
+    chosen, _ = profiles.collect(profiles.read_profile(name), [])
+    read = [manifests.read(data_set) for data_set in study_data.data_sets(chosen)]
+    sizes = {manifest.volume.shape if manifest.volume else manifest.image.px for manifest in read}
+    assert len(sizes) == 1 or chosen["01"].get("IMAGE_PX") or chosen["01"].get("VOLUME_SHAPE")

@@ -2,14 +2,17 @@
 
 import json
 import re
+import shlex
 import textwrap
 
 import pandas as pd
 import pytest
 import yaml
 
+import run_all
 from helpers.analysis import study_results
 from helpers.core import paths
+from helpers.data import __main__ as command_line
 from helpers.data import manifests
 from helpers.study import notebook_files, profiles, study_data
 
@@ -182,6 +185,15 @@ def test_files_of_another_system_are_read_as_shown(tmp_path, monkeypatch):
     assert set(of_05) <= set(DEFAULTS["05"])
     for name in ("TABLE", "ATTRIBUTES", "PREDICTIONS"):  # 05 reads the replicates that 04 drew
         assert of_05[name] == shown[name]
+
+
+def test_every_command_on_own_data_is_understood():
+    text = "\n".join([README, *PAGES.values()])
+    commands = re.findall(r"\.venv/bin/python (-m helpers\.data|run_all\.py) ([^`\n#]*)", text)
+    assert len(commands) >= 6
+    for program, words in commands:
+        parser = run_all if program == "run_all.py" else command_line
+        parser.read_arguments(shlex.split(words.replace("...", "")))  # a wrong word ends the test
 
 
 def test_the_profile_and_manifest_shown_make_a_study(tmp_path):

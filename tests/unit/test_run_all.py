@@ -517,8 +517,7 @@ def test_dry_run_names_what_notebook_01_would_refuse(old, new, message, ward, ca
 def test_attributes_that_are_offered_make_sensible_groups(ward, capsys):
     assert dry_run(ward, "--set", "04.ATTRIBUTES=['ward']") == 2
     said = capsys.readouterr().err
-    offered = said.split("to be one of ")[1].split("; got")[0]
-    assert offered == "sex, age, age quartile, comorbidities, sex x age"
+    assert said.split("to be one of ")[1].split("; got")[0] == "sex"  # all that is recorded
     assert dry_run(ward, "--set", "SHORTCUTS=['scanner']") == 2
     assert "further_columns in ward.yaml" in capsys.readouterr().err
 
