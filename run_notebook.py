@@ -18,10 +18,12 @@ import argparse
 import base64
 import contextlib
 import copy
+import importlib
 import io
 import json
 import os
 import re
+import socket
 import sys
 import tempfile
 import threading
@@ -29,7 +31,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from helpers.core import errors, files
+from helpers.core import errors, files, machine
 from helpers.study import notebook_files
 
 CELL_SECONDS = 7 * 24 * 3600  # a cell that trains may take days, but none may wait for ever
@@ -42,6 +44,7 @@ ENVIRONMENT = {
     "MALLOC_TOP_PAD_": str(2**28),
     "GOMP_SPINCOUNT": "3000",
 }
+SOCKET = "socket"  # a kernel's sockets are called so, with a number
 # The page of a notebook without the scripts that its usual template loads from the network.
 OFFLINE_PAGE = """{%- extends 'lab/index.html.j2' -%}
 {%- block html_head_js -%}{%- endblock -%}{%- block jupyter_widgets -%}{%- endblock -%}
@@ -130,22 +133,14 @@ def execute(source: Path, parameters: dict) -> tuple[dict, str | None]:
     import papermill
     from traitlets.config import Config
 
-    with short_temporary_folder() as folder, open(os.devnull, "w") as nowhere:
-        # The kernel of this very Python, unmoved by the user's other environments, settings and
-        # matplotlib back end.
-        os.environ |= {
-            "JUPYTER_PREFER_ENV_PATH": "1",
-            "JUPYTER_RUNTIME_DIR": folder,
-            "IPYTHONDIR": folder,
-        } | ENVIRONMENT
-        for name in ("JUPYTER_PATH", "MPLBACKEND"):
-            os.environ.pop(name, None)
+    with temporary_folder() as folder, open(os.devnull, "w") as nowhere:
+        set_environment(folder)
         # Over TCP each kernel warns of missing encryption; sockets on disk belong to the user
         # alone. Without a folder of their own (`ip`) they lie in the working directory, and kernels
         # started side by side get each other's messages.
         config = Config(
-            {"KernelManager": {"transport": "ipc", "ip": f"{folder}/socket"}}
-            if os.name != "nt"
+            {"KernelManager": {"transport": "ipc", "ip": f"{folder}/{SOCKET}"}}
+            if holds_sockets(folder)
             else {}
         )
         result, complaint = Path(folder) / "executed.ipynb", None
@@ -171,11 +166,77 @@ def execute(source: Path, parameters: dict) -> tuple[dict, str | None]:
         return nbformat.read(result if result.exists() else source, as_version=4), complaint
 
 
-def short_temporary_folder() -> tempfile.TemporaryDirectory:
-    """Return a folder with a short name: a socket's path has at most 103 characters on macOS."""
-    return tempfile.TemporaryDirectory(
-        prefix="k", dir="/tmp" if Path("/tmp").is_dir() else None, ignore_cleanup_errors=True
-    )
+def temporary_folder() -> tempfile.TemporaryDirectory:
+    """Return a folder for a kernel's sockets and caches: under $TMPDIR, or under /tmp where that
+    can be written and the path under $TMPDIR is too long for a socket.
+
+    Raises:
+        InputError: no temporary folder can be written.
+    """
+    try:
+        usual = tempfile.gettempdir()  # $TMPDIR, then /tmp and others, the first that is writable
+    except FileNotFoundError as error:
+        errors.refuse(
+            "a folder for temporary files", str(error), "Set TMPDIR to one that you may write to."
+        )
+    folder = tempfile.TemporaryDirectory(prefix="k", dir=usual, ignore_cleanup_errors=True)
+    if not holds_sockets(folder.name) and os.access("/tmp", os.W_OK | os.X_OK):
+        folder.cleanup()
+        folder = tempfile.TemporaryDirectory(prefix="k", dir="/tmp", ignore_cleanup_errors=True)
+    return folder
+
+
+def holds_sockets(folder: str) -> bool:
+    """Return whether a kernel's sockets can lie in a folder: its path is short enough (about 100
+    characters with theirs), and its file system has sockets.
+    """
+    if not hasattr(socket, "AF_UNIX"):
+        return False
+    trial = Path(folder, f"{SOCKET}-00")
+    try:
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(trial))
+    except OSError:
+        return False
+    trial.unlink()
+    return True
+
+
+def set_environment(folder: str) -> None:
+    """Set the environment of the kernel: of this very Python, unmoved by the user's other
+    environments, settings and matplotlib back end, and in need of no folder but `folder`.
+    """
+    os.environ |= {
+        "JUPYTER_PREFER_ENV_PATH": "1",
+        "JUPYTER_RUNTIME_DIR": folder,
+        "IPYTHONDIR": folder,
+    } | ENVIRONMENT
+    for name in ("JUPYTER_PATH", "MPLBACKEND"):
+        os.environ.pop(name, None)
+    if "OMP_NUM_THREADS" in os.environ or machine.cores() < (os.cpu_count() or 1):
+        # a value that OpenMP and torch do not understand makes each of them warn in the notebook
+        os.environ["OMP_NUM_THREADS"] = str(machine.threads())
+    if not all(map(can_be_made, matplotlib_folders())):  # its warning would name the home folder
+        os.environ["MPLCONFIGDIR"] = f"{folder}/matplotlib"
+        with contextlib.redirect_stderr(io.StringIO()):
+            importlib.import_module("matplotlib.font_manager")  # a slow first import warns, too
+
+
+def matplotlib_folders() -> list[Path]:
+    """Return where matplotlib keeps its settings and its list of fonts."""
+    if named := os.environ.get("MPLCONFIGDIR"):
+        return [Path(named)]
+    home = Path(os.path.expanduser("~"))
+    return [
+        Path(os.environ.get(name) or home / usual) / "matplotlib"
+        for name, usual in (("XDG_CONFIG_HOME", ".config"), ("XDG_CACHE_HOME", ".cache"))
+    ]
+
+
+def can_be_made(folder: Path) -> bool:
+    """Return whether a folder, there or not yet, can be written to."""
+    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return folder.is_absolute() and nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
 
 
 def clean(notebook: dict) -> None:

@@ -1121,8 +1121,8 @@ FAULTS = [
     Fault(
         "a lost checkpoint begun again in silence",
         "privacy.private_runs",
-        '(\n        f"{steps} steps written to a checkpoint that is damaged or gone"\n        if on_disk.checkpoint_of is None and steps\n        else ""\n    )',
-        'f"{steps} steps written to a checkpoint that is damaged or gone" if False else ""',
+        '(\n        f"{steps} steps written to a checkpoint that is damaged or gone (checkpoint.pt)"\n        if on_disk.checkpoint_of is None and steps\n        else ""\n    )',
+        'f"{steps} steps written to a checkpoint that is damaged or gone (checkpoint.pt)" if False else ""',
         ("test_private_runs::test_a_damaged_or_missing_checkpoint_is_not_begun_again_in_silence",),
     ),
     Fault(

@@ -1,41 +1,67 @@
 """Files written whole or not at all; JSON and tables.
 
-In: content to be stored. Out: files that are whole or absent. Raises `InputError` for a missing
-file (says what makes it) or one that is not JSON.
+In: content to be stored. Out: files that are whole or absent, with the rights that the process'
+umask leaves. Raises `InputError` for a missing file (says what makes it) or one that is damaged.
 """
 
 import contextlib
 import json
 import os
-import tempfile
+import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from helpers.core import errors
 
 
 @contextlib.contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, mode: int = 0o666) -> Iterator[Path]:
     """Yield a temporary path beside `path`, moved over it only when the block succeeds.
 
-    Guarantees: a reader sees the old file or the whole new one, never a part, also after a kill.
+    Args:
+        path: of the file.
+        mode: its rights, less those that the process' umask withholds.
+
+    Guarantees: a reader sees the old file or the whole new one, never a part, also after a kill or
+        a power cut.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    os.close(handle)
-    part = Path(name)
+    part = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
+    os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode))
+    rights = stat.S_IMODE(part.stat().st_mode)
     try:
         yield part
-        part.chmod(0o644)
+        part.chmod(rights)  # safetensors puts another file in its place
         with open(part, "rb+") as written:
             # before the name: after a power cut it must not name an empty file
             os.fsync(written.fileno())
         os.replace(part, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a full disk's message does not name it
+        raise
     finally:
         part.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder on disk, where its file system can do that."""
+    handle = os.open(folder, os.O_RDONLY)
+    with contextlib.suppress(OSError):
+        os.fsync(handle)
+    os.close(handle)
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged file to `<name>.damaged`, over an earlier one; return where it is."""
+    damaged = path.with_name(f"{path.name}.damaged")
+    os.replace(path, damaged)
+    return damaged
 
 
 def write_text(path: Path, text: str) -> None:
@@ -65,9 +91,34 @@ def read_json(path: Path, made_by: str) -> dict:
         InputError: absent (says what makes it), or not JSON.
     """
     try:
-        return json.loads(errors.file_exists(path, made_by).read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+        content = json.loads(errors.file_exists(path, made_by).read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         errors.refuse(f"JSON in {path}", str(error), f"Delete the file. {made_by}")
+    if not isinstance(content, dict):
+        errors.refuse(f"JSON with names in {path}", content, f"Delete the file. {made_by}")
+    return content
+
+
+def readable_json(path: Path) -> dict:
+    """Return the content of a JSON file; {} where it is absent or damaged."""
+    with contextlib.suppress(errors.InputError, OSError):
+        return read_json(path, "")
+    return {}
+
+
+def read_parquet(path: Path, made_by: str) -> pd.DataFrame:
+    """Return the table in a Parquet file.
+
+    Raises:
+        InputError: absent (says what makes it), or damaged.
+    """
+    try:
+        return pd.read_parquet(errors.file_exists(path, made_by))
+    except (pa.ArrowException, ValueError, OSError) as error:
+        if isinstance(error, errors.InputError):
+            raise
+        first_line = (str(error).splitlines() or ["damaged"])[0]
+        errors.refuse(f"a whole Parquet file at {path}", first_line, f"Delete it. {made_by}")
 
 
 def plain(value: object) -> object:

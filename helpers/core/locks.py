@@ -2,6 +2,9 @@
 
 In: the lock file, what it protects. Out: whether it is held. Raises `InputError`, with its holder's
 name, for a lock that another process holds.
+
+Some file systems have no locks (NFS without its lock service, Lustre without `flock`): the callers
+say so and go on.
 """
 
 import fcntl
@@ -37,7 +40,7 @@ def hold(path: Path, what: str, do: str) -> bool:
     handle = open(path, "a+")  # noqa: SIM115 - open until `release`
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except (BlockingIOError, PermissionError):  # the second where locks come over a network
         handle.seek(0)
         holder = handle.read().strip() or "another process"
         handle.close()
@@ -49,6 +52,17 @@ def hold(path: Path, what: str, do: str) -> bool:
     handle.write(f"process {os.getpid()} on {socket.gethostname()}\n")
     handle.flush()
     _held[key] = handle
+    return True
+
+
+def wait_for(handle: IO) -> bool:
+    """Lock an open file until it is closed, as soon as nobody else has it locked; return whether
+    its file system has locks at all.
+    """
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    except OSError:
+        return False
     return True
 
 

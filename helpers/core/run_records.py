@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers.core import errors, files, fingerprints, paths
+from helpers.core import errors, files, fingerprints, machine, paths
 
 PREDICTION_COLUMNS = ["image_id", "patient_id", "split", "finding", "label", "score"]
 RECORD_KEYS = (
@@ -105,29 +105,42 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """Return the repository's commit, `+changes` if files differ from it; None outside git."""
+    """Return the commit of this package's repository, `+changes` if files differ from it; None
+    where it is not in one of its own, as when it was unpacked inside somebody else's.
+    """
+    root = paths.repository_root()
+    # a git hook sets GIT_DIR and the like: they name the repository of the hook
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("GIT_") or name.startswith("GIT_CONFIG")
+    } | {"GIT_OPTIONAL_LOCKS": "0"}
 
     def git(*words: str) -> str:
         return subprocess.run(
-            ["git", "-C", str(paths.repository_root()), *words],
+            ["git", "-C", str(root), *words],
             capture_output=True,
             text=True,
             check=True,
+            env=environment,
         ).stdout.strip()
 
     try:
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != root:
+            return None
+        git("ls-files", "--error-unmatch", "--", __file__)  # its top may hold the package unknown
         return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain") else "")
-    except (OSError, subprocess.CalledProcessError):
+    except (OSError, ValueError, subprocess.CalledProcessError):
         return None
 
 
 def hardware() -> dict:
-    """Return the processor, its cores and the threads this process may use."""
+    """Return the processor, and the cores and threads this process may use."""
     return {
         "machine": platform.machine(),
         "system": platform.system(),
-        "cores": os.cpu_count(),
-        "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
+        "cores": machine.cores(),
+        "threads": machine.threads(),
     }
 
 
@@ -166,9 +179,7 @@ def remove_checkpoints(run: str) -> None:
 def is_whole(run: str) -> bool:
     """Return whether a run was finished and its files are what was written."""
     folder = paths.run_dir(run)
-    if not (folder / "record.json").exists():
-        return False
-    hashes = files.read_json(folder / "record.json", "").get("files", {})
+    hashes = files.readable_json(folder / "record.json").get("files", {})
     return bool(hashes) and all(
         (folder / name).exists() and fingerprints.file_hash(folder / name) == recorded
         for name, recorded in hashes.items()
@@ -193,10 +204,8 @@ def read_predictions(run: str) -> pd.DataFrame:
     Raises:
         InputError: absent, or not in the documented form.
     """
-    path = errors.file_exists(
-        paths.run_dir(run) / "predictions.parquet", "Run notebook 02 or 03 with this cohort first."
-    )
-    predictions = pd.read_parquet(path)
+    path = paths.run_dir(run) / "predictions.parquet"
+    predictions = files.read_parquet(path, "Run notebook 02 or 03 with this cohort first.")
     check_predictions(predictions, str(path))
     return predictions
 

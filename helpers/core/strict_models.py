@@ -5,7 +5,6 @@ fields, and for paths that are absolute or contain `..`.
 """
 
 import re
-from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -19,7 +18,7 @@ def stay_inside(path: str) -> str:
         or "\\" in path
         or "\0" in path
         or re.match(r"[A-Za-z]:", path)
-        or ".." in PurePosixPath(path).parts
+        or ".." in path.split("/")
     ):
         raise ValueError(
             "must be a path under the data root, written with '/': not absolute, no '..'"

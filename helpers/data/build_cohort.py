@@ -8,18 +8,13 @@ Images are made in chunks by several processes. A chunk that is on disk is not m
 killed build goes on where it was; no step holds more than a chunk in memory.
 """
 
-import os
 import shutil
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
 from pathlib import Path
 
-import pandas as pd
-
-from helpers.core import errors, fingerprints, paths, progress
+from helpers.core import errors, fingerprints, paths
 from helpers.data import (
     build_options,
+    chunk_workers,
     chunks,
     cohort_files,
     cohorts,
@@ -118,7 +113,8 @@ def build(
         generator_seed: added to the manifest's seed; without effect on real data.
         uncertain_means: "positive", "negative" or "unknown", what uncertain labels of all findings
             count as; "as_manifest": each finding's own rule.
-        processes: workers; None = OMP_NUM_THREADS or all cores; 1 = none but this one.
+        processes: workers; None = OMP_NUM_THREADS, or the cores this process may use; 1 = none but
+            this one.
 
     Guarantees: equal input gives equal files, whatever the processes and interruptions. What
     decides a training image's content or presence is a function of its patient alone (patients with
@@ -163,7 +159,7 @@ def _make(
         return
     chunk_folder = folder / f".chunks-{fingerprint[:16]}"
     tasks = chunks.tasks(manifest, options, root, source.rows)
-    facts = _decode(tasks, chunk_folder, manifest.name, processes)
+    facts = chunk_workers.make(tasks, chunk_folder, manifest.name, options, processes)
     settled = duplicates.settle(manifest, source, facts)
     where = source_files.table_name(manifest)
     notes = rule_checks.check_splits(manifest, settled.rows, settled.excluded, where)
@@ -191,43 +187,3 @@ def _fingerprint(
             ],
         }
     )
-
-
-def _decode(
-    tasks: list[chunks.Task], folder: Path, name: str, processes: int | None
-) -> pd.DataFrame:
-    """Make the chunks that are not on disk yet, and return the facts of all."""
-    folder.mkdir(parents=True, exist_ok=True)
-    missing = [task for task in tasks if not chunks.is_made(folder, task)]
-    processes = processes or int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
-    processes = min(processes, len(missing))
-    if missing:
-        with progress.progress(len(missing), f"{name}, chunks") as bar:
-            if processes <= 1:
-                for task in missing:
-                    chunks.make(folder, task)
-                    bar.update()
-            else:
-                _make_in_pool(missing, folder, processes, bar)
-    return pd.concat([chunks.facts(folder, task) for task in tasks], ignore_index=True)
-
-
-def _make_in_pool(tasks: list[chunks.Task], folder: Path, processes: int, bar) -> None:
-    """Make chunks in spawned processes: a fork could copy locks of a kernel's threads."""
-    with ProcessPoolExecutor(
-        processes, mp_context=get_context("spawn"), initializer=chunks.end_with_parent
-    ) as pool:
-        futures = [pool.submit(chunks.make, folder, task) for task in tasks]
-        try:
-            for future in as_completed(futures):
-                future.result()
-                bar.update()
-        except BrokenProcessPool:
-            errors.refuse(
-                "all workers to finish",
-                "one that was killed (out of memory?)",
-                "Run again: finished chunks are kept. OMP_NUM_THREADS sets the number of workers.",
-            )
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise

@@ -31,7 +31,9 @@ from helpers.data import (
 )
 from helpers.data.synthetic import generators
 
-IMAGES_PER_CHUNK, VOLUMES_PER_CHUNK = 64, 8
+IMAGES_PER_CHUNK, VOLUMES_PER_CHUNK = 256, 8  # at most
+BYTES_PER_CHUNK = 16 * 2**20  # of images, as far as that is at least `FEWEST_PER_CHUNK`
+FEWEST_PER_CHUNK, CHUNKS_WANTED = 16, 32  # so many chunks, for as many cores to share
 
 
 @dataclasses.dataclass
@@ -70,7 +72,7 @@ def tasks(
     if manifest.layout.kind == "parquet_images":
         rows_of_chunks = [chunk for _, chunk in rows.groupby(["file", "row_group"], sort=False)]
     else:
-        n = VOLUMES_PER_CHUNK if manifest.volume else IMAGES_PER_CHUNK
+        n = VOLUMES_PER_CHUNK if manifest.volume else _images_per_chunk(options, len(rows))
         rows_of_chunks = [rows.iloc[first : first + n] for first in range(0, len(rows), n)]
     image_column = getattr(manifest.layout, "image_column", None)
     return [
@@ -79,9 +81,25 @@ def tasks(
     ]
 
 
+def _images_per_chunk(options: dict, n_images: int) -> int:
+    """Return how many images make a chunk: each chunk costs some milliseconds more."""
+    by_size = BYTES_PER_CHUNK // options["image_px"] ** 2
+    most = min(IMAGES_PER_CHUNK, n_images // CHUNKS_WANTED, by_size)
+    return max(min(FEWEST_PER_CHUNK, IMAGES_PER_CHUNK), most)
+
+
 def is_made(folder: Path, task: Task) -> bool:
-    """Return whether a chunk is whole."""
-    return (folder / f"{task.number}.parquet").exists()
+    """Return whether a chunk is whole: both files can be read and hold as many images as rows."""
+    if not (folder / f"{task.number}.parquet").exists():
+        return False
+    try:
+        n_facts, n_images = len(facts(folder, task)), len(images(folder, task.number))
+    except (OSError, ValueError, EOFError, pa.ArrowException):
+        n_facts = n_images = -1
+    is_whole = n_facts == n_images == len(task.rows)
+    if not is_whole:
+        print(f"Chunk {folder.parent.name}/{folder.name}/{task.number} is damaged: made again.")
+    return is_whole
 
 
 def facts(folder: Path, task: Task) -> pd.DataFrame:
@@ -267,8 +285,10 @@ def _from_files(task: Task) -> Iterator[bytes]:
     """Yield the content of each row's file: empty if it cannot be read, cut if it is too large."""
     for file in task.rows["file"]:
         try:
-            with open(source_files.inside(task.root, file), "rb") as stream:
-                yield stream.read(image_limits.MAX_BYTES + 1)
+            with open(source_files.path_inside(task.root, file), "rb") as stream:
+                # asked for the largest size, `read` would first take as much memory
+                size = min(os.fstat(stream.fileno()).st_size, image_limits.MAX_BYTES)
+                yield stream.read(size + 1)
         except OSError:
             yield b""
 

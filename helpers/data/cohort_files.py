@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.core import files, fingerprints
-from helpers.data import chunks, cohorts, duplicates, manifest_schema, manifests
+from helpers.data import chunks, duplicates, manifest_schema, manifests
 from helpers.data.synthetic import generators
 
 REFUSED = "exclusions_of_refusal.csv"
@@ -19,10 +19,8 @@ REFUSED = "exclusions_of_refusal.csv"
 
 def is_whole(folder: Path, fingerprint: str) -> bool:
     """Return whether the same cohort is there, with files as they were written."""
-    if not (folder / "record.json").exists():
-        return False
-    record = files.read_json(folder / "record.json", cohorts.MADE_BY)
-    return record["fingerprint"] == fingerprint and record["files"] == _hashes(folder)
+    record = files.readable_json(folder / "record.json")
+    return record.get("fingerprint") == fingerprint and record.get("files") == _hashes(folder)
 
 
 def write(

@@ -73,14 +73,9 @@ def read_files(manifest: Manifest, root: Path) -> tuple[pd.DataFrame, pd.DataFra
 
 
 def _files(root: Path, pattern: str) -> list[str]:
-    """Return the files of a pattern, below the root but not in the folder of results."""
-    results = paths.results_dir().resolve()
-    is_below = root.resolve() in results.parents
-    return [
-        path.relative_to(root).as_posix()
-        for path in sorted(root.glob(pattern))
-        if path.is_file() and not (is_below and results in path.resolve().parents)
-    ]
+    """Return the files of a pattern below the root, but results."""
+    names = [p.relative_to(root).as_posix() for p in sorted(root.glob(pattern)) if p.is_file()]
+    return paths.without_results(names, root)
 
 
 def read_header(path: Path, with_geometry: bool = False) -> dict:

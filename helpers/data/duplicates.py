@@ -158,7 +158,12 @@ def _one_patient(rows: pd.DataFrame, alike: list[pd.Series]) -> tuple[pd.Series,
             patient = same_as[patient]
         return patient
 
-    for first_patient, *other_patients in rows["patient_id"].groupby(alike).unique():
+    # nearly all images are of one patient only: those are not looked at one by one
+    pairs = pd.DataFrame({"patient_id": rows["patient_id"]} | dict(enumerate(alike)))
+    pairs = pairs.drop_duplicates()
+    shared = pairs[pairs.duplicated(list(range(len(alike))), keep=False)]
+    patients_of_image = shared.groupby(list(range(len(alike))))["patient_id"]
+    for _, (first_patient, *other_patients) in patients_of_image:
         for patient in other_patients:
             first, second = sorted((smallest(first_patient), smallest(patient)))
             same_as[second] = first
@@ -166,10 +171,14 @@ def _one_patient(rows: pd.DataFrame, alike: list[pd.Series]) -> tuple[pd.Series,
     notes = [
         f"Patients {errors.examples(sorted(set(ids)), 5)} have an identical image and count as one"
         f" patient, {name}."
-        for name, ids in rows["patient_id"].groupby(unit)
-        if ids.nunique() > 1
+        for name, ids in rows["patient_id"].groupby(unit.where(unit.isin(_merged(rows, unit))))
     ]
     return unit, notes
+
+
+def _merged(rows: pd.DataFrame, unit: pd.Series) -> pd.Series:
+    """Return the patients that were several."""
+    return unit[unit != rows["patient_id"]]
 
 
 def _duplicate_reasons(rows: pd.DataFrame, content: pd.Series) -> pd.Series:

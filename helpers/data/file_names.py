@@ -13,14 +13,16 @@ from pathlib import Path
 import pandas as pd
 
 from helpers.core import disk_names, errors
+from helpers.core import paths as core_paths
 from helpers.core.disk_names import is_left_over
 from helpers.data import source_text
 
 
 def files_below(root: Path) -> Iterator[str]:
-    """Yield the paths of all files below a folder, sorted, relative to it."""
+    """Yield the paths of all files below a folder, but results, sorted, relative to it."""
     for folder, folders, names in os.walk(root):
-        folders[:] = sorted(name for name in folders if not is_left_over(name))
+        results = core_paths.results_in(Path(folder))
+        folders[:] = sorted(name for name in {*folders} - results if not is_left_over(name))
         relative = Path(folder).relative_to(root).as_posix()
         prefix = "" if relative == "." else f"{relative}/"
         yield from (prefix + name for name in sorted(names) if not is_left_over(name))
@@ -90,7 +92,8 @@ def of_pattern(root: Path, pattern: str) -> tuple[pd.DataFrame, list[str]]:
     # all names at that depth, whatever their ending
     names = re.sub(r"[^/]*\*[^/]*", "*", disk_names.listing(pattern))
     paths, columns, in_other_case = [], [], []
-    for path in sorted(path.relative_to(root).as_posix() for path in root.glob(names)):
+    at_that_depth = sorted(path.relative_to(root).as_posix() for path in root.glob(names))
+    for path in core_paths.without_results(at_that_depth, root):
         if any(map(is_left_over, path.split("/"))):
             continue
         name = disk_names.one_normal_form(path)

@@ -183,7 +183,7 @@ def keep_present(manifest: Manifest, source: Source, root: Path | None) -> Sourc
         return source
     rows = source.rows
     sizes = {
-        file: _size(source_files.inside(root, file)) if file else -1
+        file: _size(source_files.path_inside(root, file)) if file else -1
         for file in rows["file"].unique()
     }
     rows = rows.assign(bytes=rows["file"].map(sizes).astype("int64"))
@@ -231,7 +231,7 @@ def _reason_of_absence(root: Path, file: str) -> str:
     return "image file absent"
 
 
-def _size(path: Path) -> int:
+def _size(path: Path | str) -> int:
     """Return the size of a regular file in bytes, -1 where there is none."""
     try:
         status = os.stat(path)

@@ -19,6 +19,10 @@ import numpy as np
 
 from helpers.core import errors, files
 
+# of the salt and of what it hashes: whoever has both can test who is among the patients
+PRIVATE_MODE = 0o660
+SALT_BYTES = 32
+
 
 @dataclasses.dataclass(frozen=True)
 class Patients:
@@ -99,7 +103,7 @@ class EnrolledPatients:
         if not earlier or len(enrolled.pixels) > len(earlier.pixels):
             with (
                 disk_errors_said(self.folder),
-                files.atomic_path(self._members_path(key)) as part,
+                files.atomic_path(self._members_path(key), PRIVATE_MODE) as part,
                 open(part, "wb") as stream,
             ):
                 np.savez(
@@ -167,12 +171,36 @@ class EnrolledPatients:
                 )
             with disk_errors_said(self.folder):
                 self.folder.mkdir(parents=True, exist_ok=True)
-                part = self.folder / f".salt.{secrets.token_hex(8)}.part"
-                part.write_bytes(secrets.token_bytes(32))
-                with contextlib.suppress(FileExistsError):
-                    os.link(part, path)
-                part.unlink()
-        return path.read_bytes()
+                _make_salt(path)
+        with disk_errors_said(self.folder):
+            salt = path.read_bytes()
+        if len(salt) != SALT_BYTES:
+            errors.refuse(
+                f"{SALT_BYTES} bytes, the salt of the patients' hashes, in {path}",
+                f"{len(salt)} bytes, a damaged file",
+                "Restore it from a copy: without it no overlap is seen.",
+            )
+        return salt
+
+
+def _make_salt(path: Path) -> None:
+    """Write a salt, whole and on disk, unless another process has just done so."""
+    part = path.with_name(f".salt.{secrets.token_hex(8)}.part")
+    handle = os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, PRIVATE_MODE)
+    try:
+        os.write(handle, secrets.token_bytes(SALT_BYTES))
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        pass
+    except OSError:  # a disk without hard links
+        if not path.exists():
+            os.rename(part, path)
+    part.unlink(missing_ok=True)
+    files.sync_folder(path.parent)
 
 
 def _hash_of(salt: bytes) -> str:

@@ -273,7 +273,7 @@ def _why_not(
     line = line_of_run(spent, note["uuid"])
     steps = max(line["noted"] if line else 0, on_disk.steps_of(note["uuid"]))
     return (
-        f"{steps} steps written to a checkpoint that is damaged or gone"
+        f"{steps} steps written to a checkpoint that is damaged or gone (checkpoint.pt)"
         if on_disk.checkpoint_of is None and steps
         else ""
     )

@@ -18,16 +18,16 @@ name the session that may write from then on.
 
 import contextlib
 import datetime
-import fcntl
 import json
 import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from helpers.core import errors, paths
+from helpers.core import errors, files, locks, paths
 from helpers.privacy.enrolled_patients import EnrolledPatients, disk_errors_said
 
 EVENTS = ("begin", "checkpoint", "taken up", "end")
+_without_locks: set[Path] = set()  # registers of which this process has said so
 
 
 def folder_of(results: Path) -> Path:
@@ -35,7 +35,26 @@ def folder_of(results: Path) -> Path:
 
     $PRIVACY_REGISTER, or `register/` in it.
     """
-    return Path(os.environ.get("PRIVACY_REGISTER") or results / "register").expanduser().resolve()
+    return named() or (results / "register").expanduser().resolve()
+
+
+def named() -> Path | None:
+    """Return where $PRIVACY_REGISTER points; None where it is not set, or blank.
+
+    Raises:
+        InputError: a relative path: it would be another register in each working folder.
+    """
+    text = os.environ.get("PRIVACY_REGISTER", "").strip()
+    if not text:
+        return None
+    folder = Path(text).expanduser()
+    if not folder.is_absolute():
+        errors.refuse(
+            "a whole path in PRIVACY_REGISTER",
+            repr(text),
+            "Begin it with / or ~: a relative one is another register in each working folder.",
+        )
+    return folder.resolve()
 
 
 class Register(EnrolledPatients):
@@ -79,14 +98,18 @@ class Register(EnrolledPatients):
     def held(self) -> Iterator[None]:
         """Hold the register, so that nobody adds a line between looking and adding.
 
-        Without locks on the disk, go on.
+        Without locks on the disk, say so once and go on.
         """
         with disk_errors_said(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             handle = (self.folder / ".lock").open("w")
         with handle:
-            with contextlib.suppress(OSError):
-                fcntl.flock(handle, fcntl.LOCK_EX)
+            if not locks.wait_for(handle) and self.folder not in _without_locks:
+                _without_locks.add(self.folder)
+                print(
+                    "The disk of the privacy register has no locks: see to it that private runs on"
+                    " the same patients begin one after the other."
+                )
             yield
 
     def append(self, event: str, uuid: str, **fields: object) -> None:
@@ -115,22 +138,25 @@ class Register(EnrolledPatients):
                 os.fsync(handle)
             finally:
                 os.close(handle)
-            folder = os.open(self.folder, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            files.sync_folder(self.folder)
 
     def lines(self) -> list[dict]:
         """Return all whole lines, the first first.
 
         Raises:
-            InputError: a line is neither whole nor the beginning of one.
+            InputError: a line is neither whole nor the beginning of one, or the file is empty: a
+                run stands in it before its first step.
         """
         if not self.path.exists():
             return []
-        lines = []
-        for number, text in enumerate(self.path.read_bytes().split(b"\n"), 1):
+        content, lines = self.path.read_bytes(), []
+        if not content.strip(b"\0\n"):
+            errors.refuse(
+                f"lines of JSON in {self.path}",
+                f"none in {len(content)} bytes",
+                "Restore it from a copy. Only if no private run was ever begun with it, remove it.",
+            )
+        for number, text in enumerate(content.split(b"\n"), 1):
             text = text.strip(b"\0")  # what a power cut leaves of a line
             try:
                 lines.append(json.loads(text)) if text else None

@@ -4,7 +4,6 @@ In: a private run, or records of runs, and the privacy register. Out: tables and
 torch.
 """
 
-import os
 from collections.abc import Collection
 
 import pandas as pd
@@ -22,7 +21,7 @@ def register_in_words() -> str:
     """Return of which register a total speaks."""
     return (
         "the privacy register"
-        + ("" if os.environ.get("PRIVACY_REGISTER") else " of this results folder")
+        + ("" if register.named() else " of this results folder")
         + ", on these patients"
     )
 

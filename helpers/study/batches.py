@@ -16,10 +16,11 @@ from pathlib import Path
 
 import psutil
 
-from helpers.core import errors, files, paths
+from helpers.core import errors, files, machine, paths
 from helpers.study import notebook_files, plan, planned_spending, step_cache
 
 BYTES_PER_JOB = 2 * 1024**3
+BYTES_PER_STEP = 16 * 1024**2  # on disk: an executed notebook, its page, weights, a checkpoint
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -116,16 +117,19 @@ class Batch:
         self.waiting, self.running = list(self.selected), []
         self.done = {step.id for step in steps if step not in self.selected}
         self.complaints, self.seconds, self.n_ended, self.is_announced = [], {}, 0, False
-        self.cores = (
-            len(os.sched_getaffinity(0))
-            if hasattr(os, "sched_getaffinity")
-            else os.cpu_count() or 1
-        )
-        by_memory = max(1, psutil.virtual_memory().available // BYTES_PER_JOB)
+        self.cores = machine.cores()
+        by_memory = max(1, machine.available_memory() // BYTES_PER_JOB)
         self.jobs = jobs or (1 if has_gpu() else min(self.cores, by_memory))
 
     def run(self) -> bool:
-        """Run what can be run, after a failure too; return whether all is done."""
+        """Run what can be run, after a failure too; return whether all is done.
+
+        Raises:
+            InputError: the disk has no room for the results.
+        """
+        machine.refuse_full_disk(
+            self.results.out, BYTES_PER_STEP * len(self.waiting), "the results of the study"
+        )
         try:
             while self.advance() or self.running:
                 time.sleep(0.1)

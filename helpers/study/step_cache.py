@@ -4,11 +4,10 @@ In: steps, the folder. Out: whether a step's results still hold; what was stored
 cannot be read means that the step runs again.
 """
 
-import json
 import shutil
 from pathlib import Path
 
-from helpers.core import files, fingerprints, run_records
+from helpers.core import files, fingerprints, paths, run_records
 from helpers.privacy import private_run_files
 from helpers.study import plan
 
@@ -24,22 +23,22 @@ class Results:
 
     def __init__(self, out: Path) -> None:
         self.out = out
-        self._big_files = _read(out / ".state" / "hashes.json")
+        self._big_files = files.readable_json(out / ".state" / "hashes.json")
 
     def state(self, step: plan.Step) -> dict:
         """Return what was stored when a step succeeded; empty if it never did."""
-        return _read(self._state_path(step))
+        return files.readable_json(self._state_path(step))
 
     def content_hash(self, path: Path) -> str | None:
-        """Return the hash of a file's contents; of a folder, of its files' names and sizes; None if
-        nothing is there.
+        """Return the hash of a file's contents; of a folder, of the names and sizes of its files
+        that are no results of this package; None if nothing is there.
 
         Args:
             path: relative ones are meant within the results folder.
         """
         path = self.out / path
         if path.is_dir():
-            names = sorted(p for p in path.rglob("*") if p.is_file())
+            names = [p for p in paths.files_below(path, self.out) if p.is_file()]
             return fingerprints.fingerprint(
                 {p.relative_to(path).as_posix(): p.stat().st_size for p in names}
             )
@@ -70,7 +69,8 @@ class Results:
             state.get("key") == self.key(step)
             and all((self.out / page).is_file() for page in pages(step))
             and all(
-                self.content_hash(Path(path)) == value for path, value in state["outputs"].items()
+                self.content_hash(Path(path)) == value
+                for path, value in state.get("outputs", {"": ""}).items()
             )
         )
 
@@ -164,11 +164,3 @@ class Results:
 def pages(step: plan.Step) -> list[Path]:
     """Return the executed notebook of a step and its page, within the results folder."""
     return [Path("notebooks", step.id + ending) for ending in (".ipynb", ".html")]
-
-
-def _read(path: Path) -> dict:
-    """Return a stored state."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}

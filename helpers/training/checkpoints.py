@@ -1,12 +1,11 @@
 """Checkpoints of training: on disk whole, and never of half a step.
 
-In: the state of a session. Out: a file, and what can be read of one. What cannot be read
-counts as absent.
+In: the state of a session. Out: a file, and what can be read of one. A damaged one is set aside and
+counts as absent. Raises `OSError`, with the file's name, where it cannot be written.
 """
 
 import contextlib
 import os
-import pickle
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -48,21 +47,32 @@ def write(path: Path, content: dict, before_it_counts: Callable[[], None] = lamb
     that a kill loses neither.
     """
     with files.atomic_path(_beside(path)) as part:
-        torch.save(content, part)
+        try:
+            torch.save(content, part)
+        except RuntimeError as error:  # what torch makes of a full disk
+            raise OSError(f"{path} could not be written: {str(error).splitlines()[0]}") from error
     before_it_counts()
     os.replace(_beside(path), path)
+    files.sync_folder(path.parent)
 
 
 def read(path: Path, device: torch.device) -> dict:
     """Return what the checkpoint with most steps holds, of two that a kill can leave.
 
-    {} where none can be read.
+    {} where none can be read. A damaged one is renamed to `*.damaged`, and the reader told.
     """
     latest = {"step": -1}
     for copy in (path, _beside(path)):
         try:
             stored = torch.load(copy, weights_only=True, map_location=device)
             latest = stored if stored["step"] > latest["step"] else latest
-        except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError):
+        except OSError:  # absent
             continue
+        except (MemoryError, torch.OutOfMemoryError):  # no fault of the file
+            raise
+        except Exception:  # whatever pickle, zip and torch raise for bytes that are not theirs
+            print(
+                f"{copy.parent.name}: its checkpoint {copy.name} is damaged and counts as lost; it"
+                f" is kept as {files.set_aside(copy).name}."
+            )
     return latest if latest["step"] >= 0 else {}

@@ -12,6 +12,7 @@ import tempfile
 import time
 import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -19,12 +20,14 @@ import pytest
 import yaml
 from PIL import Image
 
-from helpers.core import errors, fingerprints, paths
+from helpers.core import errors, fingerprints, machine, paths
 from helpers.data import (
     build_cohort,
+    chunk_workers,
     chunks,
     cohort_summary,
     cohorts,
+    file_names,
     film_pixels,
     manifest_schema,
     manifests,
@@ -321,9 +324,10 @@ def test_every_module_that_decides_content_is_in_the_fingerprint():
         if path.is_relative_to(data)
     }
     decides = {*build_cohort.DECIDES_CONTENT, *build_cohort.DECIDES_DRAWN_CONTENT}
-    # the manifest's own content is hashed, and `cohorts` only reads
+    # the manifest's own content is hashed, `cohorts` only reads, workers only share
     assert (
-        imported - decides == {"manifests", "cohorts", "source_columns", "source_files"}
+        imported - decides
+        == {"chunk_workers", "manifests", "cohorts", "source_columns", "source_files"}
         and decides <= imported
     )
 
@@ -567,6 +571,79 @@ def test_facts_say_which_films_and_volumes_are_of_one_value(tmp_path, monkeypatc
         assert chunks.facts(tmp_path / "parts", task)["is_constant"].tolist() == [True, True, False]
 
 
+@pytest.mark.parametrize("name", ["1.parquet", "1.npy"])
+@pytest.mark.parametrize("share", [0, 0.5, 0.98])
+def test_a_cut_part_of_a_build_is_made_again(name, share, tmp_path, monkeypatch, capsys):
+    path = write_ward(tmp_path, n=24)
+    monkeypatch.setattr(chunks, "IMAGES_PER_CHUNK", 6)
+    build_cohort.build(path, tmp_path, processes=1)
+    whole = contents()
+    (paths.cohort_dir("ward") / "record.json").unlink()
+    make, made = chunks.make, []
+
+    def killed_at_the_last(folder, task):
+        if task.number == 3:
+            raise KeyboardInterrupt
+        make(folder, task)
+
+    monkeypatch.setattr(chunks, "make", killed_at_the_last)
+    with pytest.raises(KeyboardInterrupt):
+        build_cohort.build(path, tmp_path, processes=1)
+    part = next(paths.cohort_dir("ward").glob(f".chunks-*/{name}"))
+    part.write_bytes(part.read_bytes()[: int(share * part.stat().st_size)])
+    monkeypatch.setattr(
+        chunks, "make", lambda folder, task: (made.append(task.number), make(folder, task))
+    )
+    build_cohort.build(path, tmp_path, processes=1)
+    assert made == [1, 3] and contents() == whole
+    assert "/1 is damaged: made again" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["images.npy", "table.parquet", "record.json", "exclusions.csv"])
+@pytest.mark.parametrize("n_bytes", [0, 20])
+def test_a_cut_file_of_a_cohort_is_made_again(name, n_bytes, tmp_path):
+    path = write_ward(tmp_path, n=24)
+    build_cohort.build(path, tmp_path, processes=1)
+    whole = contents()
+    (paths.cohort_dir("ward") / name).write_bytes(whole[name][:n_bytes])
+    build_cohort.build(path, tmp_path, processes=1)
+    assert contents() == whole
+
+
+def test_too_little_room_is_refused_before_an_image_is_decoded(tmp_path, monkeypatch):
+    path = write_ward(tmp_path, n=24)
+    monkeypatch.setattr(chunks, "make", lambda *arguments: pytest.fail("decoded"))
+    free = 24 * 2 * 64 * 64 - 1  # images.npy and chunks, without a table
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda folder: SimpleNamespace(free=free))
+    folder = paths.cohort_dir("ward")
+    with pytest.raises(errors.InputError, match=f"220,608 bytes free in {folder} .*; got 196,607"):
+        build_cohort.build(path, tmp_path, image_px=64)
+
+
+@pytest.mark.parametrize("threads, workers", [("", 3), ("4,2", 4), ("0", 3), ("2", 2)])
+def test_workers_are_as_many_as_threads(threads, workers, tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    monkeypatch.setattr(machine, "cores", lambda: 3)
+    monkeypatch.setattr(chunks, "IMAGES_PER_CHUNK", 2)
+    asked = []
+
+    def without_workers(tasks, folder, processes, bar):
+        asked.append(processes)
+        for task in tasks:
+            chunks.make(folder, task)
+
+    monkeypatch.setattr(chunk_workers, "_make_in_pool", without_workers)
+    build_cohort.build(write_ward(tmp_path, n=24), tmp_path)
+    assert asked == [workers]
+
+
+@pytest.mark.parametrize(
+    "px, n, per_chunk", [(64, 20_000, 256), (64, 2000, 62), (512, 20_000, 64), (2048, 9, 16)]
+)
+def test_chunks_are_large_enough_to_cost_little_and_small_in_memory(px, n, per_chunk):
+    assert chunks._images_per_chunk({"image_px": px}, n) == per_chunk
+
+
 def refused(path: Path, root: Path, words: str, **settings: object) -> pd.DataFrame:
     """Build, match the refusal, and return the rows of the file of reasons that it names."""
     with pytest.raises(errors.InputError, match=words) as refusal:
@@ -674,3 +751,17 @@ def test_the_record_says_that_nobody_knows_whose_an_image_is(tmp_path):
     assert cohort.record["patients"] == "unknown"
     assert cohort.table["patient_id"].tolist() == cohort.table["image_id"].tolist()
     assert "does not say whose an image is" in cohort.record["notes"][0]
+
+
+@pytest.mark.parametrize("out", ["results", "."])
+def test_pictures_of_results_below_the_data_root_are_no_images(out, tmp_path, monkeypatch):
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path / out))
+    data = ["films/2020/a.png", "films/figures/b.png"]
+    results = ["figures/2020/x.png", "cohort/c/record.json", "cohort/c/a.png"]
+    for name in [*data, *(f"{place}/{name}" for place in (out, "earlier") for name in results)]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    assert list(file_names.files_below(tmp_path)) == data
+    columns, found = file_names.of_pattern(tmp_path, "{where}/{year}/{film}.png")
+    assert found == data and columns["film"].tolist() == ["a", "b"]
+    assert file_names.of_pattern(tmp_path, "{where}/c/{film}.png")[1] == []

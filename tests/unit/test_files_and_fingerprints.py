@@ -1,5 +1,6 @@
 """Files are whole or absent; fingerprints follow contents and nothing else."""
 
+import errno
 import hashlib
 import json
 import math
@@ -8,6 +9,7 @@ import os
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.numpy import save_file
 
 from helpers.core import errors, files, fingerprints
 
@@ -138,3 +140,59 @@ def test_fingerprint_follows_contents_not_order_or_time():
     assert fingerprints.fingerprint({"a": 1, "b": [2.5]}, {"core.errors"}) == first
     assert fingerprints.fingerprint({"a": 2, "b": [2.5]}, {"core.errors"}) != first
     assert fingerprints.fingerprint({"a": 1, "b": [2.5]}, {"core.files"}) != first
+
+
+@pytest.mark.parametrize("umask, mode", [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_files_and_folders_have_the_rights_that_the_umask_leaves(umask, mode, tmp_path):
+    before = os.umask(umask)
+    try:
+        (tmp_path / "t.csv").write_text("older")
+        (tmp_path / "t.csv").chmod(0o666)
+        files.write_json(tmp_path / "folder" / "a.json", {})
+        for name in ("t.csv", "t.parquet"):
+            files.write_table(tmp_path / name, pd.DataFrame({"a": [1]}))
+        with files.atomic_path(tmp_path / "a.safetensors") as part:
+            save_file({"a": np.zeros(1)}, part)
+    finally:
+        os.umask(before)
+    modes = {path: path.stat().st_mode & 0o777 for path in tmp_path.rglob("*")}
+    assert modes.pop(tmp_path / "folder") == 0o777 & ~umask
+    assert len(modes) == 4 and set(modes.values()) == {mode}
+
+
+def test_a_file_and_its_name_are_on_disk_before_it_is_there(tmp_path, monkeypatch):
+    synced, fsync = [], os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda handle: (synced.append(os.fstat(handle).st_ino), fsync(handle))
+    )
+    files.write_text(tmp_path / "a", "x")
+    assert synced == [(tmp_path / "a").stat().st_ino, tmp_path.stat().st_ino]
+
+
+def test_a_full_disk_names_the_file_and_keeps_the_earlier_one(tmp_path):
+    files.write_text(tmp_path / "a", "old")
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with (
+        pytest.raises(OSError, match="No space left on device: .*a'"),
+        files.atomic_path(tmp_path / "a"),
+    ):
+        raise full
+    assert (tmp_path / "a").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("n_bytes", [0, 10, 400])
+def test_a_cut_table_is_refused_by_name(n_bytes, tmp_path):
+    files.write_table(tmp_path / "t.parquet", pd.DataFrame({"a": range(100)}))
+    assert len(files.read_parquet(tmp_path / "t.parquet", "Run 01.")) == 100
+    (tmp_path / "t.parquet").write_bytes((tmp_path / "t.parquet").read_bytes()[:n_bytes])
+    with pytest.raises(errors.InputError, match="whole Parquet file at .*t.parquet.*Run 01."):
+        files.read_parquet(tmp_path / "t.parquet", "Run 01.")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"null", b"\xff\xfe\0", b"\0" * 30])
+def test_damaged_json_is_refused_or_counts_as_absent(content, tmp_path):
+    (tmp_path / "a.json").write_bytes(content)
+    assert files.readable_json(tmp_path / "a.json") == {}
+    with pytest.raises(errors.InputError, match="JSON .*a.json"):
+        files.read_json(tmp_path / "a.json", "Run 01.")
+    assert files.readable_json(tmp_path / "absent.json") == {}

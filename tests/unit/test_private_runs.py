@@ -1090,3 +1090,46 @@ def test_a_promise_is_stored_as_earlier_versions_stored_it(small_cohort):
         ("noise_multiplier", arm.promise.noise_multiplier),
     ]
     assert session_of(small_cohort, arm).private.identity["promise"] == arm.promise.as_dict()
+
+
+# ---- damaged checkpoints
+
+
+@pytest.mark.parametrize("n_bytes", [0, 3, 200, 100_000])
+def test_a_cut_checkpoint_is_set_aside_by_name_and_counts_as_lost(n_bytes, small_cohort, capsys):
+    session = train(session_of(small_cohort), 1)
+    whole = session.checkpoint.read_bytes()
+    assert len(whole) > 100_000
+    session.checkpoint.write_bytes(whole[:n_bytes])
+    del session
+    with pytest.raises(errors.InputError, match="damaged or gone .checkpoint.pt."):
+        session_of(small_cohort)
+    aside = paths.run_dir(RUN) / "checkpoint.pt.damaged"
+    assert aside.read_bytes() == whole[:n_bytes] and "checkpoint.pt is damaged" in (
+        capsys.readouterr().out
+    )
+    assert lines() == [("begin", 8), ("checkpoint", 4)]  # what was spent stays spent
+    aside.replace(paths.run_dir(RUN) / "checkpoint.pt")
+    (paths.run_dir(RUN) / "checkpoint.pt").write_bytes(whole)  # restored
+    assert session_of(small_cohort).step == 4
+
+
+def test_of_two_checkpoints_the_whole_one_counts(tmp_path, capsys):
+    path, device = tmp_path / "checkpoint.pt", torch.device("cpu")
+    checkpoints.write(path, {"step": 3})
+    (tmp_path / "checkpoint.pt.new").write_bytes(path.read_bytes()[:100])
+    assert checkpoints.read(path, device) == {"step": 3}
+    assert "checkpoint.pt.new is damaged" in capsys.readouterr().out
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        "checkpoint.pt",
+        "checkpoint.pt.new.damaged",
+    ]
+
+
+def test_memory_that_runs_out_is_no_damage(tmp_path, monkeypatch):
+    checkpoints.write(tmp_path / "checkpoint.pt", {"step": 3})
+    no_memory = torch.OutOfMemoryError("CUDA out of memory")
+    monkeypatch.setattr(torch, "load", lambda *a, **k: (_ for _ in ()).throw(no_memory))
+    with pytest.raises(torch.OutOfMemoryError):
+        checkpoints.read(tmp_path / "checkpoint.pt", torch.device("cpu"))
+    assert (tmp_path / "checkpoint.pt").exists()

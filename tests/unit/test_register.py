@@ -2,13 +2,14 @@
 the same.
 """
 
+import errno
 import multiprocessing
 import os
 
 import numpy as np
 import pytest
 
-from helpers.core import errors
+from helpers.core import errors, locks
 from helpers.privacy import register
 
 IDS, FILMS = [f"p{k}" for k in range(20) for _ in range(2)], [f"film{k}" for k in range(40)]
@@ -300,3 +301,59 @@ def test_damaged_hashes_are_refused(run_register):
     next(run_register.folder.glob("patients-*")).write_bytes(b"")
     with pytest.raises(errors.InputError, match="salted hashes in .*; got a damaged file"):
         run_register.patients(first.key)
+
+
+def test_without_locks_the_reader_is_told_once_and_the_register_goes_on(
+    run_register, monkeypatch, capsys
+):
+    no_locks = OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+    monkeypatch.setattr(locks.fcntl, "flock", lambda *arguments: (_ for _ in ()).throw(no_locks))
+    for name in ("a", "b"):
+        with run_register.held():
+            begin(run_register, name)
+    assert capsys.readouterr().out.count("The disk of the privacy register has no locks") == 1
+    assert [run["uuid"] for run in run_register.runs()] == ["a", "b"]
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\0" * 100])
+def test_an_emptied_register_is_not_one_in_which_nothing_was_spent(content, run_register):
+    assert run_register.runs() == []  # not begun yet
+    begin(run_register, "a")
+    run_register.path.write_bytes(content)
+    with pytest.raises(errors.InputError, match="lines of JSON in .*spent.jsonl; got none"):
+        run_register.runs()
+
+
+@pytest.mark.parametrize("n_bytes", [0, 31])
+def test_a_cut_salt_is_refused(n_bytes, run_register):
+    run_register.enrol(IDS, FILMS)
+    salt = run_register.folder / "salt"
+    salt.write_bytes(salt.read_bytes()[:n_bytes])
+    with pytest.raises(errors.InputError, match=f"the salt .*; got {n_bytes} bytes"):
+        run_register.enrol(IDS, FILMS)
+
+
+def test_salt_and_hashes_are_not_for_others_to_read(run_register):
+    before = os.umask(0)
+    try:
+        run_register.enrol(IDS, FILMS)
+    finally:
+        os.umask(before)
+    modes = {path.name[:8]: path.stat().st_mode & 0o777 for path in run_register.folder.iterdir()}
+    assert modes == {"salt": 0o660, "patients": 0o660}
+
+
+def test_a_disk_without_hard_links_has_a_salt_all_the_same(run_register, monkeypatch):
+    no_links = OSError(errno.EPERM, "Operation not permitted")
+    monkeypatch.setattr(os, "link", lambda *arguments: (_ for _ in ()).throw(no_links))
+    first = run_register.enrol(IDS, FILMS)
+    assert run_register.enrol(IDS, FILMS).mark == first.mark
+    assert len((run_register.folder / "salt").read_bytes()) == 32
+
+
+def test_a_register_that_moves_with_the_working_folder_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("PRIVACY_REGISTER", "register")
+    with pytest.raises(errors.InputError, match="a whole path in PRIVACY_REGISTER; got 'register'"):
+        register.folder_of(tmp_path)
+    monkeypatch.setenv("PRIVACY_REGISTER", " ")
+    assert register.folder_of(tmp_path) == tmp_path / "register"

@@ -1,16 +1,21 @@
 """The plan of a study, what is refused before a kernel starts, and how steps share the machine."""
 
+import errno
 import fcntl
 import hashlib
+import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import run_all
-from helpers.core import errors, files, fingerprints, notebook_parameters, paths
+import run_notebook
+from helpers.core import errors, files, fingerprints, machine, notebook_parameters, paths
 from helpers.study import batches, notebook_files, plan, profiles, step_cache
 
 PRIVATE = "synthetic_cxr_private"
@@ -692,3 +697,88 @@ def test_a_page_has_formulas_as_mathml_and_money_as_it_is():
     assert "$HOME/$X" in body
     assert "$a$" in body
     assert notebook.cells[0].source == text
+
+
+def test_too_little_room_is_refused_before_a_step(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
+    out = tmp_path / "out"
+    assert run_all.main(["--profile", "smoke", "--only", "01", "--out", str(out)]) == 2
+    said = capsys.readouterr().err
+    assert f"bytes free in {out} for the results" in said and "got 1,000 bytes free" in said
+
+
+def test_jobs_follow_the_limits_of_a_container(tmp_path, monkeypatch):
+    monkeypatch.setattr(batches, "has_gpu", lambda: False)
+    monkeypatch.setattr(machine, "cores", lambda: 8)
+    monkeypatch.setattr(machine, "available_memory", lambda: 3 * batches.BYTES_PER_JOB)
+    batch = batches.Batch(step_cache.Results(tmp_path), plan_of(), plan_of())
+    assert (batch.cores, batch.jobs) == (8, 3)
+
+
+def test_without_locks_a_study_runs_with_a_warning(tmp_path, monkeypatch, capsys):
+    no_locks = OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+    monkeypatch.setattr(fcntl, "flock", lambda *arguments: (_ for _ in ()).throw(no_locks))
+    monkeypatch.setattr(batches.Batch, "run", lambda batch: True)
+    assert run_all.main(["--profile", "smoke", "--out", str(tmp_path)]) == 0
+    assert f"The disk of {tmp_path} has no locks" in capsys.readouterr().err
+
+
+# ---- the kernel's environment
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    """An environment that a test may change."""
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    return os.environ
+
+
+def test_a_kernels_folder_is_where_tmpdir_points(tmp_path, environment):
+    environment["TMPDIR"] = str(tmp_path)
+    with run_notebook.temporary_folder() as folder:
+        assert Path(folder).parent == tmp_path
+
+
+def test_a_kernels_folder_is_short_enough_for_sockets(tmp_path, environment):
+    environment["TMPDIR"] = str(tmp_path / ("long" * 30))
+    os.mkdir(environment["TMPDIR"])
+    with run_notebook.temporary_folder() as folder:
+        assert folder.startswith("/tmp/k") and run_notebook.holds_sockets(folder)
+
+
+def test_where_only_a_long_path_is_writable_a_kernel_does_without_sockets(
+    tmp_path, environment, monkeypatch
+):
+    environment["TMPDIR"] = str(tmp_path / ("long" * 30))
+    os.mkdir(environment["TMPDIR"])
+    monkeypatch.setattr(os, "access", lambda path, mode: path != "/tmp")
+    with run_notebook.temporary_folder() as folder:
+        assert folder.startswith(environment["TMPDIR"])
+        assert not run_notebook.holds_sockets(folder) and not any(Path(folder).iterdir())
+
+
+@pytest.mark.parametrize("threads, kernels", [("", "3"), ("4,2", "4"), ("0", "3"), ("2", "2")])
+def test_a_kernel_gets_a_number_of_threads(threads, kernels, tmp_path, environment, monkeypatch):
+    monkeypatch.setattr(machine, "cores", lambda: 3)
+    environment["OMP_NUM_THREADS"] = threads
+    run_notebook.set_environment(str(tmp_path))
+    assert environment["OMP_NUM_THREADS"] == kernels
+
+
+@pytest.mark.parametrize("is_writable", [True, False])
+def test_matplotlib_keeps_its_files_elsewhere_only_where_home_is_read_only(
+    is_writable, tmp_path, environment, monkeypatch
+):
+    for name in ("MPLCONFIGDIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"):
+        environment.pop(name, None)
+    environment["HOME"] = str(tmp_path / "home")
+    os.mkdir(environment["HOME"])
+    access = os.access
+    monkeypatch.setattr(
+        os,
+        "access",
+        lambda path, mode: access(path, mode) and (is_writable or path != tmp_path / "home"),
+    )
+    run_notebook.set_environment(str(tmp_path))
+    assert environment.get("MPLCONFIGDIR") == (None if is_writable else f"{tmp_path}/matplotlib")

@@ -1,5 +1,8 @@
 """Runs have their documented names and forms, and a run with a record is whole."""
 
+import os
+import subprocess
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +12,7 @@ from helpers.core import (
     figure_files,
     files,
     fingerprints,
+    machine,
     paths,
     random_streams,
     run_records,
@@ -193,3 +197,91 @@ def test_save_figure_writes_picture_drawing_and_table(results):
         "figures/04_curve.svg",
         "tables/04_curve.csv",
     }
+
+
+@pytest.mark.parametrize("text", ["", "  "])
+def test_a_blank_results_dir_is_none(text, monkeypatch):
+    monkeypatch.setenv("RESULTS_DIR", text)
+    assert paths.results_dir() == paths.repository_root() / "results"
+
+
+def test_results_dir_may_be_relative_or_of_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("RESULTS_DIR", "my results")
+    assert paths.results_dir() == tmp_path / "my results"
+    monkeypatch.setenv("RESULTS_DIR", "~/results")
+    assert paths.results_dir() == tmp_path / "home" / "results"
+
+
+def git(folder, *words):
+    """Run git in a folder, as somebody."""
+    who = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "init.defaultBranch=main"]
+    subprocess.run(["git", "-C", str(folder), *who, *words], check=True, capture_output=True)
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """The package unpacked below a folder: as much of it as `commit` looks at."""
+    for name in [name for name in os.environ if name.startswith("GIT_")]:
+        monkeypatch.delenv(name)
+    root = tmp_path / "outer" / "package"
+    module = root / "helpers" / "core" / "run_records.py"
+    module.parent.mkdir(parents=True)
+    module.write_text("")
+    monkeypatch.setattr(paths, "repository_root", lambda: root.resolve())
+    monkeypatch.setattr(run_records, "__file__", str(module))
+    return root
+
+
+@pytest.mark.parametrize("is_ignored", [True, False])
+def test_the_commit_is_not_that_of_a_repository_around_the_package(is_ignored, package):
+    outer = package.parent
+    (outer / ".gitignore").write_text("package\n" if is_ignored else "")
+    git(outer, "init")
+    git(outer, "add", ".")
+    git(outer, "commit", "-m", "theirs")
+    assert run_records.commit() is None
+
+
+def test_the_commit_is_that_of_the_packages_own_repository(package, monkeypatch):
+    git(package.parent, "init")
+    git(package.parent, "commit", "--allow-empty", "-m", "theirs")
+    git(package, "init")
+    assert run_records.commit() is None  # nothing committed yet
+    git(package, "commit", "--allow-empty", "-m", "without the package")
+    assert run_records.commit() is None
+    git(package, "add", ".")
+    git(package, "commit", "-m", "ours")
+    # as in a git hook of the repository around it
+    monkeypatch.setenv("GIT_DIR", str(package.parent / ".git"))
+    head = (package / ".git" / "refs" / "heads" / "main").read_text().strip()
+    assert run_records.commit() == head
+    (package / "helpers" / "core" / "run_records.py").write_text("changed")
+    assert run_records.commit() == f"{head}+changes"
+
+
+def test_without_git_there_is_no_commit(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert run_records.commit() is None
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]"])
+def test_a_damaged_record_means_that_the_run_is_not_whole(content, results):
+    run = finished(results)
+    (paths.run_dir(run) / "record.json").write_text(content)
+    assert not run_records.is_whole(run)
+
+
+def test_cut_predictions_are_refused_by_name(results):
+    run = finished(results)
+    (paths.run_dir(run) / "predictions.parquet").write_bytes(b"PAR1")
+    with pytest.raises(errors.InputError, match="predictions.parquet.*Run notebook 02 or 03"):
+        run_records.read_predictions(run)
+
+
+@pytest.mark.parametrize("threads, number", [("", 3), ("4,2", 4), ("0", 3)])
+def test_hardware_takes_any_number_of_threads(threads, number, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    monkeypatch.setattr(machine, "cores", lambda: 3)
+    assert run_records.hardware()["threads"] == number

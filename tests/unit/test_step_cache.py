@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.core import files
+from helpers.core import files, paths
 from helpers.privacy import private_run_files
 from helpers.study import notebook_files, plan, step_cache
 
@@ -70,3 +70,44 @@ def test_a_step_that_runs_again_keeps_the_network_that_is_as_written(baseline):
     results, step = baseline
     results.clear(step, everything=False)
     assert (results.out / NETWORK).exists()
+
+
+def write(folder, *names):
+    """Write files that hold their names."""
+    for name in names:
+        files.write_text(folder / name, name)
+
+
+@pytest.mark.parametrize("out", ["results", "deep/er/results", "."])
+def test_results_below_the_data_root_are_no_data(out, tmp_path):
+    write(tmp_path, "a.png", "deep/b.png")
+    results = step_cache.Results((tmp_path / out).resolve())
+    before = results.content_hash(tmp_path)
+    write(results.out, ".lock", ".state/01.json", "cohort/c/record.json", "figures/01_a.png")
+    write(results.out, "runs/c-dp/record.json", "notebooks/01.html", "index.html", "tables/t.csv")
+    assert results.content_hash(tmp_path) == before
+    write(tmp_path, "deep/c.png")
+    assert results.content_hash(tmp_path) != before
+
+
+def test_results_of_other_runs_are_no_data_either(tmp_path):
+    write(tmp_path, "a.png", "elsewhere/.state/01.json", "elsewhere/figures/01_a.png")
+    write(tmp_path, "by_hand/cohort/c/record.json", "by_hand/figures/01_a.png")
+    write(tmp_path, "figures/b.png", "cohort/c.png")  # folders of the hospital's own
+    names = [path.relative_to(tmp_path).as_posix() for path in paths.files_below(tmp_path)]
+    assert names == ["a.png", "cohort/c.png", "figures/b.png"]
+
+
+def test_data_below_the_results_are_data(tmp_path):
+    write(tmp_path, ".state/01.json", "data/a.png", "data/figures/b.png")
+    results = step_cache.Results(tmp_path)
+    before = results.content_hash(tmp_path / "data")
+    write(tmp_path, "data/figures/c.png")
+    assert results.content_hash(tmp_path / "data") != before
+
+
+@pytest.mark.parametrize("content", ["", "null", "[]", '{"key": 1}', "{"])
+def test_a_damaged_state_means_run_again(content, baseline):
+    results, step = baseline
+    (results.out / ".state" / "02_x.json").write_text(content)
+    assert not results.is_done(step)
