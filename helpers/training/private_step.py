@@ -239,17 +239,17 @@ class PrivateArm(sampling_and_noise.Unrepeatable):
 
         `handled` says how this run handled what the promise does not cover.
         """
-        cohort = self.data.cohort
-        merged = {"merged patients": training_set.merged_in_words(self.data.merged)}
-        shared = same_films.ledger_entry(cohort) if cohort else {}
-        if cohort and not cohorts.patients_are_known(cohort.record):
-            merged[privacy_ledger.SEVERAL_IMAGES] = (
-                "the data do not say whose an image is: several images of one person are protected"
-                " one at a time only, and nobody knows how many there are"
-            )
+        of_data = {"merged patients": training_set.merged_in_words(self.data.merged)}
+        if self.data.cohort:
+            of_data |= same_films.ledger_entry(self.data.cohort)
+            if not cohorts.patients_are_known(self.data.cohort.record):
+                of_data[privacy_ledger.SEVERAL_IMAGES] = (
+                    "the data do not say whose an image is: several images of one person are"
+                    " protected one at a time only, and nobody knows how many there are"
+                )
         return privacy_ledger.ledger(
             steps_done=self.steps_done,
-            handled=merged | shared | handled,
+            handled=of_data | handled,
             lineage=self.lineage,
             **self.promise.as_dict(),
         )
