@@ -19,17 +19,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from helpers.core import files, fingerprints
-from helpers.data import (
-    decode_film,
-    decode_volume,
-    film_pixels,
-    image_limits,
-    layouts,
-    manifest_schema,
-    read_arrays,
-    source_files,
-)
+from helpers.data import manifest_schema
+from helpers.data.images import decode_film, decode_volume, film_pixels, image_limits
 from helpers.data.synthetic import generators
+from helpers.data.tables import layouts, read_arrays, source_files
 
 IMAGES_PER_CHUNK, VOLUMES_PER_CHUNK = 256, 8  # at most
 BYTES_PER_CHUNK = 16 * 2**20  # of images, as far as that is at least `FEWEST_PER_CHUNK`

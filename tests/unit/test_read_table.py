@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from helpers.core import errors
-from helpers.data import read_excel, read_table, source_text
+from helpers.data.tables import read_excel, read_table, source_text
 
 
 def written(folder: Path, content: bytes | str, name: str = "films.csv") -> Path:
