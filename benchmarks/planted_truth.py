@@ -37,7 +37,8 @@ from helpers.analysis import (
     study_arms,
 )
 from helpers.core import files, paths, run_records
-from helpers.data import decode_volume, manifests
+from helpers.data import manifests
+from helpers.data.images import decode_volume
 from helpers.data.synthetic import generators
 from helpers.training import networks, prediction, start_weights, weight_files
 

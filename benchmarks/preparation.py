@@ -34,7 +34,8 @@ import psutil
 from PIL import Image
 
 from helpers.core import files, machine, run_records
-from helpers.data import build_cohort, decode_film, manifest_schema
+from helpers.data import build_cohort, manifest_schema
+from helpers.data.images import decode_film
 from helpers.data.synthetic import chest_cohort, chest_shapes
 
 RESULTS = Path(__file__).resolve().parent / "results"

@@ -14,7 +14,7 @@ import pandas as pd
 
 from helpers.analysis import foreign_tables
 from helpers.core import errors, run_records
-from helpers.data import source_text
+from helpers.data.tables import source_text
 
 _KEYS = {"path", "arm", "epsilon", "unit", "seed", "recipe"}
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.core import errors
-from helpers.data import read_table, source_files, source_text
+from helpers.data.tables import read_table, source_files, source_text
 
 # what programs write for a missing number; in a column of names these are names
 _MISSING_NUMBERS = ("na", "n/a", "nan", "null", "none", "<na>")

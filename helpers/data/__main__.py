@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 from helpers.core import errors
-from helpers.data import check_source, manifests, new_manifest
+from helpers.data import manifests
+from helpers.data.first_look import check_source, new_manifest
 
 
 def main(words: list[str] | None = None) -> int:

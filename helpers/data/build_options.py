@@ -5,8 +5,9 @@ cohort's record. Raises `InputError` for values that do not fit the data set.
 """
 
 from helpers.core import errors, notebook_parameters
-from helpers.data import label_rules, manifests
+from helpers.data import manifests
 from helpers.data.manifest_schema import Manifest
+from helpers.data.tables import label_rules
 
 
 def of_labels(manifest: Manifest, uncertain_means: str) -> dict:

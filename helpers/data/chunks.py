@@ -17,18 +17,10 @@ import pandas as pd
 import pyarrow as pa
 
 from helpers.core import files, fingerprints
-from helpers.data import (
-    decode_film,
-    decode_volume,
-    encoded_images,
-    film_pixels,
-    image_limits,
-    layouts,
-    manifest_schema,
-    read_arrays,
-    source_files,
-)
+from helpers.data import manifest_schema
+from helpers.data.images import decode_film, decode_volume, film_pixels, image_limits
 from helpers.data.synthetic import generators
+from helpers.data.tables import encoded_images, layouts, read_arrays, source_files
 
 IMAGES_PER_CHUNK, VOLUMES_PER_CHUNK = 256, 8  # at most
 BYTES_PER_CHUNK = 16 * 2**20  # of images, as far as that is at least `FEWEST_PER_CHUNK`

@@ -8,7 +8,8 @@ missing value is counted, never dropped.
 import numpy as np
 import pandas as pd
 
-from helpers.data import decode_volume, groups, manifest_schema
+from helpers.data import groups, manifest_schema
+from helpers.data.images import decode_volume
 
 MIN_PATIENTS_TO_LEARN = 1000
 SHOWN_ACCESS = ("embedded", "open")  # whose single images and patients a notebook may show

@@ -24,7 +24,8 @@ import numpy as np
 import pandas as pd
 
 from helpers.core import errors
-from helpers.data import manifest_schema, rule_checks, source_tables, split_rules
+from helpers.data import manifest_schema
+from helpers.data.tables import rule_checks, source_tables, split_rules
 
 
 class Settled(NamedTuple):

@@ -8,14 +8,10 @@ from collections.abc import Collection
 from pathlib import Path
 
 from helpers.core import errors, notebook_parameters
-from helpers.data import (
-    download,
-    groups,
-    label_rules,
-    manifest_schema,
-    manifests,
-)
-from helpers.data.source_files import expected_files, locate
+from helpers.data import groups, manifest_schema, manifests
+from helpers.data.first_look import download
+from helpers.data.tables import label_rules
+from helpers.data.tables.source_files import expected_files, locate
 from helpers.study import notebook_files
 
 
@@ -197,7 +193,7 @@ def checks(preparation: dict) -> list[str]:
     Raises:
         InputError: what notebook 01 would refuse before it opens an image.
     """
-    from helpers.data import check_source  # loads decoders, which planning does without
+    from helpers.data.first_look import check_source
 
     wanted = manifests.wanted(
         *(preparation.get(name, "none") for name in ("COHORT", "PRETRAIN")),

@@ -14,7 +14,8 @@ import pytest
 
 from helpers.analysis import shortcuts
 from helpers.core import errors
-from helpers.data import build_cohort, decode_volume, manifests
+from helpers.data import build_cohort, manifests
+from helpers.data.images import decode_volume
 from helpers.data.synthetic import abdomen_cohort
 
 TABLE = (

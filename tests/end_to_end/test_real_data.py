@@ -24,16 +24,12 @@ from helpers.data import (
     build_cohort,
     cohort_summary,
     cohorts,
-    decode_film,
-    decode_volume,
-    dicom_tags,
-    dicom_volume,
-    layouts,
     manifest_schema,
     manifests,
-    source_files,
 )
+from helpers.data.images import decode_film, decode_volume, dicom_volume
 from helpers.data.synthetic import chest_cohort
+from helpers.data.tables import dicom_tags, layouts, source_files
 
 COVID = Path(os.environ.get("REAL_DATA_ROOT") or "/nowhere") / "covid-chestxray"
 needs_covid = pytest.mark.skipif(

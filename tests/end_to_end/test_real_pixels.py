@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers.data import decode_film, decode_volume, film_pixels
-from helpers.data.image_limits import UnusableImage
+from helpers.data.images import decode_film, decode_volume, film_pixels
+from helpers.data.images.image_limits import UnusableImage
 
 DATA = Path(os.environ.get("REAL_DATA_ROOT") or "/nowhere")
 needs_films = pytest.mark.skipif(

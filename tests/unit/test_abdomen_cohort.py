@@ -9,7 +9,7 @@ import pytest
 
 from helpers.analysis import equivalence
 from helpers.core import errors, files, paths
-from helpers.data import decode_volume
+from helpers.data.images import decode_volume
 from helpers.data.synthetic import abdomen_cohort, abdomen_phantom
 
 

@@ -27,12 +27,12 @@ from helpers.data import (
     chunks,
     cohort_summary,
     cohorts,
-    file_names,
-    film_pixels,
     manifest_schema,
     manifests,
 )
+from helpers.data.images import film_pixels
 from helpers.data.synthetic import chest_cohort
+from helpers.data.tables import file_names
 
 
 @pytest.fixture(autouse=True)
@@ -327,7 +327,7 @@ def test_every_module_that_decides_content_is_in_the_fingerprint():
     # the manifest's own content is hashed, `cohorts` only reads, workers only share
     assert (
         imported - decides
-        == {"chunk_workers", "manifests", "cohorts", "source_columns", "source_files"}
+        == {"chunk_workers", "manifests", "cohorts", "tables/source_columns", "tables/source_files"}
         and decides <= imported
     )
 

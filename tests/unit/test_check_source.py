@@ -6,14 +6,10 @@ import yaml
 
 from helpers.core import errors
 from helpers.data import __main__ as command_line
-from helpers.data import (
-    check_source,
-    manifest_schema,
-    manifests,
-    source_columns,
-    split_rules,
-)
-from helpers.data import source_suspicions as suspicions
+from helpers.data import manifest_schema, manifests
+from helpers.data.first_look import check_source
+from helpers.data.first_look import source_suspicions as suspicions
+from helpers.data.tables import source_columns, split_rules
 
 MANIFEST = dict(
     name="ward",

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 
 from helpers.core import errors
-from helpers.data import build_cohort, cohorts, layouts, manifests, source_tables
+from helpers.data import build_cohort, cohorts, manifests
+from helpers.data.tables import layouts, source_tables
 
 NIH = Path(os.environ.get("REAL_DATA_ROOT") or "/nowhere") / "chestxray14"
 needs_nih = pytest.mark.skipif(

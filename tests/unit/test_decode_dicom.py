@@ -20,14 +20,14 @@ from pydicom.uid import (
 )
 
 from helpers.core import errors
-from helpers.data import (
+from helpers.data.images import (
     decode_dicom,
     decode_film,
     dicom_library,
-    dicom_tags,
     film_pixels,
     image_limits,
 )
+from helpers.data.tables import dicom_tags
 
 # stored values 100..3943 of 12 bit, rising to the right
 RAMP = np.tile(np.arange(64, dtype=np.uint16) * 61 + 100, (48, 1))

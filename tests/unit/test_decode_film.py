@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers.data import decode_film
+from helpers.data.images import decode_film
 
 # grey values 20..146, rising to the right
 RAMP = np.tile(np.arange(64, dtype=np.uint8) * 2 + 20, (64, 1))

@@ -9,7 +9,7 @@ import pytest
 from nibabel.affines import from_matvec
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 
-from helpers.data import decode_film, decode_volume
+from helpers.data.images import decode_film, decode_volume
 
 GRID = dict(shape=(12, 20, 24), spacing_mm=(4.0, 3.0, 2.0), window_hu=(-150, 250))
 

@@ -10,15 +10,9 @@ from dicom_phantoms import SECRETS, film, film_dataset, middle_of_ball, saved, w
 from pydicom.uid import JPEG2000Lossless
 
 from helpers.core import errors, paths
-from helpers.data import (
-    build_cohort,
-    decode_volume,
-    dicom_series,
-    dicom_tags,
-    dicom_volume,
-    layouts,
-    manifest_schema,
-)
+from helpers.data import build_cohort, manifest_schema
+from helpers.data.images import decode_volume, dicom_series, dicom_volume
+from helpers.data.tables import dicom_tags, layouts
 
 pytestmark = pytest.mark.usefixtures("results")
 rng = np.random.default_rng(16)

@@ -13,7 +13,8 @@ import zipfile
 import pytest
 
 from helpers.core import errors
-from helpers.data import archives, download, manifest_schema
+from helpers.data import manifest_schema
+from helpers.data.first_look import archives, download
 
 BASE = dict(
     name="films",

@@ -4,7 +4,8 @@ import pandas as pd
 import pytest
 
 from helpers.core import errors
-from helpers.data import duplicates, manifests, rule_schema, source_tables, split_rules
+from helpers.data import duplicates, manifests, rule_schema
+from helpers.data.tables import source_tables, split_rules
 
 
 def settle(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers.data import decode_film, film_pixels
+from helpers.data.images import decode_film, film_pixels
 
 RNG = np.random.default_rng(3)
 # darker than the middle on average, so that it is the one of the negative pair that is hashed

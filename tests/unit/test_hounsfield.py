@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from helpers.data import hounsfield
-from helpers.data.image_limits import UnusableImage
+from helpers.data.images import hounsfield
+from helpers.data.images.image_limits import UnusableImage
 
 WINDOW = (-150, 250)
 

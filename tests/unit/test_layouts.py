@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from helpers.core import errors
-from helpers.data import file_names, layouts, manifest_schema, source_tables, split_rules
+from helpers.data import manifest_schema
+from helpers.data.tables import file_names, layouts, source_tables, split_rules
 
 BASE = dict(
     name="ward",

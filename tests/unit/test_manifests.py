@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from helpers.core import errors, paths
-from helpers.data import manifests, source_files
+from helpers.data import manifests
+from helpers.data.tables import source_files
 
 MINIMAL = {
     "name": "ward",

@@ -5,7 +5,8 @@ import pytest
 
 from helpers.core import errors
 from helpers.data import __main__ as command_line
-from helpers.data import check_source, column_guesses, label_guesses, manifests, new_manifest
+from helpers.data import manifests
+from helpers.data.first_look import check_source, column_guesses, label_guesses, new_manifest
 
 RADIOGRAPHS = pd.DataFrame(
     {

@@ -13,8 +13,8 @@ UNKNOWN = (
     "pydicom",
     "helpers.training",
     "helpers.data.build_cohort",
-    "helpers.data.decode_film",
-    "helpers.data.decode_volume",
+    "helpers.data.images.decode_film",
+    "helpers.data.images.decode_volume",
     "helpers.data.synthetic",
 )
 

@@ -6,7 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from helpers.core import errors
-from helpers.data import patient_ages, rule_schema
+from helpers.data import rule_schema
+from helpers.data.tables import patient_ages
 
 YEAR = 365.25
 

@@ -11,7 +11,8 @@ import pytest
 from pydantic import ValidationError
 
 from helpers.core import errors
-from helpers.data import image_rows, manifest_schema, row_rules, source_tables
+from helpers.data import manifest_schema
+from helpers.data.tables import image_rows, row_rules, source_tables
 
 VALUES = {"1": "positive", "0": "negative"}
 BASE = dict(

@@ -6,7 +6,7 @@ import pytest
 from test_row_rules import BASE, apply, manifest_of
 
 from helpers.core import errors
-from helpers.data import rule_checks
+from helpers.data.tables import rule_checks
 
 
 def table_of(*cells: str, **columns: object) -> pd.DataFrame:

@@ -8,14 +8,8 @@ import pandas as pd
 import pytest
 
 from helpers.core import errors
-from helpers.data import (
-    label_rules,
-    manifest_schema,
-    rule_schema,
-    source_tables,
-    source_text,
-    split_rules,
-)
+from helpers.data import manifest_schema, rule_schema
+from helpers.data.tables import label_rules, source_tables, source_text, split_rules
 
 BASE = dict(
     name="ward",

@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from helpers.data import column_guesses
+from helpers.data.first_look import column_guesses
 
 MOST_NAMES = 500_000  # of files and folders that are looked at
 N_ROWS = 50  # whose images are looked for

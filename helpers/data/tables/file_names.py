@@ -15,7 +15,7 @@ import pandas as pd
 from helpers.core import disk_names, errors
 from helpers.core import paths as core_paths
 from helpers.core.disk_names import is_left_over
-from helpers.data import source_text
+from helpers.data.tables import source_text
 
 
 def files_below(root: Path) -> Iterator[str]:

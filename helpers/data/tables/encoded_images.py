@@ -12,7 +12,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from helpers.data import image_limits, read_arrays, source_files
+from helpers.data.images import image_limits
+from helpers.data.tables import read_arrays, source_files
 
 
 def of_rows(rows: pd.DataFrame, root: Path, image_column: str | None) -> Iterator[bytes]:

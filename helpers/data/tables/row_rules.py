@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from helpers.core import errors
-from helpers.data import image_rows, source_text
 from helpers.data.manifest_schema import Manifest
+from helpers.data.tables import image_rows, source_text
 
 FEW = 0.01  # of the images: as many may be listed under two patients, who are then one
 REPEATED, COMBINED = "repeated row of an image", "combined with another row of its image"

@@ -10,7 +10,7 @@ choice. A crop without air, or even without fat, is right as long as nothing els
 
 import numpy as np
 
-from helpers.data.image_limits import UnusableImage
+from helpers.data.images.image_limits import UnusableImage
 
 AIR_HU = -1000.0
 LOWEST_HU = -1100.0  # with the noise of air; less is padding outside the field of view

@@ -13,8 +13,8 @@ import zlib
 
 import numpy as np
 
-from helpers.data import dicom_library
-from helpers.data.image_limits import MAX_BYTES, MAX_PIXELS, UnusableImage
+from helpers.data.images import dicom_library
+from helpers.data.images.image_limits import MAX_BYTES, MAX_PIXELS, UnusableImage
 
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _JPEG, _END_OF_JPEG = "1.2.840.10008.1.2.4.", b"\xff\xd9"  # 50 to 81; JPEG 2000 begins at 90

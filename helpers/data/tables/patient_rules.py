@@ -7,8 +7,8 @@ for values outside a rule; an impossible age becomes unknown, and is counted.
 import numpy as np
 import pandas as pd
 
-from helpers.data import patient_ages, source_text
 from helpers.data.manifest_schema import Manifest
+from helpers.data.tables import patient_ages, source_text
 
 MOST_COMORBIDITIES = 90  # above it a number is a code, such as 99 or 999
 

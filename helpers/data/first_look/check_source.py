@@ -14,12 +14,12 @@ import numpy as np
 import pandas as pd
 
 from helpers.core import errors
-from helpers.data import (
+from helpers.data import manifest_schema
+from helpers.data.first_look import source_suspicions
+from helpers.data.tables import (
     layouts,
-    manifest_schema,
     rule_checks,
     source_files,
-    source_suspicions,
     source_tables,
     split_rules,
 )

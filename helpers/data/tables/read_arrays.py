@@ -20,7 +20,7 @@ import pandas as pd
 from PIL import Image
 
 from helpers.core import errors
-from helpers.data.image_limits import UnusableImage
+from helpers.data.images.image_limits import UnusableImage
 
 CHANNELS = (1, 3)
 

@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 
 from helpers.core import errors
-from helpers.data import label_rules, source_text
 from helpers.data.manifest_schema import SPLITS, Manifest
 from helpers.data.rule_schema import Finding
+from helpers.data.tables import label_rules, source_text
 
 _OTHER_SEPARATORS = re.compile(r"[|,;/\n\t]")
 

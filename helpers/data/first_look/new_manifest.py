@@ -13,9 +13,10 @@ import pandas as pd
 import yaml
 
 from helpers.core import errors, files
-from helpers.data import column_guesses, image_search, label_guesses, read_table
-from helpers.data.column_guesses import Guess
-from helpers.data.image_search import Location
+from helpers.data.first_look import column_guesses, image_search, label_guesses
+from helpers.data.first_look.column_guesses import Guess
+from helpers.data.first_look.image_search import Location
+from helpers.data.tables import read_table
 
 _ENCODINGS = ("utf-8", "cp1252")  # the second is what Windows writes in western Europe
 _SEPARATORS = (",", ";", "\t", "|")

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from helpers.data import dicom_volume, hounsfield, nifti_files
-from helpers.data.image_limits import UnusableImage
+from helpers.data.images import dicom_volume, hounsfield, nifti_files
+from helpers.data.images.image_limits import UnusableImage
 
 
 def decode(

@@ -16,7 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from helpers.core import disk_names, errors
-from helpers.data import (
+from helpers.data.layout_schema import Join, template_columns
+from helpers.data.manifest_schema import Manifest
+from helpers.data.synthetic import generators
+from helpers.data.tables import (
     dicom_tags,
     file_names,
     joins,
@@ -27,9 +30,6 @@ from helpers.data import (
     source_files,
     source_text,
 )
-from helpers.data.layout_schema import Join, template_columns
-from helpers.data.manifest_schema import Manifest
-from helpers.data.synthetic import generators
 
 LOCATION_COLUMNS = (
     "file",

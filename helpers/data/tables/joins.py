@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from helpers.core import errors
-from helpers.data import source_text
 from helpers.data.layout_schema import Join
+from helpers.data.tables import source_text
 
 
 def join(

@@ -9,7 +9,7 @@ import re
 
 import pandas as pd
 
-from helpers.data.column_guesses import MOST_ENTRIES, Guess, meanings, plain
+from helpers.data.first_look.column_guesses import MOST_ENTRIES, Guess, meanings, plain
 
 _LABELS = {
     "positive": "1 true yes y positive pos present",

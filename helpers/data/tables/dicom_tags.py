@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from helpers.core import paths
-from helpers.data import dicom_library, dicom_series, dicom_volume
+from helpers.data.images import dicom_library, dicom_series, dicom_volume
 from helpers.data.manifest_schema import Manifest
 
 # standard tags that a manifest's rules can read, by DICOM's keyword

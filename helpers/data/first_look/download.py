@@ -20,7 +20,9 @@ import pooch
 import urllib3
 
 from helpers.core import errors, files, progress
-from helpers.data import archives, manifest_schema, source_files
+from helpers.data import manifest_schema
+from helpers.data.first_look import archives
+from helpers.data.tables import source_files
 
 STORE = ".downloads"  # below the data root
 TIMEOUT_SECONDS = 60

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from helpers.core import disk_names, errors, text_files
-from helpers.data import read_excel, source_text
+from helpers.data.tables import read_excel, source_text
 
 _OTHER_FORMATS = (".xls", ".xlsb", ".ods", ".numbers", ".sav", ".dta", ".sas7bdat", ".json", ".zip")
 _CONTENTS = {b"PK\x03\x04": "a zip or Excel file", b"PAR1": "a Parquet file"}

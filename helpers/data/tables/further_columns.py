@@ -6,9 +6,9 @@ Raises nothing of its own.
 
 import pandas as pd
 
-from helpers.data import source_text
 from helpers.data.manifest_schema import Manifest
 from helpers.data.rule_schema import Named
+from helpers.data.tables import source_text
 
 
 def of(manifest: Manifest, text: pd.DataFrame) -> pd.DataFrame:

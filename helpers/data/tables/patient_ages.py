@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from helpers.core import errors
-from helpers.data import source_text
 from helpers.data.rule_schema import Age
+from helpers.data.tables import source_text
 
 _PER_YEAR = {"years": 1, "months": 12, "weeks": 365.25 / 7, "days": 365.25}
 _DICOM = {"y": "years", "m": "months", "w": "weeks", "d": "days"}

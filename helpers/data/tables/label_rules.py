@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from helpers.core import errors
-from helpers.data import source_text
 from helpers.data.manifest_schema import Manifest
 from helpers.data.rule_schema import Finding
+from helpers.data.tables import source_text
 
 _MEANING = {"positive": 1.0, "negative": 0.0, "unknown": np.nan}
 # ['a' 'b'], as numpy writes it: Python would read one entry, 'ab'

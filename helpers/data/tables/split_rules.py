@@ -11,9 +11,9 @@ from pathlib import Path
 import pandas as pd
 
 from helpers.core import errors
-from helpers.data import read_table, source_files, source_text
 from helpers.data.manifest_schema import Manifest
 from helpers.data.rule_schema import SplitRule
+from helpers.data.tables import read_table, source_files, source_text
 
 
 def hash_split(patient_id: str, rule: SplitRule) -> str:

@@ -15,13 +15,14 @@ import numpy as np
 import pandas as pd
 
 from helpers.core import errors, fingerprints
-from helpers.data import (
+from helpers.data.images import nifti_files
+from helpers.data.manifest_schema import Manifest
+from helpers.data.tables import (
     dicom_tags,
     file_names,
     further_columns,
     image_rows,
     label_rules,
-    nifti_files,
     patient_checks,
     patient_rules,
     row_rules,
@@ -30,7 +31,6 @@ from helpers.data import (
     source_text,
     split_rules,
 )
-from helpers.data.manifest_schema import Manifest
 
 EXCLUDED_COLUMNS = ["row", "image_id", "patient_id", "reason"]
 

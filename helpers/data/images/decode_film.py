@@ -13,8 +13,8 @@ import warnings
 import numpy as np
 from PIL import Image, ImageOps
 
-from helpers.data import decode_dicom, dicom_library, film_pixels
-from helpers.data.image_limits import MAX_BYTES, MAX_PIXELS, UnusableImage
+from helpers.data.images import decode_dicom, dicom_library, film_pixels
+from helpers.data.images.image_limits import MAX_BYTES, MAX_PIXELS, UnusableImage
 
 MIN_LEVELS = 128  # of a picture of which only the upper 8 of 16 bits can be read
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF")  # no format that starts another program

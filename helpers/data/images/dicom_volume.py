@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from helpers.core import errors
-from helpers.data import dicom_library
-from helpers.data.image_limits import UnusableImage
+from helpers.data.images import dicom_library
+from helpers.data.images.image_limits import UnusableImage
 
 MAX_VOXELS = 2**29
 # how many numbers a tag holds
