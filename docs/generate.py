@@ -318,6 +318,7 @@ def write_all(folder: Path) -> None:
     fragments = {
         "demo": study_table("demo"),
         "demo_ct": study_table("demo_ct"),
+        "chestxray14_part": study_table("chestxray14_part"),
         "ladder": ladder("ladder"),
         "ct_ladder": ladder("ct_ladder"),
         "ladder_differences": ladder_differences(),
