@@ -181,7 +181,7 @@ class Manifest(Strict):
         columns = [
             self.patient_id,
             self.sex and self.sex.column,
-            *(self.age.columns if self.age else []),
+            *(self.age.source_columns if self.age else []),
             self.n_comorbidities,
             self.split.column,
             self.image.inverted and self.image.inverted.column,

@@ -111,7 +111,7 @@ class Age(Strict):
         return forms
 
     @property
-    def columns(self) -> list[str]:
+    def source_columns(self) -> list[str]:
         """The source columns it reads."""
         columns = [
             self.column,
