@@ -21,7 +21,19 @@ from helpers.study import notebook_files, profiles, report
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-WINGS = ("core", "data", "data.synthetic", "privacy", "training", "analysis", "figures", "study")
+WINGS = (
+    "core",
+    "data",
+    "data.first_look",
+    "data.tables",
+    "data.images",
+    "data.synthetic",
+    "privacy",
+    "training",
+    "analysis",
+    "figures",
+    "study",
+)
 PARAMETER_COLUMNS = ["parameter", "default", "meaning", "values", "unit", "paper"]
 
 
