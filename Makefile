@@ -9,7 +9,7 @@ NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=900
 # What a step computes must not depend on what else is set for matplotlib or Jupyter.
 CLEAN_ENV := env -u MPLBACKEND -u JUPYTER_PATH JUPYTER_PREFER_ENV_PATH=1 GOMP_SPINCOUNT=3000
 
-.PHONY: help demo demo-ct lab test test-all lint unit nbval end-to-end test-benchmarks mutants docs benchmark ladder ladder-trials ladder-ct notebooks expected clean
+.PHONY: help demo demo-ct lab test test-all lint unit nbval end-to-end notebooks-beside-studies test-benchmarks mutants docs benchmark ladder ladder-trials ladder-ct notebooks expected clean
 
 # Notebook 04 draws curves over budgets: 03 also runs at these, beside itself, with a thread each.
 OTHER_BUDGETS := 0.29 1.06
@@ -39,10 +39,18 @@ demo-ct: $(VENV)/.installed  ## run the second study, pancreatic cancer on CT, i
 lab: $(VENV)/.installed  ## open the notebooks in JupyterLab
 	$(CLEAN_ENV) $(PY) -m jupyterlab notebooks
 
-test: lint unit nbval end-to-end  ## run all tests but the slow ones
+test: lint unit notebooks-beside-studies  ## run all tests but the slow ones
 
 test-all: SLOW := or slow
-test-all: lint unit nbval end-to-end test-benchmarks mutants  ## run all tests
+test-all: lint unit notebooks-beside-studies test-benchmarks mutants  ## run all tests
+
+# Both wait for kernels to start and for single threads: side by side they take two thirds of the time.
+notebooks-beside-studies: $(VENV)/.installed
+	@log=$$(mktemp); OMP_NUM_THREADS=1 $(MAKE) --no-print-directory nbval >$$log 2>&1 & notebooks=$$!; \
+	trap "kill $$notebooks; exit 130" INT TERM; \
+	$(MAKE) --no-print-directory end-to-end SLOW="$(SLOW)"; studies=$$?; \
+	wait $$notebooks; notebooks=$$?; cat $$log; rm -f $$log; \
+	test $$studies -eq 0 -a $$notebooks -eq 0
 
 lint: $(VENV)/.installed  ## check style, format, and which module imports which
 	@$(VENV)/bin/ruff check --quiet .
