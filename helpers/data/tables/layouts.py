@@ -70,8 +70,7 @@ def read(manifest: Manifest, root: Path | None, options: dict) -> tuple[pd.DataF
         "dicom_files": dicom_tags.read_files,
     }[layout.kind]
     raw, locations = reader(manifest, root)
-    if manifest.missing:
-        raw = raw.mask(raw.isin(manifest.missing), "")
+    raw = source_text.without_missing(raw, manifest.missing)
     no_images = locations.index[locations["unusable"] != ""] if "unusable" in locations else ()
     raw = _joined(manifest, root, raw, no_images)
     locations = locations.loc[raw.index].reset_index(drop=True)

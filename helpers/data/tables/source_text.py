@@ -18,7 +18,9 @@ from helpers.data.rule_schema import Extract
 
 _DIGITS_OF_EXCEL = 15
 # 1.6768E+15, as spreadsheets and pandas write numbers; 12e45 may be a hexadecimal identifier
-_SCIENTIFIC = r"[+-]?\d(?:[.,]\d+)?[eE]\+\d+(?:\.[A-Za-z]\w*)?"
+_SCIENTIFIC = r"[+-]?(?:\d[eE]\+|\d[.,]\d+[eE]\+?)\d+(?:\.[A-Za-z]\w*)?"
+# blanks of no width and marks of the direction of writing
+_INVISIBLE = "[\u200b\u200e\u200f\u2060\ufeff]"
 _FROM_FLOAT = r"\d{16,}\.0+"
 _ERROR_CELL = r"#(?:N/A|REF!|NAME\?|VALUE!|DIV/0!|NUM!|NULL!|#+)"
 # what may differ between two spellings of one identifier, and the spelling without it
@@ -43,10 +45,9 @@ def as_text(column: pd.Series) -> pd.Series:
         return column.astype("string").fillna("").astype(str)
     if pd.api.types.is_float_dtype(column):
         return column.map(_number_text).astype(str)
-    if pd.api.types.is_datetime64_any_dtype(column):
-        is_midnight = (column.dropna() == column.dropna().dt.normalize()).all()
-        form = "%Y-%m-%d" if is_midnight else "%Y-%m-%d %H:%M:%S"
-        return column.dt.strftime(form).astype(object).where(column.notna(), "").astype(str)
+    if pd.api.types.is_datetime64_any_dtype(column):  # cell by cell: no cell changes another
+        moments = column.dt.strftime("%Y-%m-%d %H:%M:%S").astype(object).where(column.notna(), "")
+        return moments.astype(str).str.removesuffix(" 00:00:00")
     return column.astype(object).where(column.notna(), "").astype(str).str.strip()
 
 
@@ -60,20 +61,38 @@ def _number_text(value: float) -> str:
 
 
 def in_one_form(text: pd.Series) -> pd.Series:
-    """Return text stripped, in one Unicode normal form (NFC), and without the ".0" of a column in
-    which every cell has it.
+    """Return text stripped, in one Unicode normal form (NFC), whole numbers without ".0".
+
+    Each cell by itself: an identifier must not be spelt by what is in other patients' rows.
     """
     text = text.str.strip()
     if text.str.startswith('="').any():  # how spreadsheets keep "001" in a CSV file
         text = text.str.replace(r'^="(.*)"$', r"\1", regex=True)
     if not text.str.isascii().all():
-        text = text.str.normalize("NFC").str.strip("\ufeff")
-    numbers_in_it = text[text != ""]
-    form = r"-?\d{1,15}\.0"  # the first cell alone is looked at first: tables are long
-    is_float = len(numbers_in_it) and numbers_in_it.iloc[:1].str.fullmatch(form).all()
-    if is_float and numbers_in_it.str.fullmatch(form).all():
-        return text.str.removesuffix(".0").replace("-0", "0")
+        text = text.str.normalize("NFC").str.replace(_INVISIBLE, "", regex=True).str.strip()
+    has_point = text.str.endswith(".0")
+    if has_point.any():
+        whole = text[has_point].str.replace(r"^(-?\d{1,15})\.0$", r"\1", regex=True)
+        text = text.copy()
+        text[has_point] = whole.replace("-0", "0")
     return text
+
+
+def without_missing(table: pd.DataFrame, missing: Collection[str]) -> pd.DataFrame:
+    """Return a table with "" for the cells that mean missing.
+
+    A number counts however many zeros follow its point: -999 is also -999.0 and -999.00. Leading
+    zeros make another identifier, 099 is not 99.
+    """
+    if not len(missing):
+        return table
+    cells = set(missing)
+    for cell in missing:
+        if re.fullmatch(r"-?\d+(\.\d*)?", cell):
+            number = cell.rstrip("0").rstrip(".") if "." in cell else cell
+            point = "" if "." in number else "."
+            cells |= {number} | {number + point + "0" * n for n in range(7)}
+    return table.mask(table.isin(list(cells)), "")
 
 
 def numbers(text: pd.Series) -> pd.Series:
