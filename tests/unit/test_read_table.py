@@ -143,6 +143,61 @@ def test_parquet_keeps_every_digit_and_shows_what_floats_lost(tmp_path):
     assert read.iloc[1].replace("", None).dropna().to_dict() == {"unsigned": "1", "short": "3"}
 
 
+@pytest.mark.parametrize(
+    "number_format, shown",
+    [
+        ('"P"0000', "P0007"),
+        ("\\P0000", "P0007"),
+        ("000-0000", "000-0007"),
+        ('0000"x"', "0007x"),
+        ('"P"0', "P7"),
+        ('"MRN-"00;"-"0', "MRN-07"),
+        ('0" years"', "7"),
+        ("#,##0", "7"),
+        ("0.00", "7"),
+        ('"€"#,##0', "7"),
+        ("0_ ", "7"),
+    ],
+)
+def test_numbers_of_excel_are_identifiers_where_their_format_spells_one(number_format, shown):
+    assert read_excel.cell_text(7, number_format) == shown
+    if number_format == "000-0000":
+        assert read_excel.cell_text(123456789.0, number_format) == "12345-6789"
+
+
+def test_long_integers_of_excel_show_that_digits_are_lost(tmp_path):
+    path = excel(tmp_path, [["id"], [1676800000000012], [123456789012345]])
+    read = read_table.read(path)["id"]
+    assert read.tolist() == ["1.67680000000001e+15", "123456789012345"]
+    with pytest.raises(errors.InputError, match="identifiers as text"):
+        source_text.refuse_identifiers(read, "t")
+
+
+def test_an_error_cell_counts_only_in_a_column_that_is_read(tmp_path):
+    path = excel(tmp_path, [["film", "score", None], ["a", "#DIV/0!", "#REF!"]])
+    assert read_table.read(path, wanted=["film"])["film"].tolist() == ["a"]
+    for wanted in (["score"], None):
+        with pytest.raises(errors.InputError, match="no error cells .* got 'B2 #DIV/0!'. "):
+            read_table.read(path, wanted=wanted)
+
+
+def test_a_table_in_two_sheets_and_a_chart_sheet_are_refused(tmp_path):
+    book = openpyxl.Workbook()
+    for sheet in (book.active, book.create_sheet("More")):
+        sheet.append(["film", "label"])
+        sheet.append(["a", 1])
+    book.save(tmp_path / "films.xlsx")
+    with pytest.raises(errors.InputError, match="one table in .*'Sheet' also in 'More'"):
+        read_table.read(tmp_path / "films.xlsx")
+    book["More"].sheet_state = "hidden"
+    book.save(tmp_path / "films.xlsx")
+    assert len(read_table.read(tmp_path / "films.xlsx")) == 1
+    book.create_chartsheet("Chart", 0)
+    book.save(tmp_path / "films.xlsx")
+    with pytest.raises(errors.InputError, match="tables only in .*a chart sheet"):
+        read_table.read(tmp_path / "films.xlsx")
+
+
 def test_excel_shows_what_its_user_sees(tmp_path):
     def as_five_digits(sheet):
         sheet["A2"].number_format = "00000"

@@ -115,10 +115,13 @@ def _read_tables(manifest: Manifest, root: Path) -> tuple[pd.DataFrame, pd.DataF
 
 def _read_one(manifest: Manifest, root: Path, name: str, rule: Join | None = None) -> pd.DataFrame:
     """Return one table under the data root, with the encoding and separator of its rule."""
-    form = rule or manifest.layout
-    return read_table.read(
-        source_files.inside(root, name), form.encoding, form.separator, manifest.missing, name
-    )
+    form, wanted = rule or manifest.layout, set(manifest.source_columns)
+    for join in getattr(manifest.layout, "joins", []):
+        wanted |= {*join.keys, *join.keys.values()}
+    if manifest.layout.kind == "folders":
+        wanted.add("name")
+    path = source_files.inside(root, name)
+    return read_table.read(path, form.encoding, form.separator, manifest.missing, name, wanted)
 
 
 def _joined(

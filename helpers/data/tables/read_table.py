@@ -28,6 +28,7 @@ def read(
     separator: str = ",",
     missing: Collection[str] = (),
     name: str | None = None,
+    wanted: Collection[str] | None = None,
 ) -> pd.DataFrame:
     """Return a table with every cell as text.
 
@@ -40,6 +41,7 @@ def read(
         separator: of a CSV file.
         missing: cells that count as blank.
         name: how messages call the file; None for its path.
+        wanted: columns in which no cell of an Excel file may be an error; None for all.
 
     Raises:
         InputError: no such file; not a table of that kind; two columns of one name; no row.
@@ -53,7 +55,7 @@ def read(
     else:
         is_excel = ending in (".xlsx", ".xlsm")
         cells = pd.DataFrame(
-            read_excel.read(path, name, missing)
+            read_excel.read(path, name, missing, wanted)
             if is_excel
             else _read_csv(path, name, encoding, separator),
             dtype=str,
