@@ -155,7 +155,7 @@ def test_parquet_keeps_every_digit_and_shows_what_floats_lost(tmp_path):
         ('0" years"', "7"),
         ("#,##0", "7"),
         ("0.00", "7"),
-        ('"€"#,##0', "7"),
+        ('"€"0', "7"),
         ("0_ ", "7"),
     ],
 )

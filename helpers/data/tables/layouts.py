@@ -177,11 +177,10 @@ def _image_files(manifest: Manifest, root: Path, raw: pd.DataFrame) -> pd.DataFr
     `sha256`.
     """
     layout = manifest.layout
-    needed = {
-        name: rule
-        for name, rule in manifest.extract.items()
-        if name in template_columns(layout.image_path)
-    }
+    names = set(template_columns(layout.image_path))
+    for name, rule in reversed(manifest.extract.items()):  # a rule reads earlier ones only
+        names |= {rule.column} if name in names else set()
+    needed = {name: rule for name, rule in manifest.extract.items() if name in names}
     text = source_text.with_extracted(raw, needed, source_files.table_name(manifest))
     names = source_text.fill_template(layout.image_path, text)
     find = file_names.anywhere if layout.anywhere else file_names.on_disk

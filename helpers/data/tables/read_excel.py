@@ -199,8 +199,9 @@ def _format_parts(number_format: str) -> tuple[tuple[str, bool], ...]:
     is_digit = [digit for _, digit in parts]
     if not any(is_digit):
         return ()
-    last = len(parts) - 1 - is_digit[::-1].index(True)
-    has_text = any(text.strip() for text, digit in parts[:last] if not digit)
+    first_digit, last_digit = is_digit.index(True), len(parts) - is_digit[::-1].index(True)
+    has_text = any(re.search(r"\w", text) for text, _ in parts[:first_digit])  # not "€"
+    has_text |= not all(is_digit[first_digit:last_digit])
     n_zeros = sum(match.group() == "0" for match in matches)
     return tuple(parts) if has_text or n_zeros > 1 else ()
 
