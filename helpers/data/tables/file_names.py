@@ -17,7 +17,6 @@ from helpers.core import paths as core_paths
 from helpers.core.disk_names import is_left_over
 from helpers.data.tables import source_text
 
-
 # in any letter case; .nii.gz is one ending
 _IMAGE_ENDING = re.compile(
     r"\.(png|jpe?g|jp2|j2k|tiff?|bmp|gif|webp|dcm|dicom|dic|ima|nii(\.gz)?|npy|mha|nrrd)$",

@@ -14,7 +14,6 @@ from zipfile import BadZipFile
 
 from helpers.core import disk_names, errors
 
-
 # of a number format: a text in quotes, one character behind a backslash, a digit, a plain character
 _FORMAT_PARTS = re.compile(r'"([^"]*)"|\\(.)|(0|#)|([-/ ()])')
 
