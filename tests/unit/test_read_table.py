@@ -309,6 +309,7 @@ def rounded(digits: int) -> list[str]:
         ["123456789012345000"],
         rounded(18),
         rounded(17),
+        [str(int(float(9007199254740993 + 3 * k))) for k in range(20)],  # to even ones
         ["#N/A", "a"],
     ],
     ids=str,
@@ -316,6 +317,14 @@ def rounded(digits: int) -> list[str]:
 def test_identifiers_that_were_numbers_are_refused(values):
     with pytest.raises(errors.InputError, match="identifiers as text in column 'patient' of t.csv"):
         source_text.refuse_identifiers(pd.Series(values, name="patient"), "t.csv")
+
+
+@pytest.mark.parametrize("other", ["'00012", "\uff10\uff10012"])
+def test_two_spellings_of_one_identifier_are_refused(other):
+    column = pd.Series(["00012", "7", other, "Müller"], name="patient")
+    with pytest.raises(errors.InputError, match="one spelling of .*got '00012', .*00*12'|012"):
+        source_text.refuse_identifiers(column, "t.csv")
+    source_text.refuse_identifiers(column[1:], "t.csv")  # one of them alone is an identifier
 
 
 def test_identifiers_that_only_look_like_numbers_are_accepted():
