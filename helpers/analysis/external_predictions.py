@@ -3,8 +3,8 @@
 In: paths of tables of predictions and of one table of images. Out: what notebooks 04 and 05 read of
 a study. Raises `InputError` for wrong columns, scores outside [0, 1], repeated rows, images without
 a row in the table, a patient in two splits, an unknown arm, two files of one arm and seed,
-identifiers that went through a number type or name no patient. Impossible ages and counts are unknown, which is
-printed.
+identifiers that went through a number type or name no patient. Impossible ages and counts are
+unknown, which is printed.
 """
 
 from pathlib import Path
