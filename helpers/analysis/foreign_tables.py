@@ -13,6 +13,7 @@ import pandas as pd
 
 from helpers.core import errors
 from helpers.data.tables import (
+    damaged_identifiers,
     patient_checks,
     patient_rules,
     read_table,
@@ -182,7 +183,7 @@ def read(path: str, columns: list[str]) -> pd.DataFrame:
             if column == "patient_id":
                 is_blank |= table[column].str.casefold().isin(_MISSING_NUMBERS)
             refuse_blank(table, column, is_blank, path)
-            source_text.refuse_identifiers(table[column], str(path))
+            damaged_identifiers.refuse(table[column], str(path))
     return table
 
 

@@ -42,6 +42,7 @@ DECIDES_CONTENT = (
     "images/dicom_library",
     "images/dicom_series",
     "tables/csv_rows",
+    "tables/damaged_identifiers",
     "tables/dicom_tags",
     "images/dicom_volume",
     "duplicates",

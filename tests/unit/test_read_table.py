@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from helpers.core import errors
-from helpers.data.tables import read_excel, read_table, source_text
+from helpers.data.tables import damaged_identifiers, read_excel, read_table, source_text
 
 
 def written(folder: Path, content: bytes | str, name: str = "films.csv") -> Path:
@@ -170,7 +170,7 @@ def test_long_integers_of_excel_show_that_digits_are_lost(tmp_path):
     read = read_table.read(path)["id"]
     assert read.tolist() == ["1.67680000000001e+15", "123456789012345"]
     with pytest.raises(errors.InputError, match="identifiers as text"):
-        source_text.refuse_identifiers(read, "t")
+        damaged_identifiers.refuse(read, "t")
 
 
 def test_an_error_cell_counts_only_in_a_column_that_is_read(tmp_path):
@@ -316,15 +316,15 @@ def rounded(digits: int) -> list[str]:
 )
 def test_identifiers_that_were_numbers_are_refused(values):
     with pytest.raises(errors.InputError, match="identifiers as text in column 'patient' of t.csv"):
-        source_text.refuse_identifiers(pd.Series(values, name="patient"), "t.csv")
+        damaged_identifiers.refuse(pd.Series(values, name="patient"), "t.csv")
 
 
 @pytest.mark.parametrize("other", ["'00012", "\uff10\uff10012"])
 def test_two_spellings_of_one_identifier_are_refused(other):
     column = pd.Series(["00012", "7", other, "Müller"], name="patient")
     with pytest.raises(errors.InputError, match="one spelling of .*got '00012', .*00*12'|012"):
-        source_text.refuse_identifiers(column, "t.csv")
-    source_text.refuse_identifiers(column[1:], "t.csv")  # one of them alone is an identifier
+        damaged_identifiers.refuse(column, "t.csv")
+    damaged_identifiers.refuse(column[1:], "t.csv")  # one of them alone is an identifier
 
 
 def test_identifiers_that_only_look_like_numbers_are_accepted():
@@ -336,7 +336,7 @@ def test_identifiers_that_only_look_like_numbers_are_accepted():
         list(map(str, numbers)),
         [],
     ):
-        source_text.refuse_identifiers(pd.Series(values, name="patient", dtype=str), "t.csv")
+        damaged_identifiers.refuse(pd.Series(values, name="patient", dtype=str), "t.csv")
 
 
 @pytest.mark.parametrize(

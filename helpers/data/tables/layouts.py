@@ -20,6 +20,7 @@ from helpers.data.layout_schema import Join, template_columns
 from helpers.data.manifest_schema import Manifest
 from helpers.data.synthetic import generators
 from helpers.data.tables import (
+    damaged_identifiers,
     dicom_tags,
     file_names,
     joins,
@@ -81,7 +82,7 @@ def read(manifest: Manifest, root: Path | None, options: dict) -> tuple[pd.DataF
     identifiers = [column for template in templates for column in template_columns(template)]
     for column in dict.fromkeys([*identifiers, manifest.patient_id]):
         if column in raw:
-            source_text.refuse_identifiers(raw[column], where)
+            damaged_identifiers.refuse(raw[column], where)
     if layout.kind == "table_and_images":
         locations = _image_files(manifest, root, raw)
     return raw, locations

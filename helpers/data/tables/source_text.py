@@ -1,8 +1,8 @@
 """Cells of a source table as text, so that CSV, Excel and Parquet are treated alike.
 
 In: columns of any type. Out: stripped text, numbers read from it, templates filled in, the likely
-cause where identifiers do not match. Raises `InputError` for values outside a rule and for
-identifiers that are damaged; the message names table, column and value.
+cause where identifiers do not match. Raises `InputError` for values outside a rule; the message
+names table, column and value.
 """
 
 import difflib
@@ -16,13 +16,8 @@ from helpers.core import errors
 from helpers.data.layout_schema import template_columns
 from helpers.data.rule_schema import Extract
 
-_DIGITS_OF_EXCEL = 15
-# 1.6768E+15, as spreadsheets and pandas write numbers; 12e45 may be a hexadecimal identifier
-_SCIENTIFIC = r"[+-]?(?:\d[eE]\+|\d[.,]\d+[eE]\+?)\d+(?:\.[A-Za-z]\w*)?"
 # blanks of no width and marks of the direction of writing
 _INVISIBLE = "[\u200b\u200e\u200f\u2060\ufeff]"
-_FROM_FLOAT = r"\d{16,}\.0+"
-_ERROR_CELL = r"#(?:N/A|REF!|NAME\?|VALUE!|DIV/0!|NUM!|NULL!|#+)"
 # what may differ between two spellings of one identifier, and the spelling without it
 _CAUSES = (
     ("leading zeros, which spreadsheets drop: export the column as text", r"(?<!\d)0+(?=\d)"),
@@ -162,68 +157,6 @@ def refuse_values(
             f"{errors.examples(odd_values)} in {int(is_odd.sum())} rows",
             f"{hint}Correct the table, or `{field}` in the manifest.",
         )
-
-
-def refuse_identifiers(text: pd.Series, where: str) -> None:
-    """Accept a column of identifiers that went through no number type on their way.
-
-    Args:
-        text: the column; "" where blank.
-        where: name of the table, for the message.
-
-    Raises:
-        InputError: scientific form, digits lost, error cells of a spreadsheet, or one identifier
-            with and without an apostrophe before it, or in full-width characters.
-    """
-    values = text[text != ""].drop_duplicates()
-    _refuse_two_spellings(values, where)
-    damaged = values[values.str.fullmatch(f"{_SCIENTIFIC}|{_FROM_FLOAT}|{_ERROR_CELL}")]
-    cause = "are numbers or errors of a spreadsheet: different identifiers became one"
-    do = "Export the column again from its source as text, and let no spreadsheet open it."
-    if damaged.empty:
-        long_numbers = values[values.str.fullmatch(r"\d{16,}")]
-        if len(long_numbers) and _lost_digits(long_numbers.tolist()):
-            damaged = long_numbers
-            cause = "have lost their last digits in a spreadsheet or a table of numbers"
-            do += " If the source numbers them so, write a letter before each of them."
-    if len(damaged):
-        errors.refuse(
-            f"identifiers as text in column {text.name!r} of {where}",
-            f"{errors.examples(damaged.tolist())}, which {cause}",
-            do,
-        )
-
-
-def _refuse_two_spellings(values: pd.Series, where: str) -> None:
-    """Accept different identifiers that stay different without what programs add to text."""
-    is_odd = values.str.startswith("'") | ~values.map(str.isascii).astype(bool)
-    if not is_odd.any():
-        return
-    simple = values[is_odd].str.normalize("NFKC").str.removeprefix("'")
-    both = pd.concat([values[~is_odd], simple])
-    if (is_twice := both.duplicated(keep=False)).any():
-        pair = values[both[is_twice].index][both[is_twice] == both[is_twice].iloc[0]]
-        errors.refuse(
-            f"one spelling of each identifier in column {values.name!r} of {where}",
-            f"{errors.examples(pair.tolist())}, which differ by an apostrophe or the width of"
-            " their characters",
-            "Correct the table: they would count as different ones.",
-        )
-
-
-def _lost_digits(identifiers: list[str]) -> bool:
-    """Return whether numbers of 16 and more digits show that a number type has rounded them.
-
-    Excel leaves zeros after 15 digits. Floats keep 53 bits: all are then multiples of a power of
-    two, which by chance happens once in a thousand columns at most.
-    """
-    if all(not number[_DIGITS_OF_EXCEL:].strip("0") for number in identifiers):
-        return True
-    multiples = [2 ** max(int(number).bit_length() - 53, 0) for number in identifiers]
-    bits = sum(multiple.bit_length() - 1 for multiple in multiples)
-    return bits >= 10 and not any(
-        int(number) % multiple for number, multiple in zip(identifiers, multiples)
-    )
 
 
 def likely_cause(values: pd.Series, others: pd.Series) -> str:
