@@ -259,6 +259,11 @@ def test_the_sheet_that_holds_the_table_is_named(tmp_path):
         ("t.csv", 'a,b\n1,"x\ny"\n12', "2 cells in every row .*; got 1 in line 4, '12'. .*cut"),
         ("t.csv", 'a,b\n1,"left\n2,"5 cm"\n3,x\n', "quotes around whole cells .* in line 3"),
         ("t.csv", 'a,b\n1,"left\n2,x\n', "quotes around whole cells .*end of data"),
+        (
+            "t.csv",
+            'a,b\n1.png,"left\n2.png,5 cm"\n',
+            "from line 2 on, with the row '2.png', '5 cm'",
+        ),
         ("t.csv.bz2", bz2.compress(b"a,b\n1,2\n"), "compressed by bzip2 by its content. Unpack"),
         ("t.csv", "a,b,a\n1,2,3\n", "each column name once.*'a' more than once"),
         ("t.csv", "a,b\nKöln,1\n".encode("cp1252"), "to be a table in utf-8"),
@@ -285,6 +290,10 @@ def test_rows_of_a_csv_file_are_counted_by_their_named_cells(tmp_path):
         "a": ["1", "2", "3"],
         "b": ["x\ny", '5" tube', ""],
     }
+    report = written(tmp_path, 'a,b\n1.png,"Heart normal\nNo mass, no rib"\n')
+    assert read_table.read(report)["b"].tolist() == ["Heart normal\nNo mass, no rib"]
+    written(tmp_path, 'b,a\n"Heart normal\nNo mass, no rib",1\n')
+    assert read_table.read(report)["a"].tolist() == ["1"]
     packed = written(tmp_path, gzip.compress(b"1\n"), "train.txt")
     with pytest.raises(errors.InputError, match="train.txt to be a text file.*gzip. Unpack it"):
         read_table.read_lines(packed, "train.txt")

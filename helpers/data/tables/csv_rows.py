@@ -6,6 +6,7 @@ of file, another separator, quotes that swallow lines, rows cut short or too lon
 
 import csv
 import io
+import re
 import sys
 from typing import IO
 
@@ -94,9 +95,13 @@ def refuse_other_lengths(stream: IO[bytes], name: str, encoding: str, separator:
         first = next((row for row in rows if any(map(str.strip, row))), [])
         most = len(first)
         least = max((k for k, cell in enumerate(first, 1) if cell.strip("\ufeff \t")), default=0)
+        line = rows.line_num
         for row in rows:
             if not least <= len(row) <= most and any(map(str.strip, row)):
                 _refuse_length(row, rows.line_num, first, name)
+            if rows.line_num > line + 1:
+                _refuse_swallowed(row, line + 1, separator, name)
+            line = rows.line_num
     except csv.Error as error:
         errors.refuse(
             f"quotes around whole cells in {name}",
@@ -106,6 +111,32 @@ def refuse_other_lengths(stream: IO[bytes], name: str, encoding: str, separator:
         )
     finally:
         text.detach()
+
+
+def _refuse_swallowed(row: list[str], line: int, separator: str, name: str) -> None:
+    """Accept a row of several lines unless one of them is a row of its own by its form.
+
+    Raises:
+        InputError: a line has as many cells as the row, and its first cell has the same form.
+    """
+    form = _form(row[0])
+    if "0" not in form or "\n" in row[0]:  # no name, but text of its own
+        return
+    for cell in row[1:]:
+        for text in cell.splitlines()[1:]:
+            cells = text.split(separator)
+            if len(cells) == len(row) > 1 and _form(cells[0]) == form:
+                errors.refuse(
+                    f"a quote at the end of each cell that begins with one in {name}",
+                    f"a cell of several lines from line {line} on, with the row"
+                    f" {_shown(cells)} in it",
+                    "Close the quote in that line, or double it.",
+                )
+
+
+def _form(cell: str) -> str:
+    """Return a cell with "a" for each word and "0" for each number in it."""
+    return re.sub(r"[^\W\d_]+", "a", re.sub(r"\d+", "0", cell.strip().strip('"')))
 
 
 def _refuse_length(row: list[str], line: int, first: list[str], name: str) -> None:
