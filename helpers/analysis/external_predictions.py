@@ -3,8 +3,8 @@
 In: paths of tables of predictions and of one table of images. Out: what notebooks 04 and 05 read of
 a study. Raises `InputError` for wrong columns, scores outside [0, 1], repeated rows, images without
 a row in the table, a patient in two splits, an unknown arm, two files of one arm and seed,
-identifiers that went through a number type. Impossible ages and counts are unknown, which is
-printed.
+identifiers that went through a number type or name no patient. Impossible ages and counts are
+unknown, which is printed.
 """
 
 from pathlib import Path
@@ -31,7 +31,7 @@ def study(
             (no privacy), "dp" or "zero_shot"; for "dp" also `epsilon`; optional `unit` ("patient"
             or "image"), `seed`, `recipe`.
         table: path of such a file with a row an image: image_id, patient_id, and what groups are
-            made of: sex ("female", "male"; else unknown), age_years, n_comorbidities, any further
+            made of: sex ("female", "male" or empty), age_years, n_comorbidities, any further
             column, which is text.
 
     Prints a sentence on ages and counts that cannot be and count as unknown.
@@ -78,6 +78,7 @@ def _predictions(entry: dict, images: pd.DataFrame, table: str) -> pd.DataFrame:
     rows = foreign_tables.read(entry["path"], ["image_id", "finding", "label", "score"])
     if "split" in [str(column).casefold() for column in rows]:
         errors.has_columns(rows, ["split"], entry["path"], "Rename the column.")
+    _refuse_findings_alike(rows["finding"], entry["path"])
     is_strange = ~rows["image_id"].isin(images["image_id"])
     if is_strange.any():
         strangers = rows.loc[is_strange, "image_id"].drop_duplicates()
@@ -113,6 +114,18 @@ def _predictions(entry: dict, images: pd.DataFrame, table: str) -> pd.DataFrame:
     foreign_tables.refuse_blank(rows, "score", rows["score"].isna(), entry["path"])
     run_records.check_predictions(rows, entry["path"])
     return rows
+
+
+def _refuse_findings_alike(findings: pd.Series, path: str) -> None:
+    """Accept findings that differ by more than letter case, blanks, hyphens and underscores."""
+    names = findings.drop_duplicates()
+    is_alike = names.map(source_text.plain).duplicated(keep=False)
+    if is_alike.any():
+        errors.refuse(
+            f"one spelling of each finding in {path}",
+            errors.examples(sorted(names[is_alike])),
+            "Write them alike: they would count as different findings.",
+        )
 
 
 def _record(entry: object) -> dict:

@@ -12,17 +12,47 @@ import numpy as np
 import pandas as pd
 
 from helpers.core import errors
-from helpers.data.tables import read_table, source_files, source_text
+from helpers.data.tables import (
+    damaged_identifiers,
+    patient_checks,
+    patient_rules,
+    read_table,
+    source_files,
+    source_text,
+)
 
 # what programs write for a missing number; in a column of names these are names
 _MISSING_NUMBERS = ("na", "n/a", "nan", "null", "none", "<na>")
-_POSSIBLE = {"age_years": (0, 120), "n_comorbidities": (0, 60)}
-# columns that hold the same under another name
-_OTHER_NAMES = {
-    "age_years": ({"age", "alter"}, {"group", "band", "bin", "category", "quartile", "range"}),
-    "sex": ({"sex", "gender", "geschlecht", "female", "male"}, {"age"}),
-    "n_comorbidities": ({"comorbidities", "comorbidity"}, {"group", "band"}),
+_POSSIBLE = {"age_years": (0, 120), "n_comorbidities": (0, patient_rules.MOST_COMORBIDITIES)}
+# what is written in place of a patient's identifier
+_PLACEHOLDERS = {
+    *_MISSING_NUMBERS,
+    "-",
+    "?",
+    "unknown",
+    "unk",
+    "anonymous",
+    "anonymized",
+    "missing",
 }
+# columns that hold the same under another name: the words that say so, and those that may stand
+# beside them ("scanner_age", "age_group" and "female_reader" are other columns)
+_OTHER_NAMES = {
+    "age_years": (
+        {"age", "alter"},
+        {"patient", "subject", "at", "of", "in", "study", "exam", "scan", "image", "diagnosis"}
+        | {"years", "year", "yrs", "y"},
+    ),
+    "sex": (
+        {"sex", "gender", "geschlecht", "female", "male"},
+        {"patient", "subject", "is", "of", "code"},
+    ),
+    "n_comorbidities": (
+        {"comorbidities", "comorbidity"},
+        {"n", "number", "of", "count", "total", "patient", "num", "index"},
+    ),
+}
+_OTHER_UNITS = {"days", "day", "months", "month", "weeks", "week", "d", "m"}
 
 
 def read_images(table: str) -> tuple[pd.DataFrame, list[str]]:
@@ -36,6 +66,7 @@ def read_images(table: str) -> tuple[pd.DataFrame, list[str]]:
             f"{int(twice.sum())} repeated, e.g. {images.loc[twice, 'image_id'].iloc[0]!r}",
             "Remove the repeated rows.",
         )
+    _refuse_no_patients(images, table)
     for column in _OTHER_NAMES:
         _refuse_other_name(images, column, table)
     sex = images.get("sex", pd.Series("", index=images.index))
@@ -56,22 +87,54 @@ def read_images(table: str) -> tuple[pd.DataFrame, list[str]]:
     return images, notes
 
 
+def _refuse_no_patients(images: pd.DataFrame, table: str) -> None:
+    """Accept patient ids that can tell whose an image is.
+
+    Raises:
+        InputError: every image has a patient of its own by name, or several have a placeholder.
+    """
+    patients = images["patient_id"]
+    is_image = (patients == images["image_id"]).all()
+    if is_image and len(images) > patient_checks.MIN_ROWS_TO_JUDGE:
+        errors.refuse(
+            f"patient_id to say whose an image is in {table}",
+            f"the image's own id in all {len(images):,} rows",
+            "Give the patients' ids: intervals are drawn over patients. If each has one image,"
+            ' write a letter before each id, such as "p".',
+        )
+    is_placeholder = patients.str.casefold().isin(_PLACEHOLDERS)
+    if is_placeholder.sum() > 1:
+        errors.refuse(
+            f"the id of a patient in every row of {table}",
+            f"{errors.examples(sorted(set(patients[is_placeholder])))} in"
+            f" {int(is_placeholder.sum())} rows, which would be one patient",
+            "Fill them in, or leave the rows out everywhere.",
+        )
+
+
 def _refuse_other_name(images: pd.DataFrame, column: str, table: str) -> None:
     """Accept a table that has a column, or none that looks like it.
 
     Raises:
         InputError: its groups would be unknown although another column seems to hold them.
     """
-    words, not_with = _OTHER_NAMES[column]
+    words, beside = _OTHER_NAMES[column]
     meaning = {"age_years": " (ages in years)", "sex": " (female, male or empty)"}
+    units = _OTHER_UNITS if column == "age_years" else set()
     names = {name: set(_words_of(name)) for name in images}
-    similar = [name for name, parts in names.items() if parts & words and not parts & not_with]
-    if column not in images and similar:
-        errors.refuse(
-            f"the column {column} in {table}",
-            f"{errors.examples(similar)} in its place",
-            f"Rename it to {column}{meaning.get(column, '')}.",
-        )
+    similar = [
+        name for name, parts in names.items() if parts & words and parts <= words | beside | units
+    ]
+    if column in images or not similar:
+        return
+    is_other_unit = bool(names[similar[0]] & units)
+    errors.refuse(
+        f"the column {column} in {table}",
+        f"{errors.examples(similar)} in its place",
+        "Write the ages in years into a column age_years."
+        if is_other_unit
+        else f"Rename it to {column}{meaning.get(column, '')}.",
+    )
 
 
 def _words_of(name: str) -> list[str]:
@@ -120,7 +183,7 @@ def read(path: str, columns: list[str]) -> pd.DataFrame:
             if column == "patient_id":
                 is_blank |= table[column].str.casefold().isin(_MISSING_NUMBERS)
             refuse_blank(table, column, is_blank, path)
-            source_text.refuse_identifiers(table[column], str(path))
+            damaged_identifiers.refuse(table[column], str(path))
     return table
 
 

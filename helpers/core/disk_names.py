@@ -10,6 +10,7 @@ import glob
 import os
 import re
 import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
 
 from helpers.core import errors
@@ -21,6 +22,30 @@ _LEFT_OVERS = ("__MACOSX", "Thumbs.db", "desktop.ini")
 def one_normal_form(name: str) -> str:
     """Return a name in the Unicode normal form in which names are compared, NFC."""
     return unicodedata.normalize("NFC", name)
+
+
+def is_text(name: str) -> bool:
+    """Return whether a name on the disk is text; one in another encoding than UTF-8 is not."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def refuse_other_encoding(names: Iterable[str], where: Path) -> None:
+    """Accept names that are text.
+
+    Raises:
+        InputError: names in another encoding than UTF-8, as old archives leave them.
+    """
+    others = [ascii(name) for name in names if not is_text(name)]
+    if others:
+        errors.refuse(
+            f"names of files in UTF-8 below {where}",
+            f"{len(others)} in another encoding, e.g. {errors.examples(others)}",
+            "Rename them (convmv does it), or unpack the archive again with its encoding.",
+        )
 
 
 def listing(pattern: str) -> str:

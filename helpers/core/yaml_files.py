@@ -135,9 +135,16 @@ def _refuse_unquoted(node: yaml.ScalarNode, value: object, name: str) -> None:
 def problems(error: ValidationError) -> str:
     """Return what is wrong with the first three fields, and what YAML may have misread."""
     return "; ".join(
-        f"{'.'.join(map(str, problem['loc'])) or 'the whole'}: {problem['msg']}{_misread(problem)}"
+        f"{'.'.join(map(str, problem['loc'])) or 'the whole'}: {_said(problem)}{_misread(problem)}"
         for problem in error.errors()[:3]
     )
+
+
+def _said(problem: dict) -> str:
+    """Return what is wrong with a field, in plain words."""
+    if problem["type"] == "too_short" and not problem["input"]:
+        return "is empty; write at least one entry below it"
+    return problem["msg"]
 
 
 def _misread(problem: dict) -> str:

@@ -41,6 +41,8 @@ DECIDES_CONTENT = (
     "images/decode_volume",
     "images/dicom_library",
     "images/dicom_series",
+    "tables/csv_rows",
+    "tables/damaged_identifiers",
     "tables/dicom_tags",
     "images/dicom_volume",
     "duplicates",

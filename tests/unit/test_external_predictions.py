@@ -188,6 +188,21 @@ def opened(folder, table, predictions):
     return images, of_runs["theirs"]
 
 
+def test_columns_that_only_sound_like_an_age_or_a_sex_are_groups(files_of, tmp_path):
+    *_, table, predictions = files_of
+    table = table.drop(columns="sex").assign(scanner_age=3, age_group="old", female_reader="yes")
+    images, _ = opened(tmp_path, table, predictions)
+    assert images["age_years"].isna().all() and set(images["sex"]) == {"unknown"}
+    assert set(images["scanner_age"]) == {"3"}
+
+
+def test_findings_that_differ_by_letter_case_only_are_refused(files_of, tmp_path):
+    *_, table, predictions = files_of
+    predictions["finding"] = ["effusion", "Effusion"] * 60
+    with pytest.raises(errors.InputError, match="one spelling .*got 'Effusion', 'effusion'"):
+        opened(tmp_path, table, predictions)
+
+
 def test_findings_and_groups_called_NA_or_None_are_findings_and_groups(files_of, tmp_path):
     *_, table, predictions = files_of
     both = pd.concat([predictions, predictions.assign(finding="NA")])
@@ -228,7 +243,7 @@ def test_ages_and_counts_that_cannot_be_are_unknown_and_told(files_of, tmp_path,
     assert capsys.readouterr().out.splitlines() == [
         "60 images of people.csv have age_years below 0 or above 120, e.g. '-1', '999': they count"
         " as unknown.",
-        "30 images of people.csv have n_comorbidities below 0 or above 60, e.g. '99': they count as"
+        "30 images of people.csv have n_comorbidities below 0 or above 90, e.g. '99': they count as"
         " unknown.",
     ]
     opened(tmp_path, table.assign(age_years=70, n_comorbidities=1), predictions)
@@ -242,6 +257,9 @@ def test_ages_and_counts_that_cannot_be_are_unknown_and_told(files_of, tmp_path,
         (dict(PatientAge=70), "'PatientAge' in its place. Rename it to age_years"),
         (dict(age_years=range(9000, 9120)), "age_years from 0 to 120.*Give ages in years"),
         (dict(Gender="F", sex=None), "the column sex .*got 'Gender' in its place"),
+        (dict(age_days=9000), "'age_days' in its place. Write the ages in years into a column"),
+        (dict(patient_id=range(100, 220)), "patient_id to say whose .*own id in all 120 rows"),
+        (dict(patient_id=["Unknown"] * 2 + list(range(118))), "got 'Unknown' in 2 rows, which"),
         (dict(comorbidities=2), "the column n_comorbidities .*'comorbidities' in its place"),
         (dict(patient_id="1.6768E+15"), "identifiers as text in column 'patient_id' of .*people"),
         (dict(image_id=[f"0{i}" for i in range(100, 220)]), "would match but for leading zeros"),

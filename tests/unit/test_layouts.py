@@ -1,14 +1,23 @@
 """Layouts: tables below one another and joined, folders, names of files as a disk spells them."""
 
+import os
 import unicodedata
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from helpers.core import errors
 from helpers.data import manifest_schema
-from helpers.data.tables import file_names, layouts, source_tables, split_rules
+from helpers.data.tables import (
+    dicom_tags,
+    file_names,
+    layouts,
+    read_arrays,
+    source_tables,
+    split_rules,
+)
 
 BASE = dict(
     name="ward",
@@ -229,6 +238,85 @@ def test_files_that_differ_from_the_pattern_in_letter_case_are_refused(tmp_path)
     touch(tmp_path, "train/a.png", "train/b.PNG")
     with pytest.raises(errors.InputError, match="1 that differ in letter case, e.g. 'train/b.PNG'"):
         read(folders("{patient}/{name}.png"), tmp_path)
+
+
+def test_images_with_another_ending_are_refused_but_not_previews_of_the_same(tmp_path):
+    touch(tmp_path, "a/1.png", "a/2.png", "a/1.jpg", "a/notes.txt")
+    pattern = "{effusion}/{name}.png"
+    assert file_names.of_pattern(tmp_path, pattern)[1] == ["a/1.png", "a/2.png"]
+    touch(tmp_path, "a/3.JPG", "a/4.dcm")
+    with pytest.raises(errors.InputError, match="2 with another ending, e.g. .*'a/3.JPG'"):
+        file_names.of_pattern(tmp_path, pattern)
+
+
+@pytest.mark.parametrize(
+    "pattern, stray, is_missed",
+    [
+        ("**/*.dcm", "a/2.DCM", True),
+        ("**/*.dcm", "a/2.dicom", True),
+        ("**/*.dcm", "a/IM2", True),
+        ("**/*.dcm", "a/1.2.840.77", True),
+        ("*/*.dcm", "b/2.ima", True),
+        ("**/*.dcm", "a/notes.txt", False),
+        ("**/*.dcm", "DICOMDIR", False),
+        ("a/*.dcm", "b/2.DCM", False),
+        ("**/*", "a/2.DCM", False),
+    ],
+)
+def test_dicom_files_of_another_ending_are_refused(tmp_path, pattern, stray, is_missed):
+    touch(tmp_path, "a/1.dcm", stray)
+    (tmp_path / stray).write_bytes(b"\0" * 128 + b"DICM")
+    if is_missed:
+        with pytest.raises(errors.InputError, match="1 in the same folders that are not, e.g"):
+            dicom_tags._files(tmp_path, pattern)
+    else:
+        assert "a/1.dcm" in dicom_tags._files(tmp_path, pattern)
+
+
+def test_names_that_are_not_utf8_are_refused_where_they_count(tmp_path):
+    touch(tmp_path, "a/1.png")
+    odd = os.fsdecode(b"a/M\xfcller1.png")
+    (tmp_path / odd).touch()
+    with pytest.raises(errors.InputError, match="names of files in UTF-8 .*1 in another encoding"):
+        read(folders("{patient}/{name}.png"), tmp_path)
+    absent = pd.Series(["a/Weber2.png"])
+    for is_anywhere in (False, True):
+        assert file_names.hint_of_absence(absent, absent[:0], tmp_path, is_anywhere) == ""
+    assert list(file_names.files_below(tmp_path)) == ["a/1.png"]
+
+
+def test_a_name_taken_out_of_an_extracted_column_finds_its_image(tmp_path):
+    write(tmp_path, films__csv="code,patient,effusion\nx/a-1,1,1\nx/b-2,2,0\n")
+    extract = dict(
+        last=dict(column="code", pattern="/(.+)"), file=dict(column="last", pattern="^([a-z])")
+    )
+    manifest = of(layout=dict(image_path="{file}.png"), extract=extract, image_id="{code}")
+    assert read(manifest, tmp_path)["file_on_disk"].tolist() == ["a.png", "b.png"]
+
+
+def npz(folder: Path, labels: np.ndarray, n_images: int | None = None) -> tuple:
+    n_images = len(labels) if n_images is None else n_images
+    np.savez(
+        folder / "a.npz", train_images=np.ones((n_images, 4, 4), np.uint8), train_labels=labels
+    )
+    return read_arrays.read(folder / "a.npz", ["train"], are_volumes=False)
+
+
+def test_labels_of_arrays_are_text_with_every_digit(tmp_path):
+    for labels, text in (
+        (np.array([1234567, 2]), ["1234567", "2"]),
+        (np.array([1234567.0, 0.5]), ["1234567", "0.5"]),
+        (np.array([2**62 + 1, 0]), [str(2**62 + 1), "0"]),
+        (np.array([True, False]), ["1", "0"]),
+        (np.array(["mass", " no "]), ["mass", "no"]),
+        (np.array([b"mass", b"no"]), ["mass", "no"]),
+        (np.array([np.nan, 1]), ["", "1"]),
+    ):
+        assert npz(tmp_path, labels)[0]["label_0"].tolist() == text
+    two = npz(tmp_path, np.array([[1, 0], [0, 1]]))[0]
+    assert two[["label_0", "label_1"]].values.tolist() == [["1", "0"], ["0", "1"]]
+    with pytest.raises(errors.InputError, match="images in train_images of a.npz; got none"):
+        npz(tmp_path, np.empty((0, 1), int))
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ def test_read_refuses_an_unknown_name_and_lists_the_known():
         ({"titel": "A"}, r"ward.yaml.*titel: Extra inputs"),
         ({"access": "secret"}, r"access: Input should be 'open'"),
         ({"name": "other"}, r"name: ward in ward.yaml; got name: other"),
-        ({"findings": {}}, r"findings: "),
+        ({"findings": {}}, r"findings: is empty; write at least one entry below it"),
         ({"findings": {"sex": MINIMAL["findings"]["effusion"]}}, r"names used twice.*sex"),
         (
             {"findings": {"film_sha256": MINIMAL["findings"]["effusion"]}},

@@ -130,7 +130,7 @@ COUNTED = {"epsilon": 1.0, "auroc": 0.75, "n_positive": 3, "n_negative": 2}
         ({"name": "other"}, r"name: own in own.yaml; got name: other"),
         ({"verified": "perhaps"}, r"verified: Input should be a valid boolean"),
         ({"unit": "hospital"}, r"unit: Input should be 'image' or 'patient'"),
-        ({"rows": []}, r"rows: List should have at least 1 item"),
+        ({"rows": []}, r"rows: is empty; write at least one entry"),
         (
             {"rows": [{"epsilon": 1.0, "auroc": 75}]},
             r"rows.0.auroc: Input should be less than or equal to 1",

@@ -1,5 +1,6 @@
 """The reader of tables: every cell as text, the same from CSV, Excel and Parquet."""
 
+import bz2
 import datetime
 import gzip
 from decimal import Decimal
@@ -13,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from helpers.core import errors
-from helpers.data.tables import read_excel, read_table, source_text
+from helpers.data.tables import damaged_identifiers, read_excel, read_table, source_text
 
 
 def written(folder: Path, content: bytes | str, name: str = "films.csv") -> Path:
@@ -87,7 +88,27 @@ def test_cells_keep_what_they_are_but_for_blanks_around_them(tmp_path):
     quoted = read_table.read(written(tmp_path, 'patient\n"=""001"""\n="002"\n'))
     assert quoted["patient"].tolist() == ["001", "002"]
     mixed = read_table.read(written(tmp_path, "version\n1.0\n1.5\n"))
-    assert mixed["version"].tolist() == ["1.0", "1.5"]
+    assert mixed["version"].tolist() == ["1", "1.5"]
+
+
+def test_a_cell_is_spelt_the_same_whatever_is_in_other_rows(tmp_path):
+    cells = {"1.0": "1", "-0.0": "0", "007.0": "007", "1.00": "1.00", "v1.0": "v1.0", "2": "2"}
+    for others in ("", "X7\n", "NA\n\n", "3.5\n"):
+        path = written(tmp_path, "patient\n" + "\n".join(cells) + "\n" + others)
+        assert read_table.read(path)["patient"].tolist()[: len(cells)] == list(cells.values())
+    marked = read_table.read(written(tmp_path, "patient,x\n\u200b12\u200b,1\n\u200e12,\n"))
+    assert marked["patient"].tolist() == ["12", "12"]
+    days = pd.Series([datetime.datetime(2020, 6, 14), None, datetime.datetime(2020, 6, 14, 10, 30)])
+    assert source_text.as_text(days).tolist() == ["2020-06-14", "", "2020-06-14 10:30:00"]
+
+
+@pytest.mark.parametrize("missing", ["-999", "-999.0", "-999.00"])
+def test_a_missing_number_counts_with_and_without_its_point(tmp_path, missing):
+    path = written(tmp_path, "site,id\n-999.0,1\n-999,2\n-999.00,3\n-0999,4\n-999.5,5\n")
+    assert read_table.read(path, missing=[missing])["site"].tolist() == [
+        *("", "", ""),
+        *("-0999", "-999.5"),
+    ]
 
 
 def test_parquet_keeps_every_digit_and_shows_what_floats_lost(tmp_path):
@@ -101,6 +122,7 @@ def test_parquet_keeps_every_digit_and_shows_what_floats_lost(tmp_path):
         "short": pa.array([0.1, 3], pa.float32()),
         "category": pa.array(["a", None]).dictionary_encode(),
         "list": pa.array([["effusion", "mass"], None]),
+        "two": pa.array([[1, 2], None], pa.list_(pa.int8(), 2)),
         "moment": pa.array([datetime.datetime(2024, 1, 31, 5), None]),
         "image": pa.array([b"\xff\xd8", None]),
     }
@@ -115,9 +137,65 @@ def test_parquet_keeps_every_digit_and_shows_what_floats_lost(tmp_path):
         "short": "0.1",
         "category": "a",
         "list": "['effusion', 'mass']",
+        "two": "[1, 2]",
         "moment": "2024-01-31 05:00:00",
     }
     assert read.iloc[1].replace("", None).dropna().to_dict() == {"unsigned": "1", "short": "3"}
+
+
+@pytest.mark.parametrize(
+    "number_format, shown",
+    [
+        ('"P"0000', "P0007"),
+        ("\\P0000", "P0007"),
+        ("000-0000", "000-0007"),
+        ('0000"x"', "0007x"),
+        ('"P"0', "P7"),
+        ('"MRN-"00;"-"0', "MRN-07"),
+        ('0" years"', "7"),
+        ("#,##0", "7"),
+        ("0.00", "7"),
+        ('"€"0', "7"),
+        ("0_ ", "7"),
+    ],
+)
+def test_numbers_of_excel_are_identifiers_where_their_format_spells_one(number_format, shown):
+    assert read_excel.cell_text(7, number_format) == shown
+    if number_format == "000-0000":
+        assert read_excel.cell_text(123456789.0, number_format) == "12345-6789"
+
+
+def test_long_integers_of_excel_show_that_digits_are_lost(tmp_path):
+    path = excel(tmp_path, [["id"], [1676800000000012], [123456789012345]])
+    read = read_table.read(path)["id"]
+    assert read.tolist() == ["1.67680000000001e+15", "123456789012345"]
+    with pytest.raises(errors.InputError, match="identifiers as text"):
+        damaged_identifiers.refuse(read, "t")
+
+
+def test_an_error_cell_counts_only_in_a_column_that_is_read(tmp_path):
+    path = excel(tmp_path, [["film", "score", None], ["a", "#DIV/0!", "#REF!"]])
+    assert read_table.read(path, wanted=["film"])["film"].tolist() == ["a"]
+    for wanted in (["score"], None):
+        with pytest.raises(errors.InputError, match="no error cells .* got 'B2 #DIV/0!'. "):
+            read_table.read(path, wanted=wanted)
+
+
+def test_a_table_in_two_sheets_and_a_chart_sheet_are_refused(tmp_path):
+    book = openpyxl.Workbook()
+    for sheet in (book.active, book.create_sheet("More")):
+        sheet.append(["film", "label"])
+        sheet.append(["a", 1])
+    book.save(tmp_path / "films.xlsx")
+    with pytest.raises(errors.InputError, match="one table in .*'Sheet' also in 'More'"):
+        read_table.read(tmp_path / "films.xlsx")
+    book["More"].sheet_state = "hidden"
+    book.save(tmp_path / "films.xlsx")
+    assert len(read_table.read(tmp_path / "films.xlsx")) == 1
+    book.create_chartsheet("Chart", 0)
+    book.save(tmp_path / "films.xlsx")
+    with pytest.raises(errors.InputError, match="tables only in .*a chart sheet"):
+        read_table.read(tmp_path / "films.xlsx")
 
 
 def test_excel_shows_what_its_user_sees(tmp_path):
@@ -174,8 +252,19 @@ def test_the_sheet_that_holds_the_table_is_named(tmp_path):
     [
         ("t.csv", "a;b\n1;2,5\n", r"separated by ','; got 'a;b' as its first line.*separator: ';'"),
         ("t.txt", "a\tb\n1\t2\n", r"separator: '\\t'"),
-        ("t.csv", "sep=;\na;b\n", "'sep=;' as its first line"),
-        ("t.csv", "a,b\n1,2,3\n", "Expected 2 fields in line 2, saw 3"),
+        ("t.csv", "sep=;\na;b\n", "'sep=;' as its first line. Remove that line, .*: ';'"),
+        ("t.csv", "sep=,\na,b\n", "'sep=,' as its first line. Remove that line\\.$"),
+        ("t.csv", "a,b\n1,2,3\n", "2 cells in every row .*; got 3 in line 2"),
+        ("t.csv", "# export\na,b\n1,2\n", "'# export'; got 2 in line 2, .*remove titles"),
+        ("t.csv", 'a,b\n1,"x\ny"\n12', "2 cells in every row .*; got 1 in line 4, '12'. .*cut"),
+        ("t.csv", 'a,b\n1,"left\n2,"5 cm"\n3,x\n', "quotes around whole cells .* in line 3"),
+        ("t.csv", 'a,b\n1,"left\n2,x\n', "quotes around whole cells .*end of data"),
+        (
+            "t.csv",
+            'a,b\n1.png,"left\n2.png,5 cm"\n',
+            "from line 2 on, with the row '2.png', '5 cm'",
+        ),
+        ("t.csv.bz2", bz2.compress(b"a,b\n1,2\n"), "compressed by bzip2 by its content. Unpack"),
         ("t.csv", "a,b,a\n1,2,3\n", "each column name once.*'a' more than once"),
         ("t.csv", "a,b\nKöln,1\n".encode("cp1252"), "to be a table in utf-8"),
         ("t.csv", "a,b\n1,1\n".encode("utf-16-le"), "UTF-16 without a byte order mark"),
@@ -195,6 +284,21 @@ def test_what_is_no_such_table_is_refused_by_name(tmp_path, name, content, words
         read_table.read(tmp_path / "absent.csv")
 
 
+def test_rows_of_a_csv_file_are_counted_by_their_named_cells(tmp_path):
+    content = 'a,b,\n1,"x\ny"\n\n  \n2,"5"" tube",\n3,,\n'
+    assert read_table.read(written(tmp_path, content)).to_dict("list") == {
+        "a": ["1", "2", "3"],
+        "b": ["x\ny", '5" tube', ""],
+    }
+    report = written(tmp_path, 'a,b\n1.png,"Heart normal\nNo mass, no rib"\n')
+    assert read_table.read(report)["b"].tolist() == ["Heart normal\nNo mass, no rib"]
+    written(tmp_path, 'b,a\n"Heart normal\nNo mass, no rib",1\n')
+    assert read_table.read(report)["a"].tolist() == ["1"]
+    packed = written(tmp_path, gzip.compress(b"1\n"), "train.txt")
+    with pytest.raises(errors.InputError, match="train.txt to be a text file.*gzip. Unpack it"):
+        read_table.read_lines(packed, "train.txt")
+
+
 def rounded(digits: int) -> list[str]:
     numbers = np.random.default_rng(0).integers(10 ** (digits - 1), 10**digits, 40)
     return [str(int(float(number))) for number in numbers]
@@ -208,17 +312,28 @@ def rounded(digits: int) -> list[str]:
         ["1.6768e+15", ""],
         ["1.6768E+15.png"],
         ["1676800000000000.0"],
+        ["1.676800E15"],
+        ["1,670e15"],
         ["1234567890123450", "1234567890123460"],  # 15 digits and a zero: Excel
         ["123456789012345000"],
         rounded(18),
         rounded(17),
+        [str(int(float(9007199254740993 + 3 * k))) for k in range(20)],  # to even ones
         ["#N/A", "a"],
     ],
     ids=str,
 )
 def test_identifiers_that_were_numbers_are_refused(values):
     with pytest.raises(errors.InputError, match="identifiers as text in column 'patient' of t.csv"):
-        source_text.refuse_identifiers(pd.Series(values, name="patient"), "t.csv")
+        damaged_identifiers.refuse(pd.Series(values, name="patient"), "t.csv")
+
+
+@pytest.mark.parametrize("other", ["'00012", "\uff10\uff10012"])
+def test_two_spellings_of_one_identifier_are_refused(other):
+    column = pd.Series(["00012", "7", other, "Müller"], name="patient")
+    with pytest.raises(errors.InputError, match="one spelling of .*got '00012', .*00*12'|012"):
+        damaged_identifiers.refuse(column, "t.csv")
+    damaged_identifiers.refuse(column[1:], "t.csv")  # one of them alone is an identifier
 
 
 def test_identifiers_that_only_look_like_numbers_are_accepted():
@@ -230,7 +345,7 @@ def test_identifiers_that_only_look_like_numbers_are_accepted():
         list(map(str, numbers)),
         [],
     ):
-        source_text.refuse_identifiers(pd.Series(values, name="patient", dtype=str), "t.csv")
+        damaged_identifiers.refuse(pd.Series(values, name="patient", dtype=str), "t.csv")
 
 
 @pytest.mark.parametrize(

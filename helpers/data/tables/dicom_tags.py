@@ -1,7 +1,8 @@
 """DICOM files' tags as a source table: a row a radiograph, or a row a CT study.
 
 In: a manifest of the layout `dicom_files`, the data root. Out: the raw table, all text, and the
-locations of the images. No image is decoded. Raises `InputError` where pydicom is not installed.
+locations of the images. No image is decoded. Raises `InputError` where pydicom is not installed
+and for DICOM files that the layout's pattern misses.
 
 Names of people and institutions, private tags and free text are not read: only the tags of
 `COLUMNS` become cells, and a cohort stores only those that its manifest names.
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers.core import paths
+from helpers.core import disk_names, errors, paths
 from helpers.data.images import dicom_library, dicom_series, dicom_volume
 from helpers.data.manifest_schema import Manifest
 
@@ -73,9 +74,46 @@ def read_files(manifest: Manifest, root: Path) -> tuple[pd.DataFrame, pd.DataFra
 
 
 def _files(root: Path, pattern: str) -> list[str]:
-    """Return the files of a pattern below the root, but results."""
+    """Return the files of a pattern below the root, but results.
+
+    Raises:
+        InputError: DICOM files in the same folders that the pattern's ending misses.
+    """
+    names = _listed(root, pattern)
+    disk_names.refuse_other_encoding(names, root)
+    folder, _, last = pattern.rpartition("/")
+    ending = os.path.splitext(last)[1]
+    if "*" in last and ending and not set("*?[") & set(ending):
+        everything = f"{folder}/*" if folder else "*"
+        others = sorted(set(_listed(root, everything)) - set(names))
+        missed = [name for name in others if _may_be_dicom(root / name)]
+        if missed:
+            errors.refuse(
+                f"DICOM files named as in {pattern}",
+                f"{len(missed)} in the same folders that are not, e.g. {errors.examples(missed)}",
+                f"Write `files: {everything!r}` in `layout`, which takes all files there, or move"
+                " the others away.",
+            )
+    return names
+
+
+def _listed(root: Path, pattern: str) -> list[str]:
+    """Return the files of a pattern below the root, but results, sorted."""
     names = [p.relative_to(root).as_posix() for p in sorted(root.glob(pattern)) if p.is_file()]
     return paths.without_results(names, root)
+
+
+def _may_be_dicom(path: Path) -> bool:
+    """Return whether a file has an ending of DICOM files, or none and their content."""
+    if path.name == "DICOMDIR" or disk_names.is_left_over(path.name):
+        return False
+    ending = path.suffix.lower()
+    if ending in _ENDINGS:
+        return True
+    if ending and not ending[1:].isdecimal():
+        return False
+    with open(path, "rb") as stream:
+        return dicom_library.is_dicom(stream.read(dicom_library.HEAD_BYTES))
 
 
 def read_header(path: Path, with_geometry: bool = False) -> dict:

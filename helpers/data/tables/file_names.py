@@ -17,6 +17,12 @@ from helpers.core import paths as core_paths
 from helpers.core.disk_names import is_left_over
 from helpers.data.tables import source_text
 
+# in any letter case; .nii.gz is one ending
+_IMAGE_ENDING = re.compile(
+    r"\.(png|jpe?g|jp2|j2k|tiff?|bmp|gif|webp|dcm|dicom|dic|ima|nii(\.gz)?|npy|mha|nrrd)$",
+    re.IGNORECASE,
+)
+
 
 def files_below(root: Path) -> Iterator[str]:
     """Yield the paths of all files below a folder, but results, sorted, relative to it."""
@@ -25,7 +31,12 @@ def files_below(root: Path) -> Iterator[str]:
         folders[:] = sorted(name for name in {*folders} - results if not is_left_over(name))
         relative = Path(folder).relative_to(root).as_posix()
         prefix = "" if relative == "." else f"{relative}/"
-        yield from (prefix + name for name in sorted(names) if not is_left_over(name))
+        if disk_names.is_text(prefix):  # no table can name other ones
+            yield from (
+                prefix + name
+                for name in sorted(names)
+                if not is_left_over(name) and disk_names.is_text(name)
+            )
 
 
 def on_disk(files: pd.Series, root: Path) -> pd.Series:
@@ -91,7 +102,7 @@ def of_pattern(root: Path, pattern: str) -> tuple[pd.DataFrame, list[str]]:
     )
     # all names at that depth, whatever their ending
     names = re.sub(r"[^/]*\*[^/]*", "*", disk_names.listing(pattern))
-    paths, columns, in_other_case = [], [], []
+    paths, columns, others = [], [], []
     at_that_depth = sorted(path.relative_to(root).as_posix() for path in root.glob(names))
     for path in core_paths.without_results(at_that_depth, root):
         if any(map(is_left_over, path.split("/"))):
@@ -100,8 +111,14 @@ def of_pattern(root: Path, pattern: str) -> tuple[pd.DataFrame, list[str]]:
         if match := re.fullmatch(form, name):
             paths.append(path)
             columns.append(match.groupdict())
-        elif re.fullmatch(form, name, re.IGNORECASE):
-            in_other_case.append(path)
+        else:
+            others.append(path)
+    disk_names.refuse_other_encoding(paths, root)
+    in_other_case = [
+        path
+        for path in others
+        if re.fullmatch(form, disk_names.one_normal_form(path), re.IGNORECASE)
+    ]
     if in_other_case:
         errors.refuse(
             f"files named as in {pattern}",
@@ -109,7 +126,41 @@ def of_pattern(root: Path, pattern: str) -> tuple[pd.DataFrame, list[str]]:
             f" {errors.examples(in_other_case)}",
             "Rename them, or move them away.",
         )
+    _refuse_other_endings(paths, others, pattern, form)
     return pd.DataFrame(columns), paths
+
+
+def _refuse_other_endings(paths: list[str], others: list[str], pattern: str, form: str) -> None:
+    """Accept a folder whose further images, such as previews, have the names of images that the
+    pattern finds.
+
+    Args:
+        paths: that the pattern finds.
+        others: files at the same depth.
+        pattern: of the manifest.
+        form: the same as a regular expression.
+
+    Raises:
+        InputError: images are missed because their names end otherwise, such as .jpg beside .png.
+    """
+    ending = _IMAGE_ENDING.search(pattern)
+    if not ending:
+        return
+    form = form.removesuffix(re.escape(ending.group()))
+    images = {_IMAGE_ENDING.sub("", path) for path in paths}
+    missed = [
+        path
+        for path in others
+        if (stem := _IMAGE_ENDING.sub("", path)) != path and stem not in images
+        if re.fullmatch(form, disk_names.one_normal_form(stem))
+    ]
+    if missed:
+        errors.refuse(
+            f"images named as in {pattern}",
+            f"{len(missed)} with another ending, e.g. {errors.examples(list(map(ascii, missed)))}",
+            "Leave the ending out of the pattern ({name} may hold it), save them in one format, or"
+            " move them away.",
+        )
 
 
 def hint_of_absence(
@@ -138,6 +189,6 @@ def hint_of_absence(
         for folder in folders
         if (root / folder).is_dir()
         for name in os.listdir(root / folder)
-        if not is_left_over(name)
+        if not is_left_over(name) and disk_names.is_text(name)
     } - set(present)
     return source_text.likely_cause(names, pd.Series(sorted(others), dtype=str))

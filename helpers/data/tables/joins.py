@@ -12,7 +12,7 @@ import pandas as pd
 
 from helpers.core import errors
 from helpers.data.layout_schema import Join
-from helpers.data.tables import source_text
+from helpers.data.tables import damaged_identifiers, source_text
 
 
 def join(
@@ -42,8 +42,8 @@ def join(
     errors.has_columns(rows, rule.keys, where)
     errors.has_columns(table, [*rule.keys.values(), *rule.columns], rule.name)
     for column, partner in rule.keys.items():
-        source_text.refuse_identifiers(rows[column], where)
-        source_text.refuse_identifiers(table[partner], rule.name)
+        damaged_identifiers.refuse(rows[column], where)
+        damaged_identifiers.refuse(table[partner], rule.name)
     wanted = rule.columns or list(table)
     table = table[list(dict.fromkeys([*rule.keys.values(), *wanted]))]
     table = table if several else table.drop_duplicates()

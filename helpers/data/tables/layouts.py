@@ -20,6 +20,7 @@ from helpers.data.layout_schema import Join, template_columns
 from helpers.data.manifest_schema import Manifest
 from helpers.data.synthetic import generators
 from helpers.data.tables import (
+    damaged_identifiers,
     dicom_tags,
     file_names,
     joins,
@@ -70,8 +71,7 @@ def read(manifest: Manifest, root: Path | None, options: dict) -> tuple[pd.DataF
         "dicom_files": dicom_tags.read_files,
     }[layout.kind]
     raw, locations = reader(manifest, root)
-    if manifest.missing:
-        raw = raw.mask(raw.isin(manifest.missing), "")
+    raw = source_text.without_missing(raw, manifest.missing)
     no_images = locations.index[locations["unusable"] != ""] if "unusable" in locations else ()
     raw = _joined(manifest, root, raw, no_images)
     locations = locations.loc[raw.index].reset_index(drop=True)
@@ -82,7 +82,7 @@ def read(manifest: Manifest, root: Path | None, options: dict) -> tuple[pd.DataF
     identifiers = [column for template in templates for column in template_columns(template)]
     for column in dict.fromkeys([*identifiers, manifest.patient_id]):
         if column in raw:
-            source_text.refuse_identifiers(raw[column], where)
+            damaged_identifiers.refuse(raw[column], where)
     if layout.kind == "table_and_images":
         locations = _image_files(manifest, root, raw)
     return raw, locations
@@ -116,10 +116,13 @@ def _read_tables(manifest: Manifest, root: Path) -> tuple[pd.DataFrame, pd.DataF
 
 def _read_one(manifest: Manifest, root: Path, name: str, rule: Join | None = None) -> pd.DataFrame:
     """Return one table under the data root, with the encoding and separator of its rule."""
-    form = rule or manifest.layout
-    return read_table.read(
-        source_files.inside(root, name), form.encoding, form.separator, manifest.missing, name
-    )
+    form, wanted = rule or manifest.layout, set(manifest.source_columns)
+    for join in getattr(manifest.layout, "joins", []):
+        wanted |= {*join.keys, *join.keys.values()}
+    if manifest.layout.kind == "folders":
+        wanted.add("name")
+    path = source_files.inside(root, name)
+    return read_table.read(path, form.encoding, form.separator, manifest.missing, name, wanted)
 
 
 def _joined(
@@ -175,11 +178,10 @@ def _image_files(manifest: Manifest, root: Path, raw: pd.DataFrame) -> pd.DataFr
     `sha256`.
     """
     layout = manifest.layout
-    needed = {
-        name: rule
-        for name, rule in manifest.extract.items()
-        if name in template_columns(layout.image_path)
-    }
+    names = set(template_columns(layout.image_path))
+    for name, rule in reversed(manifest.extract.items()):  # a rule reads earlier ones only
+        names |= {rule.column} if name in names else set()
+    needed = {name: rule for name, rule in manifest.extract.items() if name in names}
     text = source_text.with_extracted(raw, needed, source_files.table_name(manifest))
     names = source_text.fill_template(layout.image_path, text)
     find = file_names.anywhere if layout.anywhere else file_names.on_disk

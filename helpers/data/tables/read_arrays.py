@@ -21,6 +21,7 @@ from PIL import Image
 
 from helpers.core import errors
 from helpers.data.images.image_limits import UnusableImage
+from helpers.data.tables import source_text
 
 CHANNELS = (1, 3)
 
@@ -46,14 +47,20 @@ def read(path: Path, prefixes: list[str], are_volumes: bool) -> tuple[pd.DataFra
         images = _array(path, f"{prefix}_images")
         _refuse_other_form(path, f"{prefix}_images", images, are_volumes)
         labels = _array(path, f"{prefix}_labels")
-        labels = labels.reshape(len(labels), -1)
         if len(images) != len(labels):
             errors.refuse(
                 f"as many rows in {prefix}_labels as in {prefix}_images of {path.name}",
                 f"{len(labels):,} and {len(images):,}",
                 "Download the file again.",
             )
-        cells = {f"label_{k}": map("{:g}".format, labels[:, k]) for k in range(labels.shape[1])}
+        if not len(images):
+            errors.refuse(
+                f"images in {prefix}_images of {path.name}",
+                "none",
+                f"Leave {prefix!r} out of `layout.prefixes` in the manifest.",
+            )
+        labels = labels.reshape(len(labels), -1)
+        cells = {f"label_{k}": _as_text(labels[:, k]) for k in range(labels.shape[1])}
         numbers = range(len(images))
         tables.append(pd.DataFrame({"split": prefix, "number": map(str, numbers)} | cells))
         locations.append(pd.DataFrame({"array": f"{prefix}_images", "index_in_array": numbers}))
@@ -61,6 +68,15 @@ def read(path: Path, prefixes: list[str], are_volumes: bool) -> tuple[pd.DataFra
         pd.concat(tables, ignore_index=True).fillna(""),
         pd.concat(locations, ignore_index=True),
     )
+
+
+def _as_text(labels: np.ndarray) -> list[str]:
+    """Return one label an image as text: numbers with all their digits, truth values as 1 and 0."""
+    if labels.dtype.kind == "S":
+        labels = np.char.decode(labels, "utf-8", "replace")
+    if labels.dtype.kind == "b":
+        labels = labels.astype(int)
+    return source_text.as_text(pd.Series(labels)).tolist()
 
 
 def film(path: Path, array: str, index: int) -> bytes:

@@ -16,10 +16,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from helpers.core import disk_names, errors, text_files
-from helpers.data.tables import read_excel, source_text
+from helpers.data.tables import csv_rows, read_excel, source_text
 
+_LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 _OTHER_FORMATS = (".xls", ".xlsb", ".ods", ".numbers", ".sav", ".dta", ".sas7bdat", ".json", ".zip")
-_CONTENTS = {b"PK\x03\x04": "a zip or Excel file", b"PAR1": "a Parquet file"}
 
 
 def read(
@@ -28,6 +28,7 @@ def read(
     separator: str = ",",
     missing: Collection[str] = (),
     name: str | None = None,
+    wanted: Collection[str] | None = None,
 ) -> pd.DataFrame:
     """Return a table with every cell as text.
 
@@ -40,6 +41,7 @@ def read(
         separator: of a CSV file.
         missing: cells that count as blank.
         name: how messages call the file; None for its path.
+        wanted: columns in which no cell of an Excel file may be an error; None for all.
 
     Raises:
         InputError: no such file; not a table of that kind; two columns of one name; no row.
@@ -53,7 +55,7 @@ def read(
     else:
         is_excel = ending in (".xlsx", ".xlsm")
         cells = pd.DataFrame(
-            read_excel.read(path, name, missing)
+            read_excel.read(path, name, missing, wanted)
             if is_excel
             else _read_csv(path, name, encoding, separator),
             dtype=str,
@@ -65,7 +67,7 @@ def read(
         errors.refuse(f"at least one row below the names of columns in {name}", "none", "Fill it.")
     columns = {column: source_text.in_one_form(table[column]) for column in table}
     text = pd.DataFrame(columns, index=table.index)
-    return text.mask(text.isin(list(missing)), "") if len(missing) else text
+    return source_text.without_missing(text, missing)
 
 
 def _with_column_names(table: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -96,6 +98,14 @@ def read_lines(path: Path, name: str) -> list[str]:
     Raises:
         InputError: not text in UTF-8, nor in an encoding that a byte order mark names.
     """
+    with path.open("rb") as stream:
+        kind = csv_rows.kind_of(stream.read(8))
+    if kind or path.suffix.lower() == ".gz":
+        errors.refuse(
+            f"{name} to be a text file, an entry a line",
+            kind or "a compressed file",
+            "Unpack it, or write the list as text in UTF-8.",
+        )
     lines = (line.strip() for line in text_files.read(path, name).splitlines())
     return [line for line in lines if line]
 
@@ -104,8 +114,8 @@ def _read_csv(path: Path, name: str, encoding: str, separator: str) -> pd.DataFr
     """Return the cells of a CSV file, its first row included.
 
     Raises:
-        InputError: no text in this encoding, another separator, or rows that are longer than the
-            first.
+        InputError: no text in this encoding, another separator, quotes that do not close, or rows
+            that are longer or shorter than the first.
     """
     wanted = f"{name} to be a table in {encoding}, separated by {separator!r}"
     is_compressed = path.open("rb").read(2) == b"\x1f\x8b"
@@ -113,7 +123,10 @@ def _read_csv(path: Path, name: str, encoding: str, separator: str) -> pd.DataFr
         with gzip.open(path) if is_compressed else path.open("rb") as stream:
             beginning = stream.read(1 << 16)
             encoding = text_files.encoding_of(beginning) or encoding
-            _refuse_other_content(beginning, wanted, encoding, separator)
+            csv_rows.refuse_other_content(beginning, wanted, encoding, separator)
+            if len(separator) == 1:
+                stream.seek(0)
+                csv_rows.refuse_other_lengths(stream, name, encoding, separator)
             stream.seek(0)
             return pd.read_csv(
                 stream,
@@ -131,31 +144,6 @@ def _read_csv(path: Path, name: str, encoding: str, separator: str) -> pd.DataFr
             wanted,
             " ".join(str(error).split()),
             "Save it so, or set `encoding` and `separator` in `layout` where there is one.",
-        )
-
-
-def _refuse_other_content(content: bytes, wanted: str, encoding: str, separator: str) -> None:
-    """Accept the beginning of a text file whose first line has the separator, or no other one.
-
-    Raises:
-        InputError: another kind of file, or another separator.
-    """
-    for beginning, kind in _CONTENTS.items():
-        if content.startswith(beginning):
-            errors.refuse(wanted, f"{kind} by its content", "Give it the ending of its kind.")
-    if b"\0" in content and not encoding.lower().replace("_", "-").startswith(("utf-16", "utf-32")):
-        errors.refuse(
-            wanted, "zero bytes: UTF-16 without a byte order mark, or no text", "Save it as UTF-8."
-        )
-    lines = content.decode(encoding, errors="ignore").lstrip("\ufeff\r\n").splitlines()
-    first_line = lines[0] if lines else ""
-    others = [mark for mark in ";\t,|" if mark in first_line and separator not in first_line]
-    if others or first_line.lower().startswith("sep="):
-        errors.refuse(
-            wanted,
-            f"{first_line[:60]!r} as its first line",
-            f"Save it so, or write `separator: {others[0] if others else ';'!r}` in `layout` where"
-            " there is one; the first line has the names of the columns.",
         )
 
 
@@ -193,7 +181,7 @@ def _column_text(column: pa.ChunkedArray) -> pd.Series | None:
     kind = column.type
     if pa.types.is_floating(kind):
         return _float_text(column)
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+    if any(is_list(kind) for is_list in _LISTS):
         return source_text.as_text(pd.Series(column.to_pylist(), dtype=object))
     if pa.types.is_date(kind) or pa.types.is_timestamp(kind) or pa.types.is_boolean(kind):
         return source_text.as_text(column.to_pandas())

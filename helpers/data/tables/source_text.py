@@ -1,8 +1,8 @@
 """Cells of a source table as text, so that CSV, Excel and Parquet are treated alike.
 
 In: columns of any type. Out: stripped text, numbers read from it, templates filled in, the likely
-cause where identifiers do not match. Raises `InputError` for values outside a rule and for
-identifiers that are damaged; the message names table, column and value.
+cause where identifiers do not match. Raises `InputError` for values outside a rule; the message
+names table, column and value.
 """
 
 import difflib
@@ -16,11 +16,8 @@ from helpers.core import errors
 from helpers.data.layout_schema import template_columns
 from helpers.data.rule_schema import Extract
 
-_DIGITS_OF_EXCEL = 15
-# 1.6768E+15, as spreadsheets and pandas write numbers; 12e45 may be a hexadecimal identifier
-_SCIENTIFIC = r"[+-]?\d(?:[.,]\d+)?[eE]\+\d+(?:\.[A-Za-z]\w*)?"
-_FROM_FLOAT = r"\d{16,}\.0+"
-_ERROR_CELL = r"#(?:N/A|REF!|NAME\?|VALUE!|DIV/0!|NUM!|NULL!|#+)"
+# blanks of no width and marks of the direction of writing
+_INVISIBLE = "[\u200b\u200e\u200f\u2060\ufeff]"
 # what may differ between two spellings of one identifier, and the spelling without it
 _CAUSES = (
     ("leading zeros, which spreadsheets drop: export the column as text", r"(?<!\d)0+(?=\d)"),
@@ -43,10 +40,9 @@ def as_text(column: pd.Series) -> pd.Series:
         return column.astype("string").fillna("").astype(str)
     if pd.api.types.is_float_dtype(column):
         return column.map(_number_text).astype(str)
-    if pd.api.types.is_datetime64_any_dtype(column):
-        is_midnight = (column.dropna() == column.dropna().dt.normalize()).all()
-        form = "%Y-%m-%d" if is_midnight else "%Y-%m-%d %H:%M:%S"
-        return column.dt.strftime(form).astype(object).where(column.notna(), "").astype(str)
+    if pd.api.types.is_datetime64_any_dtype(column):  # cell by cell: no cell changes another
+        moments = column.dt.strftime("%Y-%m-%d %H:%M:%S").astype(object).where(column.notna(), "")
+        return moments.astype(str).str.removesuffix(" 00:00:00")
     return column.astype(object).where(column.notna(), "").astype(str).str.strip()
 
 
@@ -60,20 +56,38 @@ def _number_text(value: float) -> str:
 
 
 def in_one_form(text: pd.Series) -> pd.Series:
-    """Return text stripped, in one Unicode normal form (NFC), and without the ".0" of a column in
-    which every cell has it.
+    """Return text stripped, in one Unicode normal form (NFC), whole numbers without ".0".
+
+    Each cell by itself: an identifier must not be spelt by what is in other patients' rows.
     """
     text = text.str.strip()
     if text.str.startswith('="').any():  # how spreadsheets keep "001" in a CSV file
         text = text.str.replace(r'^="(.*)"$', r"\1", regex=True)
     if not text.str.isascii().all():
-        text = text.str.normalize("NFC").str.strip("\ufeff")
-    numbers_in_it = text[text != ""]
-    form = r"-?\d{1,15}\.0"  # the first cell alone is looked at first: tables are long
-    is_float = len(numbers_in_it) and numbers_in_it.iloc[:1].str.fullmatch(form).all()
-    if is_float and numbers_in_it.str.fullmatch(form).all():
-        return text.str.removesuffix(".0").replace("-0", "0")
+        text = text.str.normalize("NFC").str.replace(_INVISIBLE, "", regex=True).str.strip()
+    has_point = text.str.endswith(".0")
+    if has_point.any():
+        whole = text[has_point].str.replace(r"^(-?\d{1,15})\.0$", r"\1", regex=True)
+        text = text.copy()
+        text[has_point] = whole.replace("-0", "0")
     return text
+
+
+def without_missing(table: pd.DataFrame, missing: Collection[str]) -> pd.DataFrame:
+    """Return a table with "" for the cells that mean missing.
+
+    A number counts however many zeros follow its point: -999 is also -999.0 and -999.00. Leading
+    zeros make another identifier, 099 is not 99.
+    """
+    if not len(missing):
+        return table
+    cells = set(missing)
+    for cell in missing:
+        if re.fullmatch(r"-?\d+(\.\d*)?", cell):
+            number = cell.rstrip("0").rstrip(".") if "." in cell else cell
+            point = "" if "." in number else "."
+            cells |= {number} | {number + point + "0" * n for n in range(7)}
+    return table.mask(table.isin(list(cells)), "")
 
 
 def numbers(text: pd.Series) -> pd.Series:
@@ -143,47 +157,6 @@ def refuse_values(
             f"{errors.examples(odd_values)} in {int(is_odd.sum())} rows",
             f"{hint}Correct the table, or `{field}` in the manifest.",
         )
-
-
-def refuse_identifiers(text: pd.Series, where: str) -> None:
-    """Accept a column of identifiers that went through no number type on their way.
-
-    Args:
-        text: the column; "" where blank.
-        where: name of the table, for the message.
-
-    Raises:
-        InputError: scientific form, digits lost, or error cells of a spreadsheet.
-    """
-    values = text[text != ""].drop_duplicates()
-    damaged = values[values.str.fullmatch(f"{_SCIENTIFIC}|{_FROM_FLOAT}|{_ERROR_CELL}")]
-    cause = "are numbers or errors of a spreadsheet: different identifiers became one"
-    if damaged.empty:
-        long_numbers = values[values.str.fullmatch(r"\d{16,}")]
-        if len(long_numbers) and _lost_digits(long_numbers.tolist()):
-            damaged = long_numbers
-            cause = "have lost their last digits in a spreadsheet or a table of numbers"
-    if len(damaged):
-        errors.refuse(
-            f"identifiers as text in column {text.name!r} of {where}",
-            f"{errors.examples(damaged.tolist())}, which {cause}",
-            "Export the column again from its source as text, and let no spreadsheet open it.",
-        )
-
-
-def _lost_digits(identifiers: list[str]) -> bool:
-    """Return whether numbers of 16 and more digits show that a number type has rounded them.
-
-    Excel leaves zeros after 15 digits. Floats keep 53 bits: all are then multiples of a power of
-    two, which by chance happens less than once in a million.
-    """
-    if all(not number[_DIGITS_OF_EXCEL:].strip("0") for number in identifiers):
-        return True
-    multiples = [2 ** max(int(number).bit_length() - 53, 0) for number in identifiers]
-    bits = sum(multiple.bit_length() - 1 for multiple in multiples)
-    return bits > 20 and not any(
-        int(number) % multiple for number, multiple in zip(identifiers, multiples)
-    )
 
 
 def likely_cause(values: pd.Series, others: pd.Series) -> str:
