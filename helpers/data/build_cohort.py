@@ -53,6 +53,7 @@ DECIDES_CONTENT = (
     "tables/joins",
     "tables/label_rules",
     "layout_schema",
+    "make_chunk",
     "tables/layouts",
     "manifest_schema",
     "images/nifti_files",
