@@ -77,14 +77,13 @@ def square(
 
     Guarantees: of a film of 256 grey values or fewer, nothing is cut.
     """
-    grey = film.grey
-    if film.is_deep:
-        low, high = film_pixels.grey_range(film)
-        grey = np.clip(grey.astype(np.float32, copy=False), low, high)
-    if grey.dtype != np.uint8:
-        grey = grey.astype(np.float32, copy=False)
-    image = Image.fromarray(grey)
-    image = image if image.mode == "F" else image.convert("F")
+    if film.grey.dtype == np.uint8:
+        image = film.image.convert("F")
+    else:
+        grey = film.grey.astype(np.float32, copy=False)
+        image = Image.fromarray(
+            np.clip(grey, *film_pixels.grey_range(film)) if film.is_deep else grey
+        )
     size = (px, px) if aspect == "stretch" else _fitted(image.size, px)
     values = np.asarray(image.resize(size, Image.Resampling.BILINEAR))
     low, high = values.min(), values.max()
@@ -111,7 +110,7 @@ def spread(image: np.ndarray) -> np.ndarray:
     table = np.clip(np.rint((up_to - lowest) / (image.size - lowest) * 255), 0, 255).astype(
         np.uint8
     )
-    return table[image]
+    return table.take(image)
 
 
 def _refuse_not_finite(grey: np.ndarray) -> None:

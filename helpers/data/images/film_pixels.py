@@ -27,13 +27,20 @@ class Film:
     inverted: bool = False
 
     @functools.cached_property
+    def image(self) -> Image.Image:
+        """Return the film for Pillow."""
+        return Image.fromarray(self.grey)
+
+    @functools.cached_property
     def counts(self) -> np.ndarray:
-        """Return how many pixels have each of the 256 grey values; of a film of 8 bits only."""
-        return np.array(Image.fromarray(self.grey).histogram())
+        """Return how many pixels have each of the 256 grey values of a film of 8 bits: quicker than
+        a look at all pixels for each question.
+        """
+        return np.array(self.image.histogram())
 
     @functools.cached_property
     def values(self) -> np.ndarray:
-        """Return the grey values that occur, in order; of a film of 8 bits only."""
+        """Return the grey values that occur in a film of 8 bits, in order."""
         return np.flatnonzero(self.counts)
 
     @functools.cached_property
@@ -56,7 +63,8 @@ class Film:
         It is 16 for 12 bits that were shifted to 16, 257 for 8 bits that were stretched.
         """
         if self.grey.dtype == np.uint8:
-            return int(np.gcd.reduce(np.diff(self.values), initial=0)) or 1
+            differences = np.diff(self.values)
+            return 1 if 1 in differences else int(np.gcd.reduce(differences, initial=0)) or 1
         differences = np.diff(self.sample)
         if (differences == 1).any():
             return 1
@@ -143,7 +151,11 @@ def _total_levels(film: Film, levels: np.ndarray) -> int:
 
 def is_nearly_uniform(film: Film) -> bool:
     """Return whether 98 % of the pixels lie within 4 grey values: what shows is noise."""
-    low, high = _between(film.sample, 0.01)
+    if film.grey.dtype == np.uint8:
+        up_to, beyond = film.counts.cumsum(), int(0.01 * film.grey.size)
+        low, high = np.searchsorted(up_to, (beyond, film.grey.size - 1 - beyond), "right").tolist()
+    else:
+        low, high = _between(film.sample, 0.01)
     return high - low <= (0 if film.grey.dtype == np.float32 else 4 * film.step)
 
 
