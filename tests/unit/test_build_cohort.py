@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import tracemalloc
 from pathlib import Path
@@ -602,6 +603,62 @@ def test_a_cut_part_of_a_build_is_made_again(name, share, tmp_path, monkeypatch,
     build_cohort.build(path, tmp_path, processes=1)
     assert made == [1, 3] and contents() == whole
     assert "/1 is damaged: made again" in capsys.readouterr().out
+
+
+def test_a_chunk_of_the_right_size_with_other_pixels_is_made_again(tmp_path):
+    """As a power cut may leave one: chunks are not waited for until they are on disk."""
+    path = write_ward(tmp_path, n=4)
+    rows = [{"row": n, "file": f"films/2020/f{n:04d}.png"} for n in range(4)]
+    options = {"image_px": 8, "aspect": "pad", "equalise": False}
+    task = make_chunk.Task(0, options, rows, root=path.parent)
+    make_chunk.make(tmp_path / "chunks", task)
+    assert chunks.is_made(tmp_path / "chunks", task)
+    images = tmp_path / "chunks" / "0.npy"
+    images.write_bytes(images.read_bytes()[:-64] + bytes(64))
+    assert not chunks.is_made(tmp_path / "chunks", task)
+
+
+def test_a_worker_imports_no_tables_and_no_decoder_of_volumes_before_it_needs_them():
+    code = (
+        "import sys, helpers.data.make_chunk\n"
+        "print({'pandas', 'pyarrow', 'pydantic', 'scipy', 'nibabel', 'pydicom', 'SimpleITK',"
+        " 'torch'} & sys.modules.keys())"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert run.stdout == "set()\n", run.stderr
+
+
+def test_after_an_error_nobody_begins_another_chunk():
+    waiting, begun, bar = iter(range(9)), [], SimpleNamespace(update=lambda: None)
+
+    def interrupted(task):
+        begun.append(task)
+        if task == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        chunk_workers._make_all(waiting, interrupted, bar)
+    assert begun == [0, 1, 2] and not list(waiting)
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_what_stops_a_worker_is_said_here(is_killed, tmp_path, monkeypatch):
+    """This process leaves all chunks to its worker, which is refused a path, or is killed."""
+    options, bar = {"image_px": 8, "aspect": "pad", "equalise": False}, SimpleNamespace()
+    rows = [{"row": 0, "file": "../outside.png"}]
+    tasks = [make_chunk.Task(n, options, rows, root=tmp_path) for n in range(4)]
+    bar.update, make_all = lambda: pytest.fail("made"), chunk_workers._make_all
+
+    def in_threads_only(*arguments):
+        if threading.current_thread() is not threading.main_thread():
+            make_all(*arguments)
+
+    monkeypatch.setattr(chunk_workers, "_make_all", in_threads_only)
+    if is_killed:
+        monkeypatch.setattr(make_chunk, "end_with_parent", os.abort)
+    words = "one that was killed" if is_killed else "paths under the data root"
+    with pytest.raises(errors.InputError, match=words):
+        chunk_workers._make_in_pool(tasks, tmp_path, 2, bar)
 
 
 @pytest.mark.parametrize("name", ["images.npy", "table.parquet", "record.json", "exclusions.csv"])
