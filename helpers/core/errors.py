@@ -10,8 +10,10 @@ import math
 import re
 from collections.abc import Collection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
 
 FEW = 6  # values that are read at a glance
 
@@ -103,7 +105,7 @@ def same_length(**arrays: Collection) -> None:
 
 
 def has_columns(
-    table: pd.DataFrame,
+    table: "pd.DataFrame",
     columns: Collection[str],
     where: str,
     do: str = "Correct the file, or the column names in the manifest.",

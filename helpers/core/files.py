@@ -11,24 +11,27 @@ import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
 
 from helpers.core import errors
 
+if TYPE_CHECKING:  # a worker that reads no table need not wait for it
+    import pandas as pd
+
 
 @contextlib.contextmanager
-def atomic_path(path: Path, mode: int = 0o666) -> Iterator[Path]:
+def atomic_path(path: Path, mode: int = 0o666, is_durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path`, moved over it only when the block succeeds.
 
     Args:
         path: of the file.
         mode: its rights, less those that the process' umask withholds.
+        is_durable: wait until the file is on disk; without, a power cut may leave a damaged one.
 
     Guarantees: a reader sees the old file or the whole new one, never a part, also after a kill or
-        a power cut.
+        (if `is_durable`) a power cut.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
@@ -37,11 +40,13 @@ def atomic_path(path: Path, mode: int = 0o666) -> Iterator[Path]:
     try:
         yield part
         part.chmod(rights)  # safetensors puts another file in its place
-        with open(part, "rb+") as written:
-            # before the name: after a power cut it must not name an empty file
-            os.fsync(written.fileno())
+        if is_durable:
+            with open(part, "rb+") as written:
+                # before the name: after a power cut it must not name an empty file
+                os.fsync(written.fileno())
         os.replace(part, path)
-        sync_folder(path.parent)
+        if is_durable:
+            sync_folder(path.parent)
     except OSError as error:
         error.filename = error.filename or str(path)  # a full disk's message does not name it
         raise
@@ -75,7 +80,7 @@ def write_json(path: Path, content: dict) -> None:
     write_text(path, json.dumps(plain(content), indent=1, allow_nan=False) + "\n")
 
 
-def write_table(path: Path, table: pd.DataFrame) -> None:
+def write_table(path: Path, table: "pd.DataFrame") -> None:
     """Write a table as `.parquet` or `.csv` (by the path's ending), whole or not at all."""
     with atomic_path(path) as part:
         if path.suffix == ".parquet":
@@ -106,12 +111,15 @@ def readable_json(path: Path) -> dict:
     return {}
 
 
-def read_parquet(path: Path, made_by: str) -> pd.DataFrame:
+def read_parquet(path: Path, made_by: str) -> "pd.DataFrame":
     """Return the table in a Parquet file.
 
     Raises:
         InputError: absent (says what makes it), or damaged.
     """
+    import pandas as pd
+    import pyarrow as pa
+
     try:
         return pd.read_parquet(errors.file_exists(path, made_by))
     except (pa.ArrowException, ValueError, OSError) as error:

@@ -9,10 +9,12 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from helpers.core import files
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _HELPERS = Path(__file__).resolve().parents[1]
 
@@ -23,7 +25,7 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def table_hash(table: pd.DataFrame) -> str:
+def table_hash(table: "pd.DataFrame") -> str:
     """Return the SHA-256 of a table's values, in hexadecimal: of column names and values, in order,
     as JSON.
 

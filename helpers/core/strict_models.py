@@ -4,27 +4,11 @@ In: parts of a YAML file. Out: frozen values. Raises pydantic's `ValidationError
 fields, and for paths that are absolute or contain `..`.
 """
 
-import re
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-
-def stay_inside(path: str) -> str:
-    """Return a relative path that names something under its root."""
-    if (
-        not path
-        or path.startswith(("/", "~"))
-        or "\\" in path
-        or "\0" in path
-        or re.match(r"[A-Za-z]:", path)
-        or ".." in path.split("/")
-    ):
-        raise ValueError(
-            "must be a path under the data root, written with '/': not absolute, no '..'"
-        )
-    return path
-
+from helpers.core.paths_inside import stay_inside
 
 RelativePath = Annotated[str, AfterValidator(stay_inside)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]

@@ -56,6 +56,7 @@ DECIDES_CONTENT = (
     "tables/joins",
     "tables/label_rules",
     "layout_schema",
+    "make_chunk",
     "tables/layouts",
     "manifest_schema",
     "images/nifti_files",
@@ -118,8 +119,8 @@ def build(
         generator_seed: added to the manifest's seed; without effect on real data.
         uncertain_means: "positive", "negative" or "unknown", what uncertain labels of all findings
             count as; "as_manifest": each finding's own rule.
-        processes: workers; None = OMP_NUM_THREADS, or the cores this process may use; 1 = none but
-            this one.
+        processes: that decode: this one and workers; None = OMP_NUM_THREADS, or the cores this
+            process may use.
 
     Guarantees: equal input gives equal files, whatever the processes and interruptions. What
     decides a training image's content or presence is a function of its patient alone (patients with

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import tracemalloc
 from pathlib import Path
@@ -27,6 +28,7 @@ from helpers.data import (
     chunks,
     cohort_summary,
     cohorts,
+    make_chunk,
     manifest_schema,
     manifests,
 )
@@ -192,7 +194,7 @@ def test_build_is_equal_for_one_and_two_processes_and_for_interrupted_builds(tmp
     assert contents() == whole
 
     (paths.cohort_dir("ward") / "record.json").unlink()
-    make, made = chunks.make, []
+    make, made = make_chunk.make, []
 
     def killed_at_the_third(folder, task):
         if len(made) == 2:
@@ -200,13 +202,13 @@ def test_build_is_equal_for_one_and_two_processes_and_for_interrupted_builds(tmp
         made.append(task.number)
         make(folder, task)
 
-    monkeypatch.setattr(chunks, "make", killed_at_the_third)
+    monkeypatch.setattr(make_chunk, "make", killed_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         build_cohort.build(path, tmp_path, processes=1)
     with pytest.raises(errors.InputError, match="Run notebook 01"):
         cohorts.read("ward")
     monkeypatch.setattr(
-        chunks, "make", lambda folder, task: (made.append(task.number), make(folder, task))
+        make_chunk, "make", lambda folder, task: (made.append(task.number), make(folder, task))
     )
     build_cohort.build(path, tmp_path, processes=1)
     assert made == [0, 1, 2, 3] and contents() == whole
@@ -244,7 +246,7 @@ def test_build_does_nothing_when_whole_and_notices_a_flipped_byte_or_a_new_file(
     whole = contents()
     calls = []
     monkeypatch.setattr(
-        chunks, "make", lambda *arguments: calls.append(1) or pytest.fail("made again")
+        make_chunk, "make", lambda *arguments: calls.append(1) or pytest.fail("made again")
     )
     os.utime(tmp_path / "films.csv")  # touching is no change
     build_cohort.build(path, tmp_path, processes=1)
@@ -272,13 +274,13 @@ def test_a_killed_build_goes_on_and_leaves_no_worker(tmp_path):
     )
     folder = paths.cohort_dir("synthetic_cxr_public")
     deadline = time.monotonic() + 60
-    while not list(folder.glob(".chunks-*/*.parquet")) and time.monotonic() < deadline:
+    while not list(folder.glob(".chunks-*/*.json")) and time.monotonic() < deadline:
         time.sleep(0.05)
     process.kill()
     process.wait()
     with pytest.raises(errors.InputError, match="Run notebook 01"):
         cohorts.read("synthetic_cxr_public")
-    assert list(folder.glob(".chunks-*/*.parquet"))
+    assert list(folder.glob(".chunks-*/*.json"))
     while time.monotonic() < deadline:
         try:
             os.killpg(process.pid, 0)  # asks whether anybody is left in the group
@@ -502,7 +504,7 @@ def test_equal_blank_films_of_two_patients_stay_of_two_patients(
     path, films, square = (
         write_ward(tmp_path, n=8, split=split),
         tmp_path / "films" / "2020",
-        chunks.decode_film.square,
+        make_chunk.decode_film.square,
     )
     table = pd.read_csv(tmp_path / "films.csv", sep=";").assign(ward=[*"AABBAAAA"])
     table.to_csv(tmp_path / "films.csv", sep=";", index=False)
@@ -518,7 +520,7 @@ def test_equal_blank_films_of_two_patients_stay_of_two_patients(
             else square(film, px, *more, **named)
         )
 
-    monkeypatch.setattr(chunks.decode_film, "square", takes_all if takes_blanks else square)
+    monkeypatch.setattr(make_chunk.decode_film, "square", takes_all if takes_blanks else square)
     cohort = build_cohort.build(path, tmp_path, processes=1)
     assert cohort.record["notes"][0] == (
         "Patients 'p002', 'p003' have an identical image and count as one patient, p002."
@@ -550,14 +552,14 @@ def test_facts_say_which_films_and_volumes_are_of_one_value(tmp_path, monkeypatc
         "c": np.eye(8, dtype=np.uint8) * np.ones((8, 1, 1), np.uint8),
     }
     monkeypatch.setattr(
-        chunks.decode_volume, "decode", lambda path, *more: (made[path.name], path.name)
+        make_chunk.decode_volume, "decode", lambda path, *more: (made[path.name], path.name)
     )
     monkeypatch.setattr(
-        chunks.decode_film,
+        make_chunk.decode_film,
         "read",
         lambda encoded, **named: film_pixels.film_of(made[encoded.decode()][0]),
     )
-    monkeypatch.setattr(chunks.decode_film, "square", lambda film, *more: film.grey)
+    monkeypatch.setattr(make_chunk.decode_film, "square", lambda film, *more: film.grey)
     volume = {
         "shape": [8] * 3,
         "spacing_mm": [1] * 3,
@@ -566,12 +568,16 @@ def test_facts_say_which_films_and_volumes_are_of_one_value(tmp_path, monkeypatc
         "mask_labels": [],
     }
     for options in ({"volume": volume}, {"image_px": 8, "aspect": "pad", "equalise": False}):
-        task = chunks.Task(0, options, rows, root=tmp_path)
-        chunks.make(tmp_path / "parts", task)
-        assert chunks.facts(tmp_path / "parts", task)["is_constant"].tolist() == [True, True, False]
+        task = make_chunk.Task(0, options, rows.to_dict("records"), root=tmp_path)
+        make_chunk.make(tmp_path / "parts", task)
+        assert chunks.facts(tmp_path / "parts", [task])["is_constant"].tolist() == [
+            True,
+            True,
+            False,
+        ]
 
 
-@pytest.mark.parametrize("name", ["1.parquet", "1.npy"])
+@pytest.mark.parametrize("name", ["1.json", "1.npy"])
 @pytest.mark.parametrize("share", [0, 0.5, 0.98])
 def test_a_cut_part_of_a_build_is_made_again(name, share, tmp_path, monkeypatch, capsys):
     path = write_ward(tmp_path, n=24)
@@ -579,24 +585,80 @@ def test_a_cut_part_of_a_build_is_made_again(name, share, tmp_path, monkeypatch,
     build_cohort.build(path, tmp_path, processes=1)
     whole = contents()
     (paths.cohort_dir("ward") / "record.json").unlink()
-    make, made = chunks.make, []
+    make, made = make_chunk.make, []
 
     def killed_at_the_last(folder, task):
         if task.number == 3:
             raise KeyboardInterrupt
         make(folder, task)
 
-    monkeypatch.setattr(chunks, "make", killed_at_the_last)
+    monkeypatch.setattr(make_chunk, "make", killed_at_the_last)
     with pytest.raises(KeyboardInterrupt):
         build_cohort.build(path, tmp_path, processes=1)
     part = next(paths.cohort_dir("ward").glob(f".chunks-*/{name}"))
     part.write_bytes(part.read_bytes()[: int(share * part.stat().st_size)])
     monkeypatch.setattr(
-        chunks, "make", lambda folder, task: (made.append(task.number), make(folder, task))
+        make_chunk, "make", lambda folder, task: (made.append(task.number), make(folder, task))
     )
     build_cohort.build(path, tmp_path, processes=1)
     assert made == [1, 3] and contents() == whole
     assert "/1 is damaged: made again" in capsys.readouterr().out
+
+
+def test_a_chunk_of_the_right_size_with_other_pixels_is_made_again(tmp_path):
+    """As a power cut may leave one: chunks are not waited for until they are on disk."""
+    path = write_ward(tmp_path, n=4)
+    rows = [{"row": n, "file": f"films/2020/f{n:04d}.png"} for n in range(4)]
+    options = {"image_px": 8, "aspect": "pad", "equalise": False}
+    task = make_chunk.Task(0, options, rows, root=path.parent)
+    make_chunk.make(tmp_path / "chunks", task)
+    assert chunks.is_made(tmp_path / "chunks", task)
+    images = tmp_path / "chunks" / "0.npy"
+    images.write_bytes(images.read_bytes()[:-64] + bytes(64))
+    assert not chunks.is_made(tmp_path / "chunks", task)
+
+
+def test_a_worker_imports_no_tables_and_no_decoder_of_volumes_before_it_needs_them():
+    code = (
+        "import sys, helpers.data.make_chunk\n"
+        "print({'pandas', 'pyarrow', 'pydantic', 'scipy', 'nibabel', 'pydicom', 'SimpleITK',"
+        " 'torch'} & sys.modules.keys())"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert run.stdout == "set()\n", run.stderr
+
+
+def test_after_an_error_nobody_begins_another_chunk():
+    waiting, begun, bar = iter(range(9)), [], SimpleNamespace(update=lambda: None)
+
+    def interrupted(task):
+        begun.append(task)
+        if task == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        chunk_workers._make_all(waiting, interrupted, bar)
+    assert begun == [0, 1, 2] and not list(waiting)
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_what_stops_a_worker_is_said_here(is_killed, tmp_path, monkeypatch):
+    """This process leaves all chunks to its worker, which is refused a path, or is killed."""
+    options, bar = {"image_px": 8, "aspect": "pad", "equalise": False}, SimpleNamespace()
+    rows = [{"row": 0, "file": "../outside.png"}]
+    tasks = [make_chunk.Task(n, options, rows, root=tmp_path) for n in range(4)]
+    bar.update, make_all = lambda: pytest.fail("made"), chunk_workers._make_all
+
+    def in_threads_only(*arguments):
+        if threading.current_thread() is not threading.main_thread():
+            make_all(*arguments)
+
+    monkeypatch.setattr(chunk_workers, "_make_all", in_threads_only)
+    if is_killed:
+        monkeypatch.setattr(make_chunk, "end_with_parent", os.abort)
+    words = "one that was killed" if is_killed else "paths under the data root"
+    with pytest.raises(errors.InputError, match=words):
+        chunk_workers._make_in_pool(tasks, tmp_path, 2, bar)
 
 
 @pytest.mark.parametrize("name", ["images.npy", "table.parquet", "record.json", "exclusions.csv"])
@@ -612,7 +674,7 @@ def test_a_cut_file_of_a_cohort_is_made_again(name, n_bytes, tmp_path):
 
 def test_too_little_room_is_refused_before_an_image_is_decoded(tmp_path, monkeypatch):
     path = write_ward(tmp_path, n=24)
-    monkeypatch.setattr(chunks, "make", lambda *arguments: pytest.fail("decoded"))
+    monkeypatch.setattr(make_chunk, "make", lambda *arguments: pytest.fail("decoded"))
     free = 24 * 2 * 64 * 64 - 1  # images.npy and chunks, without a table
     monkeypatch.setattr(machine.shutil, "disk_usage", lambda folder: SimpleNamespace(free=free))
     folder = paths.cohort_dir("ward")
@@ -630,7 +692,7 @@ def test_workers_are_as_many_as_threads(threads, workers, tmp_path, monkeypatch)
     def without_workers(tasks, folder, processes, bar):
         asked.append(processes)
         for task in tasks:
-            chunks.make(folder, task)
+            make_chunk.make(folder, task)
 
     monkeypatch.setattr(chunk_workers, "_make_in_pool", without_workers)
     build_cohort.build(write_ward(tmp_path, n=24), tmp_path)

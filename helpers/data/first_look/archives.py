@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from helpers.core import errors
-from helpers.core.strict_models import stay_inside
+from helpers.core.paths_inside import stay_inside
 
 CHUNK_BYTES = 1 << 20
 MOST_MEMBERS = 2_000_000

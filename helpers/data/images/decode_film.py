@@ -77,13 +77,13 @@ def square(
 
     Guarantees: of a film of 256 grey values or fewer, nothing is cut.
     """
-    grey = film.grey
-    if film.is_deep:
-        low, high = film_pixels.grey_range(film)
-        grey = np.clip(grey.astype(np.float32, copy=False), low, high)
-    if grey.dtype != np.uint8:
-        grey = grey.astype(np.float32, copy=False)
-    image = Image.fromarray(grey).convert("F")
+    if film.grey.dtype == np.uint8:
+        image = film.image.convert("F")
+    else:
+        grey = film.grey.astype(np.float32, copy=False)
+        image = Image.fromarray(
+            np.clip(grey, *film_pixels.grey_range(film)) if film.is_deep else grey
+        )
     size = (px, px) if aspect == "stretch" else _fitted(image.size, px)
     values = np.asarray(image.resize(size, Image.Resampling.BILINEAR))
     low, high = values.min(), values.max()
@@ -110,7 +110,7 @@ def spread(image: np.ndarray) -> np.ndarray:
     table = np.clip(np.rint((up_to - lowest) / (image.size - lowest) * 255), 0, 255).astype(
         np.uint8
     )
-    return table[image]
+    return table.take(image)
 
 
 def _refuse_not_finite(grey: np.ndarray) -> None:
@@ -143,7 +143,8 @@ def _opened(encoded: bytes) -> np.ndarray:
                 if image.width * image.height > MAX_PIXELS:
                     raise Image.DecompressionBombError
                 bits = _bits_of_a_colour(image, encoded)
-                grey = _grey(ImageOps.exif_transpose(image))
+                ImageOps.exif_transpose(image, in_place=True)
+                grey = _grey(image)
     except Image.DecompressionBombError:
         raise UnusableImage("image has too many pixels") from None
     except Exception:  # a damaged file can raise almost anything
@@ -158,7 +159,7 @@ def _grey(image: Image.Image) -> np.ndarray:
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         values = np.asarray(image)
         return values.astype(values.dtype.newbyteorder("="), copy=False)
-    return np.asarray(image.convert("L"))
+    return np.asarray(image if image.mode == "L" else image.convert("L"))
 
 
 def _fitted(size: tuple[int, int], px: int) -> tuple[int, int]:

@@ -8,6 +8,7 @@ import functools
 import hashlib
 
 import numpy as np
+from PIL import Image
 
 OUTLIERS = 0.005  # share of the pixels at either end that decide nothing about the contrast
 MARGIN = 0.1  # of the distance between these percentiles, kept beyond either
@@ -26,8 +27,27 @@ class Film:
     inverted: bool = False
 
     @functools.cached_property
+    def image(self) -> Image.Image:
+        """Return the film for Pillow."""
+        return Image.fromarray(self.grey)
+
+    @functools.cached_property
+    def counts(self) -> np.ndarray:
+        """Return how many pixels have each of the 256 grey values of a film of 8 bits: quicker than
+        a look at all pixels for each question.
+        """
+        return np.array(self.image.histogram())
+
+    @functools.cached_property
+    def values(self) -> np.ndarray:
+        """Return the grey values that occur in a film of 8 bits, in order."""
+        return np.flatnonzero(self.counts)
+
+    @functools.cached_property
     def ends(self) -> tuple[float, float]:
         """Return the lowest and the highest grey value."""
+        if self.grey.dtype == np.uint8:
+            return self.values[0].item(), self.values[-1].item()
         return self.grey.min().item(), self.grey.max().item()
 
     @functools.cached_property
@@ -42,6 +62,9 @@ class Film:
 
         It is 16 for 12 bits that were shifted to 16, 257 for 8 bits that were stretched.
         """
+        if self.grey.dtype == np.uint8:
+            differences = np.diff(self.values)
+            return 1 if 1 in differences else int(np.gcd.reduce(differences, initial=0)) or 1
         differences = np.diff(self.sample)
         if (differences == 1).any():
             return 1
@@ -109,17 +132,30 @@ def pixels_sha256(film: Film) -> str:
         digest.update(film.grey.astype("<f4").tobytes())
         return digest.hexdigest()
     type_, (low, high) = film.grey.dtype.type, film.ends
-    levels = (film.grey - type_(low)) // type_(film.step)
+    levels = film.grey if low == 0 else film.grey - type_(low)
+    levels = levels if film.step == 1 else levels // type_(film.step)
     brightest = (high - low) // film.step
-    if 2 * int(levels.sum(dtype=np.int64)) > brightest * levels.size:  # of a negative pair, one
+    if 2 * _total_levels(film, levels) > brightest * levels.size:  # of a negative pair, one
         levels = type_(brightest) - levels
-    digest.update(np.ascontiguousarray(levels.astype("u1" if brightest < 256 else "<u2")))
+    levels = levels.astype("u1" if brightest < 256 else "<u2", copy=False)
+    digest.update(np.ascontiguousarray(levels))
     return digest.hexdigest()
+
+
+def _total_levels(film: Film, levels: np.ndarray) -> int:
+    """Return the sum of a film's grey values above the lowest, in its steps."""
+    if film.grey.dtype != np.uint8:
+        return int(levels.sum(dtype=np.int64))
+    return int(film.counts[film.values] @ (film.values - film.ends[0])) // film.step
 
 
 def is_nearly_uniform(film: Film) -> bool:
     """Return whether 98 % of the pixels lie within 4 grey values: what shows is noise."""
-    low, high = _between(film.sample, 0.01)
+    if film.grey.dtype == np.uint8:
+        up_to, beyond = film.counts.cumsum(), int(0.01 * film.grey.size)
+        low, high = np.searchsorted(up_to, (beyond, film.grey.size - 1 - beyond), "right").tolist()
+    else:
+        low, high = _between(film.sample, 0.01)
     return high - low <= (0 if film.grey.dtype == np.float32 else 4 * film.step)
 
 

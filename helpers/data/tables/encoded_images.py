@@ -2,21 +2,19 @@
 
 In: rows with the locations of their images, the data root. Out: bytes, one image at a time, empty
 where there is none; the paths of a scan. Raises `InputError` for paths outside the data root.
+
+A worker imports this module before its first image: what only some rows need is imported there.
 """
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from helpers.core import paths_inside
 from helpers.data.images import image_limits
-from helpers.data.tables import read_arrays, source_files
 
 
-def of_rows(rows: pd.DataFrame, root: Path, image_column: str | None) -> Iterator[bytes]:
+def of_rows(rows: list[dict], root: Path, image_column: str | None) -> Iterator[bytes]:
     """Return what yields the encoded image of each row, in order.
 
     Args:
@@ -25,7 +23,7 @@ def of_rows(rows: pd.DataFrame, root: Path, image_column: str | None) -> Iterato
         root: the data root.
         image_column: of parquet shards; None for other files.
     """
-    if "array" in rows:
+    if "array" in rows[0]:
         return _from_arrays(rows, root)
     return (
         _from_files(rows, root)
@@ -37,22 +35,24 @@ def of_rows(rows: pd.DataFrame, root: Path, image_column: str | None) -> Iterato
 def scan(root: Path, row: dict) -> Path | list[Path]:
     """Return the path of a row's file, or the paths of the slices of its DICOM series."""
     if slices := row.get("slices"):
-        return [source_files.inside(root, file) for file in slices.split("\n")]
-    return source_files.inside(root, row["file"])
+        return [paths_inside.inside(root, file) for file in slices.split("\n")]
+    return paths_inside.inside(root, row["file"])
 
 
-def _from_arrays(rows: pd.DataFrame, root: Path) -> Iterator[bytes]:
+def _from_arrays(rows: list[dict], root: Path) -> Iterator[bytes]:
     """Yield the encoded image of each row of an npz file."""
-    for row in rows.itertuples():
-        path = source_files.inside(root, row.file)
-        yield read_arrays.film(path, row.array, int(row.index_in_array))
+    from helpers.data.tables import read_arrays
+
+    for row in rows:
+        yield read_arrays.film(scan(root, row), row["array"], int(row["index_in_array"]))
 
 
-def _from_files(rows: pd.DataFrame, root: Path) -> Iterator[bytes]:
+def _from_files(rows: list[dict], root: Path) -> Iterator[bytes]:
     """Yield the content of each row's file: empty if it cannot be read, cut if it is too large."""
-    for file in rows["file"]:
+    for row in rows:
         try:
-            with open(source_files.path_inside(root, file), "rb") as stream:
+            path = paths_inside.path_inside(root, row["file"])
+            with open(path, "rb", buffering=0) as stream:
                 # asked for the largest size, `read` would first take as much memory
                 size = min(os.fstat(stream.fileno()).st_size, image_limits.MAX_BYTES)
                 yield stream.read(size + 1)
@@ -60,14 +60,16 @@ def _from_files(rows: pd.DataFrame, root: Path) -> Iterator[bytes]:
             yield b""
 
 
-def _from_row_group(rows: pd.DataFrame, root: Path, image_column: str) -> Iterator[bytes]:
+def _from_row_group(rows: list[dict], root: Path, image_column: str) -> Iterator[bytes]:
     """Yield the encoded image of each row of one row group, empty if there is none; a few are read
     at a time.
     """
-    rows_wanted, row_in_group = set(rows["row_in_group"]), 0
-    path = source_files.inside(root, rows["file"].iloc[0])
-    with pq.ParquetFile(path) as shard:
-        row_group = int(rows["row_group"].iloc[0])
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows_wanted, row_in_group = {row["row_in_group"] for row in rows}, 0
+    with pq.ParquetFile(scan(root, rows[0])) as shard:
+        row_group = int(rows[0]["row_group"])
         for batch in shard.iter_batches(
             batch_size=64, row_groups=[row_group], columns=[image_column]
         ):

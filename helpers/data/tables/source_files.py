@@ -5,13 +5,12 @@ a missing or unreadable root, an absent table, paths that leave the root; says h
 """
 
 import contextlib
-import functools
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from helpers.core import disk_names, errors
-from helpers.core.strict_models import stay_inside
+from helpers.core import disk_names, errors, paths_inside
+from helpers.core.paths_inside import inside
 from helpers.data.manifest_schema import Manifest
 
 
@@ -65,7 +64,7 @@ def locate(manifest: Manifest, data_root: str | Path | None) -> Path | None:
     if not data_root:
         errors.refuse(wanted, "no data root", do)
     root = Path(data_root).expanduser()
-    _real_folder.cache_clear()
+    paths_inside.forget_folders()
     with readable():
         if not root.is_dir():
             errors.refuse(wanted, f"no folder {root}", do)
@@ -107,55 +106,3 @@ def readable() -> Iterator[None]:
             "permission denied",
             "Ask its owner, or run as a user who may read it.",
         )
-
-
-def inside(root: Path, relative: str) -> Path:
-    """Return `root / relative`, which must not leave the root, also not through links.
-
-    Raises:
-        InputError: see `path_inside`.
-    """
-    return Path(path_inside(root, relative))
-
-
-def path_inside(root: Path, relative: str) -> str:
-    """Return the same as `inside` as text: a path object costs more than a look at the file.
-
-    Raises:
-        InputError: absolute, contains `..`, or leads out of the root by a link.
-    """
-    try:
-        stay_inside(relative)
-    except ValueError as error:
-        errors.refuse(
-            "paths under the data root",
-            repr(relative),
-            f"A path {error}. Correct the table or manifest.",
-        )
-    path = os.path.join(root, relative)
-    if not relative.isascii() and not os.path.lexists(path):
-        path = os.path.join(root, disk_names.name_on_disk(root, relative))
-    if not _is_in_known_folder(path, str(root)) and not os.path.realpath(path).startswith(
-        os.path.realpath(root) + os.sep
-    ):
-        errors.refuse(
-            "paths under the data root",
-            f"{relative!r}, a link that leaves it",
-            "Copy the file into the data root, or set the data root to the folder that holds it"
-            " all.",
-        )
-    return path
-
-
-def _is_in_known_folder(path: str, root: str) -> bool:
-    """Return whether a path that is no link lies in a folder within the root: one look for each
-    file, where links anywhere on its way would take one for each folder above.
-    """
-    folder = _real_folder(os.path.dirname(path)) + os.sep
-    return folder.startswith(_real_folder(root) + os.sep) and not os.path.islink(path)
-
-
-@functools.lru_cache(maxsize=10_000)
-def _real_folder(folder: str) -> str:
-    """Return a folder's path without links; remembered until `locate` looks at a data root."""
-    return os.path.realpath(folder)

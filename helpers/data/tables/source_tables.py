@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers.core import errors, fingerprints
+from helpers.core import errors, fingerprints, paths_inside
 from helpers.data.images import nifti_files
 from helpers.data.manifest_schema import Manifest
 from helpers.data.tables import (
@@ -183,7 +183,7 @@ def keep_present(manifest: Manifest, source: Source, root: Path | None) -> Sourc
         return source
     rows = source.rows
     sizes = {
-        file: _size(source_files.path_inside(root, file)) if file else -1
+        file: _size(paths_inside.path_inside(root, file)) if file else -1
         for file in rows["file"].unique()
     }
     rows = rows.assign(bytes=rows["file"].map(sizes).astype("int64"))
