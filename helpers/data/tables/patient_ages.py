@@ -2,7 +2,7 @@
 
 In: the rule and its source columns as text. Out: years, NaN where unknown; notes. Raises
 `InputError` for cells that no rule reads; the message names the rule that would. Ages that are
-impossible become unknown, and are counted.
+impossible become unknown, and are counted; where most are, the unit is wrong, and they are refused.
 """
 
 import re
@@ -14,10 +14,20 @@ from helpers.core import errors
 from helpers.data.rule_schema import Age
 from helpers.data.tables import source_text
 
+MIN_ROWS_TO_JUDGE = 20  # with fewer, most ages may be impossible by chance
 _PER_YEAR = {"years": 1, "months": 12, "weeks": 365.25 / 7, "days": 365.25}
 _DICOM = {"y": "years", "m": "months", "w": "weeks", "d": "days"}
-_NUMBER = r"([+-]?\d+(?:\.\d*)?)"
-_MIDNIGHT = r"[ T]00:00(:00(\.0+)?)?$"
+_NUMBER = r"([+-]?\d+(?:\.\d*|,\d+)?)"
+_TIME = r"[ T]\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?(\s*[AaPp][Mm])?(Z|[+-]\d{2}:?\d{2})?$"
+_UNIT_WORDS = {  # how units are written, without points, in small letters
+    "years": "y yr yrs year years yo yearold yearsold j jahr jahre jahren an ans anno anni",
+    "months": "m mo mos mon mth mths mnth month months monat monate monaten mois mese mesi",
+    "weeks": "w wk wks week weeks woche wochen semaine semaines",
+    "days": "d day days t tag tage tagen jour jours giorni dia dias",
+}
+_ABOVE = r"older|over|above|more|plus|up|least|ab|über|älter"
+_BELOW = r"younger|under|below|less|unter|jünger"
+_BOUND = rf"^\s*[<>≥≤]|\+\s*$|\b({_ABOVE}|{_BELOW})\b"
 
 
 def ages(rule: Age, text: pd.DataFrame, where: str) -> tuple[pd.Series, list[str]]:
@@ -38,6 +48,7 @@ def ages(rule: Age, text: pd.DataFrame, where: str) -> tuple[pd.Series, list[str
     else:
         source, years = text[rule.anchor_age], _since_anchor(rule, text, where)
     is_impossible = (years < 0) | (years > rule.max_years)
+    _refuse_another_unit(rule, source, years, is_impossible, where)
     notes = []
     if is_impossible.any():
         notes.append(
@@ -48,10 +59,49 @@ def ages(rule: Age, text: pd.DataFrame, where: str) -> tuple[pd.Series, list[str
     return years.mask(is_impossible), notes
 
 
+def _refuse_another_unit(
+    rule: Age, source: pd.Series, years: pd.Series, is_impossible: pd.Series, where: str
+) -> None:
+    """Accept ages unless all are impossible, or most rows and most different cells of many are."""
+    known = years.notna()
+    n_known, n_impossible = int(known.sum()), int(is_impossible.sum())
+    is_most = (
+        n_known >= MIN_ROWS_TO_JUDGE
+        and n_impossible > n_known / 2
+        and source[is_impossible].nunique() > source[known].nunique() / 2
+    )
+    if not n_impossible or n_impossible < n_known and not is_most:
+        return
+    median = years[is_impossible].median() * _PER_YEAR[rule.unit]
+    units = [unit for unit, n in _PER_YEAR.items() if 0 <= median / n <= rule.max_years]
+    errors.refuse(
+        f"ages from 0 to {rule.max_years:g} years by column {source.name!r} of {where}",
+        f"{n_impossible:,} impossible ones of {n_known:,}, e.g."
+        f" {errors.examples(source[is_impossible].drop_duplicates().tolist())}",
+        (
+            f"Another unit? Set `age.unit: {' or '.join(units) or '...'}`; a code for unknown"
+            " belongs in `age.missing`."
+            if rule.column
+            else "Are the columns of `age` the right ones, in the right order?"
+        ),
+    )
+
+
+def _is_missing(rule: Age, cells: pd.Series) -> pd.Series:
+    """Return which cells mean unknown; numbers are compared as numbers (99.0 and 099 are 99)."""
+    codes = source_text.numbers(pd.Series(rule.missing, dtype=object)).dropna()
+    return cells.isin(rule.missing) | source_text.numbers(cells).isin(codes)
+
+
 def _recorded(rule: Age, text: pd.Series, where: str) -> pd.Series:
     """Return ages of a column of numbers, with or without a unit."""
-    cells = text.unique()
-    years = {cell: _years_of_cell(rule, cell) for cell in cells}
+    different = text.drop_duplicates()
+    cells = different.tolist()
+    missing = set(different[_is_missing(rule, different)])
+    years = {
+        cell: np.nan if not cell or cell in missing else _years_of_cell(rule, cell)
+        for cell in cells
+    }
     odd = [cell for cell in cells if cell and years[cell] is None]
     if odd:
         errors.refuse(
@@ -63,45 +113,61 @@ def _recorded(rule: Age, text: pd.Series, where: str) -> pd.Series:
 
 
 def _years_of_cell(rule: Age, cell: str) -> float | None:
-    """Return the age that a cell says, NaN where it means unknown, None where no rule reads it."""
-    if not cell or cell in rule.missing:
-        return np.nan
+    """Return the age that a cell says, None where no rule reads it.
+
+    A comma is a decimal one, but for three digits behind it where thousands are possible (days).
+    """
     if cell in rule.at_least:
         return rule.at_least[cell]
     if form := re.fullmatch(_NUMBER + r"\s*(.*)", cell):
         number, suffix = form.groups()
         unit = rule.unit if not suffix else rule.unit_suffixes.get(suffix)
         unit = unit or _DICOM.get(suffix.lower())
-        return float(number) / _PER_YEAR[unit] if unit else None
+        is_ambiguous = unit != "years" and re.search(r",\d{3}$", number)
+        if unit and not is_ambiguous:
+            return float(number.replace(",", ".")) / _PER_YEAR[unit]
     return None
 
 
 def _rules_for(odd: list[str]) -> str:
     """Return which rule of `age` would read each kind of cell."""
-    bounds = [cell for cell in odd if re.search(r"^\s*[<>≥≤]|\+\s*$", cell)]
+    bounds = [cell for cell in odd if re.search(_BOUND, cell, re.I) and re.search(r"\d", cell)]
     with_unit = re.compile(_NUMBER + r"\s*([^\W\d_][^\d]*)")
-    units = [cell for cell in odd if cell not in bounds and with_unit.fullmatch(cell)]
-    others = [cell for cell in odd if cell not in bounds and cell not in units]
+    others = [cell for cell in odd if cell not in bounds]
+    commas = [cell for cell in others if re.fullmatch(_NUMBER + r"\s*[YyMmWwDd]?", cell)]
+    units = [cell for cell in others if with_unit.fullmatch(cell) and cell not in commas]
+    others = [cell for cell in others if cell not in units and cell not in commas]
     ways = []
     if bounds:
         pairs = [f'"{cell}": {_nearest_age(cell)}' for cell in bounds[:3]]
         ways.append(f"`age.at_least: {{{', '.join(pairs)}}}`")
     if units:
-        suffixes = dict.fromkeys(with_unit.fullmatch(cell)[2] for cell in units)
-        pairs = [f'"{suffix}": months' for suffix in list(suffixes)[:3]]
-        ways.append(f"`age.unit_suffixes: {{{', '.join(pairs)}}}` (or years, weeks, days)")
+        suffixes = dict.fromkeys(with_unit.fullmatch(cell)[2].strip() for cell in units)
+        pairs = [f'"{suffix}": {_unit_of(suffix)}' for suffix in list(suffixes)[:3]]
+        ways.append(f"`age.unit_suffixes: {{{', '.join(pairs)}}}` (years, months, weeks or days)")
     if others:
         ways.append(f"`age.missing: {others[:3]}` if that means unknown")
-    return "Add to the manifest " + " and ".join(ways)
+    do = "Add to the manifest " + " and ".join(ways) if ways else ""
+    if commas:
+        do += f"{'; w' if do else 'W'}rite {errors.examples(commas)} without commas"
+    return do
+
+
+def _unit_of(suffix: str) -> str:
+    """Return the unit that a word means, "..." where that is not known."""
+    word = re.sub(r"[\W_]", "", suffix.casefold())
+    return next((unit for unit, words in _UNIT_WORDS.items() if word in words.split()), "...")
 
 
 def _nearest_age(cell: str) -> str:
     """Return the whole age nearest to a bound: 90 for ">89", 89 for "89+", 0 for "<1"."""
-    number = re.search(r"\d+", cell)
-    if not number:
-        return "..."
-    beyond = {">": 1, "<": -1}.get(cell[0], 0) if "=" not in cell else 0
-    return str(int(number[0]) + beyond)
+    before, number, _ = re.split(r"(\d+)", cell, maxsplit=1)
+    is_equal = re.search(r"[=≥≤]|least|\bab\b", before, re.I)
+    if is_equal or not before.strip():
+        return number
+    is_below = re.search(rf"<|\b({_BELOW})\b", before, re.I)
+    is_above = re.search(rf">|\b({_ABOVE})\b", before, re.I)
+    return str(int(number) + bool(is_above) - bool(is_below))
 
 
 def _since_birth(rule: Age, text: pd.DataFrame, where: str) -> pd.Series:
@@ -128,7 +194,7 @@ def _since_anchor(rule: Age, text: pd.DataFrame, where: str) -> pd.Series:
 
 def _whole_numbers(rule: Age, text: pd.Series, where: str) -> pd.Series:
     """Return a column of numbers, NaN where unknown."""
-    known = text.mask(text.isin(rule.missing), "").replace(rule.at_least)
+    known = text.mask(_is_missing(rule, text), "").replace(rule.at_least)
     numbers = source_text.numbers(known.astype(str))
     is_odd = numbers.isna() & (known != "")
     source_text.refuse_values(text, is_odd, where, "numbers", "age.missing")
@@ -138,21 +204,15 @@ def _whole_numbers(rule: Age, text: pd.Series, where: str) -> pd.Series:
 def _dates(rule: Age, text: pd.Series, where: str) -> tuple[pd.Series, pd.Series]:
     """Return a column's dates by the first form that fits, and where only a year is known."""
     cells = pd.Series(text.unique(), dtype=object)
-    plain = cells.mask(cells.isin(rule.missing), "").astype(str)
+    plain = cells.mask(_is_missing(rule, cells), "").astype(str)
     plain = plain.str.replace(r"^(\d+)\.0+$", r"\1", regex=True)
-    plain = plain.str.replace(_MIDNIGHT, "", regex=True)
     dates = pd.Series(pd.NaT, index=cells.index, dtype="datetime64[s]")
     is_year_only = pd.Series(False, index=cells.index)
     for form in rule.date_formats:
-        read = pd.to_datetime(plain, format=form, errors="coerce").astype("datetime64[s]")
-        if re.fullmatch(r"(%[A-Za-z])+", form):  # 195011 is not 1 January 1950
-            read = read.where(read.dt.strftime(form) == plain)
-        read = read.where(dates.isna())
-        if not re.search(r"%[dj]", form):  # the middle of what the form says
-            has_month = re.search(r"%[mbB]", form)
-            read += pd.Timedelta(days=14) if has_month else pd.DateOffset(months=6)
+        read = _read_dates(plain, form)
+        _refuse_two_dates(cells, dates, read, rule, text.name, where)
         if not re.search(r"%[dmbBj]", form):
-            is_year_only |= read.notna()
+            is_year_only |= read.notna() & dates.isna()
         dates = dates.fillna(read)
     by_cell = dict(zip(cells, dates))
     values = text.map(by_cell).astype("datetime64[s]")
@@ -165,3 +225,31 @@ def _dates(rule: Age, text: pd.Series, where: str) -> tuple[pd.Series, pd.Series
         "A cell that means unknown belongs in `age.missing`. ",
     )
     return values, text.map(dict(zip(cells, is_year_only)))
+
+
+def _read_dates(plain: pd.Series, form: str) -> pd.Series:
+    """Return cells as dates of one form, NaT where it does not fit; a time of day is left out."""
+    if not re.search(r"%[HIMSpXcT]", form):
+        plain = plain.str.replace(_TIME, "", regex=True)
+    read = pd.to_datetime(plain, format=form, errors="coerce").astype("datetime64[s]")
+    if re.fullmatch(r"(%[A-Za-z])+", form):  # 195011 is not 1 January 1950
+        read = read.where(read.dt.strftime(form) == plain)
+    if not re.search(r"%[dj]", form):  # the middle of what the form says
+        has_month = re.search(r"%[mbB]", form)
+        read += pd.Timedelta(days=14) if has_month else pd.DateOffset(months=6)
+    return read
+
+
+def _refuse_two_dates(
+    cells: pd.Series, dates: pd.Series, read: pd.Series, rule: Age, column: str, where: str
+) -> None:
+    """Accept dates that no two of the forms read differently."""
+    is_two = dates.notna() & read.notna() & (dates != read)
+    if is_two.any():
+        errors.refuse(
+            f"one date a cell in column {column!r} of {where}",
+            f"{errors.examples(cells[is_two].tolist())}, which"
+            f" {' and '.join(rule.date_formats)} read as different dates",
+            "Keep the one form of the column in `age.date_formats`; a column of both forms must be"
+            " corrected at its source.",
+        )
