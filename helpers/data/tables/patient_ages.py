@@ -12,22 +12,12 @@ import pandas as pd
 
 from helpers.core import errors
 from helpers.data.rule_schema import Age
-from helpers.data.tables import source_text
+from helpers.data.tables import age_advice, source_text
 
 MIN_ROWS_TO_JUDGE = 20  # with fewer, most ages may be impossible by chance
 _PER_YEAR = {"years": 1, "months": 12, "weeks": 365.25 / 7, "days": 365.25}
 _DICOM = {"y": "years", "m": "months", "w": "weeks", "d": "days"}
-_NUMBER = r"([+-]?\d+(?:\.\d*|,\d+)?)"
 _TIME = r"[ T]\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?(\s*[AaPp][Mm])?(Z|[+-]\d{2}:?\d{2})?$"
-_UNIT_WORDS = {  # how units are written, without points, in small letters
-    "years": "y yr yrs year years yo yearold yearsold j jahr jahre jahren an ans anno anni",
-    "months": "m mo mos mon mth mths mnth month months monat monate monaten mois mese mesi",
-    "weeks": "w wk wks week weeks woche wochen semaine semaines",
-    "days": "d day days t tag tage tagen jour jours giorni dia dias",
-}
-_ABOVE = r"older|over|above|more|plus|up|least|ab|über|älter"
-_BELOW = r"younger|under|below|less|unter|jünger"
-_BOUND = rf"^\s*[<>≥≤]|\+\s*$|\b({_ABOVE}|{_BELOW})\b"
 
 
 def ages(rule: Age, text: pd.DataFrame, where: str) -> tuple[pd.Series, list[str]]:
@@ -107,7 +97,7 @@ def _recorded(rule: Age, text: pd.Series, where: str) -> pd.Series:
         errors.refuse(
             f"column {text.name!r} of {where} to hold ages in {rule.unit} (numbers), or 042Y, 018M",
             f"{errors.examples(odd)} in {int(text.isin(odd).sum())} rows",
-            f"{_rules_for(odd)}, or correct the table.",
+            f"{age_advice.rules_for(odd)}, or correct the table.",
         )
     return text.map({cell: np.nan if age is None else age for cell, age in years.items()})
 
@@ -119,7 +109,7 @@ def _years_of_cell(rule: Age, cell: str) -> float | None:
     """
     if cell in rule.at_least:
         return rule.at_least[cell]
-    if form := re.fullmatch(_NUMBER + r"\s*(.*)", cell):
+    if form := re.fullmatch(age_advice.NUMBER + r"\s*(.*)", cell):
         number, suffix = form.groups()
         unit = rule.unit if not suffix else rule.unit_suffixes.get(suffix)
         unit = unit or _DICOM.get(suffix.lower())
@@ -127,47 +117,6 @@ def _years_of_cell(rule: Age, cell: str) -> float | None:
         if unit and not is_ambiguous:
             return float(number.replace(",", ".")) / _PER_YEAR[unit]
     return None
-
-
-def _rules_for(odd: list[str]) -> str:
-    """Return which rule of `age` would read each kind of cell."""
-    bounds = [cell for cell in odd if re.search(_BOUND, cell, re.I) and re.search(r"\d", cell)]
-    with_unit = re.compile(_NUMBER + r"\s*([^\W\d_][^\d]*)")
-    others = [cell for cell in odd if cell not in bounds]
-    commas = [cell for cell in others if re.fullmatch(_NUMBER + r"\s*[YyMmWwDd]?", cell)]
-    units = [cell for cell in others if with_unit.fullmatch(cell) and cell not in commas]
-    others = [cell for cell in others if cell not in units and cell not in commas]
-    ways = []
-    if bounds:
-        pairs = [f'"{cell}": {_nearest_age(cell)}' for cell in bounds[:3]]
-        ways.append(f"`age.at_least: {{{', '.join(pairs)}}}`")
-    if units:
-        suffixes = dict.fromkeys(with_unit.fullmatch(cell)[2].strip() for cell in units)
-        pairs = [f'"{suffix}": {_unit_of(suffix)}' for suffix in list(suffixes)[:3]]
-        ways.append(f"`age.unit_suffixes: {{{', '.join(pairs)}}}` (years, months, weeks or days)")
-    if others:
-        ways.append(f"`age.missing: {others[:3]}` if that means unknown")
-    do = "Add to the manifest " + " and ".join(ways) if ways else ""
-    if commas:
-        do += f"{'; w' if do else 'W'}rite {errors.examples(commas)} without commas"
-    return do
-
-
-def _unit_of(suffix: str) -> str:
-    """Return the unit that a word means, "..." where that is not known."""
-    word = re.sub(r"[\W_]", "", suffix.casefold())
-    return next((unit for unit, words in _UNIT_WORDS.items() if word in words.split()), "...")
-
-
-def _nearest_age(cell: str) -> str:
-    """Return the whole age nearest to a bound: 90 for ">89", 89 for "89+", 0 for "<1"."""
-    before, number, _ = re.split(r"(\d+)", cell, maxsplit=1)
-    is_equal = re.search(r"[=≥≤]|least|\bab\b", before, re.I)
-    if is_equal or not before.strip():
-        return number
-    is_below = re.search(rf"<|\b({_BELOW})\b", before, re.I)
-    is_above = re.search(rf">|\b({_ABOVE})\b", before, re.I)
-    return str(int(number) + bool(is_above) - bool(is_below))
 
 
 def _since_birth(rule: Age, text: pd.DataFrame, where: str) -> pd.Series:
