@@ -53,6 +53,7 @@ DECIDES_CONTENT = (
     "tables/image_rows",
     "tables/joins",
     "tables/label_rules",
+    "tables/listed_entries",
     "layout_schema",
     "tables/layouts",
     "manifest_schema",

@@ -99,6 +99,33 @@ def test_a_label_rule_that_cannot_be_meant_is_refused(fields, cells, words):
         apply(table_of(*cells), **rule(**fields))
 
 
+def test_entries_that_hold_the_wanted_word_but_are_not_it_are_counted():
+    cells = ["effusion", "mass", "effusion?", "effusion (small)", "nodule & effusion", "effusion?"]
+    source = apply(table_of(*cells, "Effusions", "effusive"), **rule(contains=["effusion"]))
+    assert source.rows["effusion"].tolist() == [1, 0, 0, 0, 0, 0, 0, 0]
+    (note,) = [note for note in source.notes if "contains" in note]
+    assert note.startswith("5 rows count as without effusion although column 'effusion' lists")
+    assert "'effusion?' (2), 'effusion (small)' (1), 'nodule & effusion' (1) and 1 more" in note
+    known = rule(contains=["effusion"], known=["effusion", "mass", "effusion?"])
+    notes = apply(table_of("effusion", "mass", "effusion?"), **known).notes
+    assert not [note for note in notes if "contains" in note]
+
+
+def test_values_that_are_one_number_have_one_meaning():
+    for one, other in (("01", "1"), ("1.1", "1.10")):
+        with pytest.raises(errors.InputError, match=f"of a number.*got '{one}', '{other}', which"):
+            apply(table_of(one, other), **rule(values={one: "positive", other: "negative"}))
+    labels = apply(
+        table_of("01", "1", "0"),
+        **rule(values={"01": "positive", "1": "positive", "0": "negative"}),
+    )
+    assert labels.rows["effusion"].tolist() == [1, 1, 0]
+    labels = apply(
+        table_of("True", "FALSE"), **rule(values={"TRUE": "positive", "false": "negative"})
+    )
+    assert labels.rows["effusion"].tolist() == [1, 0]
+
+
 def test_one_of_several_entries_or_values_that_never_occurs_is_a_note():
     table = table_of("Effusion", "Mass", sex="F")
     changes = rule(contains=["Effusion", "Fluid"]) | dict(
