@@ -64,6 +64,7 @@ DECIDES_CONTENT = (
     "tables/read_arrays",
     "tables/read_excel",
     "tables/read_table",
+    "tables/repeated_images",
     "tables/row_rules",
     "tables/rule_checks",
     "rule_schema",

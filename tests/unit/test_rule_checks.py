@@ -195,6 +195,32 @@ def test_patient_ids_that_differ_in_case_or_zeros_are_named():
     ]
 
 
+def test_a_word_for_unknown_as_patient_is_counted():
+    patients = ["unknown"] * 500 + ["NA"] * 3 + [f"p{k}" for k in range(50)]
+    source = apply(table_of(*("10" * 277)[:553]).assign(patient=patients))
+    assert source.rows["patient_id"].nunique() == 52
+    assert any("patient_id is 'na' or 'unknown' on 503 rows" in note for note in source.notes)
+    numbered = table_of(*"101010").assign(patient=["0", "0", "1", "1", "2", "2"])
+    assert apply(numbered).notes == []  # counted from 0
+
+
+def test_patients_of_merged_cells_are_refused_and_other_blanks_counted():
+    cells = list("1001" * 10)
+    first = [f"p{k}" if k % 2 == 0 else "" for k in range(40)]
+    longer = [f"p{k}" if k in (0, 1, 5, 6, 12, 20, 30, 31) else "" for k in range(40)]
+    for patients in (first, longer):
+        with pytest.raises(
+            errors.InputError, match=r"a blank 'patient' in \d+ of 40.*merged cells"
+        ):
+            apply(table_of(*cells).assign(patient=patients))
+    repeated = [f"p{k // 4}" if k % 4 < 3 else "" for k in range(40)]
+    at_the_end = [f"p{k}" if k < 20 else "" for k in range(40)]
+    for patients, n_blank in ((repeated, 10), (at_the_end, 20)):
+        source = apply(table_of(*cells).assign(patient=patients))
+        assert len(source.rows) == 40 - n_blank
+        assert any(f"{n_blank} of 40 rows of films.csv have a blank" in n for n in source.notes)
+
+
 def test_one_patient_for_all_images_is_refused():
     table = table_of(*"10" * 15).assign(patient="A")
     with pytest.raises(errors.InputError, match="got 'A' in all 30 rows"):

@@ -25,6 +25,7 @@ from helpers.data.tables import (
     label_rules,
     patient_checks,
     patient_rules,
+    repeated_images,
     row_rules,
     rule_checks,
     source_files,
@@ -84,6 +85,7 @@ def apply_rules(
         reason = reason.where(reason.notna() | rows["split"].notna(), "in no given split")
     excluded = rows.assign(reason=reason)[reason.notna()][EXCLUDED_COLUMNS]
     notes = rule_checks.check_cells(manifest, text, excluded, where)
+    notes += patient_checks.check_blanks(manifest, rows, reason, where)
     rows, text = rows[reason.isna()], text[reason.isna()]
     if rows.empty:
         rule_checks.refuse_unusable(
@@ -94,6 +96,7 @@ def apply_rules(
         )
     if manifest.split.is_given:
         split_rules.refuse_patient_in_two_splits(rows, where)
+    repeated_images.refuse_different(manifest, rows["image_id"], locations, root, where)
     kept, combined, notes_of_rows = _one_row_an_image(manifest, text, rows, locations, where)
     text = text.loc[kept.index]
     notes += patient_checks.check(manifest, kept.join(locations), where)
