@@ -15,37 +15,10 @@ from helpers.data.manifest_schema import Manifest
 
 MIN_ROWS_TO_JUDGE = 20  # with fewer, a patient a row may be chance
 MANY_BLANK = 0.2  # of the rows without a patient
+BLANK = "no patient_id"  # why a row is left out
 # what is recorded in place of a patient's identifier; 0 only where no patient is 1
 _WORDS = "na n/a nan none null unknown unk anonymous anonymized anonymised anon anonym unbekannt"
 PLACEHOLDERS = {"0", "-1", "-", "--", "?", ".", "xxx", *_WORDS.split()}
-BLANK = 0.2  # of the rows without a patient
-# what is recorded in place of a patient's identifier; 0 only where no patient is 1
-PLACEHOLDERS = set(
-    [
-        "0",
-        "-1",
-        "-",
-        "--",
-        "?",
-        ".",
-        "na",
-        "n/a",
-        "nan",
-        "none",
-        "null",
-        "unknown",
-        "unk",
-        "anonymous",
-        "anonymized",
-        "anonymised",
-        "anon",
-        "unbekannt",
-        "anonym",
-        "inconnu",
-        "xxx",
-    ]
-)
-BLANK = "no patient_id"  # why a row is left out
 _ENDING = re.compile(r"(\.(png|jpe?g|tiff?|bmp|gif|jp2|dcm|dicom|nii|gz|npy|mha))+$", re.IGNORECASE)
 
 
