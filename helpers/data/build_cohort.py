@@ -41,6 +41,7 @@ DECIDES_CONTENT = (
     "images/decode_volume",
     "images/dicom_library",
     "images/dicom_series",
+    "tables/age_advice",
     "tables/dicom_tags",
     "images/dicom_volume",
     "duplicates",
