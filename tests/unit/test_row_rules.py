@@ -266,6 +266,20 @@ def test_extract_takes_no_half_numbers(pattern, patients):
             apply(table, **rule)
 
 
+def test_an_identifier_of_an_extracted_column_is_not_cut_either():
+    table = pd.DataFrame({"file": ["P012_1", "P012_2", "P013_1"], "effusion": list("101")})
+    first = dict(column="file", pattern=r"(P\d{2})")
+    extract = dict(code=first, who=dict(column="code", pattern=r"(\d+)"))
+    with pytest.raises(errors.InputError, match="`extract.code.pattern` to take whole numbers"):
+        apply(table, extract=extract, patient_id="who")
+    source = apply(
+        table.assign(patient=list("112")),
+        extract=dict(shelf=first),
+        further_columns=dict(shelf="shelf"),
+    )
+    assert source.rows["shelf"].tolist() == ["P01"] * 3  # no identifier
+
+
 def test_numbers_that_mean_blank_are_compared_as_numbers():
     table = pd.DataFrame({"file": list("abcd"), "patient": list("1123")})
     table["effusion"] = ["1", "-999", "-999.0", "0"]

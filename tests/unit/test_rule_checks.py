@@ -6,7 +6,7 @@ import pytest
 from test_row_rules import BASE, apply, manifest_of
 
 from helpers.core import errors
-from helpers.data.tables import rule_checks
+from helpers.data.tables import patient_checks, rule_checks
 
 
 def table_of(*cells: str, **columns: object) -> pd.DataFrame:
@@ -190,9 +190,13 @@ def test_a_path_as_patient_is_refused_whatever_the_image_id_is():
 def test_patient_ids_that_differ_in_case_or_zeros_are_named():
     table = table_of(*"101010").assign(patient=["A1", "a1", "007", "7", "b", "b"])
     assert apply(table).notes == [
-        "4 patient ids differ from another one in letter case or leading zeros only, e.g. 'A1',"
-        " 'a1': they count as different patients."
+        "4 patient ids differ from another one in letter case, leading zeros or form only, e.g."
+        " 'A1', 'a1': they count as different patients."
     ]
+    patients = ["'12", "12", "\uff13", "3", "4\u200b", "4"]
+    images = pd.DataFrame(dict(image_id=table["file"], patient_id=patients))
+    (note,) = patient_checks.check(manifest_of(one_image_a_patient=True), images, "films.csv")
+    assert note.startswith("6 patient ids differ")
 
 
 def test_a_word_for_unknown_as_patient_is_counted():

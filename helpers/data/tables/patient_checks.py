@@ -124,8 +124,11 @@ def refuse_cut_numbers(manifest: Manifest, text: pd.DataFrame, where: str) -> No
     Raises:
         InputError: P0(\\d) takes 1 out of P012.
     """
-    for name in {manifest.patient_id, *template_columns(manifest.image_id)} & set(manifest.extract):
-        rule = manifest.extract[name]
+    identifiers = {manifest.patient_id, *template_columns(manifest.image_id)}
+    for name, rule in reversed(manifest.extract.items()):
+        if name not in identifiers:
+            continue
+        identifiers.add(rule.column)
         cells = text[rule.column]
         if "(?" in rule.pattern:  # look-ahead and look-behind say what stands around
             continue
@@ -170,15 +173,19 @@ def _are_equal(patients: pd.Series, names: pd.Series) -> bool:
 
 
 def _patients_alike(patients: pd.Series) -> list[str]:
-    """Return a note where patient ids differ by letter case or leading zeros only."""
-    plain = patients.str.casefold().str.replace(r"(?<!\w)0+(?=\d)", "", regex=True)
+    """Return a note where patient ids differ by letter case, leading zeros, ".0", an apostrophe in
+    front, wide digits or signs that are not seen only.
+    """
+    plain = patients.str.normalize("NFKC").str.casefold()
+    plain = plain.str.replace(r"[\u200b-\u200f\u2060\ufeff]|^'|\.0+$", "", regex=True)
+    plain = plain.str.replace(r"(?<!\w)0+(?=\d)", "", regex=True)
     alike = patients[plain.duplicated(keep=False)]
     if alike.empty:
         return []
     pair = patients[plain == plain[alike.index[0]]].tolist()
     return [
-        f"{len(alike):,} patient ids differ from another one in letter case or leading zeros only,"
-        f" e.g. {errors.examples(pair)}: they count as different patients."
+        f"{len(alike):,} patient ids differ from another one in letter case, leading zeros or form"
+        f" only, e.g. {', '.join(map(ascii, pair[:3]))}: they count as different patients."
     ]
 
 
