@@ -206,6 +206,9 @@ def test_who_a_patient_is_is_asked_where_no_column_says_it(tmp_path):
     ):
         assert f"# answer: {words}" in text, words
     (tmp_path / "mine.yaml").unlink()
+    new(tmp_path, RADIOGRAPHS.rename(columns={"patient": "case"}), "", [])
+    assert "images only. Does case name one?" in (tmp_path / "mine.yaml").read_text()
+    (tmp_path / "mine.yaml").unlink()
     new(tmp_path, RADIOGRAPHS.assign(sex=["1", "2"] * 30), "", [])
     assert (
         "# sex: {column: sex, values: {'1': male, '2': female}}"

@@ -20,14 +20,15 @@ _NAMES = {
     "file": "file filename filepath path image imageid imageindex imagefile imagename imagepath"
     " dicomid imagefilename img uid id",
     "patient": "patientid patient subjectid subject patid patientnumber personid pseudonym"
-    " patientpseudonym mrn pid patientennummer",
+    " patientpseudonym mrn pid patientennummer patientennr patientnr patnr participantid",
     "sex": "sex gender patientsex patientgender patientsexdicom sexatbirth geschlecht",
     "age": "age patientage ageyears ageatstudy ageatexam ageindays alter ageinyears agemonths"
     " ageinmonths agemonth agemo ageweeks ageinweeks agedays patientagemonths patientagedays"
     " ageatstudymonths ageatstudydays ageatstudyyears alterjahre alterinjahren altermonate"
     " alterinmonaten altertage alterintagen",
     "birth": "patientbirth birthdate patientbirthdate dateofbirth dob birthyear geburtsdatum",
-    "study": "studydate studydatedicom examdate acquisitiondate scandate date",
+    "study": "studydate studydatedicom examdate acquisitiondate scandate date untersuchungsdatum"
+    " studiendatum aufnahmedatum datum",
     "split": "split subset set partition dataset",
 }
 _SEX = {

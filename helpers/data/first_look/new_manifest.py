@@ -174,8 +174,22 @@ def _people(people: list[Guess], cells: pd.DataFrame) -> list[str]:
         lines.append(f"# answer: {there} names the age: unknown of all without `age`")
     if "patient_id" not in fields:
         comment = "answer: no column names a patient; without, privacy is promised to images only"
+        others = cells.drop(columns=[guess.column for guess in people], errors="ignore")
+        if candidates := _repeated(others):
+            comment += f". Does {' or '.join(candidates)} name one?"
         return [*_line("patient_id", None, comment), *lines]
     return lines
+
+
+def _repeated(cells: pd.DataFrame) -> list[str]:
+    """Return at most three columns with many values of which many repeat, as patients do."""
+    return [
+        column
+        for column in cells
+        if len(cells) / 20 < cells[column].nunique() < 0.9 * len(cells)
+        and cells[column].nunique() > 10
+        and not cells[column].str.contains(r"\s|\.\d|\d/\d").any()  # texts, numbers, dates
+    ][:3]
 
 
 def _findings(findings: list[Guess]) -> list[str]:
