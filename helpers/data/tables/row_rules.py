@@ -50,6 +50,18 @@ def as_text(manifest: Manifest, raw: pd.DataFrame, where: str) -> pd.DataFrame:
     return text
 
 
+def filter_reasons(manifest: Manifest, text: pd.DataFrame, rows: pd.DataFrame) -> pd.Series:
+    """Return the reason for which the row filter leaves a row out, missing where it stays."""
+    reason = pd.Series(None, index=text.index, dtype=object)
+    for column, values in manifest.keep.items():
+        reason[reason.isna() & ~text[column].isin(values)] = (
+            f"{column} is not {' or '.join(values)}"
+        )
+    for column in ("image_id", "patient_id"):
+        reason[reason.isna() & (rows[column] == "")] = f"no {column}"
+    return reason
+
+
 def differing(
     text: pd.DataFrame, images: image_rows.Images, columns: list[str]
 ) -> dict[str, np.ndarray]:

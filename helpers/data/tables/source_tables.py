@@ -77,7 +77,7 @@ def apply_rules(
         }
     )
     rows["patient_id"] = text[manifest.patient_id] if manifest.patient_id else rows["image_id"]
-    reason = _filter_reasons(manifest, text, rows)
+    reason = row_rules.filter_reasons(manifest, text, rows)
     if "unusable" in locations:
         reason = locations["unusable"].where(locations["unusable"] != "", reason)
     if manifest.split.is_given:
@@ -153,18 +153,6 @@ def _labels(manifest: Manifest, text: pd.DataFrame, where: str) -> pd.DataFrame:
             for finding, rule in manifest.findings.items()
         }
     )
-
-
-def _filter_reasons(manifest: Manifest, text: pd.DataFrame, rows: pd.DataFrame) -> pd.Series:
-    """Return the reason for which the row filter leaves a row out, missing where it stays."""
-    reason = pd.Series(None, index=text.index, dtype=object)
-    for column, values in manifest.keep.items():
-        reason[reason.isna() & ~text[column].isin(values)] = (
-            f"{column} is not {' or '.join(values)}"
-        )
-    for column in ("image_id", "patient_id"):
-        reason[reason.isna() & (rows[column] == "")] = f"no {column}"
-    return reason
 
 
 def keep_present(manifest: Manifest, source: Source, root: Path | None) -> Source:
