@@ -1246,7 +1246,7 @@ FAULTS = [
     Fault(
         "private training films tried as test films",
         "training.training_session",
-        "        same_films.check_study_of(cohort, is_refused=True)\n",
+        "        same_films.check_study_of(cohort)\n",
         "",
         (
             "test_private_sessions::test_a_private_session_is_refused_before_the_register_knows_it_and_a_demo_counts",

@@ -48,12 +48,19 @@ def opened(
     if not cohorts.patients_are_known(record):
         print(
             f"The data of {cohort} do not say whose an image is: every image is called a patient"
-            " below, sex and age are unknown, and confidence intervals are too narrow where one"
-            " person has several images."
+            f" below,{_unknown(table)} and confidence intervals are too narrow where one person has"
+            " several images."
         )
     records = records_of(cohort, names, record["data_hash"])
     read = {of_run["run"]: run_records.read_predictions(of_run["run"]) for of_run in records}
     return table, record, *_image_level_last(records, read)
+
+
+def _unknown(table: pd.DataFrame) -> str:
+    """Return " sex and age are unknown," for those that no image has."""
+    unknown = ["sex"] * bool((table["sex"] == "unknown").all())
+    unknown += ["age"] * bool(table["age_years"].isna().all())
+    return f" {' and '.join(unknown)} {'are' if unknown[1:] else 'is'} unknown," if unknown else ""
 
 
 def _image_level_last(

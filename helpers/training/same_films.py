@@ -91,10 +91,12 @@ def check(
         print(f"Note: {sentence}.")
 
 
-def check_study_of(private: cohorts.Cohort, is_refused: bool | None = None) -> None:
-    """Do what `check` does with PRETRAIN and EVALUATE_ON as notebook 02 kept them, if it did."""
+def check_study_of(private: cohorts.Cohort) -> None:
+    """Refuse what `check` refuses, with PRETRAIN and EVALUATE_ON as notebook 02 kept them, if it
+    did; drawn patients, too.
+    """
     public, evaluate_on = _settings_of(private.name)
-    check(private, _built(public), evaluate_on, is_refused)
+    check(private, _built(public), evaluate_on, is_refused=True)
 
 
 def ledger_entry(private: cohorts.Cohort) -> dict[str, str]:

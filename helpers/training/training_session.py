@@ -139,7 +139,7 @@ class Session(sampling_and_noise.Unrepeatable):
                 "one made by hand, whose patients nobody knows",
                 "Make it with `TrainingSet.of`.",
             )
-        same_films.check_study_of(cohort, is_refused=True)
+        same_films.check_study_of(cohort)
         patients = register.Register().enrol(*cohort.training_patients())
         arm.lineage = lineage.checked(arm.lineage, cohort.name, patients)
         on_disk = private_run_files.OnDisk(

@@ -178,10 +178,6 @@ def test_nothing_is_suspicious_about_plain_rows():
     [
         (dict(patient_id=[f"p{k % 5}" for k in range(400)]), "Only 5 patients for 400"),
         (dict(patient_id=["x"] * 80 + [f"p{k}" for k in range(320)]), "One patient has 80 images"),
-        (
-            dict(patient_id=["NA"] * 3 + [f"p{k // 2}" for k in range(397)]),
-            "'na' on 3 rows",
-        ),
         (dict(sex=["female", "male"] * 200), "200 patients have two sexes"),
         (dict(sex=["unknown"] * 400), "Nobody's sex is known"),
         (dict(sex=["male"] * 400), "All known sexes are male"),
@@ -213,6 +209,11 @@ def test_nothing_is_suspicious_about_plain_rows():
 def test_what_is_odd_about_rows_is_said(columns, words):
     sentences = suspicions.of_rows(manifest_of(), rows_of(n=400, **columns))
     assert any(words in sentence for sentence in sentences), sentences
+
+
+def test_a_data_set_without_patients_is_suspicious():
+    (sentence,) = suspicions.of_patients(manifest_of(patient_id=None), rows_of(n=400))
+    assert "`patient_id` is null" in sentence and "not to people" in sentence
 
 
 def test_the_same_name_in_every_study_s_folder_is_not_a_copy():

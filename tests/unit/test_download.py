@@ -6,9 +6,11 @@ The files are fetched from file:// copies; a small server in a thread stands for
 import hashlib
 import http.server
 import io
+import shutil
 import tarfile
 import threading
 import zipfile
+from types import SimpleNamespace
 
 import pytest
 
@@ -277,3 +279,24 @@ def test_an_archive_does_not_overwrite_other_files(tmp_path):
         download.fetch(manifest, tmp_path)
     assert (tmp_path / "images/a.png").read_bytes() == b"mine"
     assert not (tmp_path / "images/deep").exists()
+
+
+def test_room_is_needed_for_what_is_not_there_yet_and_for_an_archive_s_content(
+    tmp_path, monkeypatch
+):
+    content = zipped({"a.png": b"a"})
+    url = published(tmp_path, content, "t.zip")
+    manifest = manifest_of(content, url, to="films", unpack=True)  # at most 1,000,000 bytes
+    store = tmp_path / "root" / download.STORE
+    store.mkdir(parents=True)
+    part = store / f"{sha256(content).removeprefix('sha256:')}.part"
+    part.write_bytes(content[:10])
+    for free, is_enough in ((1_999_989, False), (1_999_990, True)):
+        disk = SimpleNamespace(free=free)
+        monkeypatch.setattr(shutil, "disk_usage", lambda folder, disk=disk: disk)
+        if is_enough:
+            download.fetch(manifest, tmp_path / "root")
+            assert (tmp_path / "root/films/a.png").read_bytes() == b"a"
+        else:
+            with pytest.raises(errors.InputError, match="1,999,990 bytes free in .* for films"):
+                download.fetch(manifest, tmp_path / "root")

@@ -187,6 +187,35 @@ def test_images_without_ending_in_the_table_and_in_another_folder(tmp_path):
     assert manifest.layout.image_path == "films/{file}.png"
 
 
+def test_a_table_in_a_folder_beside_that_of_the_images(tmp_path):
+    images = [f"img/{name}" for name in RADIOGRAPHS["file"]]
+    manifest = new(tmp_path, RADIOGRAPHS, "tables", images)
+    assert manifest.layout.table == "tables/table.csv"
+    assert manifest.layout.image_path == "img/{file}"
+    assert len(check_source.read(manifest, tmp_path / "data").source.rows) == 60
+
+
+def test_who_a_patient_is_is_asked_where_no_column_says_it(tmp_path):
+    table = RADIOGRAPHS.drop(columns=["patient", "sex", "age"])
+    new(tmp_path, table, "", [])
+    text = (tmp_path / "mine.yaml").read_text()
+    for words in (
+        "no column names a patient",
+        "no column names the sex",
+        "no column names the age",
+    ):
+        assert f"# answer: {words}" in text, words
+    (tmp_path / "mine.yaml").unlink()
+    new(tmp_path, RADIOGRAPHS.rename(columns={"patient": "case"}), "", [])
+    assert "images only. Does case name one?" in (tmp_path / "mine.yaml").read_text()
+    (tmp_path / "mine.yaml").unlink()
+    new(tmp_path, RADIOGRAPHS.assign(sex=["1", "2"] * 30), "", [])
+    assert (
+        "# sex: {column: sex, values: {'1': male, '2': female}}"
+        in (tmp_path / "mine.yaml").read_text()
+    )
+
+
 def test_files_in_several_folders_are_found_by_name(tmp_path):
     images = [f"part{k % 3}/{name}" for k, name in enumerate(RADIOGRAPHS["file"])]
     manifest = new(tmp_path, RADIOGRAPHS, "", images)
@@ -238,6 +267,10 @@ def test_ages_with_limits_codes_and_days():
     assert rule["unit"] == "days"
     (rule,) = guess(column_guesses.age, PatientAge=["042Y", "018M"])
     assert rule == {"column": "PatientAge"}
+    (rule,) = guess(column_guesses.age, AgeMonths=["480", "300,5"])
+    assert rule == {"column": "AgeMonths", "unit": "months"}
+    (rule,) = guess(column_guesses.age, Alter=["48,5", "30"])
+    assert rule == {"column": "Alter"}
     (rule,) = guess(column_guesses.age, PatientBirth=["1938"], StudyDate_DICOM=["20190101"])
     assert rule["birth_date"] == "PatientBirth" and rule["date_formats"][-1] == "%Y"
 
@@ -246,6 +279,9 @@ def test_ages_with_limits_codes_and_days():
     "cells, values",
     [
         (["yes", "no", ""], {"no": "negative", "yes": "positive"}),
+        (["ja", "nein"], {"ja": "positive", "nein": "negative"}),
+        (["Oui", "Non", ""], {"Non": "negative", "Oui": "positive"}),
+        (["si", "no"], {"no": "negative", "si": "positive"}),
         (["True", "False"], {"False": "negative", "True": "positive"}),
         (["1.0", "0.0", "-1.0"], {"-1": "uncertain", "0": "negative", "1": "positive"}),
         (["1", "0", "NA"], {"0": "negative", "1": "positive"}),
@@ -268,6 +304,20 @@ def test_list_literals_and_counts():
     assert (
         guess(label_guesses.findings, image_count=["1", "2", "3"], study_id=["0", "1", "0"]) == []
     )
+
+
+@pytest.mark.parametrize(
+    "birth, study, forms",
+    [
+        ("14.03.1950", "01.02.2010 10:30", ["%d.%m.%Y"]),
+        ("14/03/1950", "2010-02-01", ["%Y-%m-%d", "%d/%m/%Y"]),
+        ("03/14/1950", "02/01/2010", ["%m/%d/%Y"]),
+        ("1950-03-14", "20100201", None),
+    ],
+)
+def test_forms_of_dates(birth, study, forms):
+    (rule,) = guess(column_guesses.age, Geburtsdatum=[birth], StudyDate=[study])
+    assert rule.get("date_formats") == forms
 
 
 @pytest.mark.parametrize(

@@ -65,12 +65,49 @@ def test_codes_for_unknown_are_impossible_ages_counted_with_the_commonest():
         ("90+", r'age.at_least: {"90+": 90}'),
         ("18 mths", r'age.unit_suffixes: {"mths": months}'),
         ("n/a", "age.missing: \\['n/a'\\]"),
-        ("45,5", "age.missing: \\['45,5'\\]"),
+        ("45years", r'age.unit_suffixes: {"years": years}'),
+        ("45 J", r'age.unit_suffixes: {"J": years}'),
+        ("010T", r'age.unit_suffixes: {"T": days}'),
+        ("45 moons", r'age.unit_suffixes: {"moons": ...}'),
+        ("90 or older", r'age.at_least: {"90 or older": 90}'),
+        ("older than 89", r'age.at_least: {"older than 89": 90}'),
+        ("16,425d", "Write '16,425d' without commas"),
     ],
 )
 def test_a_cell_that_no_rule_reads_is_refused_with_the_rule_that_would(cell, rule):
     with pytest.raises(errors.InputError, match=f"in 2 rows.*{rule.replace('+', '.')}"):
         ages(["41", cell, "42", cell])
+
+
+def test_codes_for_unknown_and_decimal_commas_are_read_as_numbers():
+    found, notes = ages(["99", "99.0", "099", "40,5", "18,25M", "45,123"], missing=["99"])
+    np.testing.assert_allclose(found, [np.nan] * 3 + [40.5, 18.25 / 12, 45.123])
+    assert notes == []
+    with pytest.raises(errors.InputError, match="Write '16,425' without commas"):
+        ages(["16,425", "12000"], unit="days")  # 45 years, or 16 days
+
+
+def test_ages_that_are_impossible_on_most_rows_are_refused_with_the_unit():
+    days = [str(12000 + 100 * k) for k in range(30)]
+    for cells in (days, [*days, "0", "45"]):
+        with pytest.raises(errors.InputError, match="30 impossible ones.*age.unit: days`"):
+            ages(cells)
+    assert np.isnan(ages(["999"] * 30 + ["50", "60"])[0]).sum() == 30  # a code: a note
+    dates = {"birth": ["2010-01-01"], "study": ["1950-01-01"]}
+    with pytest.raises(errors.InputError, match="Are the columns of `age` the right ones"):
+        ages(dates, birth_date="birth", study_date="study")
+
+
+def test_a_date_of_two_forms_is_refused_and_a_time_of_day_is_not():
+    rule = dict(birth_date="birth", study_date="study")
+    forms = dict(date_formats=["%d/%m/%Y", "%m/%d/%Y"])
+    with pytest.raises(errors.InputError, match="one date a cell.*got '03/04/1950'"):
+        ages({"birth": ["25/03/1950", "03/04/1950"], "study": ["01/01/2010"] * 2}, **rule | forms)
+    found, _ = ages({"birth": ["25/03/1950"], "study": ["03/03/2010"]}, **rule | forms)
+    assert 59 < found[0] < 60
+    study = ["2010-03-14 10:30:00", "2010-03-14T23:59:59.5Z", "20100314 1:05 PM"]
+    found, _ = ages({"birth": ["1950-03-14"] * 3, "study": study}, **rule)
+    np.testing.assert_allclose(found, [60, 60, 60], atol=0.001)
 
 
 def test_age_from_birth_and_study_dates():

@@ -206,6 +206,36 @@ def test_a_shard_may_store_an_image_once_a_reader_where_the_rule_says_so():
         source_tables.apply_rules(manifests[1], READ, locations)
 
 
+def test_rows_of_one_image_id_in_shards_hold_one_picture(tmp_path):
+    names = list("aabbcc")
+    pictures = [name.encode() for name in names]
+    layout = dict(kind="parquet_images", shards=["*.parquet"], image_column="image")
+    manifest = manifest_of(layout=layout, rows=dict(readers="any"))
+    table = pd.DataFrame(dict(file=names, patient=list("111122"), effusion=list("110010")))
+    locations = pd.DataFrame(dict(file=["0.parquet"] * 4 + ["1.parquet"] * 2, row_group=0))
+    locations["row_in_group"] = [0, 1, 2, 3, 0, 1]
+
+    def write_and_apply():
+        for file, rows in locations.groupby("file"):
+            shard = pd.DataFrame({"image": [pictures[k] for k in rows.index]})
+            shard.to_parquet(tmp_path / file)
+        return source_tables.apply_rules(manifest, table, locations, tmp_path)
+
+    assert write_and_apply().rows["effusion"].tolist() == [1, 0, 1]
+    pictures[3] = b"another"
+    with pytest.raises(errors.InputError, match="1 of 3 repeated image ids with.*e.g. 'b'"):
+        write_and_apply()
+
+
+def test_one_study_of_two_patients_names_files_not_all_slices():
+    table = pd.DataFrame(dict(file=["u", "u", "v"], patient=list("123"), effusion=list("101")))
+    slices = ["\n".join(f"{k}/{n}.dcm" for n in range(99)) for k in range(3)]
+    locations = pd.DataFrame({"file": [f"{k}/0.dcm" for k in range(3)]}).assign(slices=slices)
+    with pytest.raises(errors.InputError, match="two PatientIDs") as refusal:
+        source_tables.apply_rules(manifest_of(), table, locations)
+    assert "e.g. 'u' with '0/0.dcm', '1/0.dcm'." in str(refusal.value)
+
+
 def test_a_film_of_two_patients_makes_them_one_where_that_is_rare():
     table = pd.DataFrame({"file": [f"f{k:03d}" for k in range(200)]}).assign(
         patient=[f"p{k // 2}" for k in range(200)], effusion=list("10") * 100
@@ -213,6 +243,50 @@ def test_a_film_of_two_patients_makes_them_one_where_that_is_rare():
     table = pd.concat([table, table.iloc[:1].assign(patient="other")], ignore_index=True)
     rows = apply(table).rows
     assert rows.loc[rows["image_id"] == "f000", "patient_id"].tolist() == ["p0", "other"]
+
+
+@pytest.mark.parametrize(
+    "pattern, patients",
+    [
+        (r"P0(\d)", None),  # P012 and P013 would be one patient
+        (r"(\d)_", None),
+        (r"P(\d{2})", None),
+        (r"P(\d+)", ["012", "012", "013"]),
+        (r"P(\d{2})\d*", ["01", "01", "01"]),  # a part that is meant
+        (r"(P\d+)_", ["P012", "P012", "P013"]),
+    ],
+)
+def test_extract_takes_no_half_numbers(pattern, patients):
+    table = pd.DataFrame({"file": ["P012_1", "P012_2", "P013_1"], "effusion": list("101")})
+    rule = dict(extract=dict(who=dict(column="file", pattern=pattern)), patient_id="who")
+    if patients:
+        assert apply(table, **rule).rows["patient_id"].tolist() == patients
+    else:
+        with pytest.raises(errors.InputError, match="whole numbers.*out of 'P012_1'.*in 3 rows"):
+            apply(table, **rule)
+
+
+def test_an_identifier_of_an_extracted_column_is_not_cut_either():
+    table = pd.DataFrame({"file": ["P012_1", "P012_2", "P013_1"], "effusion": list("101")})
+    first = dict(column="file", pattern=r"(P\d{2})")
+    extract = dict(code=first, who=dict(column="code", pattern=r"(\d+)"))
+    with pytest.raises(errors.InputError, match="`extract.code.pattern` to take whole numbers"):
+        apply(table, extract=extract, patient_id="who")
+    source = apply(
+        table.assign(patient=list("112")),
+        extract=dict(shelf=first),
+        further_columns=dict(shelf="shelf"),
+    )
+    assert source.rows["shelf"].tolist() == ["P01"] * 3  # no identifier
+
+
+def test_numbers_that_mean_blank_are_compared_as_numbers():
+    table = pd.DataFrame({"file": list("abcd"), "patient": list("1123")})
+    table["effusion"] = ["1", "-999", "-999.0", "0"]
+    for missing in (["-999"], ["-999.0"]):
+        np.testing.assert_array_equal(
+            apply(table, missing=missing).rows["effusion"], [1, np.nan, np.nan, 0]
+        )
 
 
 def test_extract_takes_the_patient_out_of_a_path():

@@ -6,7 +6,7 @@ import pytest
 from test_row_rules import BASE, apply, manifest_of
 
 from helpers.core import errors
-from helpers.data.tables import rule_checks
+from helpers.data.tables import patient_checks, rule_checks
 
 
 def table_of(*cells: str, **columns: object) -> pd.DataFrame:
@@ -99,6 +99,33 @@ def test_a_label_rule_that_cannot_be_meant_is_refused(fields, cells, words):
         apply(table_of(*cells), **rule(**fields))
 
 
+def test_entries_that_hold_the_wanted_word_but_are_not_it_are_counted():
+    cells = ["effusion", "mass", "effusion?", "effusion (small)", "nodule & effusion", "effusion?"]
+    source = apply(table_of(*cells, "Effusions", "effusive"), **rule(contains=["effusion"]))
+    assert source.rows["effusion"].tolist() == [1, 0, 0, 0, 0, 0, 0, 0]
+    (note,) = [note for note in source.notes if "contains" in note]
+    assert note.startswith("5 rows count as without effusion although column 'effusion' lists")
+    assert "'effusion?' (2), 'effusion (small)' (1), 'nodule & effusion' (1) and 1 more" in note
+    known = rule(contains=["effusion"], known=["effusion", "mass", "effusion?"])
+    notes = apply(table_of("effusion", "mass", "effusion?"), **known).notes
+    assert not [note for note in notes if "contains" in note]
+
+
+def test_values_that_are_one_number_have_one_meaning():
+    for one, other in (("01", "1"), ("1.1", "1.10")):
+        with pytest.raises(errors.InputError, match=f"of a number.*got '{one}', '{other}', which"):
+            apply(table_of(one, other), **rule(values={one: "positive", other: "negative"}))
+    labels = apply(
+        table_of("01", "1", "0"),
+        **rule(values={"01": "positive", "1": "positive", "0": "negative"}),
+    )
+    assert labels.rows["effusion"].tolist() == [1, 1, 0]
+    labels = apply(
+        table_of("True", "FALSE"), **rule(values={"TRUE": "positive", "false": "negative"})
+    )
+    assert labels.rows["effusion"].tolist() == [1, 0]
+
+
 def test_one_of_several_entries_or_values_that_never_occurs_is_a_note():
     table = table_of("Effusion", "Mass", sex="F")
     changes = rule(contains=["Effusion", "Fluid"]) | dict(
@@ -163,9 +190,39 @@ def test_a_path_as_patient_is_refused_whatever_the_image_id_is():
 def test_patient_ids_that_differ_in_case_or_zeros_are_named():
     table = table_of(*"101010").assign(patient=["A1", "a1", "007", "7", "b", "b"])
     assert apply(table).notes == [
-        "4 patient ids differ from another one in letter case or leading zeros only, e.g. 'A1',"
-        " 'a1': they count as different patients."
+        "4 patient ids differ from another one in letter case, leading zeros or form only, e.g."
+        " 'A1', 'a1': they count as different patients."
     ]
+    patients = ["'12", "12", "\uff13", "3", "4\u200b", "4"]
+    images = pd.DataFrame(dict(image_id=table["file"], patient_id=patients))
+    (note,) = patient_checks.check(manifest_of(one_image_a_patient=True), images, "films.csv")
+    assert note.startswith("6 patient ids differ")
+
+
+def test_a_word_for_unknown_as_patient_is_counted():
+    patients = ["unknown"] * 500 + ["NA"] * 3 + [f"p{k}" for k in range(50)]
+    source = apply(table_of(*("10" * 277)[:553]).assign(patient=patients))
+    assert source.rows["patient_id"].nunique() == 52
+    assert any("patient_id is 'na' or 'unknown' on 503 rows" in note for note in source.notes)
+    numbered = table_of(*"101010").assign(patient=["0", "0", "1", "1", "2", "2"])
+    assert apply(numbered).notes == []  # counted from 0
+
+
+def test_patients_of_merged_cells_are_refused_and_other_blanks_counted():
+    cells = list("1001" * 10)
+    first = [f"p{k}" if k % 2 == 0 else "" for k in range(40)]
+    longer = [f"p{k}" if k in (0, 1, 5, 6, 12, 20, 30, 31) else "" for k in range(40)]
+    for patients in (first, longer):
+        with pytest.raises(
+            errors.InputError, match=r"a blank 'patient' in \d+ of 40.*merged cells"
+        ):
+            apply(table_of(*cells).assign(patient=patients))
+    repeated = [f"p{k // 4}" if k % 4 < 3 else "" for k in range(40)]
+    at_the_end = [f"p{k}" if k < 20 else "" for k in range(40)]
+    for patients, n_blank in ((repeated, 10), (at_the_end, 20)):
+        source = apply(table_of(*cells).assign(patient=patients))
+        assert len(source.rows) == 40 - n_blank
+        assert any(f"{n_blank} of 40 rows of films.csv have a blank" in n for n in source.notes)
 
 
 def test_one_patient_for_all_images_is_refused():

@@ -352,3 +352,21 @@ def test_opened_puts_image_level_runs_last(tmp_path):
 
 def test_planted_beside_estimates_is_empty_for_real_data():
     assert planted_effects.planted_beside_estimates({"access": "private"}, pd.DataFrame()).empty
+
+
+@pytest.mark.parametrize(
+    "columns, words",
+    [
+        (dict(sex="unknown", age_years=np.nan), "below, sex and age are unknown, and confidence"),
+        (dict(sex="female", age_years=np.nan), "below, age is unknown, and confidence"),
+        (dict(sex="female", age_years=40.0), "below, and confidence"),
+    ],
+)
+def test_without_patients_only_what_is_unknown_is_called_so(columns, words, monkeypatch, capsys):
+    table, record = pd.DataFrame({"image_id": ["a", "b"], **columns}), {"data_hash": "x"}
+    monkeypatch.setattr(study_results.manifests, "name_of", lambda name: name)
+    monkeypatch.setattr(study_results.cohorts, "read_table", lambda name: (table, record))
+    monkeypatch.setattr(study_results.cohorts, "patients_are_known", lambda record: False)
+    monkeypatch.setattr(study_results, "records_of", lambda *_: [])
+    study_results.opened("ward", [], [], "")
+    assert words in capsys.readouterr().out

@@ -20,11 +20,15 @@ _NAMES = {
     "file": "file filename filepath path image imageid imageindex imagefile imagename imagepath"
     " dicomid imagefilename img uid id",
     "patient": "patientid patient subjectid subject patid patientnumber personid pseudonym"
-    " patientpseudonym mrn pid patientennummer",
+    " patientpseudonym mrn pid patientennummer patientennr patientnr patnr participantid",
     "sex": "sex gender patientsex patientgender patientsexdicom sexatbirth geschlecht",
-    "age": "age patientage ageyears ageatstudy ageatexam ageindays alter",
+    "age": "age patientage ageyears ageatstudy ageatexam ageindays alter ageinyears agemonths"
+    " ageinmonths agemonth agemo ageweeks ageinweeks agedays patientagemonths patientagedays"
+    " ageatstudymonths ageatstudydays ageatstudyyears alterjahre alterinjahren altermonate"
+    " alterinmonaten altertage alterintagen",
     "birth": "patientbirth birthdate patientbirthdate dateofbirth dob birthyear geburtsdatum",
-    "study": "studydate studydatedicom examdate acquisitiondate scandate date",
+    "study": "studydate studydatedicom examdate acquisitiondate scandate date untersuchungsdatum"
+    " studiendatum aufnahmedatum datum",
     "split": "split subset set partition dataset",
 }
 _SEX = {
@@ -36,6 +40,16 @@ _SPLIT = {
     "train": "train training trn",
     "valid": "valid validation val dev validate",
     "test": "test testing tst",
+}
+
+
+_DATES = {
+    r"\d{4}-\d\d?-\d\d?": "%Y-%m-%d",
+    r"\d{8}": "%Y%m%d",
+    r"\d{4}/\d\d?/\d\d?": "%Y/%m/%d",
+    r"\d\d?\.\d\d?\.\d{4}": "%d.%m.%Y",
+    r"\d\d?-\d\d?-\d{4}": "%d-%m-%Y",
+    r"\d{4}": "%Y",
 }
 
 
@@ -122,6 +136,15 @@ def sex(table: pd.DataFrame) -> list[Guess]:
     return [Guess("sex", {"column": column, "values": means}, "by name and values", column)]
 
 
+def sex_to_answer(cells: pd.Series) -> dict[str, str]:
+    """Return the few values of a column of sex, each with a meaning that is to be corrected."""
+    values = sorted(cells[cells != ""].unique())
+    kinds = ["male", "female"]  # 1 and 2 of ISO 5218, 0 and 1 mostly
+    if len(values) > 10:
+        return {}
+    return {value: (kinds[k] if k < 2 else "unknown") for k, value in enumerate(values)}
+
+
 def split(table: pd.DataFrame) -> list[Guess]:
     """Guess the given split."""
     column = named(table, "split")
@@ -136,12 +159,15 @@ def age(table: pd.DataFrame) -> list[Guess]:
     if column := named(table, "age"):
         cells = table.loc[table[column] != "", column]
         rule = {"column": column}
-        numbers = pd.to_numeric(
-            cells.str.replace(r"^(\d+)[YyMmWwDd]$", r"\1", regex=True), "coerce"
-        )
+        plain_cells = cells.str.replace(r"^(\d+)[YyMmWwDd]$", r"\1", regex=True)
+        numbers = pd.to_numeric(plain_cells.str.replace(",", "."), "coerce")
         others = cells[numbers.isna()].unique()[:MOST_ENTRIES]
         why = "by its name"
-        if numbers.median() > 150:
+        units = {r"mo(nth|nat)?(s|e|en)?$": "months", r"week": "weeks", r"day|^alter.*tage": "days"}
+        named_unit = [unit for form, unit in units.items() if re.search(form, plain(column))]
+        if named_unit:
+            rule["unit"], why = named_unit[0], "unit and column by its name"
+        elif numbers.median() > 150:
             rule["unit"], why = "days", f"by its name; median {numbers.median():g}: days?"
         limits = {
             cell: int(re.sub(r"\D", "", cell)) + bool(re.match(r">\s*\d", cell))
@@ -159,10 +185,21 @@ def age(table: pd.DataFrame) -> list[Guess]:
     if not (birth and study):
         return []
     rule = {"birth_date": birth, "study_date": study}
-    cells = pd.concat([table[birth], table[study]])
-    if cells[cells != ""].str.fullmatch(r"\d{4}").any():
-        rule["date_formats"] = ["%Y-%m-%d", "%Y%m%d", "%Y"]
+    forms = date_forms(pd.concat([table[birth], table[study]]))
+    if set(forms) - {"%Y-%m-%d", "%Y%m%d"}:
+        rule["date_formats"] = forms
     return [Guess("age", rule, "from two dates; `date_formats` must fit", study)]
+
+
+def date_forms(cells: pd.Series) -> list[str]:
+    """Return the forms of dates that occur; 03/04/1950 alone counts as 3 April."""
+    dates = pd.Series(cells[cells != ""].unique(), dtype=str).str.extract(r"^([^ T]*)")[0]
+    forms = [form for regex, form in _DATES.items() if dates.str.fullmatch(regex).any()]
+    slashed = dates.str.extract(r"^(\d\d?)/(\d\d?)/\d{4}$").dropna().astype(int)
+    if len(slashed):
+        is_month_first = slashed[1].max() > 12 >= slashed[0].max()
+        forms.append("%m/%d/%Y" if is_month_first else "%d/%m/%Y")
+    return forms
 
 
 def keep(table: pd.DataFrame) -> list[Guess]:

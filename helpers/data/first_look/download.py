@@ -19,7 +19,7 @@ from typing import BinaryIO
 import pooch
 import urllib3
 
-from helpers.core import errors, files, progress
+from helpers.core import errors, files, machine, progress
 from helpers.data import manifest_schema
 from helpers.data.first_look import archives
 from helpers.data.tables import source_files
@@ -66,7 +66,7 @@ def _fetch_one(entry: manifest_schema.Download, root: Path) -> str:
             "one of another checksum",
             "Move it away, or keep it and leave out --download.",
         )
-    _refuse_full_disk(root, entry.max_bytes)
+    machine.refuse_full_disk(root, _bytes_needed(entry, root / STORE, digest), entry.to)
     pooch.get_logger().setLevel("WARNING")  # what is done is said by us
     name = f"{digest}.whole"
     try:
@@ -149,11 +149,14 @@ def _refuse_other_file(new: Path, there: Path) -> None:
         errors.refuse(f"no other file at {there}", "one", "Move it away, or leave out --download.")
 
 
-def _refuse_full_disk(root: Path, n_bytes: int) -> None:
-    """Accept a disk with room for a file."""
-    free = shutil.disk_usage(root).free
-    if free < n_bytes:
-        errors.refuse(f"{n_bytes:,} bytes free at {root}", f"{free:,}", "Make room.")
+def _bytes_needed(entry: manifest_schema.Download, store: Path, digest: str) -> int:
+    """Return how many bytes a file may still take: what is not fetched yet, and, beside an archive,
+    its content.
+    """
+    there = [store / f"{digest}.{state}" for state in ("whole", "part")]
+    n_there = max(path.stat().st_size if path.exists() else 0 for path in there)
+    rest = 0 if there[0].exists() else max(entry.max_bytes - n_there, 0)
+    return rest + (entry.max_bytes if entry.unpack else 0)
 
 
 class Resumed:

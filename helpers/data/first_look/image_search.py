@@ -47,7 +47,8 @@ def locate(table: Path, images: Path | None, cells: pd.DataFrame, form: dict[str
 
     Args:
         table: absolute path.
-        images: absolute path of a folder, or None to look beside the table and above it.
+        images: absolute path of a folder, or None to look beside the table, then in the folders
+            beside its own.
         cells: of the table, as text.
         form: how it was read.
     """
@@ -63,6 +64,10 @@ def locate(table: Path, images: Path | None, cells: pd.DataFrame, form: dict[str
             place.template, place.found = f"{{{column}}}", True
         else:
             _search(place, values, images or root)
+        if not place.found and not images:
+            beside = dataclasses.replace(place, root=root.parent)
+            _search(beside, values, root.parent)
+            place = beside if beside.found else place
     place.table = table.relative_to(place.root).as_posix()
     return place
 

@@ -12,8 +12,8 @@ import pandas as pd
 from helpers.data.first_look.column_guesses import MOST_ENTRIES, Guess, meanings, plain
 
 _LABELS = {
-    "positive": "1 true yes y positive pos present",
-    "negative": "0 false no n negative neg absent",
+    "positive": "1 true yes y positive pos present ja j oui si sí vorhanden",
+    "negative": "0 false no n negative neg absent nein non keine",
     "uncertain": "-1 uncertain equivocal",
 }
 _LABEL_NAME = r"label|finding|diagnos|disease|class|patholog|target"

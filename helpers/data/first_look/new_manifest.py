@@ -164,12 +164,32 @@ def _people(people: list[Guess], cells: pd.DataFrame) -> list[str]:
     lines = [line for guess in people for line in _line(guess.field, guess.value, _why(guess))]
     fields = [guess.field for guess in people]
     if "sex" not in fields and (column := column_guesses.named(cells, "sex")):
-        rule = {"column": column, "values": {"0": "male", "1": "female"}}
+        rule = {"column": column, "values": column_guesses.sex_to_answer(cells[column])}
         lines += ["# answer: which value means what?", f"# sex: {_flow(rule)}"]
+    elif "sex" not in fields:
+        lines.append("# answer: no column names the sex: unknown of all without `sex`")
+    if "age" not in fields:
+        dates = [kind for kind in ("birth", "study") if column_guesses.named(cells, kind)]
+        there = f"only a date of {dates[0]}" if dates else "no column"
+        lines.append(f"# answer: {there} names the age: unknown of all without `age`")
     if "patient_id" not in fields:
         comment = "answer: no column names a patient; without, privacy is promised to images only"
+        others = cells.drop(columns=[guess.column for guess in people], errors="ignore")
+        if candidates := _repeated(others):
+            comment += f". Does {' or '.join(candidates)} name one?"
         return [*_line("patient_id", None, comment), *lines]
     return lines
+
+
+def _repeated(cells: pd.DataFrame) -> list[str]:
+    """Return at most three columns with many values of which many repeat, as patients do."""
+    return [
+        column
+        for column in cells
+        if len(cells) / 20 < cells[column].nunique() < 0.9 * len(cells)
+        and cells[column].nunique() > 10
+        and not cells[column].str.contains(r"\s|\.\d|\d/\d").any()  # texts, numbers, dates
+    ][:3]
 
 
 def _findings(findings: list[Guess]) -> list[str]:

@@ -16,8 +16,6 @@ FEW_PATIENTS = 10
 LONGEST_FOLLOW_UP_YEARS = 15
 MANY_GROUPS = 20
 MOST_COPIES = 3
-# what is recorded in place of a patient's identifier
-PLACEHOLDERS = {"", "0", "-", "?", "na", "n/a", "nan", "none", "null", "unknown", "anonymous"}
 
 
 def of_rows(manifest: Manifest, rows: pd.DataFrame) -> list[str]:
@@ -42,6 +40,11 @@ def of_rows(manifest: Manifest, rows: pd.DataFrame) -> list[str]:
 def of_patients(manifest: Manifest, rows: pd.DataFrame) -> Iterator[str]:
     """Yield what speaks against `patient_id` and `sex` as read."""
     if manifest.patient_id is None:
+        yield (
+            "`patient_id` is null: every image counts as a patient of its own. Privacy is promised"
+            " to images, not to people; images of one person can be in training and test. Name the"
+            " patient's column if there is one."
+        )
         return
     counts = rows["patient_id"].value_counts()
     if len(rows) >= 50 and len(counts) < 10:
@@ -56,13 +59,6 @@ def of_patients(manifest: Manifest, rows: pd.DataFrame) -> Iterator[str]:
         yield (
             f"One patient has {counts.max():,} images (median {counts.median():g}): often an"
             " identifier that stands for several people, such as a code for unknown."
-        )
-    placeholders = sorted(PLACEHOLDERS & set(counts.index.str.casefold()))
-    if placeholders:
-        n_rows = int(rows["patient_id"].str.casefold().isin(placeholders).sum())
-        yield (
-            f"patient_id is {' or '.join(map(repr, placeholders))} on {n_rows:,} rows: they count"
-            " as one patient. If it means unknown, list it under `missing`."
         )
     if manifest.sex:
         known = rows[rows["sex"] != "unknown"]

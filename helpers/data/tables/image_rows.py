@@ -13,6 +13,8 @@ import pandas as pd
 from helpers.core import errors
 from helpers.data.manifest_schema import Manifest
 
+_OF_SLICES = ["slices", "slice_bytes", "unusable"]  # of CT scans: long, and no name of a file
+
 
 class Images(NamedTuple):
     """Which rows are of one image.
@@ -60,16 +62,21 @@ def images_of(
             f"one image file an image_id in {where}",
             images.number,
             image_id,
-            place,
+            place.drop(columns=_OF_SLICES, errors="ignore"),
             several,
-            f"Give `image_id` in the manifest {manifest.name} as a template that tells them apart.",
+            f"Give `image_id` in the manifest {manifest.name} as a template that tells them apart"
+            + (
+                ", e.g. '{PatientID} {StudyInstanceUID}', where a study has two PatientIDs."
+                if "slices" in place
+                else "."
+            ),
         )
     several = has_file & (images.number != images.number[files.first][files.number])
     if several.any():
         _refuse_several(
             f"one image_id a file in {where}",
             files.number,
-            place,
+            place.drop(columns=_OF_SLICES, errors="ignore"),
             image_id,
             several,
             "Several rows of a file are of one image: give `image_id` as the columns of the file's"

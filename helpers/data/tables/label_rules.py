@@ -5,7 +5,6 @@ row; the rules in words. Raises `InputError` for values outside a rule; the mess
 column and value.
 """
 
-import ast
 import re
 from collections.abc import Callable
 
@@ -15,12 +14,9 @@ import pandas as pd
 from helpers.core import errors
 from helpers.data.manifest_schema import Manifest
 from helpers.data.rule_schema import Finding
-from helpers.data.tables import source_text
+from helpers.data.tables import listed_entries, source_text
 
 _MEANING = {"positive": 1.0, "negative": 0.0, "unknown": np.nan}
-# ['a' 'b'], as numpy writes it: Python would read one entry, 'ab'
-_LITERAL = re.compile(r"""[\[({]\s*(["'].*["'])?\s*,?\s*[\])}]""", re.DOTALL)
-_WITHOUT_COMMA = re.compile(r"""[^\s,\[({]["']\s+["'](?=[^\s,\])}])""")
 
 
 def labels_of(finding: str, rule: Finding, text: pd.DataFrame, where: str) -> pd.Series:
@@ -59,64 +55,9 @@ def _label_grades(finding: str, rule: Finding, text: pd.Series, where: str) -> p
     )
 
 
-def entries_of_cells(
-    finding: str, rule: Finding, text: pd.Series, where: str
-) -> dict[str, frozenset[str]]:
-    """Return the entries that each different cell of a column lists; none for a blank one.
-
-    Args:
-        finding: its name, for messages.
-        rule: with `contains`; `cell: list` reads list literals, else entries stand between
-            separators.
-        text: the column.
-        where: name of the table.
-
-    Raises:
-        InputError: a cell that is no list literal, or one where the rule says separated.
-    """
-    cells = [cell for cell in text.unique() if cell]
-    if rule.cell == "list":
-        entries = {cell: _literal_entries(cell) for cell in cells}
-        source_text.refuse_values(
-            text,
-            text.map({cell: listed is None for cell, listed in entries.items()}).eq(True),
-            where,
-            "list literals such as ['effusion', 'cardiomegaly']",
-            f"findings.{finding}.cell",
-            "A cell that means unknown belongs in `missing`. ",
-        )
-    else:
-        source_text.refuse_values(
-            text,
-            text.map({cell: bool(_LITERAL.fullmatch(cell)) for cell in ["", *cells]}),
-            where,
-            f"entries separated by {rule.separator!r}",
-            f"findings.{finding}.separator",
-            f"These cells are list literals: set `findings.{finding}.cell: list`. ",
-        )
-        entries = {
-            cell: frozenset(entry.strip() for entry in cell.split(rule.separator)) - {""}
-            for cell in cells
-        }
-    return {"": frozenset()} | entries
-
-
-def _literal_entries(cell: str) -> frozenset[str] | None:
-    """Return the entries of a list literal, as Python or JSON write it; None where it is none."""
-    try:
-        listed = None if _WITHOUT_COMMA.search(cell) else ast.literal_eval(cell)
-    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
-        return None
-    if not isinstance(listed, (list, tuple, set)) or not all(
-        isinstance(entry, (str, int, float)) for entry in listed
-    ):
-        return None
-    return frozenset(str(entry).strip() for entry in listed) - {""}
-
-
 def _label_entries(finding: str, rule: Finding, text: pd.Series, where: str) -> pd.Series:
     """Return labels by `contains`; a cell that lists nothing is blank."""
-    entries = entries_of_cells(finding, rule, text, where)
+    entries = listed_entries.of_cells(finding, rule, text, where)
     if rule.known:
         unknown = {cell: bool(listed - set(rule.known)) for cell, listed in entries.items()}
         source_text.refuse_values(
@@ -139,7 +80,11 @@ def _label_entries(finding: str, rule: Finding, text: pd.Series, where: str) -> 
 
 
 def plain_number(value: str) -> str:
-    """Return a number in one form (1.0 and 01 are 1); any other text, also long codes, as it is."""
+    """Return a number in one form (1.0 and 01 are 1), and true or false in small letters; any other
+    text, also long codes, as it is.
+    """
+    if value.casefold() in ("true", "false"):  # Excel's TRUE is read as True
+        return value.casefold()
     if re.fullmatch(r"[+-]?\d{1,15}(\.\d*)?", value):
         return f"{float(value):.15g}"
     return value
@@ -148,6 +93,7 @@ def plain_number(value: str) -> str:
 def _label_values(finding: str, rule: Finding, text: pd.Series, where: str) -> pd.Series:
     """Return labels by `values`; numbers are compared as numbers (1.0 is 1)."""
     means = _MEANING | {"uncertain": _MEANING[rule.uncertain_means]}
+    _refuse_one_number(finding, rule)
     meaning = {plain_number(value): means[name] for value, name in rule.values.items()}
     meaning = {"": _MEANING[rule.blank_means]} | meaning
     values = text.map({cell: plain_number(cell) for cell in text.unique()})
@@ -161,6 +107,21 @@ def _label_values(finding: str, rule: Finding, text: pd.Series, where: str) -> p
         source_text.nearest(text[is_odd].iloc[0], list(rule.values)) if is_odd.any() else "",
     )
     return values.map(meaning).astype(float)
+
+
+def _refuse_one_number(finding: str, rule: Finding) -> None:
+    """Accept `values` in which no number has two meanings."""
+    spellings = {}
+    for value in rule.values:
+        spellings.setdefault(plain_number(value), []).append(value)
+    for values in spellings.values():
+        if len({rule.values[value] for value in values}) > 1:
+            errors.refuse(
+                f"one meaning of a number in `findings.{finding}.values`",
+                f"{errors.examples(values)}, which are one number",
+                "Cells are compared as numbers. Keep one of them, or write these codes in the table"
+                " with a letter.",
+            )
 
 
 def with_uncertain(manifest: Manifest, policy: str) -> Manifest:

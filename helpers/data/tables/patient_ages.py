@@ -2,7 +2,7 @@
 
 In: the rule and its source columns as text. Out: years, NaN where unknown; notes. Raises
 `InputError` for cells that no rule reads; the message names the rule that would. Ages that are
-impossible become unknown, and are counted.
+impossible become unknown, and are counted; where most are, the unit is wrong, and they are refused.
 """
 
 import re
@@ -12,12 +12,12 @@ import pandas as pd
 
 from helpers.core import errors
 from helpers.data.rule_schema import Age
-from helpers.data.tables import source_text
+from helpers.data.tables import age_advice, source_text
 
+MIN_ROWS_TO_JUDGE = 20  # with fewer, most ages may be impossible by chance
 _PER_YEAR = {"years": 1, "months": 12, "weeks": 365.25 / 7, "days": 365.25}
 _DICOM = {"y": "years", "m": "months", "w": "weeks", "d": "days"}
-_NUMBER = r"([+-]?\d+(?:\.\d*)?)"
-_MIDNIGHT = r"[ T]00:00(:00(\.0+)?)?$"
+_TIME = r"[ T]\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?(\s*[AaPp][Mm])?(Z|[+-]\d{2}:?\d{2})?$"
 
 
 def ages(rule: Age, text: pd.DataFrame, where: str) -> tuple[pd.Series, list[str]]:
@@ -38,6 +38,7 @@ def ages(rule: Age, text: pd.DataFrame, where: str) -> tuple[pd.Series, list[str
     else:
         source, years = text[rule.anchor_age], _since_anchor(rule, text, where)
     is_impossible = (years < 0) | (years > rule.max_years)
+    _refuse_another_unit(rule, source, years, is_impossible, where)
     notes = []
     if is_impossible.any():
         notes.append(
@@ -48,60 +49,74 @@ def ages(rule: Age, text: pd.DataFrame, where: str) -> tuple[pd.Series, list[str
     return years.mask(is_impossible), notes
 
 
+def _refuse_another_unit(
+    rule: Age, source: pd.Series, years: pd.Series, is_impossible: pd.Series, where: str
+) -> None:
+    """Accept ages unless all are impossible, or most rows and most different cells of many are."""
+    known = years.notna()
+    n_known, n_impossible = int(known.sum()), int(is_impossible.sum())
+    is_most = (
+        n_known >= MIN_ROWS_TO_JUDGE
+        and n_impossible > n_known / 2
+        and source[is_impossible].nunique() > source[known].nunique() / 2
+    )
+    if not n_impossible or n_impossible < n_known and not is_most:
+        return
+    median = years[is_impossible].median() * _PER_YEAR[rule.unit]
+    units = [unit for unit, n in _PER_YEAR.items() if 0 <= median / n <= rule.max_years]
+    errors.refuse(
+        f"ages from 0 to {rule.max_years:g} years by column {source.name!r} of {where}",
+        f"{n_impossible:,} impossible ones of {n_known:,}, e.g."
+        f" {errors.examples(source[is_impossible].drop_duplicates().tolist())}",
+        (
+            f"Another unit? Set `age.unit: {' or '.join(units) or '...'}`; a code for unknown"
+            " belongs in `age.missing`."
+            if rule.column
+            else "Are the columns of `age` the right ones, in the right order?"
+        ),
+    )
+
+
+def _is_missing(rule: Age, cells: pd.Series) -> pd.Series:
+    """Return which cells mean unknown; numbers are compared as numbers (99.0 and 099 are 99)."""
+    codes = source_text.numbers(pd.Series(rule.missing, dtype=object)).dropna()
+    return cells.isin(rule.missing) | source_text.numbers(cells).isin(codes)
+
+
 def _recorded(rule: Age, text: pd.Series, where: str) -> pd.Series:
     """Return ages of a column of numbers, with or without a unit."""
-    cells = text.unique()
-    years = {cell: _years_of_cell(rule, cell) for cell in cells}
+    different = text.drop_duplicates()
+    cells = different.tolist()
+    missing = set(different[_is_missing(rule, different)])
+    years = {
+        cell: np.nan if not cell or cell in missing else _years_of_cell(rule, cell)
+        for cell in cells
+    }
     odd = [cell for cell in cells if cell and years[cell] is None]
     if odd:
         errors.refuse(
             f"column {text.name!r} of {where} to hold ages in {rule.unit} (numbers), or 042Y, 018M",
             f"{errors.examples(odd)} in {int(text.isin(odd).sum())} rows",
-            f"{_rules_for(odd)}, or correct the table.",
+            f"{age_advice.rules_for(odd)}, or correct the table.",
         )
     return text.map({cell: np.nan if age is None else age for cell, age in years.items()})
 
 
 def _years_of_cell(rule: Age, cell: str) -> float | None:
-    """Return the age that a cell says, NaN where it means unknown, None where no rule reads it."""
-    if not cell or cell in rule.missing:
-        return np.nan
+    """Return the age that a cell says, None where no rule reads it.
+
+    A comma is a decimal one, but for three digits behind it where thousands are possible (days).
+    """
     if cell in rule.at_least:
         return rule.at_least[cell]
-    if form := re.fullmatch(_NUMBER + r"\s*(.*)", cell):
+    if form := re.fullmatch(age_advice.NUMBER + r"\s*(.*)", cell):
         number, suffix = form.groups()
         unit = rule.unit if not suffix else rule.unit_suffixes.get(suffix)
         unit = unit or _DICOM.get(suffix.lower())
-        return float(number) / _PER_YEAR[unit] if unit else None
+        is_ambiguous = unit != "years" and re.search(r",\d{3}$", number)
+        if unit and not is_ambiguous:
+            return float(number.replace(",", ".")) / _PER_YEAR[unit]
     return None
-
-
-def _rules_for(odd: list[str]) -> str:
-    """Return which rule of `age` would read each kind of cell."""
-    bounds = [cell for cell in odd if re.search(r"^\s*[<>≥≤]|\+\s*$", cell)]
-    with_unit = re.compile(_NUMBER + r"\s*([^\W\d_][^\d]*)")
-    units = [cell for cell in odd if cell not in bounds and with_unit.fullmatch(cell)]
-    others = [cell for cell in odd if cell not in bounds and cell not in units]
-    ways = []
-    if bounds:
-        pairs = [f'"{cell}": {_nearest_age(cell)}' for cell in bounds[:3]]
-        ways.append(f"`age.at_least: {{{', '.join(pairs)}}}`")
-    if units:
-        suffixes = dict.fromkeys(with_unit.fullmatch(cell)[2] for cell in units)
-        pairs = [f'"{suffix}": months' for suffix in list(suffixes)[:3]]
-        ways.append(f"`age.unit_suffixes: {{{', '.join(pairs)}}}` (or years, weeks, days)")
-    if others:
-        ways.append(f"`age.missing: {others[:3]}` if that means unknown")
-    return "Add to the manifest " + " and ".join(ways)
-
-
-def _nearest_age(cell: str) -> str:
-    """Return the whole age nearest to a bound: 90 for ">89", 89 for "89+", 0 for "<1"."""
-    number = re.search(r"\d+", cell)
-    if not number:
-        return "..."
-    beyond = {">": 1, "<": -1}.get(cell[0], 0) if "=" not in cell else 0
-    return str(int(number[0]) + beyond)
 
 
 def _since_birth(rule: Age, text: pd.DataFrame, where: str) -> pd.Series:
@@ -128,7 +143,7 @@ def _since_anchor(rule: Age, text: pd.DataFrame, where: str) -> pd.Series:
 
 def _whole_numbers(rule: Age, text: pd.Series, where: str) -> pd.Series:
     """Return a column of numbers, NaN where unknown."""
-    known = text.mask(text.isin(rule.missing), "").replace(rule.at_least)
+    known = text.mask(_is_missing(rule, text), "").replace(rule.at_least)
     numbers = source_text.numbers(known.astype(str))
     is_odd = numbers.isna() & (known != "")
     source_text.refuse_values(text, is_odd, where, "numbers", "age.missing")
@@ -138,21 +153,15 @@ def _whole_numbers(rule: Age, text: pd.Series, where: str) -> pd.Series:
 def _dates(rule: Age, text: pd.Series, where: str) -> tuple[pd.Series, pd.Series]:
     """Return a column's dates by the first form that fits, and where only a year is known."""
     cells = pd.Series(text.unique(), dtype=object)
-    plain = cells.mask(cells.isin(rule.missing), "").astype(str)
+    plain = cells.mask(_is_missing(rule, cells), "").astype(str)
     plain = plain.str.replace(r"^(\d+)\.0+$", r"\1", regex=True)
-    plain = plain.str.replace(_MIDNIGHT, "", regex=True)
     dates = pd.Series(pd.NaT, index=cells.index, dtype="datetime64[s]")
     is_year_only = pd.Series(False, index=cells.index)
     for form in rule.date_formats:
-        read = pd.to_datetime(plain, format=form, errors="coerce").astype("datetime64[s]")
-        if re.fullmatch(r"(%[A-Za-z])+", form):  # 195011 is not 1 January 1950
-            read = read.where(read.dt.strftime(form) == plain)
-        read = read.where(dates.isna())
-        if not re.search(r"%[dj]", form):  # the middle of what the form says
-            has_month = re.search(r"%[mbB]", form)
-            read += pd.Timedelta(days=14) if has_month else pd.DateOffset(months=6)
+        read = _read_dates(plain, form)
+        _refuse_two_dates(cells, dates, read, rule, text.name, where)
         if not re.search(r"%[dmbBj]", form):
-            is_year_only |= read.notna()
+            is_year_only |= read.notna() & dates.isna()
         dates = dates.fillna(read)
     by_cell = dict(zip(cells, dates))
     values = text.map(by_cell).astype("datetime64[s]")
@@ -165,3 +174,31 @@ def _dates(rule: Age, text: pd.Series, where: str) -> tuple[pd.Series, pd.Series
         "A cell that means unknown belongs in `age.missing`. ",
     )
     return values, text.map(dict(zip(cells, is_year_only)))
+
+
+def _read_dates(plain: pd.Series, form: str) -> pd.Series:
+    """Return cells as dates of one form, NaT where it does not fit; a time of day is left out."""
+    if not re.search(r"%[HIMSpXcT]", form):
+        plain = plain.str.replace(_TIME, "", regex=True)
+    read = pd.to_datetime(plain, format=form, errors="coerce").astype("datetime64[s]")
+    if re.fullmatch(r"(%[A-Za-z])+", form):  # 195011 is not 1 January 1950
+        read = read.where(read.dt.strftime(form) == plain)
+    if not re.search(r"%[dj]", form):  # the middle of what the form says
+        has_month = re.search(r"%[mbB]", form)
+        read += pd.Timedelta(days=14) if has_month else pd.DateOffset(months=6)
+    return read
+
+
+def _refuse_two_dates(
+    cells: pd.Series, dates: pd.Series, read: pd.Series, rule: Age, column: str, where: str
+) -> None:
+    """Accept dates that no two of the forms read differently."""
+    is_two = dates.notna() & read.notna() & (dates != read)
+    if is_two.any():
+        errors.refuse(
+            f"one date a cell in column {column!r} of {where}",
+            f"{errors.examples(cells[is_two].tolist())}, which"
+            f" {' and '.join(rule.date_formats)} read as different dates",
+            "Keep the one form of the column in `age.date_formats`; a column of both forms must be"
+            " corrected at its source.",
+        )

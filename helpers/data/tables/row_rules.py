@@ -6,13 +6,16 @@ extraction finds nothing, for several rows of an image that no rule combines, an
 image that differ in more than labels.
 """
 
+import re
+
 import numpy as np
 import pandas as pd
 
 from helpers.core import errors
 from helpers.data.manifest_schema import Manifest
-from helpers.data.tables import image_rows, source_text
+from helpers.data.tables import image_rows, patient_checks, source_text
 
+_FRACTION_ZERO = r"^([+-]?\d+)\.0*$"
 FEW = 0.01  # of the images: as many may be listed under two patients, who are then one
 REPEATED, COMBINED = "repeated row of an image", "combined with another row of its image"
 
@@ -27,12 +30,14 @@ def as_text(manifest: Manifest, raw: pd.DataFrame, where: str) -> pd.DataFrame:
 
     Raises:
         InputError: a column is absent, an extracted one has the name of another, or a cell that is
-            not blank does not match the pattern.
+            not blank does not match the pattern, or an identifier is cut out of a number.
     """
     errors.has_columns(raw, manifest.read_columns, where)
     text = raw[manifest.read_columns].apply(source_text.as_text)
     if manifest.missing:
-        text = text.mask(text.isin([cell.strip() for cell in manifest.missing]), "")
+        missing = {re.sub(_FRACTION_ZERO, r"\1", cell.strip()) for cell in manifest.missing}
+        plain = text.replace(_FRACTION_ZERO, r"\1", regex=True)  # -999.0 is -999
+        text = text.mask(plain.isin(missing), "")
     taken = [name for name in manifest.extract if name in raw]
     if taken:
         errors.refuse(
@@ -40,7 +45,21 @@ def as_text(manifest: Manifest, raw: pd.DataFrame, where: str) -> pd.DataFrame:
             f"{errors.examples(taken)}, which are there",
             "Rename them in the manifest.",
         )
-    return source_text.with_extracted(text, manifest.extract, where)
+    text = source_text.with_extracted(text, manifest.extract, where)
+    patient_checks.refuse_cut_numbers(manifest, text, where)
+    return text
+
+
+def filter_reasons(manifest: Manifest, text: pd.DataFrame, rows: pd.DataFrame) -> pd.Series:
+    """Return the reason for which the row filter leaves a row out, missing where it stays."""
+    reason = pd.Series(None, index=text.index, dtype=object)
+    for column, values in manifest.keep.items():
+        reason[reason.isna() & ~text[column].isin(values)] = (
+            f"{column} is not {' or '.join(values)}"
+        )
+    for column in ("image_id", "patient_id"):
+        reason[reason.isna() & (rows[column] == "")] = f"no {column}"
+    return reason
 
 
 def differing(

@@ -14,7 +14,7 @@ import pandas as pd
 from helpers.core import errors
 from helpers.data.manifest_schema import SPLITS, Manifest
 from helpers.data.rule_schema import Finding
-from helpers.data.tables import label_rules, source_text
+from helpers.data.tables import label_rules, listed_entries, source_text
 
 _OTHER_SEPARATORS = re.compile(r"[|,;/\n\t]")
 
@@ -42,7 +42,11 @@ def refuse_unusable(expected: str, got: str, do: str, excluded: pd.DataFrame) ->
 def check_cells(
     manifest: Manifest, text: pd.DataFrame, excluded: pd.DataFrame, where: str
 ) -> list[str]:
-    """Accept `keep`, `sex` and `image.inverted` when their values occur; return notes.
+    """Accept `keep` and `image.inverted` where their values are spelt as in the table.
+
+    Returns:
+        A note for each value of `keep`, `sex`, `split`, `further_columns` and `image.inverted` that
+        no row has.
 
     Args:
         manifest: the rules.
@@ -52,7 +56,7 @@ def check_cells(
 
     Raises:
         Unusable: a column of `keep` has none of its values.
-        InputError: another spelling of a value of `keep` or `image.inverted` occurs.
+        InputError: another spelling of a value of `keep` or `image.inverted` occurs as well.
     """
     if manifest.layout.kind == "synthetic" or text.empty:
         return []
@@ -80,14 +84,18 @@ def check_cells(
         for name, rule in manifest.further_columns.items()
         if not isinstance(rule, str)
     ]
-    if manifest.image.inverted:
-        rule = manifest.image.inverted
-        mapped.append((rule.column, "image.inverted.values", rule.values))
+    if inverted := manifest.image.inverted:
+        field = "image.inverted.values"
+        mapped.append((inverted.column, field, inverted.values))
+        source_text.refuse_lookalikes(
+            inverted.values,
+            text[inverted.column].unique(),
+            f"column {inverted.column!r} of {where}",
+            field,
+        )
     for column, field, values in mapped:
         cells = text[column]
         notes += [_never(field, value, cells) for value in values if not (cells == value).any()]
-    if manifest.image.inverted:
-        source_text.refuse_lookalikes(values, cells.unique(), f"column {column!r}", field)
     return notes
 
 
@@ -134,8 +142,8 @@ def check_labels(
 
 def _check_entries(finding: str, rule: Finding, cells: pd.Series, where: str) -> list[str]:
     """Accept the entries of `contains` when one occurs, spelt and separated in one way."""
-    listed = label_rules.entries_of_cells(finding, rule, cells, where).values()
-    existing = sorted(frozenset().union(*listed))
+    entries = listed_entries.of_cells(finding, rule, cells, where)
+    existing = sorted(frozenset().union(*entries.values()))
     field, column = f"findings.{finding}.contains", f"column {cells.name!r} of {where}"
     absent = [entry for entry in rule.contains if entry not in existing]
     if not rule.known:
@@ -161,7 +169,8 @@ def _check_entries(finding: str, rule: Finding, cells: pd.Series, where: str) ->
             f"none; it holds {source_text.commonest(cells)}",
             f"{source_text.nearest(rule.contains[0], existing)}Correct `{field}` in the manifest.",
         )
-    return [_never(field, entry, existing) for entry in absent]
+    notes = [_never(field, entry, existing) for entry in absent]
+    return notes + ([] if rule.known else listed_entries.near_notes(finding, rule, cells, entries))
 
 
 def _label_hint(finding: str, rule: Finding, cells: pd.Series, is_without_negative: bool) -> str:

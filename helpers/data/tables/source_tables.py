@@ -25,6 +25,7 @@ from helpers.data.tables import (
     label_rules,
     patient_checks,
     patient_rules,
+    repeated_images,
     row_rules,
     rule_checks,
     source_files,
@@ -76,7 +77,7 @@ def apply_rules(
         }
     )
     rows["patient_id"] = text[manifest.patient_id] if manifest.patient_id else rows["image_id"]
-    reason = _filter_reasons(manifest, text, rows)
+    reason = row_rules.filter_reasons(manifest, text, rows)
     if "unusable" in locations:
         reason = locations["unusable"].where(locations["unusable"] != "", reason)
     if manifest.split.is_given:
@@ -84,6 +85,7 @@ def apply_rules(
         reason = reason.where(reason.notna() | rows["split"].notna(), "in no given split")
     excluded = rows.assign(reason=reason)[reason.notna()][EXCLUDED_COLUMNS]
     notes = rule_checks.check_cells(manifest, text, excluded, where)
+    notes += patient_checks.check_blanks(manifest, rows, reason, where)
     rows, text = rows[reason.isna()], text[reason.isna()]
     if rows.empty:
         rule_checks.refuse_unusable(
@@ -94,6 +96,7 @@ def apply_rules(
         )
     if manifest.split.is_given:
         split_rules.refuse_patient_in_two_splits(rows, where)
+    repeated_images.refuse_different(manifest, rows["image_id"], locations, root, where)
     kept, combined, notes_of_rows = _one_row_an_image(manifest, text, rows, locations, where)
     text = text.loc[kept.index]
     notes += patient_checks.check(manifest, kept.join(locations), where)
@@ -150,18 +153,6 @@ def _labels(manifest: Manifest, text: pd.DataFrame, where: str) -> pd.DataFrame:
             for finding, rule in manifest.findings.items()
         }
     )
-
-
-def _filter_reasons(manifest: Manifest, text: pd.DataFrame, rows: pd.DataFrame) -> pd.Series:
-    """Return the reason for which the row filter leaves a row out, missing where it stays."""
-    reason = pd.Series(None, index=text.index, dtype=object)
-    for column, values in manifest.keep.items():
-        reason[reason.isna() & ~text[column].isin(values)] = (
-            f"{column} is not {' or '.join(values)}"
-        )
-    for column in ("image_id", "patient_id"):
-        reason[reason.isna() & (rows[column] == "")] = f"no {column}"
-    return reason
 
 
 def keep_present(manifest: Manifest, source: Source, root: Path | None) -> Source:
