@@ -46,6 +46,7 @@ DECIDES_CONTENT = (
     "images/dicom_series",
     "tables/dicom_tags",
     "images/dicom_volume",
+    "images/dicom_windows",
     "duplicates",
     "tables/encoded_images",
     "tables/file_names",

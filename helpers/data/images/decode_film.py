@@ -41,13 +41,20 @@ def read(encoded: bytes, inverted: bool = False) -> film_pixels.Film:
     if len(encoded) > MAX_BYTES:
         raise UnusableImage("image file too large")
     if dicom_library.is_dicom(encoded[: dicom_library.HEAD_BYTES]):
-        grey = decode_dicom.grey(encoded, inverted)
-        inverted = False  # settled together with the file's own MONOCHROME1
-    else:
-        grey = _opened(encoded)
+        return _of_dicom(decode_dicom.read(encoded, inverted))
+    grey = _opened(encoded)
     if grey.dtype.kind == "f":
         _refuse_not_finite(grey)
     return film_pixels.film_of(grey, inverted)
+
+
+def _of_dicom(radiograph: decode_dicom.Radiograph) -> film_pixels.Film:
+    """Return the film of a DICOM file, compared with others by its values as stored."""
+    _refuse_not_finite(radiograph.grey_as_shown)
+    film = film_pixels.film_of(radiograph.grey_as_shown)  # the file's own inversion is carried out
+    film.picture = film_pixels.film_of(radiograph.stored)
+    film.pixel_aspect = radiograph.pixel_aspect
+    return film
 
 
 def square(
@@ -84,7 +91,8 @@ def square(
     if grey.dtype != np.uint8:
         grey = grey.astype(np.float32, copy=False)
     image = Image.fromarray(grey).convert("F")
-    size = (px, px) if aspect == "stretch" else _fitted(image.size, px)
+    proportions = (image.width, image.height * film.pixel_aspect)
+    size = (px, px) if aspect == "stretch" else _fitted(proportions, px)
     values = np.asarray(image.resize(size, Image.Resampling.BILINEAR))
     low, high = values.min(), values.max()
     if not high > low:
@@ -161,7 +169,7 @@ def _grey(image: Image.Image) -> np.ndarray:
     return np.asarray(image.convert("L"))
 
 
-def _fitted(size: tuple[int, int], px: int) -> tuple[int, int]:
+def _fitted(size: tuple[float, float], px: int) -> tuple[int, int]:
     """Return (width, height) with the longer side `px` and the proportions kept."""
     longer = max(size)
     return max(1, round(size[0] * px / longer)), max(1, round(size[1] * px / longer))

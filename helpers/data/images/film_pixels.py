@@ -20,10 +20,15 @@ class Film:
 
     grey: (height, width) uint8, uint16 or (fractions, or more than 65,536 values) float32, finite.
     inverted: high values mean dark.
+    picture: what the film is compared with others by, where that is not `grey`: the values of a
+        DICOM file as they are stored, before its window.
+    pixel_aspect: height of a pixel over its width.
     """
 
     grey: np.ndarray
     inverted: bool = False
+    picture: "Film | None" = None
+    pixel_aspect: float = 1.0
 
     @functools.cached_property
     def ends(self) -> tuple[float, float]:
@@ -102,8 +107,9 @@ def pixels_sha256(film: Film) -> str:
     It is the same for one picture as PNG, BMP or TIFF, as grey, RGB or palette, turned by EXIF or
     in fact, in 8 bits or in 16 (as it is, shifted or stretched), and as its negative: what counts
     is each pixel's grey value above the lowest, in steps of the film. A picture that was resized or
-    compressed with loss has another.
+    compressed with loss has another, and so has one that was exported through a window.
     """
+    film = film.picture or film
     digest = hashlib.sha256(repr(film.grey.shape).encode())
     if film.grey.dtype == np.float32:
         digest.update(film.grey.astype("<f4").tobytes())
