@@ -8,6 +8,7 @@ alone.
 """
 
 import io
+import re
 import warnings
 
 import numpy as np
@@ -17,6 +18,13 @@ from helpers.data.images import decode_dicom, dicom_library, film_pixels
 from helpers.data.images.image_limits import MAX_BYTES, MAX_PIXELS, UnusableImage
 
 MIN_LEVELS = 128  # of a picture of which only the upper 8 of 16 bits can be read
+_NOT_READ = {
+    "WebP": rb"RIFF....WEBP",
+    "JPEG 2000": rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51",
+    "HEIF or AVIF": rb"....ftyp(heic|heix|hevc|mif1|msf1|avif)",
+    "JPEG XL": rb"\0\0\0\x0cJXL |\xff\x0a",
+    "JPEG XR": rb"II\xbc",
+}
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF")  # no format that starts another program
 
 
@@ -155,10 +163,18 @@ def _opened(encoded: bytes) -> np.ndarray:
     except Image.DecompressionBombError:
         raise UnusableImage("image has too many pixels") from None
     except Exception:  # a damaged file can raise almost anything
-        raise UnusableImage("image cannot be decoded") from None
+        raise UnusableImage(_reason(encoded[:16])) from None
     if bits > 8 and int(grey.max()) - int(grey.min()) < MIN_LEVELS:
         raise UnusableImage("colour image of 16 bits, whose upper 8 hold hardly anything")
     return grey
+
+
+def _reason(head: bytes) -> str:
+    """Return why a file that begins with these bytes cannot be decoded."""
+    other = next((name for name, begins in _NOT_READ.items() if re.match(begins, head, re.S)), "")
+    if not other:
+        return "image cannot be decoded"
+    return f"{other} image; read are {', '.join(_FORMATS)} and DICOM"
 
 
 def _grey(image: Image.Image) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 
 OUTLIERS = 0.005  # share of the pixels at either end that decide nothing about the contrast
 MARGIN = 0.1  # of the distance between these percentiles, kept beyond either
+FAR = 2.0
 SAMPLED_PIXELS = 2**12  # at least, evenly spaced; percentiles need no more
 
 
@@ -87,18 +88,34 @@ def grey_range(film: Film) -> tuple[float, float]:
     pixels, widened by a tenth of their distance, within the film's own values.
 
     Pixels of the film's lowest and of its highest value do not count for the percentiles: there may
-    be any number of them, as in a border of 0 or 65535, a dead line or a burnt-in marker. A film
-    without outliers keeps its minimum and maximum, or nearly.
+    be any number of them, as in a border of 0 or 65535, a dead line or a burnt-in marker. Nor does
+    up to a quarter of the others at either end that lies far from the rest, as a marker of several
+    values or a noisy border: there, a hundredth of the pixels spans more than `FAR` times the range
+    of all that lie between it and the other end. A film without outliers keeps its minimum and
+    maximum, or nearly.
     """
     least, most = film.ends
     inner = film.sample[(film.sample > least) & (film.sample < most)]
     if not inner.size:
         return least, most
+    inner = -_without_far(-_without_far(inner.astype(np.float64))[::-1])[::-1]
     low, high = _between(inner, OUTLIERS)
     if not high > low:
         return least, most
     margin = MARGIN * (high - low)
     return max(least, low - margin), min(most, high + margin)
+
+
+def _without_far(values: np.ndarray) -> np.ndarray:
+    """Return a sorted sample without those at its upper end that lie far from the rest, see
+    `grey_range`.
+    """
+    n, window = len(values), max(1, len(values) // 100)
+    lower = values[n - n // 4 - 1 : n - window]
+    spans = values[n - n // 4 - 1 + window :] - lower
+    ranges = lower - values[int(OUTLIERS * n)]
+    far = np.flatnonzero((spans > FAR * ranges) & (ranges > 0))
+    return values[: n - n // 4 + far[0]] if far.size else values
 
 
 def pixels_sha256(film: Film) -> str:

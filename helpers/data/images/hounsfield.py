@@ -60,7 +60,11 @@ def doubt(values: np.ndarray, window_hu: tuple[float, float]) -> str | None:
 
 
 def refuse_other_unit(
-    voxels: np.ndarray, slope: float, intercept: float, window_hu: tuple[float, float]
+    voxels: np.ndarray,
+    slope: float,
+    intercept: float,
+    window_hu: tuple[float, float],
+    is_padding: np.ndarray | None = None,
 ) -> None:
     """Accept a volume of Hounsfield units, by a sample of its voxels.
 
@@ -68,12 +72,14 @@ def refuse_other_unit(
         voxels: as stored.
         slope, intercept: make Hounsfield units of them.
         window_hu: see `doubt`.
+        is_padding: same shape, voxels that say nothing; None for none.
 
     Raises:
         UnusableImage: see `doubt`.
     """
     stride = max(1, int(np.ceil((voxels.size / SAMPLED_VOXELS) ** (1 / 3))))
-    sample = voxels[::stride, ::stride, ::stride]
+    evenly = (slice(None, None, stride),) * 3
+    sample = voxels[evenly] if is_padding is None else voxels[evenly][~is_padding[evenly]]
     if reason := doubt(sample * np.float64(slope) + intercept, window_hu):
         raise UnusableImage(reason)
     if voxels.dtype == np.uint8 and slope == 1 and intercept == 0:  # air cannot be stored
@@ -152,7 +158,7 @@ def _has_other_air(values: np.ndarray, inside: np.ndarray, below: np.ndarray) ->
     if dark.size > 0.05 * n_voxels and noise.size > 0.02 * n_voxels and np.median(dark) < -1100:
         return True
     between = np.mean((inside > -700) & (inside < -200))
-    if between > 0.3 and between > 2 * np.mean(inside <= -700):
+    if between > 0.15 and between > 2 * np.mean(inside <= -700):
         return True
     tissue = inside[(inside > -300) & (inside < 700)]
     if not tissue.size or dark.size < 0.05 * n_voxels:
