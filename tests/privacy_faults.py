@@ -1223,6 +1223,13 @@ FAULTS = [
         ),
     ),
     Fault(
+        "a DICOM film compared with others as its window shows it",
+        "data.images.film_pixels",
+        "    film = film.picture or film\n",
+        "",
+        ("test_decode_dicom",),
+    ),
+    Fault(
         "hashes of files taken for those of pictures",
         "data.cohorts",
         'record.get("access", "private") != "embedded" and "pixels_sha256" not in table',

@@ -189,3 +189,13 @@ def test_high_padding_outside_is_air_and_metal_inside_stays(padding, intercept):
     # another unit is told in spite of it
     with pytest.raises(UnusableImage, match="air lies elsewhere"):
         hounsfield.refuse_other_unit(stored + 200, 1.0, intercept, WINDOW, is_padding)
+
+
+def test_padding_of_0_in_all_corners_is_refused_and_0_elsewhere_is_not():
+    with pytest.raises(UnusableImage, match="which is water"):
+        hounsfield.refuse_other_unit(outside(scan(), 0), 1.0, 0.0, WINDOW)
+    with pytest.raises(UnusableImage, match="which is water"):
+        hounsfield.refuse_other_unit(outside(scan(), 0) + 1024, 1.0, -1024.0, WINDOW)
+    partly = scan()
+    partly[0] = 0
+    hounsfield.refuse_other_unit(partly, 1.0, 0.0, WINDOW)

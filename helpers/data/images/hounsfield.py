@@ -22,6 +22,7 @@ TWICE = _WRONG + "hardly a voxel lies where soft tissue is expected, near 40 (in
 TINY_UNIT = _WRONG + "nearly all values lie within 10 of each other (scaled to 0..1?)"
 NO_AIR = _WRONG + "the background lies near 0, expected -1000 (scaled to 0..255? MR?)"
 OTHER_AIR = _WRONG + "air lies elsewhere than near -1000 (another scale or intercept?)"
+ZERO_PADDING = _WRONG + "outside the field of view it is 0, which is water, expected -1000"
 NARROW = "volume cut to a window of Hounsfield units that is narrower than the one asked for"
 
 
@@ -78,6 +79,9 @@ def refuse_other_unit(
         UnusableImage: see `doubt`.
     """
     stride = max(1, int(np.ceil((voxels.size / SAMPLED_VOXELS) ** (1 / 3))))
+    corners = voxels[tuple(slice(None, None, max(1, size - 1)) for size in voxels.shape)]
+    if (corners * np.float64(slope) + intercept == 0).all() and voxels.min() != voxels.max():
+        raise UnusableImage(ZERO_PADDING)
     evenly = (slice(None, None, stride),) * 3
     sample = voxels[evenly] if is_padding is None else voxels[evenly][~is_padding[evenly]]
     if reason := doubt(sample * np.float64(slope) + intercept, window_hu):
