@@ -79,13 +79,13 @@ def refuse_other_unit(
         UnusableImage: see `doubt`.
     """
     stride = max(1, int(np.ceil((voxels.size / SAMPLED_VOXELS) ** (1 / 3))))
-    corners = voxels[tuple(slice(None, None, max(1, size - 1)) for size in voxels.shape)]
-    if (corners * np.float64(slope) + intercept == 0).all() and voxels.min() != voxels.max():
-        raise UnusableImage(ZERO_PADDING)
     evenly = (slice(None, None, stride),) * 3
     sample = voxels[evenly] if is_padding is None else voxels[evenly][~is_padding[evenly]]
     if reason := doubt(sample * np.float64(slope) + intercept, window_hu):
         raise UnusableImage(reason)
+    corners = voxels[tuple(slice(None, None, max(1, size - 1)) for size in voxels.shape)]
+    if (corners * np.float64(slope) + intercept == 0).all() and voxels.min() != voxels.max():
+        raise UnusableImage(ZERO_PADDING)
     if voxels.dtype == np.uint8 and slope == 1 and intercept == 0:  # air cannot be stored
         raise UnusableImage(NO_AIR)
 
