@@ -44,14 +44,6 @@ test: lint unit notebooks-beside-studies  ## run all tests but the slow ones
 test-all: SLOW := or slow
 test-all: lint unit notebooks-beside-studies test-benchmarks mutants  ## run all tests
 
-# Both wait for kernels to start and for single threads: side by side they take two thirds of the time.
-notebooks-beside-studies: $(VENV)/.installed
-	@log=$$(mktemp); OMP_NUM_THREADS=1 $(MAKE) --no-print-directory nbval >$$log 2>&1 & notebooks=$$!; \
-	trap "kill $$notebooks; exit 130" INT TERM; \
-	$(MAKE) --no-print-directory end-to-end SLOW="$(SLOW)"; studies=$$?; \
-	wait $$notebooks; notebooks=$$?; cat $$log; rm -f $$log; \
-	test $$studies -eq 0 -a $$notebooks -eq 0
-
 lint: $(VENV)/.installed  ## check style, format, and which module imports which
 	@$(VENV)/bin/ruff check --quiet .
 	@$(VENV)/bin/ruff format --check --quiet . || { $(VENV)/bin/ruff format --check .; exit 1; }
@@ -67,6 +59,14 @@ nbval: $(VENV)/.installed  ## execute the notebooks with their defaults and comp
 
 end-to-end: $(VENV)/.installed  ## run small studies as a user would
 	$(CLEAN_ENV) $(PY) -m pytest tests/end_to_end -q -n 2 --dist loadfile --durations=15 -m "not slow $(SLOW)"
+
+# Both wait for kernels to start and for single threads: side by side they take two thirds of the time.
+notebooks-beside-studies: $(VENV)/.installed  ## both of these, side by side
+	@log=$$(mktemp); OMP_NUM_THREADS=1 $(MAKE) --no-print-directory nbval >$$log 2>&1 & notebooks=$$!; \
+	trap "kill $$notebooks; exit 130" INT TERM; \
+	$(MAKE) --no-print-directory end-to-end SLOW="$(SLOW)"; studies=$$?; \
+	wait $$notebooks; notebooks=$$?; cat $$log; rm -f $$log; \
+	test $$studies -eq 0 -a $$notebooks -eq 0
 
 test-benchmarks: $(VENV)/.installed  ## run the tests of benchmarks/
 	$(CLEAN_ENV) $(PY) -m pytest tests/benchmarks -q --durations=5 -m "not slow $(SLOW)"

@@ -1223,6 +1223,27 @@ FAULTS = [
         ),
     ),
     Fault(
+        "a DICOM film compared with others as its window shows it",
+        "data.images.film_pixels",
+        "    film = film.picture or film\n",
+        "",
+        ("test_decode_dicom",),
+    ),
+    Fault(
+        "hashes of files taken for those of pictures",
+        "data.cohorts",
+        'record.get("access", "private") != "embedded" and "pixels_sha256" not in table',
+        "False",
+        ("test_same_films",),
+    ),
+    Fault(
+        "data of unknown access taken for drawn ones",
+        "training.same_films",
+        'private.record.get("access", "private")',
+        'private.record.get("access", "embedded")',
+        ("test_same_films",),
+    ),
+    Fault(
         "films of two data sets compared by their files alone",
         "training.same_films",
         'table["films"].isin(other.films()[is_there]) | table["pixels"].isin(\n        other.pixels()[is_there]\n    )',
@@ -1460,7 +1481,7 @@ FAULTS = [
     Fault(
         "demo mode for real patients in the arm",
         "training.private_step",
-        'notebook_parameters.mode_fits(mode, data.cohort.record.get("access", "embedded"))',
+        'notebook_parameters.mode_fits(mode, data.cohort.record.get("access", "private"))',
         "pass",
         ("test_private_runs::test_demo_mode_is_not_to_be_had_for_real_patients",),
     ),

@@ -5,6 +5,7 @@ umask leaves. Raises `InputError` for a missing file (says what makes it) or one
 """
 
 import contextlib
+import itertools
 import json
 import os
 import secrets
@@ -63,8 +64,11 @@ def sync_folder(folder: Path) -> None:
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a damaged file to `<name>.damaged`, over an earlier one; return where it is."""
-    damaged = path.with_name(f"{path.name}.damaged")
+    """Rename a damaged file to `<name>.damaged`, or `.damaged2` and so on beside earlier ones;
+    return where it is.
+    """
+    names = (f"{path.name}.damaged{number if number > 1 else ''}" for number in itertools.count(1))
+    damaged = next(copy for copy in map(path.with_name, names) if not copy.exists())
     os.replace(path, damaged)
     return damaged
 

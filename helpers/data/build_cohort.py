@@ -8,8 +8,11 @@ Images are made in chunks by several processes. A chunk that is on disk is not m
 killed build goes on where it was; no step holds more than a chunk in memory.
 """
 
+import os
 import shutil
 from pathlib import Path
+
+import pandas as pd
 
 from helpers.core import errors, fingerprints, paths
 from helpers.data import (
@@ -43,6 +46,7 @@ DECIDES_CONTENT = (
     "images/dicom_library",
     "images/dicom_series",
     "images/dicom_volume",
+    "images/dicom_windows",
     "images/film_pixels",
     "images/hounsfield",
     "images/image_limits",
@@ -162,7 +166,7 @@ def _make(
     processes: int | None,
 ) -> None:
     """Decode a data set's images and write the cohort, unless the same one is there and whole."""
-    fingerprint = _fingerprint(manifest, options, source)
+    fingerprint = _fingerprint(manifest, options, source, root)
     folder = paths.cohort_dir(manifest.name)
     if cohort_files.is_whole(folder, fingerprint):
         return
@@ -179,10 +183,13 @@ def _make(
 
 
 def _fingerprint(
-    manifest: manifest_schema.Manifest, options: dict, source: source_tables.Source
+    manifest: manifest_schema.Manifest,
+    options: dict,
+    source: source_tables.Source,
+    root: Path | None,
 ) -> str:
     """Return one hash of all that decides a cohort: manifest, options, source rows with file sizes,
-    code.
+    when each file was last changed, code.
     """
     is_drawn = manifest.layout.kind == "synthetic"
     modules = DECIDES_CONTENT + (DECIDES_DRAWN_CONTENT if is_drawn else ())
@@ -191,8 +198,22 @@ def _fingerprint(
             "manifest": manifests.manifest_hash(manifest),
             "options": options,
             "rows": source.rows.to_csv() + source.excluded.to_csv(),
+            "changed": _changed_ns(source.rows, root),
             "code": [
                 fingerprints.file_hash(Path(__file__).parent / f"{module}.py") for module in modules
             ],
         }
     )
+
+
+def _changed_ns(rows: pd.DataFrame, root: Path | None) -> list[int]:
+    """Return when each file of a data set (image, shard, mask, slice) was last changed, in ns; []
+    for drawn images. Pictures of one size may replace others.
+    """
+    if root is None:
+        return []
+    columns = rows.columns.intersection(["file", "mask", "slices"])
+    cells = pd.concat([rows[name] for name in columns]).dropna().unique()
+    names = [name for cell in cells for name in cell.split("\n") if name]
+    paths_of_files = [source_files.path_inside(root, name) for name in names]
+    return [os.stat(path).st_mtime_ns if os.path.exists(path) else -1 for path in paths_of_files]

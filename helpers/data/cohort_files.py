@@ -108,9 +108,7 @@ def _record(
     """Return what the record says of the data set and of the rows kept."""
     canonical = {finding: rule.meaning for finding, rule in manifest.findings.items()}
     is_drawn = manifest.access == "embedded"
-    decoders = [] if is_drawn else ["nibabel", "scipy"] if manifest.volume else ["pillow"]
-    if manifest.layout.kind == "dicom_files":
-        decoders += ["pydicom", "SimpleITK"] if manifest.volume else ["pydicom"]
+    decoders = _decoders(manifest)
     truth = generators.generator_of(manifest).planted_truth() if is_drawn else pd.DataFrame()
     return {
         "cohort": manifest.name,
@@ -138,3 +136,14 @@ def _record(
             name: importlib.metadata.version(name) for name in ("numpy", "pandas", *decoders)
         },
     }
+
+
+def _decoders(manifest: manifest_schema.Manifest) -> list[str]:
+    """Return the packages that decode a data set's images; volumes in an npz need none."""
+    kind = manifest.layout.kind
+    if kind == "synthetic" or (kind == "arrays" and manifest.volume):
+        return []
+    decoders = ["nibabel", "scipy"] if manifest.volume else ["pillow"]
+    if kind == "dicom_files":
+        decoders += ["pydicom", "SimpleITK"] if manifest.volume else ["pydicom"]
+    return decoders

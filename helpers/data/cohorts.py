@@ -52,8 +52,12 @@ class Cohort:
 
     def pixels(self) -> np.ndarray:
         """Return (n,) the hash of each image's picture, by which two data sets are compared; of
-        the image as it came where the table has none.
+        a drawn image as it came.
+
+        Raises:
+            InputError: real data without it.
         """
+        has_pictures(self.table, self.record, self.name)
         if "pixels_sha256" in self.table:
             return self.table["pixels_sha256"].to_numpy()
         return self.films()
@@ -70,6 +74,22 @@ class Cohort:
         return (
             f"Cohort({self.name!r}, {len(self.table):,} images of"
             f" {self.table['patient_id'].nunique():,} patients)"
+        )
+
+
+def has_pictures(table: pd.DataFrame, record: dict, name: str) -> None:
+    """Accept a cohort's table with the hashes by which its pictures are compared with others'.
+
+    A hash of a file does not tell one picture in two files. Drawn images are no files.
+
+    Raises:
+        InputError: a cohort of real data that an earlier version built.
+    """
+    if record.get("access", "private") != "embedded" and "pixels_sha256" not in table:
+        errors.refuse(
+            f"the column 'pixels_sha256' in the table of {name}",
+            "a cohort of real data without it, built by an earlier version of this package",
+            "Run notebook 01 again.",
         )
 
 

@@ -52,6 +52,7 @@ def planned(steps: Collection[plan.Step], out: Path) -> str:
         ["film_sha256"],
         f"the table of {cohort}, built by an earlier version of this package",
     )
+    cohorts.has_pictures(table, record, manifests.name_of(cohort))
     train = table[table["split"] == "train"]
     spent = register.Register(register.folder_of(out))
     films = train["film_sha256"]

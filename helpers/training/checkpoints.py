@@ -1,7 +1,7 @@
 """Checkpoints of training: on disk whole, and never of half a step.
 
 In: the state of a session. Out: a file, and what can be read of one. A damaged one is set aside and
-counts as absent. Raises `OSError`, with the file's name, where it cannot be written.
+counts as absent. Raises `OSError`, with the file's name, where it cannot be written or not be read.
 """
 
 import contextlib
@@ -56,19 +56,24 @@ def write(path: Path, content: dict, before_it_counts: Callable[[], None] = lamb
     files.sync_folder(path.parent)
 
 
-def read(path: Path, device: torch.device) -> dict:
-    """Return what the checkpoint with most steps holds, of two that a kill can leave.
+def read(path: Path) -> dict:
+    """Return what the checkpoint with most steps holds, of two that a kill can leave; its tensors
+    in the memory of the CPU, wherever they were when it was written.
 
-    {} where none can be read. A damaged one is renamed to `*.damaged`, and the reader told.
+    {} where there is none. A damaged one is renamed to `*.damaged`, beside earlier ones, and the
+    reader told.
+
+    Raises:
+        OSError: a file that is there cannot be read; that is no damage.
     """
     latest = {"step": -1}
     for copy in (path, _beside(path)):
         try:
-            stored = torch.load(copy, weights_only=True, map_location=device)
+            stored = torch.load(copy, weights_only=True, map_location="cpu")
             latest = stored if stored["step"] > latest["step"] else latest
-        except OSError:  # absent
+        except FileNotFoundError:
             continue
-        except (MemoryError, torch.OutOfMemoryError):  # no fault of the file
+        except (OSError, MemoryError, torch.OutOfMemoryError):  # no fault of the file
             raise
         except Exception:  # whatever pickle, zip and torch raise for bytes that are not theirs
             print(

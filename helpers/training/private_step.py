@@ -71,7 +71,7 @@ class PrivateArm(sampling_and_noise.Unrepeatable):
                 " disk.",
             )
         if data.cohort:
-            notebook_parameters.mode_fits(mode, data.cohort.record.get("access", "embedded"))
+            notebook_parameters.mode_fits(mode, data.cohort.record.get("access", "private"))
         weighted_by, self.pos_weight = weighting
         n_units = len(data.units)
         self.promise = promise.settle(

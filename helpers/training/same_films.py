@@ -79,7 +79,7 @@ def check(
     """
     sentences = in_two_data_sets(private, public, _built(evaluate_on))
     if is_refused is None:
-        is_refused = private.record.get("access", "embedded") != "embedded"
+        is_refused = private.record.get("access", "private") != "embedded"
     if sentences and is_refused:
         errors.refuse(
             f"PRETRAIN and EVALUATE_ON of other films than those of {private.name}",

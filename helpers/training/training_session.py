@@ -114,7 +114,7 @@ class Session(sampling_and_noise.Unrepeatable):
             with contextlib.suppress(errors.InputError, OSError):
                 # cells run again, from the top: what the kernel holds is not thrown away
                 earlier.save()
-        stored = checkpoints.read(self.checkpoint, self.trained[0].device)
+        stored = checkpoints.read(self.checkpoint)
         if self.arm.is_private:
             self.private = self._private_run(stored, parameters, spend_again, budget)
         else:
@@ -275,8 +275,9 @@ class Session(sampling_and_noise.Unrepeatable):
             return False
         self.model.load_state_dict(stored["model"])
         self.optimizer.load_state_dict(stored["optimizer"])
-        for name in ("seconds", "history", "loss_sum", "n_images", "mean_weights"):
+        for name in ("seconds", "history", "loss_sum", "n_images"):
             setattr(self, name, stored[name])
+        torch._foreach_copy_(self.mean_weights, stored["mean_weights"])
         self.arm.go_on_after(self.private.released if self.private else stored["step"])
         if self.step > stored["step"]:
             print(

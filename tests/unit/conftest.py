@@ -79,7 +79,7 @@ def small_cohort():
         table=table,
         findings=["bright", "dull"],
         canonical={"bright": "bright", "dull": "dull"},
-        record={"data_hash": "small"},
+        record={"data_hash": "small", "access": "embedded"},
     )
 
 

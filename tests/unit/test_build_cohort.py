@@ -381,6 +381,27 @@ def test_film_sha256_is_of_the_file_whatever_its_size_here_and_changes_with_it(
     assert after.index[after != small].tolist() == ["f0003"]
 
 
+def test_a_picture_replaced_by_one_of_the_same_size_makes_another_cohort(tmp_path):
+    path, films = write_ward(tmp_path, n=12), tmp_path / "films" / "2020"
+    rng = np.random.default_rng(5)
+    for film in films.iterdir():
+        Image.fromarray(rng.integers(0, 256, (24, 24), np.uint8)).save(film, "BMP")
+    before = build_cohort.build(path, tmp_path, processes=1)
+    images = before.images.copy()
+    film = films / "f0003.png"
+    size = film.stat().st_size
+    Image.fromarray(rng.integers(0, 256, (24, 24), np.uint8)).save(film, "BMP")
+    assert film.stat().st_size == size
+    after = build_cohort.build(path, tmp_path, processes=1)
+    row = after.table["image_id"].tolist().index("f0003")
+    differs = (after.images != images).any((1, 2))
+    assert np.flatnonzero(differs).tolist() == [row]
+    # a file that was only copied anew changes nothing that was stored
+    os.utime(film)
+    again = build_cohort.build(path, tmp_path, processes=1)
+    assert again.record["data_hash"] == after.record["data_hash"] != before.record["data_hash"]
+
+
 def test_one_picture_in_two_files_is_one_film_of_one_patient_and_two_pictures_are_two(tmp_path):
     """The picture of p001's first film as TIFF in 8 of 16 bits, stretched, and as its negative."""
     path, films = write_ward(tmp_path, n=12), tmp_path / "films" / "2020"

@@ -142,7 +142,9 @@ def test_coloured_and_16_bit_arrays_are_read_as_grey(tmp_path):
 @pytest.mark.usefixtures("results")
 def test_volumes_of_arrays_are_cut_or_padded_around_their_middle(tmp_path):
     data_trees.write("nodulemnist3d", tmp_path, N_IMAGES)
-    whole = build_cohort.build("nodulemnist3d", tmp_path, processes=1).images[:]
+    cohort = build_cohort.build("nodulemnist3d", tmp_path, processes=1)
+    assert cohort.record["versions"].keys() == {"numpy", "pandas"}  # no decoder, nor its extra
+    whole = cohort.images[:]
     small = build_cohort.build("nodulemnist3d", tmp_path, volume_shape=[20, 28, 32], processes=1)
     assert (small.images[:, :, :, 2:30] == whole[:, 4:24]).all()
     assert not small.images[:, :, :, :2].any()

@@ -24,6 +24,7 @@ from helpers.data.images import (
     decode_dicom,
     decode_film,
     dicom_library,
+    dicom_volume,
     film_pixels,
     image_limits,
 )
@@ -210,6 +211,96 @@ def test_one_picture_as_dicom_and_as_png_has_one_hash_of_pixels(photometry):
     ]
     hashes = {film_pixels.pixels_sha256(decode_film.read(encoded)) for encoded in encodings}
     assert len(hashes) == 1
+
+
+def hash_of(encoded: bytes) -> str:
+    return film_pixels.pixels_sha256(decode_film.read(encoded))
+
+
+def test_a_window_and_padding_do_not_change_the_hash_of_the_picture():
+    rng, stream = np.random.default_rng(3), io.BytesIO()
+    stored = np.clip(RAMP + rng.integers(0, 50, RAMP.shape), 0, 4095).astype(np.uint16)
+    stored[:4] = 0
+    Image.fromarray(stored).save(stream, "PNG")
+    look_up = (np.arange(4096) ** 2 / 4095).astype(np.uint16)
+    encodings = [
+        film(stored, 12),
+        film(stored, 12, WindowCenter=2000, WindowWidth=1500),
+        film(stored, 12, WindowCenter=2500, WindowWidth=3000, VOILUTFunction="SIGMOID"),
+        film(stored, 12, VOILUTSequence=look_up_table(look_up, 0, 16, True)),
+        film(stored, 12, PixelPaddingValue=0),
+        film(stored, 12, RescaleSlope=0.25, RescaleIntercept=-7.5),
+        film(stored, 12, PhotometricInterpretation="MONOCHROME1", PixelSpacing=[0.2, 0.1]),
+    ]
+    assert {hash_of(encoded) for encoded in encodings} == {hash_of(stream.getvalue())}
+    other = stored.copy()
+    other[10, 10] += 1  # outside the window that is shown
+    assert hash_of(film(other, 12, WindowCenter=3500, WindowWidth=300)) != hash_of(encodings[0])
+
+
+def reaching_to(high_bit: int, stored: np.ndarray) -> bytes:
+    dataset = film_dataset(stored, 12)
+    dataset.HighBit = high_bit
+    return saved(dataset)
+
+
+@pytest.mark.parametrize("is_signed", [False, True])
+def test_values_in_the_upper_bits_are_read_from_there(is_signed):
+    values = RAMP.astype(np.int16) - 2000 * is_signed
+    stored = (values << 4) if is_signed else (RAMP << 4).astype(np.uint16)
+    lower = values if is_signed else RAMP
+    # the last one: a wrong HighBit of values in the lower bits
+    films = [reaching_to(bit, words) for words, bit in ((lower, 11), (stored, 15), (lower, 15))]
+    for encoded in films:
+        np.testing.assert_array_equal(decode_dicom.grey(encoded), values)
+    assert len({hash_of(encoded) for encoded in films}) == 1
+
+
+@pytest.mark.parametrize("centre, width", [(100, 50), (3900, 100), (2000, 60)])
+def test_a_window_that_leaves_hardly_a_level_is_ignored(centre, width):
+    rng = np.random.default_rng(1)
+    stored = np.clip(RAMP + rng.integers(0, 60, RAMP.shape), 0, 4095).astype(np.uint16)
+    shown = decode_dicom.grey(film(stored, 12, WindowCenter=centre, WindowWidth=width))
+    np.testing.assert_array_equal(shown, stored)
+
+
+@pytest.mark.parametrize("tag", ["PixelSpacing", "ImagerPixelSpacing", "PixelAspectRatio"])
+def test_pixels_that_are_not_square_are_shown_in_the_right_proportions(tag):
+    stored = np.random.default_rng(2).integers(0, 4096, (30, 60)).astype(np.uint16)
+    square, flat, tall = (
+        decode_film.read(film(stored, 12, **{tag: ratio})) for ratio in ([1, 1], [2, 1], [1, 2])
+    )
+
+    def height_and_width(image):
+        filled = np.argwhere(decode_film.square(image, 64) > 0)
+        return (filled.max(0) - filled.min(0) + 1).tolist()
+
+    assert height_and_width(square) == [32, 64]
+    assert height_and_width(flat) == [64, 64] and height_and_width(tall) == [16, 64]
+    with pytest.raises(image_limits.UnusableImage, match="pixels are not square"):
+        decode_film.read(film(stored, 12, **{tag: [9, 1]}))
+
+
+def test_a_deflated_file_is_measured_wherever_its_syntax_is_said(monkeypatch, tmp_path):
+    dataset = film_dataset(RAMP * 0, 12)
+    dataset.file_meta.PrivateInformationCreatorUID = "1.2.3"
+    dataset.file_meta.PrivateInformation = b"x" * 3000
+    for keyword in ("SourceApplicationEntityTitle", "ImplementationVersionName"):
+        setattr(dataset.file_meta, keyword, "A" * 16)
+    dataset.file_meta.FileMetaInformationVersion = b"y" * 2000  # before the syntax
+    encoded = saved(dataset, DeflatedExplicitVRLittleEndian)
+    assert encoded.index(b"1.2.840.10008.1.2.1.99") > 1024
+    assert np.ptp(decode_dicom.grey(encoded)) == 0
+    (tmp_path / "a.dcm").write_bytes(encoded)
+    assert dicom_tags.read_header(tmp_path / "a.dcm")["unusable"] == ""
+    monkeypatch.setattr(decode_dicom, "MAX_BYTES", 5000)
+    monkeypatch.setattr(image_limits, "MAX_BYTES", 5000)
+    monkeypatch.setattr(dicom_volume, "MAX_BYTES", 5000)
+    with pytest.raises(image_limits.UnusableImage, match="image file too large"):
+        decode_dicom.grey(encoded)
+    assert dicom_tags.read_header(tmp_path / "a.dcm")["unusable"] == "image file too large"
+    with pytest.raises(image_limits.UnusableImage, match="CT slice too large"):
+        dicom_volume.read([tmp_path / "a.dcm"])
 
 
 def without(keyword: str) -> bytes:

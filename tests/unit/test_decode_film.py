@@ -286,3 +286,17 @@ def test_values_that_are_not_numbers_say_so():
     film[0] = np.nan
     with pytest.raises(decode_film.UnusableImage, match="not numbers"):
         decode_film.decode(encoded(Image.fromarray(film), "TIFF"), 32)
+
+
+@pytest.mark.parametrize(
+    "kind, name", [("WEBP", "WebP"), ("JPEG2000", "JPEG 2000"), ("AVIF", "HEIF or AVIF")]
+)
+def test_the_reason_of_a_format_that_is_not_read_names_it_and_those_that_are(kind, name):
+    image, stream = Image.new("L", (32, 32), 40), io.BytesIO()
+    if kind == "AVIF":
+        stream.write(b"\0\0\0\x20ftypavif")
+    else:
+        image.save(stream, kind)
+    reason = f"^{name} image; read are PNG, JPEG, TIFF, BMP, GIF and DICOM$"
+    with pytest.raises(decode_film.UnusableImage, match=reason):
+        decode_film.read(stream.getvalue())

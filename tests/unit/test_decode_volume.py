@@ -242,7 +242,8 @@ def test_the_reason_of_a_mask_is_not_told_of_its_volume(tmp_path):
         (write(tmp_path / "half.nii", labels[:12], affine), "mask .* elsewhere than its volume"),
         (write(tmp_path / "lost.nii", labels, np.diag([1, 1, 1, 1])), "mask .* elsewhere"),
         (write(tmp_path / "four.nii", np.stack([labels] * 2, 3), affine), "mask .*: of 4 dim"),
-        (write(tmp_path / "none.nii", labels * 0, affine), "mask .* none of its labels"),
+        (write(tmp_path / "none.nii", labels * 0, affine), "mask .* none of its labels: empty$"),
+        (write(tmp_path / "other.nii", labels * 7, affine), "mask .* none of its labels: 7$"),
     ):
         with pytest.raises(decode_film.UnusableImage, match="^" + words):
             decode(path, **GRID, mask=mask, mask_labels=(1,))
@@ -318,3 +319,31 @@ def test_a_series_of_one_volume_is_a_volume(tmp_path, expected):
     assert (
         decode(write(tmp_path / "one.nii", voxels[..., None], affine), **GRID) == expected
     ).all()
+
+
+def test_a_stray_voxel_of_a_mask_moves_nothing_and_both_kidneys_count(tmp_path):
+    voxels, affine = body()
+    labels = np.zeros(voxels.shape, np.uint8)
+    labels[14:19, 12:15, 7:11] = 1
+    stray, pair = labels.copy(), labels.copy()
+    stray[0, 0, 0] = stray[-1, -1, 3] = 1
+    pair[5:10, 12:15, 7:11] = 1
+    names = dict(one=labels, stray=stray, pair=pair)
+    masks = {name: write(tmp_path / f"{name}.nii", made, affine) for name, made in names.items()}
+    one, with_strays, both = (
+        decode_volume._middle_of(mask, (1,), voxels.shape, affine) for mask in masks.values()
+    )
+    assert (one == affine @ [16, 13, 8.5, 1]).all()
+    assert (with_strays == one).all()
+    assert (both == affine @ [11.5, 13, 8.5, 1]).all()
+
+
+@pytest.mark.parametrize("padding", [4095, np.nan, -2000, -1024])
+def test_what_lies_outside_the_field_of_view_is_air_whatever_its_value(padding, tmp_path):
+    voxels, affine = body()
+    voxels = np.where(voxels > -500, voxels, -1000).astype(np.float32)
+    outside = np.ones(voxels.shape, bool)
+    outside[2:-2, 2:-2] = False
+    plain = write(tmp_path / "plain.nii", np.where(outside, -1000, voxels), affine)
+    padded = write(tmp_path / "padded.nii", np.where(outside, padding, voxels), affine)
+    np.testing.assert_array_equal(decode(padded, **GRID), decode(plain, **GRID))

@@ -5,6 +5,7 @@ import importlib
 import nibabel
 import numpy as np
 import pandas as pd
+import pydicom
 import pytest
 from dicom_phantoms import SECRETS, film, film_dataset, middle_of_ball, saved, write_series
 from pydicom.uid import JPEG2000Lossless
@@ -203,6 +204,15 @@ def test_a_series_is_read_where_it_lies_in_hounsfield_units(form, tmp_path):
 def test_a_stack_that_is_not_even_is_left_out_with_a_reason(heights_mm, reason, tmp_path):
     write_series(tmp_path, heights_mm)
     assert volumes(tmp_path) == [reason]
+
+
+@pytest.mark.parametrize("tag", ["PixelSpacing", "ImagePositionPatient"])
+def test_slices_that_do_not_say_where_they_lie_have_a_reason_of_their_own(tag, tmp_path):
+    for path in write_series(tmp_path):
+        dataset = pydicom.dcmread(path)
+        del dataset[tag]
+        dataset.save_as(path)
+    assert volumes(tmp_path) == [f"CT study whose slices do not say where they lie: no {tag}"]
 
 
 def test_of_a_study_the_axial_original_with_most_slices_is_read(tmp_path):

@@ -121,3 +121,23 @@ def test_a_film_of_noise_is_nearly_uniform_and_an_underexposed_one_is_not():
         assert not film_pixels.is_nearly_uniform(film_pixels.film_of(dark.astype(type_)))
     assert film_pixels.is_nearly_uniform(film_pixels.film_of(noise.astype(np.uint16) * 257))
     assert not film_pixels.is_nearly_uniform(film_pixels.film_of(dark.astype(np.float32) / 7))
+
+
+def test_up_to_a_quarter_of_the_pixels_far_from_the_rest_decide_nothing_about_the_contrast():
+    rng = np.random.default_rng(4)
+    lungs = rng.integers(1000, 5000, (200, 200)).astype(np.uint16)
+    marker, noisy, dark = lungs.copy(), lungs.copy(), lungs + np.uint16(30000)
+    marker[:10, :100], marker[:10, 100:140] = 65535, 64000  # 3.5 %
+    noisy[:40] = rng.integers(60000, 60400, (40, 200))  # 20 %
+    dark[:, :40] = rng.integers(0, 300, (200, 40))
+    for film, low, high in ((marker, 1000, 5000), (noisy, 1000, 5000), (dark, 31000, 35000)):
+        for shown in (film, 65535 - film):
+            ends = film_pixels.grey_range(film_pixels.film_of(shown))
+            wanted = (low, high) if shown is film else (65535 - high, 65535 - low)
+            np.testing.assert_allclose(ends, wanted, atol=450)
+    # clean films keep their ends, skewed ones too
+    skewed = np.rint(4000 * rng.random((200, 200)) ** 4).astype(np.uint16)
+    for clean in (lungs, skewed):
+        film = film_pixels.film_of(clean)
+        assert film_pixels.grey_range(film)[0] == film.ends[0]
+        assert film_pixels.grey_range(film)[1] == film.ends[1]

@@ -140,3 +140,62 @@ def test_not_a_number_is_air_outside_the_field_of_view_and_refused_inside():
     volume[20, 20, 10] = np.inf
     with pytest.raises(UnusableImage, match="infinite"):
         hounsfield.air_outside(volume, 1, 0)
+
+
+@pytest.mark.parametrize("padding", [None, -2000, -3024])
+@pytest.mark.parametrize(
+    "of",
+    [
+        lambda v: v + 200,
+        lambda v: v + 300,
+        lambda v: v - 200,
+        lambda v: v - 300,
+        lambda v: v * 10,
+        lambda v: v * 2,
+        lambda v: v * 0.5,
+        lambda v: (v - v.min()) / (v.max() - v.min()) * 1000,
+        lambda v: (v - v.min()) / (v.max() - v.min()) * 255,
+    ],
+)
+@pytest.mark.parametrize("noise", [10, 60])
+def test_another_scale_or_a_shift_is_refused_where_there_is_air(noise, of, padding):
+    values = of(scan(noise))
+    if padding is not None:
+        values = outside(values, padding)
+    assert str(hounsfield.doubt(values, WINDOW)).startswith("volume not in Hounsfield units")
+
+
+def test_a_shift_of_less_than_100_and_two_paddings_are_accepted():
+    for values in (
+        scan() + 80,
+        scan() - 80,
+        np.where(scan() < -1040, -1500, outside(scan(), -2e3)),
+    ):
+        assert hounsfield.doubt(values, WINDOW) is None
+
+
+@pytest.mark.parametrize("padding", [3071, 4095, 32767])
+@pytest.mark.parametrize("intercept", [0, -1024])
+def test_high_padding_outside_is_air_and_metal_inside_stays(padding, intercept):
+    metal = scan()
+    metal[18:22, 18:22, 5:9] = padding
+    stored = (outside(metal, padding) - intercept).astype(np.int32)
+    is_padding = hounsfield.high_padding(stored, 1.0, intercept)
+    np.testing.assert_array_equal(is_padding, outside(np.zeros(metal.shape), 1) == 1)
+    hounsfield.refuse_other_unit(stored, 1.0, intercept, WINDOW, is_padding)
+    shown = hounsfield.with_air(stored, is_padding, 1.0, intercept) + intercept
+    np.testing.assert_array_equal(shown, outside(metal, -1000))
+    assert hounsfield.high_padding(metal, 1.0, 0) is None
+    # another unit is told in spite of it
+    with pytest.raises(UnusableImage, match="air lies elsewhere"):
+        hounsfield.refuse_other_unit(stored + 200, 1.0, intercept, WINDOW, is_padding)
+
+
+def test_padding_of_0_in_all_corners_is_refused_and_0_elsewhere_is_not():
+    with pytest.raises(UnusableImage, match="which is water"):
+        hounsfield.refuse_other_unit(outside(scan(), 0), 1.0, 0.0, WINDOW)
+    with pytest.raises(UnusableImage, match="which is water"):
+        hounsfield.refuse_other_unit(outside(scan(), 0) + 1024, 1.0, -1024.0, WINDOW)
+    partly = scan()
+    partly[0] = 0
+    hounsfield.refuse_other_unit(partly, 1.0, 0.0, WINDOW)

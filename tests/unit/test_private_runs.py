@@ -626,7 +626,9 @@ def test_other_labels_films_or_patients_in_training_are_refused_and_others_are_n
         table = small_cohort.table.assign(
             bright=small_cohort.table["bright"].where(~where, 1 - small_cohort.table["bright"])
         )
-        changed = dataclasses.replace(small_cohort, table=table, record={"data_hash": "other"})
+        changed = dataclasses.replace(
+            small_cohort, table=table, record=small_cohort.record | {"data_hash": "other"}
+        )
         if is_refused:
             with pytest.raises(errors.InputError, match="differs in the training images or labels"):
                 session_of(changed)
@@ -824,7 +826,9 @@ def test_damaged_or_missing_predictions_are_made_again_from_the_weights(small_co
 def test_predictions_follow_another_test_split_without_training(small_cohort):
     finish(train(session_of(small_cohort)), small_cohort)
     moved = small_cohort.table.assign(split=small_cohort.table["split"].replace({"valid": "test"}))
-    other = dataclasses.replace(small_cohort, table=moved, record={"data_hash": "other"})
+    other = dataclasses.replace(
+        small_cohort, table=moved, record=small_cohort.record | {"data_hash": "other"}
+    )
     assert set(finish(session_of(other), other)["split"]) == {"test"}
     assert run_records.read_record(RUN)["data_hash"] == "other" and counted() == [STEPS]
 
@@ -1115,10 +1119,10 @@ def test_a_cut_checkpoint_is_set_aside_by_name_and_counts_as_lost(n_bytes, small
 
 
 def test_of_two_checkpoints_the_whole_one_counts(tmp_path, capsys):
-    path, device = tmp_path / "checkpoint.pt", torch.device("cpu")
+    path = tmp_path / "checkpoint.pt"
     checkpoints.write(path, {"step": 3})
     (tmp_path / "checkpoint.pt.new").write_bytes(path.read_bytes()[:100])
-    assert checkpoints.read(path, device) == {"step": 3}
+    assert checkpoints.read(path) == {"step": 3}
     assert "checkpoint.pt.new is damaged" in capsys.readouterr().out
     assert sorted(file.name for file in tmp_path.iterdir()) == [
         "checkpoint.pt",
@@ -1131,5 +1135,29 @@ def test_memory_that_runs_out_is_no_damage(tmp_path, monkeypatch):
     no_memory = torch.OutOfMemoryError("CUDA out of memory")
     monkeypatch.setattr(torch, "load", lambda *a, **k: (_ for _ in ()).throw(no_memory))
     with pytest.raises(torch.OutOfMemoryError):
-        checkpoints.read(tmp_path / "checkpoint.pt", torch.device("cpu"))
+        checkpoints.read(tmp_path / "checkpoint.pt")
     assert (tmp_path / "checkpoint.pt").exists()
+
+
+def test_a_disk_that_fails_is_no_damage_and_a_second_damaged_checkpoint_keeps_the_first(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    path.mkdir()  # not to be read as a file
+    with pytest.raises(OSError):
+        checkpoints.read(path)
+    path.rmdir()
+    for content in (b"first", b"second"):
+        path.write_bytes(content)
+        assert checkpoints.read(path) == {}
+    assert [path.with_name(f"checkpoint.pt.damaged{n}").read_bytes() for n in ("", "2")] == [
+        b"first",
+        b"second",
+    ]
+
+
+def test_a_checkpoint_is_read_into_the_memory_of_the_cpu(tmp_path, monkeypatch):
+    """One that was written on a graphics card, and is looked at where there is none."""
+    checkpoints.write(tmp_path / "checkpoint.pt", {"step": 3, "mean_weights": [torch.ones(2)]})
+    load, asked = torch.load, []
+    monkeypatch.setattr(torch, "load", lambda *a, **k: asked.append(k) or load(*a, **k))
+    assert checkpoints.read(tmp_path / "checkpoint.pt")["mean_weights"][0].tolist() == [1, 1]
+    assert asked and all(kwargs["map_location"] == "cpu" for kwargs in asked)

@@ -172,3 +172,29 @@ def test_films_as_png_and_bmp_under_other_names_are_the_same_whatever_their_size
     assert of_ours.shared_with(of_others) == {}
     with pytest.raises(errors.InputError, match=f"shares {len(in_both)} films"):
         pretraining.refuse_shared(public, ours)
+
+
+def test_real_data_without_hashes_of_pictures_are_refused_and_no_hash_of_a_file_stands_for_one(
+    results,
+):
+    ours, public = cohort_of("ours", OURS), cohort_of("public", [*OTHERS, ("train", "f9", "x1")])
+    for access in ("private", "public", None):
+        record = {"access": access, "data_hash": "a"} if access else {"data_hash": "a"}
+        table = public.table.drop(columns="pixels_sha256")
+        old = dataclasses.replace(public, table=table, record=record)
+        for call, arguments in (
+            (old.pixels, ()),
+            (old.training_patients, ()),
+            (same_films.shared_films, (ours, ("train",), old, SPLITS)),
+        ):
+            with pytest.raises(errors.InputError, match="pixels_sha256.*Run notebook 01 again"):
+                call(*arguments)
+    drawn = dataclasses.replace(old, record={"access": "embedded"})
+    assert drawn.pixels().tolist() == drawn.films().tolist()
+
+
+def test_a_record_that_does_not_say_whose_data_it_is_counts_as_private(results):
+    ours, public = cohort_of("ours", OURS), cohort_of("public", [*OTHERS, ("train", "f1", "x1")])
+    ours = dataclasses.replace(ours, record={"data_hash": "ours"})
+    with pytest.raises(errors.InputError, match="the promise would be empty"):
+        same_films.check(ours, public, "none")

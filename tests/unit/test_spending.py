@@ -40,6 +40,7 @@ def out(tmp_path, monkeypatch):
         }
     )
     files.write_table(tmp_path / "cohort" / PRIVATE / "table.parquet", table)
+    files.write_json(tmp_path / "cohort" / PRIVATE / "record.json", {"access": "embedded"})
     return tmp_path
 
 
@@ -85,7 +86,9 @@ def test_a_study_says_what_it_plans(out):
 
 
 def test_patients_cannot_be_protected_where_nobody_knows_whose_an_image_is(out):
-    files.write_json(out / "cohort" / PRIVATE / "record.json", {"patients": "unknown"})
+    files.write_json(
+        out / "cohort" / PRIVATE / "record.json", {"patients": "unknown", "access": "embedded"}
+    )
     with pytest.raises(errors.InputError, match="PRIVACY_UNIT = 'image'.*got 'patient'"):
         planned_spending.planned(steps_of(), out)
     assert "new private run" in planned_spending.planned(
@@ -192,6 +195,14 @@ def test_a_cohort_of_an_earlier_version_is_refused(out):
         ),
     ):
         planned_spending.planned(steps_of(), out)
+
+
+def test_real_data_without_hashes_of_pictures_are_refused_before_anything_is_planned(out):
+    record = out / "cohort" / PRIVATE / "record.json"
+    for access in ({"access": "private"}, {"access": "public"}, {}):
+        files.write_json(record, access)
+        with pytest.raises(errors.InputError, match="pixels_sha256.*Run notebook 01 again"):
+            planned_spending.planned(steps_of(), out)
 
 
 def test_a_study_beyond_its_budget_is_refused_before_anything_is_trained(out, monkeypatch):

@@ -8,6 +8,7 @@ alone.
 """
 
 import io
+import re
 import warnings
 
 import numpy as np
@@ -17,6 +18,13 @@ from helpers.data.images import decode_dicom, dicom_library, film_pixels
 from helpers.data.images.image_limits import MAX_BYTES, MAX_PIXELS, UnusableImage
 
 MIN_LEVELS = 128  # of a picture of which only the upper 8 of 16 bits can be read
+_NOT_READ = {
+    "WebP": rb"RIFF....WEBP",
+    "JPEG 2000": rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51",
+    "HEIF or AVIF": rb"....ftyp(heic|heix|hevc|mif1|msf1|avif)",
+    "JPEG XL": rb"\0\0\0\x0cJXL |\xff\x0a",
+    "JPEG XR": rb"II\xbc",
+}
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF")  # no format that starts another program
 
 
@@ -41,13 +49,20 @@ def read(encoded: bytes, inverted: bool = False) -> film_pixels.Film:
     if len(encoded) > MAX_BYTES:
         raise UnusableImage("image file too large")
     if dicom_library.is_dicom(encoded[: dicom_library.HEAD_BYTES]):
-        grey = decode_dicom.grey(encoded, inverted)
-        inverted = False  # settled together with the file's own MONOCHROME1
-    else:
-        grey = _opened(encoded)
+        return _of_dicom(decode_dicom.read(encoded, inverted))
+    grey = _opened(encoded)
     if grey.dtype.kind == "f":
         _refuse_not_finite(grey)
     return film_pixels.film_of(grey, inverted)
+
+
+def _of_dicom(radiograph: decode_dicom.Radiograph) -> film_pixels.Film:
+    """Return the film of a DICOM file, compared with others by its values as stored."""
+    _refuse_not_finite(radiograph.grey_as_shown)
+    film = film_pixels.film_of(radiograph.grey_as_shown)  # the file's own inversion is carried out
+    film.picture = film_pixels.film_of(radiograph.stored)
+    film.pixel_aspect = radiograph.pixel_aspect
+    return film
 
 
 def square(
@@ -84,7 +99,8 @@ def square(
         image = Image.fromarray(
             np.clip(grey, *film_pixels.grey_range(film)) if film.is_deep else grey
         )
-    size = (px, px) if aspect == "stretch" else _fitted(image.size, px)
+    proportions = (image.width, image.height * film.pixel_aspect)
+    size = (px, px) if aspect == "stretch" else _fitted(proportions, px)
     values = np.asarray(image.resize(size, Image.Resampling.BILINEAR))
     low, high = values.min(), values.max()
     if not high > low:
@@ -148,10 +164,18 @@ def _opened(encoded: bytes) -> np.ndarray:
     except Image.DecompressionBombError:
         raise UnusableImage("image has too many pixels") from None
     except Exception:  # a damaged file can raise almost anything
-        raise UnusableImage("image cannot be decoded") from None
+        raise UnusableImage(_reason(encoded[:16])) from None
     if bits > 8 and int(grey.max()) - int(grey.min()) < MIN_LEVELS:
         raise UnusableImage("colour image of 16 bits, whose upper 8 hold hardly anything")
     return grey
+
+
+def _reason(head: bytes) -> str:
+    """Return why a file that begins with these bytes cannot be decoded."""
+    other = next((name for name, begins in _NOT_READ.items() if re.match(begins, head, re.S)), "")
+    if not other:
+        return "image cannot be decoded"
+    return f"{other} image; read are {', '.join(_FORMATS)} and DICOM"
 
 
 def _grey(image: Image.Image) -> np.ndarray:
@@ -162,7 +186,7 @@ def _grey(image: Image.Image) -> np.ndarray:
     return np.asarray(image if image.mode == "L" else image.convert("L"))
 
 
-def _fitted(size: tuple[int, int], px: int) -> tuple[int, int]:
+def _fitted(size: tuple[float, float], px: int) -> tuple[int, int]:
     """Return (width, height) with the longer side `px` and the proportions kept."""
     longer = max(size)
     return max(1, round(size[0] * px / longer)), max(1, round(size[1] * px / longer))

@@ -19,6 +19,8 @@ import numpy as np
 from helpers.data.images import dicom_volume, hounsfield, nifti_files
 from helpers.data.images.image_limits import UnusableImage
 
+STRAY = 0.05  # of the size of an organ's largest part
+
 
 def decode(
     path: Path | list[Path],
@@ -32,8 +34,9 @@ def decode(
     air to a shape.
 
     Where the grid is at least twice as coarse, neighbouring voxels are averaged first; then the
-    volume is interpolated linearly by its affine. What is not a number, or lies below the
-    Hounsfield units of air, is padding outside the field of view and counts as air.
+    volume is interpolated linearly by its affine. What is not a number, lies below the Hounsfield
+    units of air, or is one high value outside (`hounsfield.high_padding`), is padding and counts as
+    air.
 
     Args:
         path: of the NIfTI file, or of the slices of one DICOM series, in order.
@@ -41,8 +44,9 @@ def decode(
         spacing_mm: along the same.
         window_hu: Hounsfield units that become 0 and 255.
         mask: NIfTI file of labels; the grid's middle is that of the box around `mask_labels`, else
-            that of the volume. The grid's size never depends on it, and the labels must be the
-            whole organ, lesion included, in cases and controls alike.
+            that of the volume. Parts of these smaller than `STRAY` of the largest do not count. The
+            grid's size never depends on it, and the labels must be the whole organ, lesion
+            included, in cases and controls alike.
         mask_labels: see above.
 
     Returns:
@@ -57,9 +61,13 @@ def decode(
     nibabel = nifti_files.nibabel()
     read = dicom_volume.read if isinstance(path, list) else nifti_files.read
     voxels, affine, (slope, intercept) = read(path)
-    if voxels.dtype.kind == "f":
+    is_missing = np.isnan(voxels) if voxels.dtype.kind == "f" else None
+    if is_missing is not None:
         voxels = hounsfield.air_outside(voxels, slope, intercept)
-    hounsfield.refuse_other_unit(voxels, slope, intercept, window_hu)
+    is_high = hounsfield.high_padding(voxels, slope, intercept)
+    masks = [mask for mask in (is_missing, is_high) if mask is not None]
+    is_padding = np.logical_or.reduce(masks) if masks else None
+    hounsfield.refuse_other_unit(voxels, slope, intercept, window_hu, is_padding)
     from nibabel import processing
 
     sha256 = _hash_of(voxels, affine, slope, intercept)
@@ -68,6 +76,8 @@ def decode(
         if mask is None
         else _middle_of(mask, mask_labels, voxels.shape, affine)
     )
+    if is_high is not None:
+        voxels = hounsfield.with_air(voxels, is_high, slope, intercept)
     voxels, affine = _averaged(
         hounsfield.without_padding(voxels, slope, intercept), affine, spacing_mm
     )
@@ -168,10 +178,25 @@ def _middle_of(
     if np.abs(box - mask_box).max() > coarsest_mm:
         raise UnusableImage("mask to centre on lies elsewhere than its volume")
     wanted = [(label - intercept) / slope for label in labels]
-    inside = np.argwhere(np.isin(voxels, wanted))
-    if not len(inside):
-        raise UnusableImage("mask to centre on has none of its labels: empty")
+    is_inside = np.isin(voxels, wanted)
+    if not is_inside.any():
+        labels = np.unique(voxels) * slope + intercept
+        named = ", ".join(f"{label:g}" for label in labels[labels != 0][:5]) or "empty"
+        raise UnusableImage(f"mask to centre on has none of its labels: {named}")
+    inside = np.argwhere(_without_strays(is_inside))
     return mask_affine @ [*(inside.min(0) + inside.max(0)) / 2, 1]
+
+
+def _without_strays(is_inside: np.ndarray) -> np.ndarray:
+    """Return a mask without its parts that are smaller than `STRAY` of the largest: slips of a pen,
+    of which one voxel would move the box. Voxels that touch, also at a corner, are one part.
+    """
+    from scipy import ndimage
+
+    parts, _ = ndimage.label(is_inside, np.ones((3, 3, 3)))
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    return (sizes >= STRAY * sizes.max())[parts] & is_inside
 
 
 def _box_mm(shape: tuple[int, ...], affine: np.ndarray) -> np.ndarray:

@@ -117,6 +117,11 @@ def _reason_without_series(study: pd.DataFrame) -> str:
         return "study without CT"
     if (study["NumberOfFrames"] > 1).any():
         return f"{_NO_SERIES}; enhanced CT of several frames in a file is not read"
+    geometry = ["ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"]
+    if len(study) >= MIN_SLICES:
+        absent = [name for name in geometry if not study[name].map(bool).any()]
+        if absent:
+            return f"CT study whose slices do not say where they lie: no {', '.join(absent)}"
     return _NO_SERIES
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from helpers.core import errors
 from helpers.data.images import dicom_library
-from helpers.data.images.image_limits import UnusableImage
+from helpers.data.images.image_limits import MAX_BYTES, UnusableImage
 
 MAX_VOXELS = 2**29
 # how many numbers a tag holds
@@ -61,6 +61,10 @@ def read(paths: list[Path]) -> tuple[np.ndarray, np.ndarray, tuple[float, float]
     """
     library, simple_itk = dicom_library.pydicom(), _simple_itk()
     try:
+        for path in paths:
+            with open(path, "rb") as stream:
+                if dicom_library.inflates_beyond(stream, MAX_BYTES):
+                    raise UnusableImage("CT slice too large")
         ends = [
             library.dcmread(path, stop_before_pixels=True, force=True, specific_tags=[*GEOMETRY])
             for path in (paths[0], paths[-1])

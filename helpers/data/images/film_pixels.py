@@ -12,6 +12,7 @@ from PIL import Image
 
 OUTLIERS = 0.005  # share of the pixels at either end that decide nothing about the contrast
 MARGIN = 0.1  # of the distance between these percentiles, kept beyond either
+FAR = 2.0
 SAMPLED_PIXELS = 2**12  # at least, evenly spaced; percentiles need no more
 
 
@@ -21,10 +22,15 @@ class Film:
 
     grey: (height, width) uint8, uint16 or (fractions, or more than 65,536 values) float32, finite.
     inverted: high values mean dark.
+    picture: what the film is compared with others by, where that is not `grey`: the values of a
+        DICOM file as they are stored, before its window.
+    pixel_aspect: height of a pixel over its width.
     """
 
     grey: np.ndarray
     inverted: bool = False
+    picture: "Film | None" = None
+    pixel_aspect: float = 1.0
 
     @functools.cached_property
     def image(self) -> Image.Image:
@@ -105,18 +111,34 @@ def grey_range(film: Film) -> tuple[float, float]:
     pixels, widened by a tenth of their distance, within the film's own values.
 
     Pixels of the film's lowest and of its highest value do not count for the percentiles: there may
-    be any number of them, as in a border of 0 or 65535, a dead line or a burnt-in marker. A film
-    without outliers keeps its minimum and maximum, or nearly.
+    be any number of them, as in a border of 0 or 65535, a dead line or a burnt-in marker. Nor does
+    up to a quarter of the others at either end that lies far from the rest, as a marker of several
+    values or a noisy border: there, a hundredth of the pixels spans more than `FAR` times the range
+    of all that lie between it and the other end. A film without outliers keeps its minimum and
+    maximum, or nearly.
     """
     least, most = film.ends
     inner = film.sample[(film.sample > least) & (film.sample < most)]
     if not inner.size:
         return least, most
+    inner = -_without_far(-_without_far(inner.astype(np.float64))[::-1])[::-1]
     low, high = _between(inner, OUTLIERS)
     if not high > low:
         return least, most
     margin = MARGIN * (high - low)
     return max(least, low - margin), min(most, high + margin)
+
+
+def _without_far(values: np.ndarray) -> np.ndarray:
+    """Return a sorted sample without those at its upper end that lie far from the rest, see
+    `grey_range`.
+    """
+    n, window = len(values), max(1, len(values) // 100)
+    lower = values[n - n // 4 - 1 : n - window]
+    spans = values[n - n // 4 - 1 + window :] - lower
+    ranges = lower - values[int(OUTLIERS * n)]
+    far = np.flatnonzero((spans > FAR * ranges) & (ranges > 0))
+    return values[: n - n // 4 + far[0]] if far.size else values
 
 
 def pixels_sha256(film: Film) -> str:
@@ -125,8 +147,9 @@ def pixels_sha256(film: Film) -> str:
     It is the same for one picture as PNG, BMP or TIFF, as grey, RGB or palette, turned by EXIF or
     in fact, in 8 bits or in 16 (as it is, shifted or stretched), and as its negative: what counts
     is each pixel's grey value above the lowest, in steps of the film. A picture that was resized or
-    compressed with loss has another.
+    compressed with loss has another, and so has one that was exported through a window.
     """
+    film = film.picture or film
     digest = hashlib.sha256(repr(film.grey.shape).encode())
     if film.grey.dtype == np.float32:
         digest.update(film.grey.astype("<f4").tobytes())

@@ -13,6 +13,7 @@ import numpy as np
 from helpers.data.images.image_limits import UnusableImage
 
 AIR_HU = -1000.0
+HIGHEST_HU = 3071.0  # of 12 bits; padding may have it, or more
 LOWEST_HU = -1100.0  # with the noise of air; less is padding outside the field of view
 SAMPLED_VOXELS = 2**20  # enough to see where the bulk of a volume lies
 _WRONG = "volume not in Hounsfield units: "
@@ -20,6 +21,8 @@ NO_INTERCEPT = _WRONG + "soft tissue lies near 1000, expected near 40 (rescale i
 TWICE = _WRONG + "hardly a voxel lies where soft tissue is expected, near 40 (intercept twice?)"
 TINY_UNIT = _WRONG + "nearly all values lie within 10 of each other (scaled to 0..1?)"
 NO_AIR = _WRONG + "the background lies near 0, expected -1000 (scaled to 0..255? MR?)"
+OTHER_AIR = _WRONG + "air lies elsewhere than near -1000 (another scale or intercept?)"
+ZERO_PADDING = _WRONG + "outside the field of view it is 0, which is water, expected -1000"
 NARROW = "volume cut to a window of Hounsfield units that is narrower than the one asked for"
 
 
@@ -48,13 +51,21 @@ def doubt(values: np.ndarray, window_hu: tuple[float, float]) -> str | None:
         return NO_INTERCEPT
     if is_without_tissue:
         return TWICE
-    if not has_fat_or_air and (_has_background_at_0(inside) or _is_of_8_bits(inside)):
+    if not has_fat_or_air and (
+        _has_background_at_0(inside) or _is_of_8_bits(inside) or _is_stretched(inside)
+    ):
         return NO_AIR
+    if _has_other_air(values, inside, below):
+        return OTHER_AIR
     return NARROW if _is_cut_to(inside, window_hu) else None
 
 
 def refuse_other_unit(
-    voxels: np.ndarray, slope: float, intercept: float, window_hu: tuple[float, float]
+    voxels: np.ndarray,
+    slope: float,
+    intercept: float,
+    window_hu: tuple[float, float],
+    is_padding: np.ndarray | None = None,
 ) -> None:
     """Accept a volume of Hounsfield units, by a sample of its voxels.
 
@@ -62,14 +73,19 @@ def refuse_other_unit(
         voxels: as stored.
         slope, intercept: make Hounsfield units of them.
         window_hu: see `doubt`.
+        is_padding: same shape, voxels that say nothing; None for none.
 
     Raises:
         UnusableImage: see `doubt`.
     """
     stride = max(1, int(np.ceil((voxels.size / SAMPLED_VOXELS) ** (1 / 3))))
-    sample = voxels[::stride, ::stride, ::stride]
+    evenly = (slice(None, None, stride),) * 3
+    sample = voxels[evenly] if is_padding is None else voxels[evenly][~is_padding[evenly]]
     if reason := doubt(sample * np.float64(slope) + intercept, window_hu):
         raise UnusableImage(reason)
+    corners = voxels[tuple(slice(None, None, max(1, size - 1)) for size in voxels.shape)]
+    if (corners * np.float64(slope) + intercept == 0).all() and voxels.min() != voxels.max():
+        raise UnusableImage(ZERO_PADDING)
     if voxels.dtype == np.uint8 and slope == 1 and intercept == 0:  # air cannot be stored
         raise UnusableImage(NO_AIR)
 
@@ -99,6 +115,65 @@ def without_padding(voxels: np.ndarray, slope: float, intercept: float) -> np.nd
     lowest, air = ((level - intercept) / slope for level in (LOWEST_HU, AIR_HU))
     is_padding = voxels < lowest if slope > 0 else voxels > lowest
     return np.where(is_padding, voxels.dtype.type(air), voxels) if is_padding.any() else voxels
+
+
+def high_padding(voxels: np.ndarray, slope: float, intercept: float) -> np.ndarray | None:
+    """Return where a volume has padding of a high value outside its field of view, or None.
+
+    It is one value, the volume's highest, of at least `HIGHEST_HU`, in at least a twentieth of the
+    outermost voxels; what hangs together with these is padding. Metal inside is not.
+    """
+    highest = voxels.max() if slope > 0 else voxels.min()
+    if float(highest) * slope + intercept < HIGHEST_HU:
+        return None
+    is_highest = voxels == highest
+    border = np.ones(voxels.shape, bool)
+    border[1:-1, 1:-1, 1:-1] = False
+    if is_highest[border].mean() < 0.05:
+        return None
+    from scipy import ndimage
+
+    parts, _ = ndimage.label(is_highest)
+    outside = np.unique(parts[border & is_highest])
+    return np.isin(parts, outside)
+
+
+def with_air(
+    voxels: np.ndarray, is_padding: np.ndarray, slope: float, intercept: float
+) -> np.ndarray:
+    """Return stored voxels with air where there is padding, or the darkest value that they have."""
+    air, darkest = (AIR_HU - intercept) / slope, voxels.min() if slope > 0 else voxels.max()
+    is_too_dark = air < darkest if slope > 0 else air > darkest
+    return np.where(is_padding, darkest if is_too_dark else voxels.dtype.type(air), voxels)
+
+
+def _has_other_air(values: np.ndarray, inside: np.ndarray, below: np.ndarray) -> bool:
+    """Return whether air, where there is much of it, lies elsewhere than near -1000, or most of
+    what is not air where nothing of a body does.
+
+    Lung is no air: it lies from -950 to -700. Dark values are those below -300.
+    """
+    noise = below
+    if below.size:  # padding is one value or a few
+        levels, index, counts = np.unique(np.rint(below), return_inverse=True, return_counts=True)
+        noise = below[(counts <= 0.3 * below.size)[index.ravel()] & (below > below.min())]
+    dark = np.concatenate([noise, inside[inside < -300]])
+    n_voxels = noise.size + inside.size
+    if dark.size > 0.05 * n_voxels and noise.size > 0.02 * n_voxels and np.median(dark) < -1100:
+        return True
+    between = np.mean((inside > -700) & (inside < -200))
+    if between > 0.15 and between > 2 * np.mean(inside <= -700):
+        return True
+    tissue = inside[(inside > -300) & (inside < 700)]
+    if not tissue.size or dark.size < 0.05 * n_voxels:
+        return False
+    return bool(np.median(tissue) > 90 and np.percentile(dark, 5) > -880)
+
+
+def _is_stretched(inside: np.ndarray) -> bool:
+    """Return whether values reach from 0 to exactly the upper end of a usual scale."""
+    low, high = float(inside.min()), float(inside.max())
+    return abs(low) < 1e-3 and any(abs(high - end) < 1e-3 for end in (100, 255, 1000, 1023, 4095))
 
 
 def _is_tiny(inside: np.ndarray) -> bool:

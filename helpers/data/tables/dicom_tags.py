@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from helpers.core import disk_names, errors, paths
-from helpers.data.images import dicom_library, dicom_series, dicom_volume
+from helpers.data.images import dicom_library, dicom_series, dicom_volume, image_limits
 from helpers.data.manifest_schema import Manifest
 
 # standard tags that a manifest's rules can read, by DICOM's keyword
@@ -131,6 +131,8 @@ def read_header(path: Path, with_geometry: bool = False) -> dict:
             if not dicom_library.is_dicom(head):
                 return empty | {"unusable": "not a DICOM file"}
             stream.seek(0)
+            if dicom_library.inflates_beyond(stream, image_limits.MAX_BYTES):
+                return empty | {"unusable": "image file too large"}
             tags = library.dcmread(
                 stream,
                 stop_before_pixels=True,
