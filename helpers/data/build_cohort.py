@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers.core import errors, fingerprints, paths
+from helpers.core import errors, fingerprints, paths, paths_inside
 from helpers.data import (
     build_options,
     chunk_workers,
@@ -215,5 +215,5 @@ def _changed_ns(rows: pd.DataFrame, root: Path | None) -> list[int]:
     columns = rows.columns.intersection(["file", "mask", "slices"])
     cells = pd.concat([rows[name] for name in columns]).dropna().unique()
     names = [name for cell in cells for name in cell.split("\n") if name]
-    paths_of_files = [source_files.path_inside(root, name) for name in names]
+    paths_of_files = [paths_inside.path_inside(root, name) for name in names]
     return [os.stat(path).st_mtime_ns if os.path.exists(path) else -1 for path in paths_of_files]
