@@ -281,6 +281,14 @@ def test_pixels_that_are_not_square_are_shown_in_the_right_proportions(tag):
         decode_film.read(film(stored, 12, **{tag: [9, 1]}))
 
 
+def test_a_pixel_spacing_of_0_says_nothing():
+    stored = np.arange(40 * 20).reshape(40, 20)
+    unknown, unsaid = (
+        decode_film.decode(film(stored, 12, **tags), 40) for tags in ({"PixelSpacing": [0, 0]}, {})
+    )
+    assert (unknown == unsaid).all()
+
+
 def test_a_deflated_file_is_measured_wherever_its_syntax_is_said(monkeypatch, tmp_path):
     dataset = film_dataset(RAMP * 0, 12)
     dataset.file_meta.PrivateInformationCreatorUID = "1.2.3"

@@ -148,8 +148,10 @@ def _pixel_aspect(file) -> float:
         numbers = file.get(name)
         if numbers is None or isinstance(numbers, str) or len(numbers) != 2:
             continue
-        height, width = map(float, numbers)
-        if not 0.25 < height / (width or np.inf) < 4:
+        height, width = (float(number or 0) for number in numbers)
+        if not min(height, width) > 0:  # some devices write 0 for a spacing they do not know
+            continue
+        if not 0.25 < height / width < 4:
             raise UnusableImage("pixels are not square, by more than a factor of 4")
         return height / width
     return 1.0
