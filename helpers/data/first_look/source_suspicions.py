@@ -130,10 +130,9 @@ def of_labels(findings: list[str], rows: pd.DataFrame) -> Iterator[str]:
         ]
         if few:
             yield f"{finding}: too few patients for an AUROC by group: {'; '.join(few)}."
-    if len(rows) >= 20:
-        for split in SPLITS:
-            if not (rows["split"] == split).any():
-                yield f"No image is in the split {split}: is `split` right?"
+    for split in SPLITS:
+        if len(rows) and not (rows["split"] == split).any():
+            yield f"No image is in the split {split}: is `split` right?"
     for number, finding in enumerate(findings):
         for other in findings[number + 1 :]:
             if len(rows) >= 20 and rows[finding].equals(rows[other].rename(finding)):
