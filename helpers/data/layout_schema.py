@@ -23,7 +23,16 @@ class SyntheticLayout(Strict):
     patients: dict[Split, Annotated[int, Field(ge=0)]]
 
 
-class Join(Strict):
+class _Tables(Strict):
+    """Whatever has one table, or several."""
+
+    @property
+    def tables(self) -> list[str]:
+        """The tables that stand one below the other."""
+        return self.table if isinstance(self.table, list) else [self.table]
+
+
+class Join(_Tables):
     """A further table whose columns are added to the rows of the first, by equal identifiers."""
 
     # tables with the same columns stand one below the other
@@ -38,11 +47,6 @@ class Join(Strict):
     unmatched: list[Literal["rows", "table"]] = []
 
     @property
-    def tables(self) -> list[str]:
-        """The tables that stand one below the other."""
-        return self.table if isinstance(self.table, list) else [self.table]
-
-    @property
     def name(self) -> str:
         """The tables' names, for messages and for the column that says who has a partner."""
         return " and ".join(self.tables)
@@ -53,7 +57,7 @@ class Join(Strict):
         return self.by if isinstance(self.by, dict) else {column: column for column in self.by}
 
 
-class TableLayout(Strict):
+class TableLayout(_Tables):
     """Tables (CSV, also compressed *.gz, or Excel *.xlsx), and one image file per row.
 
     Several tables stand one below the other; the column `table_file` names each row's table.
@@ -69,11 +73,6 @@ class TableLayout(Strict):
     # `image_path` is a file's name, to be found in whatever folder below the data root
     anywhere: bool = False
     checksums: RelativePath | None = None  # a CSV with columns path and sha256
-
-    @property
-    def tables(self) -> list[str]:
-        """The tables that stand one below the other."""
-        return self.table if isinstance(self.table, list) else [self.table]
 
 
 class ParquetLayout(Strict):
