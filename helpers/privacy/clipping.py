@@ -30,11 +30,18 @@ class ClippedSum:
     Guarantees: a unit changes the sum by at most C (1 + 1e-5); a unit whose gradient is not finite
     adds exactly 0 and leaves the others bit for bit as they are; norms and sums come from the same
     a and b, in float32 or better, also where the network computes in bfloat16. All images of a unit
-    must be in one call of `add`.
+    must be in one call of `add`. All rows of an image, such as the halves of a film, belong to its
+    unit, and an image counts once in n_u, whatever its rows.
     """
 
-    def __init__(self, model: nn.Module, clip_norm: float) -> None:
+    def __init__(self, model: nn.Module, clip_norm: float, rows_per_image: int = 1) -> None:
         """Hook the model; parameters that ask for no gradient now are frozen and cost nothing.
+
+        Args:
+            model: maps a batch of images to anything of which `add` gets one loss an image.
+            clip_norm: C, > 0.
+            rows_per_image: rows that its trainable layers see of an image, one after the other;
+                2 where a film is read as two halves.
 
         Raises:
             InputError: clip_norm <= 0, or a layer whose gradients cannot be bounded for a unit;
@@ -42,6 +49,7 @@ class ClippedSum:
         """
         errors.number("CLIP_NORM", clip_norm, 0, 1e6, open_low=True)
         self.clip_norm, self.model = clip_norm, model.train()
+        self.rows_per_image, self._n_rows = rows_per_image, 0
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self._layers = model_validation.trainable_layers(model)
         self._index = {id(parameter): index for index, parameter in enumerate(self.parameters)}
@@ -56,8 +64,8 @@ class ClippedSum:
         """Return the model's output, and record each layer's input.
 
         Raises:
-            InputError: a layer was used twice, a parameter outside its own layer, or other
-                parameters train than at first.
+            InputError: a layer was used twice or sees another number of rows than declared, a
+                parameter was used outside its own layer, or other parameters train than at first.
         """
         if [id(p) for p in self.model.parameters() if p.requires_grad] != list(self._index):
             errors.refuse(
@@ -66,6 +74,7 @@ class ClippedSum:
                 "Freeze and unfreeze before the arm is made.",
             )
         self._records, self._is_open = [], True
+        self._n_rows = len(images) * self.rows_per_image
         watch = (
             contextlib.nullcontext() if self._is_watched else model_validation.Watch(self._layers)
         )
@@ -106,8 +115,9 @@ class ClippedSum:
             InputError: `losses` is not one value per image, a unit has no image, or a layer's
                 values changed in place.
         """
-        self._units = units = _units(losses, unit_index, n_units)
-        images_per_unit = torch.tensor(units.sizes, device=losses.device)[unit_index]
+        of_images = _units(losses, unit_index, n_units)
+        images_per_unit = torch.tensor(of_images.sizes, device=losses.device)[unit_index]
+        self._units = units = of_images.of_rows(self.rows_per_image)
         (losses / images_per_unit).sum().backward()
         records, self._records = self._records, []
         with torch.no_grad(), exact_float32(losses.device.type):
@@ -152,6 +162,12 @@ class ClippedSum:
             if not self._is_open:
                 return
             (a,) = (*inputs, *named.values())
+            if len(output) != self._n_rows:
+                errors.refuse(
+                    f"{self._n_rows} rows in {name}, {self.rows_per_image} of each image",
+                    len(output),
+                    "Declare how many rows the network makes of an image.",
+                )
             # the first trainable layer: nothing before it needs a gradient
             if not output.requires_grad:
                 output.requires_grad_()

@@ -25,6 +25,15 @@ class Units:
     index: torch.Tensor
     sizes: list[int]
 
+    def of_rows(self, rows_per_image: int) -> "Units":
+        """Return the units of a batch in which each image is so many rows, one after the other."""
+        if rows_per_image == 1:
+            return self
+        return Units(
+            self.index.repeat_interleave(rows_per_image),
+            [rows_per_image * size for size in self.sizes],
+        )
+
     def by_size(self) -> list[tuple[torch.Tensor, torch.Tensor, int]]:
         """Return for each size n the units of that size and their images.
 

@@ -19,4 +19,9 @@ def learning_rate_at(step: int, steps: int, highest: float, schedule: str = "cos
     if errors.one_of("SCHEDULE", schedule, ("cosine", "constant")) == "constant":
         return highest
     warm_up = min(1.0, (step + 1) / max(1, round(0.05 * steps)))
-    return highest * warm_up * (0.05 + 0.95 * (1 + math.cos(math.pi * step / steps)) / 2)
+    return warm_up * cosine(step, steps, highest)
+
+
+def cosine(step: int, steps: int, highest: float) -> float:
+    """Return the rate of a step: a cosine from `highest` down to 5 % of it."""
+    return highest * (0.05 + 0.95 * (1 + math.cos(math.pi * step / steps)) / 2)

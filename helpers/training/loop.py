@@ -6,7 +6,7 @@ In: a session. Out: a trained network and the mean loss of each epoch.
 import math
 import time
 
-from helpers.training import checkpoints, learning_rate, training_session
+from helpers.training import checkpoints, training_session
 
 
 def epochs_left(session: training_session.Session | None) -> range:
@@ -15,22 +15,22 @@ def epochs_left(session: training_session.Session | None) -> range:
     None without a session, or where the run is finished.
     """
     return (
-        range(session.epoch + 1, session.epochs + 1)
+        range(session.epoch + 1, len(session.epoch_ends) + 1)
         if session and not session.is_read
         else range(0)
     )
 
 
 def train_one_epoch(session: training_session.Session) -> float:
-    """Train to the end of the present epoch; after the last one the model has the running mean of
-    its weights.
+    """Train to the end of the present epoch; after the last pass over images the model has the
+    running mean of its weights.
 
     Returns:
         The mean loss per image over the epoch's draws; NaN in private mode, where the loss is
         outside the promise.
     """
     session.model.train()
-    goal = (session.epoch + 1) * session.arm.steps_per_epoch
+    goal = session.epoch_ends[session.epoch]
     try:
         while session.step < goal:
             with checkpoints.undisturbed():
@@ -53,15 +53,14 @@ def train_one_epoch(session: training_session.Session) -> float:
 def _train_one_step(session: training_session.Session) -> None:
     """Make one step; after the last one the model has the running mean of its weights."""
     started = time.monotonic()
+    session.turn_to_head()
     for group in session.optimizer.param_groups:
-        group["lr"] = learning_rate.learning_rate_at(
-            session.step, session.steps, session.learning_rate, session.schedule
-        )
+        group["lr"] = session.rate()
     loss_sum, n_images = session.arm.set_gradients()  # counts the step before it is applied
     session.model.was_trained = True  # so that no private arm takes it for a start
     session.optimizer.step()
     session.average()
     session.loss_sum, session.n_images = session.loss_sum + loss_sum, session.n_images + n_images
     session.seconds += time.monotonic() - started
-    if session.step == session.steps:
+    if session.step in session.part_ends:
         session.take_mean()

@@ -6,14 +6,14 @@ Raises `InputError` for widths that GroupNorm cannot divide.
 """
 
 import math
+from collections.abc import Collection
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from helpers.core import errors, random_streams
+from helpers.training import head_reading
 
-HEADS = {"pooled": 1, "sided": 2}  # cells along each side over which the last features are averaged
 # of a network that may be trained; the rest is frozen
 PARTS = ("all", "last_block", "norms_and_head", "head")
 
@@ -97,24 +97,25 @@ class ResNet9(nn.Module):
     """The paper's network: a residual network of four blocks with GroupNorm and Mish; for CT, with
     ACS convolutions.
 
-    At width 64 with 3 channels and 8 findings the 2D one has the paper's 4,909,896 parameters. The
-    paper's head is "pooled": it sees the mean over the whole film. A "sided" head sees the means
-    over its four quarters, so that an output can look at one side (over the eight corners of a
-    volume).
+    At width 64 with 3 channels and 8 findings the 2D one has the paper's 4,909,896 parameters. What
+    its head reads is a `head_reading.Reading`.
+
+    Attributes:
+        stem, blocks: the trunk.
+        reading: from images to the head's input, and from its output to logits.
+        centre, scale: (n_features,) constants that standardise the input of a head of several
+            levels; never trained. None for the other heads.
+        head: one Linear layer, the same for every row of an image.
 
     Source: Tayebi Arasteh et al. (2024), Methods; He et al. (2016) for the blocks; Klause et al.
     (2022) for ResNet9.
     """
 
     def __init__(
-        self, n_findings: int, channels: int, width: int, head: str, dimensions: int
+        self, reading: head_reading.Reading, channels: int, width: int, dimensions: int
     ) -> None:
         super().__init__()
-        self.dimensions, self.cells, self.n_cells = (
-            dimensions,
-            HEADS[head],
-            HEADS[head] ** dimensions,
-        )
+        self.dimensions, self.reading = dimensions, reading
         pool = nn.MaxPool2d if dimensions == 2 else nn.MaxPool3d
         self.stem = nn.Sequential(
             _convolution(dimensions, channels, width, 7, 2),
@@ -129,18 +130,50 @@ class ResNet9(nn.Module):
                 for n, (n_in, n_out) in enumerate(zip(widths, widths[1:]))
             ]
         )
-        self.head = nn.Linear(8 * width * self.n_cells, n_findings)
+        n_features = reading.n_features(widths[1:])
+        for name, value in (("centre", 0.0), ("scale", 1.0)):
+            constant = nn.Parameter(torch.full((n_features,), value), requires_grad=False)
+            self.register_parameter(name, constant if reading.has_levels else None)
+        self.n_channels = 8 * width  # of the last feature map
+        self.head = nn.Linear(n_features, len(reading.bases))
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """Map (batch, channels, *size) to the head's input, (batch x rows per image, n_features),
+        before it is standardised.
+        """
+        level, levels = self.stem(self.reading.rows_of(images)), []
+        for block in self.blocks:
+            level = block(level)
+            levels.append(level)
+        return self.reading.pooled(levels)
+
+    def read(self, features: torch.Tensor) -> torch.Tensor:
+        """Map the head's input, (batch x rows per image, n_features), to logits (batch,
+        n_findings).
+        """
+        if self.scale is not None:
+            features = (features - self.centre) * self.scale
+        return self.reading.logits(self.head(features))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Map (batch, channels, height, width), or (batch, channels, depth, height, width), to
         logits (batch, n_findings).
         """
-        mean = (
-            functional.adaptive_avg_pool2d
-            if self.dimensions == 2
-            else functional.adaptive_avg_pool3d
-        )
-        return self.head(mean(self.blocks(self.stem(images)), self.cells).flatten(1))
+        return self.read(self.features(images))
+
+    @torch.no_grad()
+    def standardise(self, centre: torch.Tensor, scale: torch.Tensor) -> None:
+        """Set the constants that standardise the head's input, and the head so that every logit
+        stays as it is.
+
+        Args:
+            centre, scale: (n_features,), of public images; scale > 0.
+        """
+        weight, bias = self.head.weight, self.head.bias
+        weight.mul_(self.scale / scale)
+        bias.add_(weight @ (scale * (centre - self.centre)))
+        self.centre.copy_(centre)
+        self.scale.copy_(scale)
 
 
 def _group_norm(channels: int) -> nn.GroupNorm:
@@ -149,28 +182,32 @@ def _group_norm(channels: int) -> nn.GroupNorm:
 
 
 def resnet9(
-    n_findings: int,
+    outputs: list[str] | int,
     channels: int = 1,
     width: int = 16,
     seed: int = 0,
     head: str = "pooled",
     dimensions: int = 2,
+    lateral: Collection[str] = (),
 ) -> ResNet9:
     """Return a ResNet9 with random weights drawn from the study's stream "initial weights".
 
     Args:
-        n_findings: number of outputs, >= 1.
+        outputs: canonical names of the findings, with ":right" or ":left" where they have a side;
+            or their number, for a head to which names do not matter.
         channels: of the input, 1 or 3 (three equal ones, as in the paper).
         width: channels after the stem, a multiple of 8; paper: 64.
         seed: of the stream.
-        head: "pooled" (paper) or "sided".
+        head: what the head reads, see `head_reading`; paper: "pooled".
         dimensions: 2 for images, 3 for volumes.
+        lateral: findings that can be on one side, see `head_reading`.
 
     Raises:
-        InputError: channels or width out of range, or an unknown head.
+        InputError: channels or width out of range, an unknown head, or halves of a volume.
     """
     errors.one_of("CHANNELS", channels, (1, 3))
-    errors.one_of("HEAD", head, tuple(HEADS))
+    names = outputs if isinstance(outputs, list) else list(map(str, range(outputs)))
+    reading = head_reading.of(head, names, dimensions, lateral)
     if width < 8 or width % 8:
         errors.refuse(
             "WIDTH to be a multiple of 8",
@@ -181,7 +218,7 @@ def resnet9(
         torch.manual_seed(
             int(random_streams.random_stream(seed, "initial weights").integers(2**31))
         )
-        model = ResNet9(n_findings, channels, width, head, dimensions)
+        model = ResNet9(reading, channels, width, dimensions)
         for module in model.modules():
             if isinstance(module, (nn.Conv2d, nn.Conv3d)):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -225,8 +262,14 @@ def train_only(model: nn.Module, part: str) -> None:
             or part == "last_block"
             and name.startswith(last)
         )
-        for parameter in module.parameters(recurse=False):
-            parameter.requires_grad_(is_trained)
+        if not isinstance(module, ResNet9):  # whose own parameters are constants
+            for parameter in module.parameters(recurse=False):
+                parameter.requires_grad_(is_trained)
+
+
+def rows_per_image(model: nn.Module) -> int:
+    """Return how many rows of a batch a network makes of an image: 2 where films are halved."""
+    return model.reading.rows_per_image if isinstance(model, ResNet9) else 1
 
 
 def device() -> torch.device:

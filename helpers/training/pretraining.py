@@ -203,13 +203,12 @@ def pretraining_session(
     fingerprint: str,
     precision: str = "float32",
     augmentation: str = "strong",
-    head: str = "sided",
+    head: str = "halves",
     physical_batch_size: int = 256,
 ) -> training_session.Session | None:
     """Begin supervised pretraining on a public cohort.
 
-    Where no public label has a side, the public head is pooled, whatever `head`: it has nothing to
-    learn of sides.
+    Where no public label has a side, a "sided" head is pooled: it has nothing to learn of sides.
 
     Returns:
         A session; None without a public cohort, or where `run` has been finished with this
@@ -217,14 +216,11 @@ def pretraining_session(
     """
     if public is None or holds_public_model(run, fingerprint):
         return None
-    has_sides = any(":" in name for name in public.canonical.values())
+    outputs = [public.canonical[finding] for finding in public.findings]
+    if head == "sided" and not any(":" in name for name in outputs):
+        head = "pooled"
     model = networks.resnet9(
-        len(public.findings),
-        channels,
-        width,
-        PUBLIC_SEED,
-        head if has_sides else "pooled",
-        public.images.ndim - 1,
+        outputs, channels, width, PUBLIC_SEED, head, public.images.ndim - 1, public.lateral
     ).to(networks.device())
     data = training_set.TrainingSet.of(public, "image")
     arm = ordinary_step.BaselineArm(

@@ -17,6 +17,7 @@ def identity_of(
     learning_rate: float,
     schedule: str,
     averaging: float,
+    head_learning_rate: float = 0.0,
 ) -> dict:
     """Return the identity of a private run.
 
@@ -28,7 +29,8 @@ def identity_of(
         model: its network.
         parameters: declared by the caller; what the promise says already, and where the start's
             weights came from, is left out.
-        learning_rate, schedule, averaging: of the session.
+        learning_rate, schedule, averaging, head_learning_rate: of the session; the last one only
+            where the head alone is trained.
     """
     promised = arm.promise.as_dict()
     declared = {
@@ -43,6 +45,8 @@ def identity_of(
         "PRECISION": arm.precision,
         "trained": [name for name, weights in model.named_parameters() if weights.requires_grad],
     }
+    if arm.is_head_alone or arm.head_arm:
+        declared |= {"HEAD_LEARNING_RATE": head_learning_rate}
     return {
         "promise": promised,
         "data": arm.data.content_hash(),

@@ -6,6 +6,7 @@ Raises `InputError` for a batch larger than the cohort, delta too large, network
 clipped, private mode without noise, steps beyond the planned ones, a second session.
 """
 
+import dataclasses
 import math
 
 import numpy as np
@@ -15,7 +16,15 @@ from torch import nn
 from helpers.core import errors, notebook_parameters
 from helpers.data import cohorts
 from helpers.privacy import accounting, clipping, privacy_ledger, promise, sampling_and_noise, units
-from helpers.training import image_loss, same_films, training_set, weight_files
+from helpers.training import (
+    frozen_head,
+    image_loss,
+    network_input,
+    networks,
+    same_films,
+    training_set,
+    weight_files,
+)
 
 
 class PrivateArm(sampling_and_noise.Unrepeatable):
@@ -44,8 +53,12 @@ class PrivateArm(sampling_and_noise.Unrepeatable):
         weighting: tuple[str, torch.Tensor | None] = ("none", None),
         channels: int = 1,
         precision: str = "float32",
+        head: promise.HeadSteps | None = None,
     ) -> None:
         """Calibrate the noise, hook the network, and fix what it starts from: the present weights.
+
+        Where nothing but the network's head is trained, it is trained on frozen features, see
+        `frozen_head`.
 
         Args:
             data: the training images, gathered by the unit of the promise.
@@ -58,6 +71,8 @@ class PrivateArm(sampling_and_noise.Unrepeatable):
                 labels"), and the weight.
             channels: of the model's input.
             precision: of the network, see `image_loss.autocast`.
+            head: full-batch steps of the head alone, after those of `batching`, within the same
+                budget; None for none.
 
         Raises:
             InputError: a budget that promises nothing or is not kept, or a network that cannot be
@@ -82,21 +97,69 @@ class PrivateArm(sampling_and_noise.Unrepeatable):
             most_images=data.most_images,
             mode=mode,
             pos_weight=weighted_by,
+            head=head,
         )
         self.warning = promise.check_delta(
             budget.delta, n_units, data.unit, budget.allow_weak_delta
         )
-        self.data, self.model, self.channels = data, model, channels
+        self.network, self.channels = model, channels
         self.seed, self.precision = seed, precision
         self.steps, self.sample_rate = self.promise.steps, self.promise.sample_rate
         self.steps_per_epoch = batching.steps_per_epoch(n_units)
         self.physical_batch_size = batching.physical_batch_size
-        self.randomness = sampling_and_noise.Randomness(mode, seed, self.steps, is_registered=False)
-        self.clipped = clipping.ClippedSum(model, budget.clip_norm)
+        self.randomness = sampling_and_noise.Randomness(
+            mode, seed, self.promise.total_steps, is_registered=False
+        )
+        self.is_head_alone = frozen_head.is_head_alone(model)
+        self._train(data)
         self.start, self.lineage = weight_files.weights_hash(model.state_dict()), lineage
         self.is_private, self.shows_diagnostics = mode == "private", mode == "demo"
         self._session: object = None
         self.diagnostics: list[dict] = []  # outside the promise
+        self.head_arm = _head_arm(self) if head else None
+
+    def _train(self, data: training_set.TrainingSet) -> None:
+        """Hook what is trained, and take its data: images, or features where it is the head."""
+        self.data, self.model = self.data_of(data), self.network
+        if self.is_head_alone:
+            self.model = frozen_head.FeatureReader(self.network)
+        self.clipped = clipping.ClippedSum(
+            self.model, self.promise.clip_norm, networks.rows_per_image(self.network)
+        )
+
+    def data_of(self, images: training_set.TrainingSet) -> training_set.TrainingSet:
+        """Return a training set of images as what is trained reads it: features for the head."""
+        if not self.is_head_alone:
+            return images
+        return frozen_head.FrozenFeatures.of_images(
+            images, self.network, self.channels, self.precision
+        )
+
+    def input_of(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the input of what is trained for (batch, *size) uint8 images."""
+        if not self.is_head_alone:
+            return network_input.to_input(images, self.channels)
+        rows = np.arange(len(images))
+        return frozen_head.features_of(self.network, images.cpu().numpy(), rows, self.channels).to(
+            images.device
+        )
+
+    @property
+    def is_at_head(self) -> bool:
+        """Return whether the next step is one of the head alone, after those of more weights."""
+        return self.head_arm is not None and self.steps_done >= self.steps
+
+    @property
+    def epoch_ends(self) -> list[int]:
+        """Return the steps after which something is shown: each pass; of full-batch steps, in
+        quarters.
+        """
+        ends = [*range(0, self.steps + 1, self.steps_per_epoch)][1:]
+        if self.is_head_alone and self.steps_per_epoch == 1:
+            ends = _quarters(self.steps)
+        if self.head_arm:
+            ends += [self.steps + end for end in _quarters(self.head_arm.steps)]
+        return ends
 
     @property
     def steps_done(self) -> int:
@@ -121,7 +184,7 @@ class PrivateArm(sampling_and_noise.Unrepeatable):
                 "Go on with its session (run the training cell again), or run the notebook from the"
                 " top: it takes up what was written.",
             )
-        if weight_files.weights_hash(self.model.state_dict()) != self.start:
+        if weight_files.weights_hash(self.network.state_dict()) != self.start:
             errors.refuse(
                 "the weights with which the arm was made",
                 "others, changed since",
@@ -156,6 +219,8 @@ class PrivateArm(sampling_and_noise.Unrepeatable):
             InputError: all planned steps are released, or in private mode no session has registered
                 the run.
         """
+        if self.is_at_head:
+            return self.head_arm.set_gradients()
         self.randomness.check_step_left()
         self.clipped.take()  # what an interrupted attempt at this step left
         views = self.promise.views_per_image
@@ -186,7 +251,12 @@ class PrivateArm(sampling_and_noise.Unrepeatable):
         """
         positions = list(drawn.values())
         moves = [
-            self.data.moves(len(images), self.randomness.augmentation(self.data.names[unit], step))
+            self.data.moves(
+                len(images),
+                None
+                if self.is_head_alone
+                else self.randomness.augmentation(self.data.names[unit], step),
+            )
             for unit, images in drawn.items()
         ]
         loss_sum, norms = 0.0, [torch.zeros(0)]
@@ -220,19 +290,14 @@ class PrivateArm(sampling_and_noise.Unrepeatable):
             if self.shows_diagnostics
             else [math.nan, math.nan]
         )
-        self.model.zero_grad()  # nothing but noisy sums may reach the optimizer
+        self.network.zero_grad()  # nothing but noisy sums may reach the optimizer
         for parameter, total, added in zip(self.clipped.parameters, sums, noise):
             parameter.grad = total.add_(added).div_(self.promise.expected_batch_size)
         return norms[0], norms[1]
 
     def epsilon_spent(self) -> float:
         """Return epsilon (PLD) after the steps released so far."""
-        return accounting.epsilon_spent(
-            self.promise.noise_multiplier,
-            self.sample_rate,
-            self.steps_done,
-            self.promise.delta,
-        )
+        return accounting.epsilon_of_all(self.promise.runs(self.steps_done), self.promise.delta)
 
     def ledger(self, **handled: str) -> dict:
         """Return the privacy ledger of the steps released.
@@ -253,3 +318,28 @@ class PrivateArm(sampling_and_noise.Unrepeatable):
             lineage=self.lineage,
             **self.promise.as_dict(),
         )
+
+
+def _head_arm(first: PrivateArm) -> PrivateArm:
+    """Return the second part of a run: full-batch steps of the head, on features that are computed
+    when the first part has ended.
+
+    Guarantees: it draws from the first part's randomness, which counts the steps of both.
+    """
+    second = object.__new__(PrivateArm)
+    vars(second).update(vars(first))
+    of_head = dataclasses.asdict(first.promise.head) | {"head": None}
+    second.promise, second.is_head_alone = dataclasses.replace(first.promise, **of_head), True
+    second.steps, second.sample_rate = second.promise.steps, second.promise.sample_rate
+    second.steps_per_epoch, second.head_arm = 1, None
+    trained = [p for p in first.network.parameters() if p.requires_grad]
+    networks.train_only(first.network, "head")
+    second._train(first.data)
+    for parameter in trained:
+        parameter.requires_grad_(True)
+    return second
+
+
+def _quarters(steps: int) -> list[int]:
+    """Return the ends of four parts of some steps, the last one at their end."""
+    return sorted({max(1, round(steps * part / 4)) for part in (1, 2, 3, 4)})

@@ -19,7 +19,7 @@ from scipy import stats
 from helpers.core import errors
 from helpers.data import cohorts
 from helpers.privacy import sampling_and_noise
-from helpers.training import image_loss, network_input, private_step, self_test_steps
+from helpers.training import image_loss, private_step, self_test_steps
 from helpers.training.known_randomness import ALARM, SIZES, in_float64, in_place
 from helpers.training.self_test_steps import chance_of
 
@@ -39,6 +39,17 @@ def run(arm: private_step.PrivateArm, cohort: cohorts.Cohort) -> pd.DataFrame:
     Raises:
         InputError: a promise is broken; names it.
     """
+    rows = _rows(arm, cohort)
+    if arm.head_arm:
+        rows += [
+            row | {"promise": f"the head alone: {row['promise']}"}
+            for row in _rows(arm.head_arm, cohort)
+        ]
+    return pd.DataFrame(rows)
+
+
+def _rows(arm: private_step.PrivateArm, cohort: cohorts.Cohort) -> list[dict]:
+    """Try each promise of one part of a run."""
     rows = []
     arm.model.train()
     for promise, attempt in (
@@ -73,7 +84,7 @@ def run(arm: private_step.PrivateArm, cohort: cohorts.Cohort) -> pd.DataFrame:
                 "Do not train: this promise would be broken.",
             )
         rows.append({"promise": promise, "tried": text})
-    return pd.DataFrame(rows)
+    return rows
 
 
 class _Probe:
@@ -90,7 +101,7 @@ class _Probe:
         self.arm, self.clipped, self.device = arm, arm.clipped, next(arm.model.parameters()).device
         n = sum(SIZES)
         images = torch.from_numpy(rng.integers(0, 256, (n, *size), dtype=np.uint8))
-        self.images = network_input.to_input(images, arm.channels).to(self.device)
+        self.images = arm.input_of(images.to(self.device))
         self.labels = torch.from_numpy(rng.integers(0, 2, (n, n_findings)).astype(np.float32)).to(
             self.device
         )
@@ -194,6 +205,7 @@ def _sampler(arm: private_step.PrivateArm, n_draws: int = 300) -> tuple[bool, st
     How many enter in all and for how often each, how batch sizes spread, who enters together.
     """
     n, q, most = arm.promise.n_units, arm.sample_rate, arm.promise.max_images_per_unit
+    n_draws = n_draws if q < 1 else 5
     with in_place(arm, randomness=sampling_and_noise.Randomness("private", 0, steps=1)):
         drawn = [arm.draw() for _ in range(n_draws)]
     entered = np.zeros((n_draws, n), dtype=bool)

@@ -23,7 +23,7 @@ _MOST_VALUES = 25 * 10**6  # of noise, compared in one mode: a second or two
 def drawn_data(arm: private_step.PrivateArm, cohort: cohorts.Cohort) -> training_set.TrainingSet:
     """Return four units of drawn noise in the place of an arm's data."""
     rng, n = np.random.default_rng(), sum(SIZES)
-    return training_set.TrainingSet(
+    drawn = training_set.TrainingSet(
         images=rng.integers(0, 256, (n, *cohort.images.shape[1:]), dtype=np.uint8),
         rows=np.arange(n),
         unit=arm.data.unit,
@@ -32,6 +32,7 @@ def drawn_data(arm: private_step.PrivateArm, cohort: cohorts.Cohort) -> training
         units=np.split(np.arange(n), np.cumsum(SIZES)[:-1]),
         names=np.array([f"drawn {unit}" for unit in range(len(SIZES))]),
     )
+    return arm.data_of(drawn)
 
 
 def every_value(
@@ -159,6 +160,8 @@ def pairs(arm: private_step.PrivateArm, most_units: int = 1500) -> tuple[bool, s
     less often than once in 10^7.
     """
     n, q = arm.promise.n_units, arm.sample_rate
+    if q == 1:
+        return True, "everybody enters every step"
     n_steps, units = (
         2 * int(np.clip(3e5 / (n * q), 100, 500)),
         np.random.default_rng().permutation(n)[:most_units],
@@ -200,7 +203,7 @@ def rate(arm: private_step.PrivateArm) -> tuple[bool, str]:
     """Compare units and rate with which the arm draws with the promise, the ledger, and what
     epsilon is computed from.
     """
-    source = sampling_and_noise.Randomness("private", 0, arm.steps)
+    source = sampling_and_noise.Randomness("private", 0, arm.promise.total_steps)
     promise, asked = arm.promise, []
     source.draw_units = lambda n_units, sample_rate: (
         asked.append((n_units, sample_rate)) or np.arange(0)
@@ -208,12 +211,10 @@ def rate(arm: private_step.PrivateArm) -> tuple[bool, str]:
     with in_place(arm, randomness=source):
         arm.draw()
         ledger = arm.ledger()
-        source.go_on_after(arm.steps)
+        source.go_on_after(promise.total_steps)
         spent = arm.epsilon_spent()
     wanted = (promise.n_units, promise.expected_batch_size / promise.n_units)
-    accounted = accounting.epsilon_spent(
-        promise.noise_multiplier, wanted[1], promise.steps, promise.delta
-    )
+    accounted = accounting.epsilon_of_all(promise.runs(), promise.delta)
     is_kept = spent <= promise.epsilon or promise.mode == "demo"
     is_right = (
         asked == [wanted]
@@ -225,6 +226,6 @@ def rate(arm: private_step.PrivateArm) -> tuple[bool, str]:
         is_right,
         (
             f"drawn at {asked[0][1]:.6g} of {asked[0][0]:,}, ledger {ledger['sample_rate']:.6g};"
-            f" all {arm.steps} steps spend {spent:.4g}"
+            f" all {promise.total_steps} steps spend {spent:.4g}"
         ),
     )

@@ -4,6 +4,8 @@ In: weights of a public model and the canonical names of its outputs. Out: a net
 from them. Raises `InputError` for weights that do not fit.
 """
 
+import math
+
 import torch
 
 from helpers.core import errors
@@ -19,16 +21,17 @@ def start_from(
     """Give a model public weights; each finding's output starts from the public one of the same
     canonical name.
 
-    An output that the public data know without a side starts, in a sided head, from the public
-    evidence on its side of the film: the mean over that half instead of the whole. The patient's
-    right is the viewer's left, cells 0 and 2 of the four (0, 2, 4 and 6 of a volume's eight). One
-    without a side that the public data know by side starts from the mean of both. A finding that
-    the public data do not know starts at zero: logit 0, score 0.5.
+    Where films are halved, right and left share the public output of the finding: the public model
+    has learnt sides by itself. In a "sided" head, an output that the public data know without a
+    side starts from the public evidence on its side of the film: the mean over that half instead of
+    the whole. The patient's right is the viewer's left, cells 0 and 2 of the four (0, 2, 4 and 6 of
+    a volume's eight). An output without a side that the public data know by side starts from the
+    mean of both. A finding that the public data do not know starts at zero: logit 0, score 0.5.
 
     Args:
-        model: changed in place; one output for each entry of `canonical`.
-        weights: state of a network of the same width and channels, with either head; for volumes
-            also one of images.
+        model: changed in place; one finding for each entry of `canonical`.
+        weights: state of a network of the same width and channels; of the same head, or of one that
+            reads the last feature map only. For volumes also one of images.
         known: the canonical names of the outputs in `weights`, with ":right" or ":left" where they
             have a side.
         canonical: the same for each finding, in the order of the model's outputs.
@@ -44,26 +47,33 @@ def start_from(
     }
     missing = []
     try:
-        n_features = model.head.in_features // model.n_cells
-        public = (
-            weights["head.weight"].to(head["head.weight"].device).unflatten(1, (n_features, -1))
-        )
-        for output, name in enumerate(canonical):
+        public = weights["head.weight"].to(head["head.weight"].device)
+        is_same_head = "scale" in weights and public.shape[1] == model.head.in_features
+        if len(public) < len(known):  # of halved films: an output for both sides
+            known = list(dict.fromkeys(name.partition(":")[0] for name in known))
+        for output, name in enumerate(
+            model.reading.bases if model.reading.rows_per_image > 1 else canonical
+        ):
             rows = alike(name, known)
             if not rows:
                 missing.append(name)
                 continue
-            gains_side = ":" in name and known[rows[0]] != name
             head["head.bias"][output] = weights["head.bias"][rows].mean()
-            head["head.weight"][output] = _spread(
-                public[rows].mean(0), model.n_cells, name if gains_side else ""
-            ).flatten()
-        model.load_state_dict(networks.in_planes(weights, model) | head)
+            head["head.weight"][output] = (
+                public[rows].mean(0)
+                if is_same_head
+                else _of_last_map(model, public[rows].mean(0), name, known[rows[0]])
+            )
+        constants = {name: value.detach() for name, value in model.named_parameters(recurse=False)}
+        trunk = {name: value for name, value in weights.items() if name not in constants}
+        if is_same_head:
+            constants = {name: weights[name] for name in constants}
+        model.load_state_dict(networks.in_planes(trunk, model) | constants | head)
     except (RuntimeError, KeyError, IndexError):
         errors.refuse(
             "public weights that fit this network",
             "other names or shapes",
-            "Use the WIDTH and CHANNELS with which they were trained.",
+            "Use the WIDTH, CHANNELS and HEAD with which they were trained.",
         )
     return sorted(set(missing))
 
@@ -82,18 +92,34 @@ def alike(name: str, known: list[str]) -> list[int]:
     return []
 
 
+def _of_last_map(
+    model: networks.ResNet9, evidence: torch.Tensor, name: str, known_as: str
+) -> torch.Tensor:
+    """Return (n_features,) weights of an output from public ones over cells of the last map.
+
+    Features of other levels start at zero.
+    """
+    gains_side = ":" in name and known_as != name
+    last = _spread(
+        evidence.unflatten(0, (model.n_channels, -1)),
+        math.prod(model.reading.cells[-1]),
+        name if gains_side else "",
+    ).flatten()
+    return torch.cat([last.new_zeros(model.head.in_features - len(last)), last])
+
+
 def _spread(evidence: torch.Tensor, n_cells: int, side_of: str) -> torch.Tensor:
     """Return (features, cells) weights of an output from (features, public cells) ones.
 
     Args:
         evidence: the public output's weights.
-        n_cells: 1, 4 or (volumes) 8, of the new head.
+        n_cells: of the new head; 4 or (volumes) 8 where it is sided.
         side_of: name of an output with a side that the public one does not have; "" for none.
     """
     if evidence.shape[1] == n_cells and not side_of:
         return evidence
     share = torch.full((n_cells,), 1 / n_cells, device=evidence.device)
-    if n_cells > 1 and side_of:  # cells go from the patient's right to the left fastest
+    if n_cells > 2 and side_of:  # cells go from the patient's right to the left fastest
         share = (
             torch.tensor(
                 [1.0, 0] if side_of.endswith(":right") else [0, 1.0], device=evidence.device

@@ -7,6 +7,7 @@ absent, do not fit, or have seen the private patients.
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -14,6 +15,7 @@ from helpers.core import errors, paths, run_records
 from helpers.data import cohorts, manifests
 from helpers.privacy import lineage, register
 from helpers.training import (
+    frozen_head,
     image_loss,
     networks,
     start_weights,
@@ -31,7 +33,7 @@ def starting_model(
     channels: int,
     width: int,
     seed: int,
-    head: str = "sided",
+    head: str = "halves",
     trained: str = "all",
 ) -> tuple[nn.Module, list[str]]:
     """Return the network from which every arm starts, and the canonical findings whose outputs
@@ -46,7 +48,7 @@ def starting_model(
     """
     canonical = [cohort.canonical[finding] for finding in cohort.findings]
     model = networks.resnet9(
-        len(canonical), channels, width, seed, head, cohort.images.ndim - 1
+        canonical, channels, width, seed, head, cohort.images.ndim - 1, cohort.lateral
     ).to(networks.device())
     networks.train_only(model, trained)
     return model, (
@@ -96,6 +98,7 @@ def weights_to_start_from(
         trained_on = lineage.of_training(
             public.name, register.Register().enrol(*public.training_patients())
         )
+        standardise(pretraining.model, public, pretraining.arm.channels)
         start = Start(
             pretraining.model.state_dict(),
             [public.canonical[finding] for finding in public.findings],
@@ -127,6 +130,24 @@ def weights_to_start_from(
         start.lineage, cohort.name, register.Register().enrol(*cohort.training_patients())
     )
     return start
+
+
+def standardise(model: networks.ResNet9, public: cohorts.Cohort, channels: int) -> None:
+    """Standardise the input of a public model's head by public training images; no logit changes.
+
+    Only where the head reads several levels, whose features differ in scale: clipping and noise
+    treat all weights of the head alike.
+
+    Args:
+        model: trained on the public cohort.
+        public: the cohort; its first 2,000 training images are read.
+        channels: of the model's input.
+    """
+    if not model.reading.has_levels:
+        return
+    rows = np.flatnonzero(public.table["split"] == "train")[:2000]
+    features = frozen_head.features_of(model, public.images, rows, channels)
+    model.standardise(*(part.to(model.scale) for part in frozen_head.public_moments(features)))
 
 
 def positive_weight(

@@ -16,6 +16,7 @@ from helpers.core import errors, fingerprints, locks, paths, progress, run_recor
 from helpers.privacy import lineage, private_run_files, private_runs, register, sampling_and_noise
 from helpers.training import (
     checkpoints,
+    learning_rate,
     ordinary_step,
     private_identity,
     private_step,
@@ -48,6 +49,7 @@ class Session(sampling_and_noise.Unrepeatable):
         fingerprint: str = "",
         schedule: str = "cosine",
         averaging: float = 0.0,
+        head_learning_rate: float = 0.0,
         parameters: dict | None = None,
         spend_again: bool = False,
         budget: float | None = None,
@@ -63,6 +65,8 @@ class Session(sampling_and_noise.Unrepeatable):
             schedule: "cosine" or "constant", see `learning_rate_at`.
             averaging: decay of the running mean of weights that the finished run has; 0 for its
                 last weights. A mean of what is private already costs no privacy.
+            head_learning_rate: the highest for steps of the head alone on frozen features, which
+                are made with momentum, not averaged, and follow a cosine.
             fingerprint: of all that decides the numbers, see `fingerprints.fingerprint`; code
                 included. Private mode has an identity in its place: promise, data, start and
                 `parameters`, never code.
@@ -84,9 +88,8 @@ class Session(sampling_and_noise.Unrepeatable):
         self.run, self.model, self.arm, self.epochs = run, model, arm, epochs
         self.learning_rate, self.fingerprint, self.schedule = learning_rate, fingerprint, schedule
         self.averaging = errors.number("AVERAGING", averaging, 0, 0.9999)
-        self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self.mean_weights = [parameter.detach().clone() for parameter in self.trained]
-        self.optimizer = torch.optim.NAdam(self.trained, lr=learning_rate)
+        self.head_learning_rate = head_learning_rate
+        self._take_optimizer()
         self.seconds, self.history, self.loss_sum, self.n_images = 0.0, [], 0.0, 0
         self.checkpoint, self.private, self._bar = paths.run_dir(run) / "checkpoint.pt", None, None
         is_held = locks.is_held(paths.lock_path(run))
@@ -105,6 +108,40 @@ class Session(sampling_and_noise.Unrepeatable):
         model.was_trained = getattr(model, "was_trained", False) or self.resumed
         self._saved_at, self._saved_step = time.monotonic(), self.step
         _live[self.checkpoint] = self
+
+    @property
+    def is_at_head(self) -> bool:
+        """Return whether the head alone is trained, on frozen features."""
+        return getattr(self.arm, "is_head_alone", False) or getattr(self.arm, "is_at_head", False)
+
+    def _take_optimizer(self) -> None:
+        """Make the optimizer of the present part of the run, and begin its running mean."""
+        self.of_head = self.is_at_head
+        head_arm = getattr(self.arm, "head_arm", None)
+        self.trained = (
+            head_arm.clipped.parameters
+            if self.of_head and head_arm
+            else [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        )
+        self.mean_weights = [parameter.detach().clone() for parameter in self.trained]
+        self.optimizer = (
+            torch.optim.SGD(self.trained, lr=self.head_learning_rate, momentum=0.9)
+            if self.of_head
+            else torch.optim.NAdam(self.trained, lr=self.learning_rate)
+        )
+
+    def turn_to_head(self) -> None:
+        """Go over from all weights to the head alone, once the steps of the former are made; the
+        trunk then has the running mean of its weights.
+        """
+        if self.is_at_head and not self.of_head:
+            self.take_mean()
+            self._go_to_head()
+
+    def _go_to_head(self) -> None:
+        """Train the head alone from now on, on features of the trunk as it is."""
+        self.arm.head_arm.data.forget()
+        self._take_optimizer()
 
     def _begin(self, parameters: dict, spend_again: bool, budget: float | None) -> bool:
         """Begin the run, or take it up; return whether it was there."""
@@ -156,6 +193,7 @@ class Session(sampling_and_noise.Unrepeatable):
             learning_rate=self.learning_rate,
             schedule=self.schedule,
             averaging=self.averaging,
+            head_learning_rate=self.head_learning_rate,
         )
         self.fingerprint = fingerprints.fingerprint(identity)
         run = private_runs.begin(
@@ -193,7 +231,14 @@ class Session(sampling_and_noise.Unrepeatable):
     @property
     def steps(self) -> int:
         """Return the number of optimizer steps of the whole run."""
-        return self.epochs * self.arm.steps_per_epoch
+        return self.epoch_ends[-1]
+
+    @property
+    def epoch_ends(self) -> list[int]:
+        """Return the steps after which something is shown: each pass, and parts of the head's."""
+        per_epoch = self.arm.steps_per_epoch
+        ends = [per_epoch * (epoch + 1) for epoch in range(self.epochs)]
+        return getattr(self.arm, "epoch_ends", ends)
 
     def show_progress(self) -> None:
         """Move the progress bar, one for the whole run, to the present step."""
@@ -204,9 +249,24 @@ class Session(sampling_and_noise.Unrepeatable):
             self._bar.close()
 
     @property
+    def part_ends(self) -> list[int]:
+        """Return the steps after which a part of the run ends: images, then the head alone."""
+        has_two = getattr(self.arm, "head_arm", None) is not None
+        return [self.arm.steps, self.steps] if has_two else [self.steps]
+
+    def rate(self) -> float:
+        """Return the learning rate of the next step."""
+        if not self.of_head:
+            return learning_rate.learning_rate_at(
+                self.step, self.part_ends[0], self.learning_rate, self.schedule
+            )
+        begun = self.part_ends[0] if len(self.part_ends) > 1 else 0
+        return learning_rate.cosine(self.step - begun, self.steps - begun, self.head_learning_rate)
+
+    @property
     def epoch(self) -> int:
         """Return the number of finished epochs."""
-        return self.step // self.arm.steps_per_epoch
+        return sum(end <= self.step for end in self.epoch_ends)
 
     def end_epoch(self, **shown: float) -> None:
         """Keep what is shown of the epoch just finished, and write both with the checkpoint."""
@@ -231,6 +291,7 @@ class Session(sampling_and_noise.Unrepeatable):
                 "history",
                 "loss_sum",
                 "n_images",
+                "of_head",
             )
         }
         checkpoints.write(
@@ -274,6 +335,9 @@ class Session(sampling_and_noise.Unrepeatable):
         ):
             return False
         self.model.load_state_dict(stored["model"])
+        if stored.get("of_head", self.of_head) != self.of_head:
+            self.arm.go_on_after(stored["step"])
+            self._go_to_head()
         self.optimizer.load_state_dict(stored["optimizer"])
         for name in ("seconds", "history", "loss_sum", "n_images"):
             setattr(self, name, stored[name])
@@ -286,7 +350,7 @@ class Session(sampling_and_noise.Unrepeatable):
             )
         if stored["diagnostics"]:
             self.arm.diagnostics = stored["diagnostics"]
-        if self.step == self.steps:  # killed between the last step and the end of its epoch
+        if self.step == self.part_ends[-1]:  # killed between the last step and its epoch's end
             self.take_mean()
         return True
 
@@ -294,14 +358,18 @@ class Session(sampling_and_noise.Unrepeatable):
     def average(self) -> None:
         """Bring the running mean of weights up to date.
 
-        At first of a shorter memory, so that it forgets the start.
+        At first of a shorter memory, so that it forgets the start. None is taken of the head alone.
         """
+        if self.of_head:
+            return
         decay = min(self.averaging, self.step / (self.step + 9))
         torch._foreach_lerp_(self.mean_weights, self.trained, 1 - decay)
 
     @torch.no_grad()
     def take_mean(self) -> None:
-        """Give the model the running mean of its weights."""
+        """Give the model the running mean of its weights, where one is taken."""
+        if self.of_head:
+            return
         torch._foreach_copy_(self.trained, self.mean_weights)
 
     def save_if_due(self) -> None:

@@ -17,7 +17,7 @@ UNIT_INDEX = torch.tensor([0, 0, 0, 1, 2, 2, 3, 3, 3, 3, 3])  # units of 3, 1, 2
 
 @pytest.fixture
 def network():
-    return networks.resnet9(n_findings=3, channels=1, width=16, seed=3)
+    return networks.resnet9(3, channels=1, width=16, seed=3)
 
 
 @pytest.fixture
@@ -75,6 +75,39 @@ def test_clipped_sum_equals_one_unit_at_a_time(batch, clip_norm, width):
     assert float((as_one(sums) - as_one(expected)).norm() / as_one(expected).norm()) < 1e-5
     for got, wanted in zip(sums, expected):
         torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-6)
+
+
+def halves_network(seed=3):
+    """A network that makes two rows of a film; findings with a side, of the midline, of either."""
+    outputs = ["effusion:right", "effusion:left", "nodule"]
+    return networks.resnet9(outputs, 1, 16, seed, head="halves", lateral=["nodule"])
+
+
+@pytest.mark.parametrize("clip_norm", [0.37, 1e6])
+def test_halves_of_a_film_belong_to_its_unit_and_count_as_one_film(batch, clip_norm):
+    network = halves_network()
+    trained = [p for p in network.parameters() if p.requires_grad]
+    exact, images, labels = copy.deepcopy(network).double(), *batch
+    exact_trained = [p for p in exact.parameters() if p.requires_grad]
+    expected, expected_norms = torch.zeros(sum(p.numel() for p in trained)).double(), []
+    for unit in range(4):
+        inside = unit == UNIT_INDEX
+        losses = image_loss.image_losses(exact(images[inside].double()), labels[inside])
+        gradient = as_one(torch.autograd.grad(losses.mean(), exact_trained))
+        expected_norms.append(float(gradient.norm()))
+        expected += gradient * min(1.0, clip_norm / float(gradient.norm()))
+    clipped = clipping.ClippedSum(network, clip_norm, rows_per_image=2)
+    losses = image_loss.image_losses(clipped.logits(images), labels)
+    norms = clipped.add(losses, UNIT_INDEX, 4)
+    torch.testing.assert_close(norms, torch.tensor(expected_norms), rtol=1e-5, atol=0)
+    assert float((as_one(clipped.take()) - expected).norm() / expected.norm()) < 1e-5
+
+
+@pytest.mark.parametrize("rows_per_image", [1, 3])
+def test_another_number_of_rows_than_declared_is_refused(batch, rows_per_image):
+    clipped = clipping.ClippedSum(halves_network(), 1.0, rows_per_image)
+    with pytest.raises(errors.InputError, match="rows in stem.0"):
+        clipped.logits(batch[0])
 
 
 def test_clipped_sum_equals_opacus_hooks_at_image_level(network, batch):

@@ -14,7 +14,7 @@ from helpers.training import network_input, networks, start_weights, weight_file
 
 def test_resnet9_has_the_parameters_of_the_paper():
     # Published: 4,909,896 with 3 input channels and 8 findings.
-    network = networks.resnet9(n_findings=8, channels=3, width=64)
+    network = networks.resnet9(8, channels=3, width=64)
     assert sum(p.numel() for p in network.parameters()) == 4_909_896
 
 
@@ -26,7 +26,7 @@ def test_resnet9_computes_what_torchvisions_resnet_with_group_norm_and_mish_comp
     for module in published.modules():
         if isinstance(getattr(module, "relu", None), nn.ReLU):
             module.relu = nn.Mish()
-    ours = networks.resnet9(n_findings=8, channels=3, width=64).eval()
+    ours = networks.resnet9(8, channels=3, width=64).eval()
     ours_state, theirs = ours.state_dict(), published.state_dict()
     assert [v.shape for v in ours_state.values()] == [v.shape for v in theirs.values()]
     ours.load_state_dict(dict(zip(ours_state, theirs.values())))
@@ -46,7 +46,7 @@ def test_resnet9_repeats_for_a_seed_and_differs_between_seeds():
 
 
 def test_resnet9_gives_one_logit_a_finding_and_each_image_its_own():
-    network = networks.resnet9(n_findings=5, width=8).eval()
+    network = networks.resnet9(5, width=8).eval()
     images = torch.randn(4, 1, 48, 48)
     assert network(images).shape == (4, 5)
     torch.testing.assert_close(network(images)[2:3], network(images[2:3]), rtol=1e-4, atol=1e-5)
@@ -87,7 +87,7 @@ def of_features(network, features):
         if network.dimensions == 2
         else functional.adaptive_avg_pool3d
     )
-    return network.head(mean(features, network.cells).flatten(1))
+    return network.head(mean(features, network.reading.cells[-1]).flatten(1))
 
 
 SIDED = ["effusion:right", "effusion:left", "oedema"]
