@@ -225,14 +225,7 @@ def epsilon_spent(
     Raises:
         InputError: a value out of its range, or delta lost in rounding errors.
     """
-    errors.one_of("accountant", accountant, ACCOUNTANTS)
-    check(noise_multiplier=noise_multiplier, sample_rate=sample_rate, steps=steps, DELTA=delta)
-    run = (noise_multiplier, sample_rate, steps)
-    if accountant == "PLD" or steps == 0 or noise_multiplier < NO_NOISE:
-        return epsilon_of((Run(*run),), delta)
-    if accountant == "PRV":
-        return other_accountants.prv_epsilon(run, delta)
-    return other_accountants.opacus_epsilon("RDP", run, delta)
+    return epsilon_of_all((Run(noise_multiplier, sample_rate, steps),), delta, accountant)
 
 
 def epsilon_for_patient(
@@ -252,33 +245,57 @@ def epsilon_for_patient(
     Raises:
         InputError: a value out of its range, or delta lost in rounding errors.
     """
-    check(
-        noise_multiplier=noise_multiplier,
-        sample_rate=sample_rate,
-        steps=steps,
-        DELTA=delta,
-        n_images=n_images,
-    )
-    if n_images > MOST_IMAGES and steps:
-        return math.inf
-    return epsilon_of((Run(noise_multiplier, sample_rate, steps, n_images),), delta)
+    return epsilon_of_all((Run(noise_multiplier, sample_rate, steps, n_images),), delta)
 
 
-def epsilon_of_all(runs: Iterable[Run], delta: float) -> float:
+def epsilon_of_all(runs: Iterable[Run], delta: float, accountant: str = "PLD") -> float:
     """Return epsilon of several runs on the same units together, at one delta; they may differ in
     everything.
+
+    Guarantees: every step of every run counts, at its own noise and sampling rate.
 
     Args:
         runs: in any order; a run whose unit is the image counts for a patient with `n_images` of
             them.
         delta: in (0, 0.1].
+        accountant: PLD (what is quoted), PRV or RDP.
 
     Returns:
-        An upper bound by PLD: 0.0 for no steps, infinity where a run has no noise or a patient more
-        than 200 images.
+        An upper bound: 0.0 for no steps, infinity where a run has no noise or a patient more than
+        200 images. NaN by PRV where opacus cannot be trusted, see `epsilon_spent`; by PRV and RDP
+        for patients with several images.
 
     Raises:
         InputError: a value out of its range, or delta lost in rounding errors.
+    """
+    errors.one_of("accountant", accountant, ACCOUNTANTS)
+    together = merged(runs)
+    check(DELTA=delta, steps=sum(run.steps for run in together))
+    if any(run.n_images > MOST_IMAGES for run in together):
+        return math.inf
+    if accountant != "PLD" and together and all(run[0] >= NO_NOISE for run in together):
+        if any(run.n_images > 1 for run in together):
+            return math.nan
+        of_opacus = {"PRV": other_accountants.prv_epsilon, "RDP": other_accountants.rdp_epsilon}
+        return of_opacus[accountant](tuple(tuple(run[:3]) for run in together), delta)
+    # on grids of their own, which may differ in the fourth digit
+    alone = [epsilon_of((run,), delta) for run in together]
+    return (
+        max(epsilon_of(together, delta), *alone)
+        if len(together) > 1
+        else epsilon_of(together, delta)
+    )
+
+
+# ---- several runs as one
+
+
+def merged(runs: Iterable[Run]) -> tuple[Run, ...]:
+    """Return runs with those of one mechanism as one run, in an order that does not depend on
+    theirs, those without steps or images left out.
+
+    Raises:
+        InputError: a value out of its range.
     """
     steps = collections.Counter()
     for noise_multiplier, sample_rate, n_steps, n_images in runs:
@@ -289,18 +306,8 @@ def epsilon_of_all(runs: Iterable[Run], delta: float) -> float:
             n_images=n_images,
         )
         steps[noise_multiplier, sample_rate, n_images] += n_steps
-    check(DELTA=delta, steps=sum(steps.values()))
-    together = tuple(
+    return tuple(
         Run(sigma, q, n_steps, n)
         for (sigma, q, n), n_steps in sorted(steps.items())
         if n_steps and n
-    )
-    if any(run.n_images > MOST_IMAGES for run in together):
-        return math.inf
-    # on grids of their own, which may differ in the fourth digit
-    alone = [epsilon_of((run,), delta) for run in together]
-    return (
-        max(epsilon_of(together, delta), *alone)
-        if len(together) > 1
-        else epsilon_of(together, delta)
     )

@@ -1,7 +1,7 @@
 """Bounds on membership inference: the whole curve delta(epsilon), and what any attack reaches.
 
-In: noise multiplier, sampling rate, steps. Out: upper bounds. Raises
-`InputError` for values out of range.
+In: runs that a unit was in, as `accounting.Run`s (a run of two parts is two of them). Out: upper
+bounds of what all of them together give away. Raises `InputError` for values out of range.
 """
 
 import math
@@ -13,8 +13,11 @@ from scipy import optimize
 from helpers.privacy import accounting
 
 
-def delta_curve(noise_multiplier: float, sample_rate: float, steps: int) -> pd.DataFrame:
-    """Return the whole privacy curve of a run; all of its rows hold at once.
+def delta_curve(runs: tuple[accounting.Run, ...]) -> pd.DataFrame:
+    """Return the whole privacy curve of runs together; all of its rows hold at once.
+
+    Args:
+        runs: of one unit, in any order.
 
     Returns:
         Columns epsilon (101 even steps from 0 to where delta is 1e-9) and delta; one row without
@@ -23,17 +26,15 @@ def delta_curve(noise_multiplier: float, sample_rate: float, steps: int) -> pd.D
     Raises:
         InputError: a value out of its range.
     """
-    accounting.check(noise_multiplier=noise_multiplier, sample_rate=sample_rate, steps=steps)
-    runs = (accounting.Run(noise_multiplier, sample_rate, steps),)
-    largest = accounting.epsilon_of(runs, max(1e-9, 10 * accounting.ROUNDING * steps))
+    together = accounting.merged(runs)
+    steps = sum(run.steps for run in together)
+    largest = accounting.epsilon_of(together, max(1e-9, 10 * accounting.ROUNDING * steps))
     epsilons = np.linspace(0, largest, 101) if 0 < largest < math.inf else np.zeros(1)
-    deltas = [accounting.delta_of(runs, epsilon) for epsilon in epsilons]
+    deltas = [accounting.delta_of(together, epsilon) for epsilon in epsilons]
     return pd.DataFrame({"epsilon": epsilons, "delta": deltas})
 
 
-def attack_bounds(
-    noise_multiplier: float, sample_rate: float, steps: int, false_positive_rate: float = 0.01
-) -> dict:
+def attack_bounds(runs: tuple[accounting.Run, ...], false_positive_rate: float = 0.01) -> dict:
     """Return the most any attack on membership can achieve, whatever its method, computing power
     and prior knowledge.
 
@@ -42,6 +43,7 @@ def attack_bounds(
     smallest of these bounds holds.
 
     Args:
+        runs: see `delta_curve`; the attacker sees what all of them released.
         false_positive_rate: share of units outside the training set that the attack calls members,
             in (0, 1).
 
@@ -55,17 +57,11 @@ def attack_bounds(
 
     Source: Dong, Roth and Su (2022), "Gaussian differential privacy", prop. 2.12.
     """
-    accounting.check(
-        noise_multiplier=noise_multiplier,
-        sample_rate=sample_rate,
-        steps=steps,
-        false_positive_rate=false_positive_rate,
-    )
+    accounting.check(false_positive_rate=false_positive_rate)
+    together = accounting.merged(runs)
 
     def line(epsilon: float) -> float:
-        delta = accounting.delta_of(
-            (accounting.Run(noise_multiplier, sample_rate, steps),), abs(epsilon)
-        )
+        delta = accounting.delta_of(together, abs(epsilon))
         positive = math.exp(epsilon) * false_positive_rate + delta
         return (
             positive if epsilon >= 0 else 1 - math.exp(epsilon) * (1 - false_positive_rate - delta)

@@ -1,7 +1,8 @@
-"""Calibration of the noise: the noise multiplier that keeps a privacy budget.
+"""Calibration of the noise: the noise multipliers that keep a privacy budget.
 
-In: epsilon, delta, sampling rate, steps. Out: the noise multiplier. Raises `InputError` for budgets
-out of reach. Needs no torch, so that a study can be planned.
+In: epsilon, delta, sampling rate, steps; for a run of two parts the steps of the head and its share
+of the budget. Out: the noise multiplier of each part. Raises `InputError` for budgets out of reach.
+Needs no torch, so that a study can be planned.
 """
 
 import functools
@@ -12,11 +13,23 @@ from helpers.privacy import accounting
 
 
 @functools.cache
-def noise_multiplier_for(epsilon: float, delta: float, sample_rate: float, steps: int) -> float:
+def noise_multiplier_for(
+    epsilon: float,
+    delta: float,
+    sample_rate: float,
+    steps: int,
+    besides: tuple[accounting.Run, ...] = (),
+) -> float:
     """Return a noise multiplier, of 6 digits, that keeps a budget, `epsilon` in (0, 1000], and
     makes use of it.
 
-    Guarantees: `epsilon_spent` of the result, by PLD, lies in [0.99, 1] x `epsilon`.
+    Guarantees: `epsilon_of_all` of the result's steps and of `besides`, by PLD, lies in [0.99, 1] x
+    `epsilon`.
+
+    Args:
+        epsilon, delta: the budget.
+        sample_rate, steps: of the steps that the noise is for.
+        besides: what else is spent on the same units within this budget.
 
     Raises:
         InputError: a value out of its range, or no multiplier spends the budget: the largest still
@@ -29,8 +42,9 @@ def noise_multiplier_for(epsilon: float, delta: float, sample_rate: float, steps
     while (
         not 0.995 * epsilon
         <= (
-            spent := accounting.epsilon_of(
-                (accounting.Run(tried := float(f"{tried:.6g}"), sample_rate, steps),), delta
+            spent := accounting.epsilon_of_all(
+                (accounting.Run(tried := float(f"{tried:.6g}"), sample_rate, steps), *besides),
+                delta,
             )
         )
         <= epsilon
@@ -62,3 +76,32 @@ def noise_multiplier_for(epsilon: float, delta: float, sample_rate: float, steps
         # on a line on logarithmic axes, or twice or half the only end
         tried = between if high < math.inf else 2 * low
     return tried
+
+
+def noise_multipliers_for(
+    epsilon: float, delta: float, sample_rate: float, steps: int, head_steps: int, share: float
+) -> tuple[float, float]:
+    """Return the noise multipliers of a run of two parts under one budget: of `steps` sampled steps
+    of all weights, and of `head_steps` full-batch steps of the head.
+
+    The rule of the split: the head's noise is what keeps `share` x epsilon at the same delta, were
+    its steps alone; the first part's is the smallest (to the usual 1 %) with which both together
+    keep epsilon. PLDs compose to less than the sum of their epsilons, so that the first part alone
+    may spend more than (1 - share) x epsilon.
+
+    Guarantees: `epsilon_of_all` of both, by PLD, lies in [0.98, 1] x epsilon; of the head alone in
+    [0.99, 1] x share x epsilon.
+
+    Args:
+        epsilon, delta: the budget of both together.
+        sample_rate, steps: of the first part.
+        head_steps: of the second part, in which every unit is in every step.
+        share: of epsilon, in (0, 0.99].
+
+    Raises:
+        InputError: see `noise_multiplier_for`.
+    """
+    errors.number("HEAD_SHARE", share, 0, 0.99, open_low=True)
+    of_head = noise_multiplier_for(share * epsilon, delta, 1.0, head_steps)
+    besides = (accounting.Run(of_head, 1.0, head_steps),)
+    return noise_multiplier_for(epsilon, delta, sample_rate, steps, besides), of_head

@@ -10,27 +10,59 @@ from collections.abc import Collection, Mapping
 import pandas as pd
 
 from helpers.core import errors
-from helpers.privacy import accounting
+from helpers.privacy import accounting, run_parts
 
 
 def line_of(promise: Mapping, steps: int | None = None) -> dict:
     """Return what the register keeps of a promise: unit, sampling rate, noise, planned steps,
     delta, weights of labels.
 
+    Of a run of two parts, noise and sampling rate are the first part's, steps those of both, and
+    `head` has noise, sampling rate and planned steps of the second part.
+
     Args:
         promise: the stored form of a `Promise`, or what a ledger has of it.
         steps: that count; None for all planned.
     """
-    return {
+    n_units, head = promise["n_units"], promise.get("head")
+    planned = promise["steps"] + (head["steps"] if head else 0)
+    line = {
         "unit": promise["unit"],
         "noise_multiplier": promise["noise_multiplier"],
-        "sample_rate": promise["expected_batch_size"] / promise["n_units"],
-        "steps_planned": promise["steps"],
-        "steps": promise["steps"] if steps is None else steps,
+        "sample_rate": promise["expected_batch_size"] / n_units,
+        "steps_planned": planned,
+        "steps": planned if steps is None else steps,
         "delta": promise["delta"],
         "pos_weight": promise["pos_weight"],
         "n_images": promise["max_images_per_patient"] if promise["unit"] == "image" else 1,
     }
+    if head:
+        line["head"] = {
+            "noise_multiplier": head["noise_multiplier"],
+            "sample_rate": head["expected_batch_size"] / n_units,
+            "steps_planned": head["steps"],
+        }
+    return line
+
+
+def runs_of(line: Mapping, n_images: int) -> tuple[accounting.Run, ...]:
+    """Return a line's parts as runs of the steps that count, those of the first part first.
+
+    Guarantees: every step that counts is in a part; of a run that was begun and not ended, and so
+    counts as planned, all steps of both parts.
+
+    Args:
+        line: of `Register.runs` or `line_of`; without `head` a run of one part.
+        n_images: of the unit that is asked about.
+    """
+    first = accounting.Run(line["noise_multiplier"], line["sample_rate"], line["steps"], n_images)
+    if not (head := line.get("head")):
+        return (first,)
+    second = accounting.Run(
+        head["noise_multiplier"], head["sample_rate"], head["steps_planned"], n_images
+    )
+    planned = first._replace(steps=line["steps_planned"] - second.steps)
+    return run_parts.done_of((planned, second), line["steps"])
 
 
 def epsilon_together(lines: Collection[Mapping]) -> tuple[float, float]:
@@ -48,13 +80,8 @@ def epsilon_together(lines: Collection[Mapping]) -> tuple[float, float]:
     delta = min(line["delta"] for line in lines)
     if any(line["pos_weight"] == "private labels" and line["steps"] for line in lines):
         return math.inf, delta
-    return (
-        accounting.epsilon_of_all(
-            [accounting.Run(*(line[name] for name in accounting.Run._fields)) for line in lines],
-            delta,
-        ),
-        delta,
-    )
+    runs = [run for line in lines for run in runs_of(line, line["n_images"])]
+    return accounting.epsilon_of_all(runs, delta), delta
 
 
 def check_budget(budget: float | None, lines: Collection[Mapping]) -> None:
@@ -104,9 +131,7 @@ def table(lines: Collection[Mapping]) -> pd.DataFrame:
             "begun": line["time"][:16].replace("T", " "),
             "unit": line["unit"],
             "steps": line["steps"],
-            "epsilon": accounting.epsilon_spent(
-                line["noise_multiplier"], line["sample_rate"], line["steps"], line["delta"]
-            ),
+            "epsilon": accounting.epsilon_of_all(runs_of(line, 1), line["delta"]),
             "delta": line["delta"],
             "state": line["why"] if line["is_ended"] else "not ended: counts as planned",
         }

@@ -5,13 +5,15 @@ units and modes, or more steps than planned.
 
 Each step of DP-SGD every unit enters with probability q (Poisson subsampling); the released
 gradient is the sum of clipped per-unit gradients + N(0, (noise multiplier x clipping norm)^2),
-divided by the declared expected number q x N. `accounting` says what that costs.
+divided by the declared expected number q x N. `accounting` says what that costs. With q = 1 every
+unit enters every step. A run may have two parts, all weights and then the head; what is spent is
+spent by both.
 """
 
 import math
 
 from helpers.core import errors
-from helpers.privacy import accounting, attack_bounds
+from helpers.privacy import accounting, attack_bounds, run_parts
 
 NOT_COVERED = {
     "pretraining data": "public; the promise is about the private training patients only",
@@ -89,15 +91,20 @@ def ledger(
     pos_weight: str = "none",
     lineage: list[dict] | None = None,
     handled: dict | None = None,
+    head: dict | None = None,
 ) -> dict:
     """Return the privacy ledger of a run: what was promised, what was spent, what is not covered.
     Fit for JSON.
+
+    Guarantees: epsilon and the bounds on attacks are those of all steps done, of both parts where
+    there are two.
 
     Args:
         unit: "patient" or "image".
         n_units, expected_batch_size: declared constants, treated as public; their ratio is the
             sampling rate.
-        steps, steps_done: planned and done; epsilon is what the done ones spent.
+        steps: planned; of a run of two parts, the first part's.
+        steps_done: of all parts together, the first part's first; epsilon is what they spent.
         noise_multiplier, clip_norm: the noise's standard deviation is their product.
         delta, epsilon: the budget.
         max_images_per_unit, views_per_image: of a unit in one step.
@@ -107,9 +114,13 @@ def ledger(
         lineage: what trained the start, see `lineage`; [] for random weights, None where nobody
             knows.
         handled: how this run handled what is not covered; replaces entries of `NOT_COVERED`.
+        head: the second part, expected_batch_size, steps, clip_norm and noise_multiplier; None
+            for none.
 
     Returns:
-        The ledger. None stands for an epsilon that is not finite or (PRV) that opacus cannot
+        The ledger. Of a run of two parts `parts` lists both, see `run_parts.entries_of`;
+        steps_planned and steps_done are of both, other single values of the first.
+        None stands for an epsilon that is not finite or (PRV) that opacus cannot
         compute.
 
     Raises:
@@ -118,23 +129,20 @@ def ledger(
     errors.one_of("PRIVACY_UNIT", unit, ("patient", "image"))
     errors.one_of("MODE", mode, ("demo", "private"))
     errors.one_of("POS_WEIGHT", pos_weight, tuple(_CLASS_WEIGHTS))
-    if not 0 <= steps_done <= steps:
-        errors.refuse(
-            f"0 to {steps} steps done, as planned",
-            steps_done,
-            "A run with more was another run: no ledger covers it.",
-        )
-    run = (noise_multiplier, expected_batch_size / n_units, steps_done)
+    parts = (run_parts.Part(expected_batch_size, steps, clip_norm, noise_multiplier),)
+    parts += (run_parts.Part(**head),) if head else ()
+    runs = run_parts.runs_of(parts, n_units, steps_done)
+    least_noise = min(part.noise_multiplier for part in parts)
     entries = {
-        "guarantee": _guarantee(mode, noise_multiplier, pos_weight, delta, n_units, lineage),
+        "guarantee": _guarantee(mode, least_noise, pos_weight, delta, n_units, lineage),
         "unit": unit,
         "adjacency": _ADJACENCY[unit],
         "start": start_in_words(lineage),
-        "sampler": f"Poisson over {unit}s",
+        "sampler": run_parts.sampler_in_words(unit, runs[0].sample_rate),
         "n_units": n_units,
         "expected_batch_size": expected_batch_size,
-        "sample_rate": run[1],
-        "steps_planned": steps,
+        "sample_rate": runs[0].sample_rate,
+        "steps_planned": sum(part.steps for part in parts),
         "steps_done": steps_done,
         "noise_multiplier": noise_multiplier,
         "clip_norm": clip_norm,
@@ -144,10 +152,10 @@ def ledger(
         "epsilon_target": _finite(epsilon),
         "quoted_accountant": "PLD",
         "epsilon_spent": {
-            name: _finite(accounting.epsilon_spent(*run, delta, name))
+            name: _finite(accounting.epsilon_of_all(runs, delta, name))
             for name in accounting.ACCOUNTANTS
         },
-        "attack_bounds": attack_bounds.attack_bounds(*run),
+        "attack_bounds": attack_bounds.attack_bounds(runs),
         "mode": mode,
         "generator": _GENERATOR[mode],
         "pos_weight": pos_weight,
@@ -162,12 +170,29 @@ def ledger(
             | (handled or {})
         ),
     }
+    if head:
+        entries["parts"] = run_parts.entries_of(parts, n_units, steps_done, delta, unit)
     if unit == "image":
         counts = sorted({2, 4, 10, max_images_per_patient or 2})
         entries["epsilon_of_patient"] = {
-            str(n): _finite(accounting.epsilon_for_patient(*run, delta, n)) for n in counts
+            str(n): _finite(
+                accounting.epsilon_of_all([run._replace(n_images=n) for run in runs], delta)
+            )
+            for n in counts
         }
     return entries
+
+
+def runs_of(entries: dict) -> tuple[accounting.Run, ...]:
+    """Return the steps done of a ledger as runs for the accountants, one for each part.
+
+    Args:
+        entries: a ledger; those of version 0.3.0 have one part.
+    """
+    return tuple(
+        accounting.Run(*(part[name] for name in ("noise_multiplier", "sample_rate", "steps_done")))
+        for part in entries.get("parts", [entries])
+    )
 
 
 def start_in_words(lineage: list[dict] | None) -> str:

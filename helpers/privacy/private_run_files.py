@@ -110,12 +110,15 @@ def refuse_other(run: str) -> None:
 def differences(before: Mapping, now: Mapping) -> Iterator[str]:
     """Yield in words what differs between two identities.
 
-    What only one of two versions declares does not.
+    What only one of two versions declares does not, except for a second part: a promise without
+    `head` has none, whatever version made it.
     """
     if not before:
         yield "all that identifies it"
     for part in ("promise", "parameters"):
         old, new = before.get(part, {}), now[part]
+        if part == "promise" and old:
+            old, new = {"head": None} | old, {"head": None} | new
         for name in sorted({*old} & {*new}):
             if old[name] != new[name]:
                 yield f"{name} ({old[name]!r} then, {new[name]!r} now)"

@@ -1,14 +1,16 @@
 """What a private run promises, fixed before it begins.
 
-In: the privacy budget, the batching, the units. Out: the promise, with its calibrated noise. Needs
-no torch, so that a study can be planned. Raises `InputError` for a delta that promises nothing (at
-or above 1 / number of units), and for a budget that is not kept.
+In: the privacy budget, the batching, the units, and the steps of the head where it is trained
+after all weights. Out: the promise, with its calibrated noise. Needs no torch, so that a study can
+be planned. Raises `InputError` for a delta that promises nothing (at or above 1 / number of units),
+and for a budget that is not kept.
 """
 
 import dataclasses
 
 from helpers.core import errors
-from helpers.privacy import accounting, calibration
+from helpers.privacy import accounting, calibration, run_parts
+from helpers.privacy.run_parts import Part
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,15 +58,32 @@ class Batching:
 
 
 @dataclasses.dataclass(frozen=True)
+class HeadSteps:
+    """A second part of a run, as declared: steps of the head alone, every unit in each of them.
+
+    Attributes:
+        steps: noisy sums, >= 1.
+        clip_norm: L2 norm to which a unit's gradient of the head is clipped, > 0.
+        share: the noise of these steps is calibrated to share x epsilon, as if they were alone; in
+            (0, 0.99].
+    """
+
+    steps: int
+    clip_norm: float
+    share: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Promise:
     """What a private run promises; nothing can change it afterwards.
 
-    Its fields, in this order, are what a run's identity and its ledger keep: see `as_dict`.
+    Its fields, in this order, are what a run's identity and its ledger keep: see `as_dict`. They
+    describe the first part, in most runs the only one; epsilon and delta hold for all parts.
 
     Attributes:
         unit: "patient" or "image".
         n_units, expected_batch_size: declared constants, treated as public.
-        steps: planned noisy sums.
+        steps: planned noisy sums of the first part.
         clip_norm, delta, epsilon: see `PrivacyBudget`.
         mode: "demo" or "private".
         views_per_image, max_images_per_patient: see `Batching`.
@@ -72,6 +91,7 @@ class Promise:
             labels".
         max_images_per_unit: of a unit in one step.
         noise_multiplier: calibrated, or as declared.
+        head: the second part, the head alone after all weights; None for no such part.
     """
 
     unit: str
@@ -87,15 +107,39 @@ class Promise:
     max_images_per_unit: int
     max_images_per_patient: int
     noise_multiplier: float
+    head: Part | None = None
 
     @property
     def sample_rate(self) -> float:
-        """Return the probability with which each unit enters a step."""
+        """Return the probability with which each unit enters a step of the first part."""
         return self.expected_batch_size / self.n_units
 
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Return the parts in the order of training."""
+        first = Part(self.expected_batch_size, self.steps, self.clip_norm, self.noise_multiplier)
+        return (first,) if self.head is None else (first, self.head)
+
+    @property
+    def total_steps(self) -> int:
+        """Return the planned noisy sums of all parts."""
+        return sum(part.steps for part in self.parts)
+
+    def runs(self, steps_done: int | None = None) -> tuple[accounting.Run, ...]:
+        """Return the parts as runs after `steps_done` steps of all of them, the first part's first;
+        None for all planned.
+
+        Raises:
+            InputError: more steps than planned.
+        """
+        return run_parts.runs_of(self.parts, self.n_units, steps_done)
+
     def as_dict(self) -> dict:
-        """Return the stored form, fit for JSON."""
-        return dataclasses.asdict(self)
+        """Return the stored form, fit for JSON; without `head` where there is no such part."""
+        stored = dataclasses.asdict(self)
+        if self.head is None:
+            del stored["head"]
+        return stored
 
 
 def check_delta(delta: float, n_units: int, unit: str, allow_weak: bool = False) -> str:
@@ -129,8 +173,13 @@ def settle(
     most_images: int,
     mode: str,
     pos_weight: str = "none",
+    head: HeadSteps | None = None,
 ) -> Promise:
     """Return what a private run promises, with the noise that keeps its budget.
+
+    Guarantees: with calibrated noise all parts together, composed by PLD, spend 0.98 to 1 times
+    epsilon, see `calibration.noise_multipliers_for`. A declared noise multiplier is that of every
+    part.
 
     Args:
         budget, batching: as declared.
@@ -138,15 +187,17 @@ def settle(
         most_images: training images of any one patient.
         mode: "demo" or "private".
         pos_weight: see `Promise`.
+        head: steps of the head after those of all weights; None for none.
 
     Raises:
         InputError: a value out of range, or a budget that promises nothing or is not kept.
     """
     _check_batching(batching, unit, n_units, most_images)
     errors.number("CLIP_NORM", budget.clip_norm, 0, 1e6, open_low=True)
+    _check_head(head)
     check_delta(budget.delta, n_units, unit, budget.allow_weak_delta)
     steps = batching.epochs * batching.steps_per_epoch(n_units)
-    sample_rate = batching.expected_batch_size / n_units
+    noise = _noise_multipliers(budget, batching.expected_batch_size / n_units, steps, head, mode)
     return Promise(
         unit=unit,
         n_units=n_units,
@@ -160,7 +211,8 @@ def settle(
         pos_weight=pos_weight,
         max_images_per_unit=batching.max_images_per_patient if unit == "patient" else 1,
         max_images_per_patient=batching.max_images_per_patient,
-        noise_multiplier=_noise_multiplier(budget, sample_rate, steps, mode),
+        noise_multiplier=noise[0],
+        head=Part(n_units, head.steps, head.clip_norm, noise[1]) if head else None,
     )
 
 
@@ -188,15 +240,31 @@ def _check_batching(batching: Batching, unit: str, n_units: int, most_images: in
         )
 
 
-def _noise_multiplier(budget: PrivacyBudget, sample_rate: float, steps: int, mode: str) -> float:
-    """Return the calibrated noise multiplier, or the declared one where it keeps the budget or
-    nothing is promised.
+def _check_head(head: HeadSteps | None) -> None:
+    """Accept declared steps of the head."""
+    if head:
+        errors.number("HEAD_STEPS", head.steps, 1, 1e6, integer=True)
+        errors.number("HEAD_CLIP_NORM", head.clip_norm, 0, 1e6, open_low=True)
+        errors.number("HEAD_SHARE", head.share, 0, 0.99, open_low=True)
+
+
+def _noise_multipliers(
+    budget: PrivacyBudget, sample_rate: float, steps: int, head: HeadSteps | None, mode: str
+) -> tuple[float, ...]:
+    """Return the calibrated noise multiplier of each part, or the declared one of all where it
+    keeps the budget or nothing is promised.
     """
     epsilon, delta, declared = budget.epsilon, budget.delta, budget.noise_multiplier
+    if declared is None and head:
+        return calibration.noise_multipliers_for(
+            epsilon, delta, sample_rate, steps, head.steps, head.share
+        )
     if declared is None:
-        return calibration.noise_multiplier_for(epsilon, delta, sample_rate, steps)
+        return (calibration.noise_multiplier_for(epsilon, delta, sample_rate, steps),)
     errors.number("NOISE_MULTIPLIER", declared, 0, 1e6)
-    spent = accounting.epsilon_spent(declared, sample_rate, steps, delta)
+    runs = [accounting.Run(declared, sample_rate, steps)]
+    runs += [accounting.Run(declared, 1.0, head.steps)] if head else []
+    spent = accounting.epsilon_of_all(runs, delta)
     # infinity and NaN would allow no noise
     if mode == "private" and spent > errors.number("EPSILON", epsilon, 0, 1000, open_low=True):
         errors.refuse(
@@ -204,4 +272,4 @@ def _noise_multiplier(budget: PrivacyBudget, sample_rate: float, steps: int, mod
             f"{declared:g}, which spends {spent:.4g}",
             "Leave it None: the budget decides.",
         )
-    return declared
+    return (declared,) * len(runs)

@@ -125,7 +125,16 @@ def _line_of_record(record: dict) -> dict:
     """Return what the register would have of a run that it does not know."""
     entries, cap = record["ledger"], record["parameters"]["max_images_per_patient"]
     why = "not in this register" if entries["mode"] == "private" else "demo: no guarantee"
-    return composition.line_of(
-        entries | {"steps": entries["steps_planned"], "max_images_per_patient": cap},
-        entries["steps_done"],
-    ) | {"run": record["run"], "time": "", "patients": "", "is_ended": True, "why": why}
+    parts = [part | {"steps": part["steps_planned"]} for part in entries.get("parts", [entries])]
+    of_promise = {
+        "steps": parts[0]["steps"],
+        "head": parts[1] if len(parts) > 1 else None,
+        "max_images_per_patient": cap,
+    }
+    return composition.line_of(entries | of_promise, entries["steps_done"]) | {
+        "run": record["run"],
+        "time": "",
+        "patients": "",
+        "is_ended": True,
+        "why": why,
+    }

@@ -85,10 +85,18 @@ def privacy_statement(entries: dict) -> str:
     return (
         f"Whatever the method, {attack}. This is {words} (epsilon"
         f" {privacy_ledger.number_in_words(entries['epsilon_spent']['PLD'])} at delta"
-        f" {entries['delta']:g}, per {unit}), and it protects {whom}{condition}. It does not cover"
-        " the patients of validation and test, the choice of parameters, or other models trained"
-        " on the same patients."
+        f" {entries['delta']:g}, per {unit}{_of_parts(entries)}), and it protects"
+        f" {whom}{condition}. It does not cover the patients of validation and test, the choice of"
+        " parameters, or other models trained on the same patients."
     )
+
+
+def _of_parts(entries: dict) -> str:
+    """Return in words that epsilon is of both parts, "" for a run of one."""
+    if "parts" not in entries:
+        return ""
+    first, head = (part["steps_done"] for part in entries["parts"])
+    return f", for {first} steps of all weights and {head} of the head together"
 
 
 def _percent(share: float) -> str:
@@ -96,15 +104,32 @@ def _percent(share: float) -> str:
     return f"{math.ceil(1000 * share - 1e-9) / 10:g} %"
 
 
+def _alone(part: dict) -> str:
+    """Return in words what a part would spend by itself."""
+    return (
+        privacy_ledger.number_in_words(part["epsilon_alone"])
+        + " (PLD, as if it were the only part)"
+    )
+
+
 def ledger_table(entries: dict) -> pd.DataFrame:
     """Return a ledger, as `ledger` or a run's record has it, as a reviewer's table.
 
-    Columns entry and value, both text.
+    Columns entry and value, both text. Of a run of two parts, what differs between them has a row
+    for each, "all weights: noise multiplier" and "head: noise multiplier".
     """
+    parts = entries.get("parts", [])
+    of_parts = {name for part in parts for name in part} - {"steps_planned", "steps_done"}
     rows = {
         name.replace("_", " "): value
         for name, value in entries.items()
-        if not isinstance(value, dict)
+        if not isinstance(value, dict) and name != "parts" and name not in of_parts
+    }
+    rows |= {
+        f"{part['trained']}: {name.replace('_', ' ')}": value
+        for part in parts
+        for name, value in (part | {"epsilon_alone": _alone(part)}).items()
+        if name != "trained"
     }
     rows |= {
         f"epsilon spent, {name}": privacy_ledger.number_in_words(value)

@@ -130,12 +130,15 @@ def _is_other(identity: dict, made: promise.Promise, values: dict) -> bool:
     return bool(list(private_run_files.differences(identity, files.plain(planned))))
 
 
-def promise_of(values: dict, train: pd.DataFrame) -> promise.Promise:
+def promise_of(
+    values: dict, train: pd.DataFrame, head: promise.HeadSteps | None = None
+) -> promise.Promise:
     """Return the promise of a private run from the parameters of notebook 03.
 
     Args:
         values: UPPER_CASE name -> value.
         train: the training rows of the cohort's table.
+        head: steps of the head after those of all weights; None for none.
     """
     unit, of_patient = values["PRIVACY_UNIT"], train["patient_id"].value_counts()
     if unit == "image":  # each patient keeps at most so many
@@ -161,4 +164,5 @@ def promise_of(values: dict, train: pd.DataFrame) -> promise.Promise:
         most_images=int(of_patient.max()),
         mode=values["MODE"],
         pos_weight="private labels" if values["POS_WEIGHT"] == "private" else values["POS_WEIGHT"],
+        head=head,
     )

@@ -16,6 +16,11 @@ PAPER = dict(noise_multiplier=0.5496, sample_rate=128 / 150_188, steps=93 * 1_17
 RUNS = [(0.05, 200), (0.03, 400), (0.1, 60)]  # sample rate, steps
 
 
+def one(*run: float) -> tuple[accounting.Run, ...]:
+    """One run of noise multiplier, sampling rate and steps."""
+    return (accounting.Run(*run),)
+
+
 def gaussian_delta(epsilon: float, mu: float) -> float:
     """Balle and Wang (2018).
 
@@ -209,22 +214,28 @@ def test_epsilon_for_patient_at_the_edges():
 
 
 def test_delta_curve_bounds_the_closed_form_and_is_near_it():
-    curve = attack_bounds.delta_curve(2.0, 1.0, 4)  # as one step with noise multiplier 1
+    curve = attack_bounds.delta_curve(one(2.0, 1.0, 4))  # as one step with noise multiplier 1
     exact = np.array([gaussian_delta(epsilon, 1.0) for epsilon in curve["epsilon"]])
     assert (curve["delta"] >= exact).all() and np.allclose(curve["delta"], exact, rtol=0.02)
     assert len(curve) == 101 and curve["delta"].iloc[-1] == pytest.approx(1e-9, rel=0.01)
 
 
 def test_delta_curve_agrees_with_epsilon_spent():
-    curve = attack_bounds.delta_curve(1.3, 0.1, 100)
+    curve = attack_bounds.delta_curve(one(1.3, 0.1, 100))
     epsilon, delta = curve.iloc[40]
     assert accounting.epsilon_spent(1.3, 0.1, 100, float(delta)) == pytest.approx(epsilon, rel=1e-4)
     assert curve["epsilon"].is_monotonic_increasing and curve["delta"].is_monotonic_decreasing
 
 
 def test_delta_curve_of_no_steps_and_of_no_noise_is_one_row():
-    assert attack_bounds.delta_curve(1.0, 0.1, 0).to_dict("list") == {"epsilon": [0], "delta": [0]}
-    assert attack_bounds.delta_curve(0, 0.1, 5).to_dict("list") == {"epsilon": [0], "delta": [1]}
+    assert attack_bounds.delta_curve(one(1.0, 0.1, 0)).to_dict("list") == {
+        "epsilon": [0],
+        "delta": [0],
+    }
+    assert attack_bounds.delta_curve(one(0, 0.1, 5)).to_dict("list") == {
+        "epsilon": [0],
+        "delta": [1],
+    }
 
 
 @pytest.mark.parametrize("rate", [0.001, 0.01, 0.5, 0.9])
@@ -232,7 +243,7 @@ def test_delta_curve_of_no_steps_and_of_no_noise_is_one_row():
 def test_attack_bounds_of_full_batches_bound_the_best_attack_and_are_near_it(rate, sigma, steps):
     # Neyman and Pearson: the best attack puts a threshold on the noisy sum.
     exact = stats.norm.cdf(stats.norm.ppf(rate) + math.sqrt(steps) / sigma)
-    bounds = attack_bounds.attack_bounds(sigma, 1.0, steps, rate)
+    bounds = attack_bounds.attack_bounds(one(sigma, 1.0, steps), rate)
     assert exact - 1e-9 <= bounds["true_positive_rate"] <= exact * 1.002
     assert bounds["posterior"] == bounds["true_positive_rate"] / (
         bounds["true_positive_rate"] + rate
@@ -248,18 +259,18 @@ def test_attack_bounds_of_one_sampled_step_bound_the_best_attack_and_are_near_it
     )
     assert (
         exact - 1e-9
-        <= attack_bounds.attack_bounds(sigma, sample_rate, 1)["true_positive_rate"]
+        <= attack_bounds.attack_bounds(one(sigma, sample_rate, 1))["true_positive_rate"]
         <= exact * 1.002
     )
 
 
 def test_attack_bounds_at_the_edges():
-    assert attack_bounds.attack_bounds(1.0, 0.1, 0)["true_positive_rate"] == 0.01
-    assert attack_bounds.attack_bounds(1.0, 0.1, 0)["posterior"] == 0.5
-    assert attack_bounds.attack_bounds(0, 0.1, 5)["true_positive_rate"] == 1
-    assert attack_bounds.attack_bounds(0.1, 0.5, 200)["true_positive_rate"] == pytest.approx(1)
+    assert attack_bounds.attack_bounds(one(1.0, 0.1, 0))["true_positive_rate"] == 0.01
+    assert attack_bounds.attack_bounds(one(1.0, 0.1, 0))["posterior"] == 0.5
+    assert attack_bounds.attack_bounds(one(0, 0.1, 5))["true_positive_rate"] == 1
+    assert attack_bounds.attack_bounds(one(0.1, 0.5, 200))["true_positive_rate"] == pytest.approx(1)
     with pytest.raises(errors.InputError, match="false_positive_rate"):
-        attack_bounds.attack_bounds(1.0, 0.1, 10, 0.0)
+        attack_bounds.attack_bounds(one(1.0, 0.1, 10), 0.0)
 
 
 # ---- several runs together

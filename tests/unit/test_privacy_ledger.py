@@ -170,7 +170,7 @@ def test_ledger_holds_what_was_spent_and_is_json():
     entries = privacy_ledger.ledger(**RUN | dict(steps_done=10))
     assert json.loads(json.dumps(entries, allow_nan=False)) == entries
     assert entries["epsilon_spent"]["PLD"] == accounting.epsilon_spent(1.5, 0.1, 10, 1e-5)
-    assert entries["attack_bounds"] == attack_bounds.attack_bounds(1.5, 0.1, 10)
+    assert entries["attack_bounds"] == attack_bounds.attack_bounds((accounting.Run(1.5, 0.1, 10),))
     assert (
         entries["adjacency"].startswith(
             "all images of one patient, present or zeroed out; the number of patients N is fixed"
@@ -299,7 +299,9 @@ def said_of(**settings):
 def test_privacy_statement_is_three_sentences_with_unit_and_attack(settings):
     text, unit = said_of(**settings), settings.get("unit", "patient")
     assert len(re.findall(r"[.!?](?=\s|$)", text)) == 3
-    bounds = attack_bounds.attack_bounds(settings.get("noise_multiplier", 1.5), 0.1, 20)
+    bounds = attack_bounds.attack_bounds(
+        (accounting.Run(settings.get("noise_multiplier", 1.5), 0.1, 20),)
+    )
     shown = [float(number) for number in re.findall(r"at most ([\d.]+) %", text)]
     # Rounded up, never down, to a tenth of a percent.
     for percent, bound in zip(
@@ -322,7 +324,10 @@ def test_privacy_statement_calls_a_weak_promise_weak(noise_multiplier, found_per
     low, high = found_percent
     assert (
         low
-        < 100 * attack_bounds.attack_bounds(noise_multiplier, 0.1, 100)["true_positive_rate"]
+        < 100
+        * attack_bounds.attack_bounds((accounting.Run(noise_multiplier, 0.1, 100),))[
+            "true_positive_rate"
+        ]
         < high
     )
     assert f"This is {words}" in said_of(

@@ -162,7 +162,7 @@ def test_every_field_of_a_finished_private_record_is_what_was_promised(mixed_coh
         "epsilon_target": 5.0,
         "quoted_accountant": "PLD",
         "epsilon_spent": spent,
-        "attack_bounds": attack_bounds.attack_bounds(sigma, q, steps),
+        "attack_bounds": attack_bounds.attack_bounds((accounting.Run(sigma, q, steps),)),
         "mode": "private",
         "generator": privacy_ledger._GENERATOR["private"],
         "pos_weight": "public",

@@ -428,7 +428,7 @@ def test_the_rate_that_draws_is_the_one_promised_and_accounted_for(
     drawn_at, accounted = [], []
     draw_units, spent, calibrate = (
         sampling_and_noise.Randomness.draw_units,
-        accounting.epsilon_spent,
+        accounting.epsilon_of_all,
         calibration.noise_multiplier_for,
     )
     monkeypatch.setattr(
@@ -445,14 +445,15 @@ def test_the_rate_that_draws_is_the_one_promised_and_accounted_for(
     )
     monkeypatch.setattr(
         accounting,
-        "epsilon_spent",
-        lambda sigma, q, steps, delta, *of: (
-            accounted.append((q, steps, delta)) or spent(sigma, q, steps, delta, *of)
+        "epsilon_of_all",
+        lambda runs, delta, *of: (
+            accounted.extend((run.sample_rate, run.steps, delta) for run in runs)
+            or spent(runs, delta, *of)
         ),
     )
     arm = arm_of(mixed_cohort, tiny(), unit=unit)
     assert (
-        accounted == [(10 / n_units, arm.steps, 1e-4)]
+        set(accounted) == {(10 / n_units, arm.steps, 1e-4)}
         and arm.promise.n_units == n_units
         and arm.steps == 3 * round(n_units / 10)
     )
