@@ -42,6 +42,10 @@ class Cohort:
     canonical: dict[str, str]
     record: dict
 
+    @property
+    def lateral(self) -> frozenset[str]:
+        return frozenset()
+
     def films(self) -> np.ndarray:
         """Return (n,) the hash of each image as it came; of its pixels where the table has none."""
         if "film_sha256" in self.table:

@@ -1,4 +1,4 @@
-"""What a head reads: halves of a film, levels, sides; and that no logit depends on another image."""
+"""What a head reads: halves of a film, levels, sides; no logit depends on another image."""
 
 import math
 
