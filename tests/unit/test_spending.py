@@ -13,10 +13,12 @@ import pytest
 
 from helpers.core import errors, files, paths
 from helpers.privacy import (
+    accounting,
     calibration,
     composition,
     private_run_files,
     private_runs,
+    promise,
     register,
     spending,
 )
@@ -275,6 +277,19 @@ def test_the_promise_planned_is_the_promise_made(out, settings):
         allow_weak_delta="weak delta" in values["CONFIRM"],
     )
     assert planned_spending.promise_of(values, train) == expected
+
+
+def test_the_promise_planned_has_the_steps_of_the_head(out):
+    train = pd.read_parquet(out / "cohort" / PRIVATE / "table.parquet").query("split == 'train'")
+    values = notebook_files.default_parameters(notebook_files.notebooks()["03"]) | {
+        "MODE": "private",
+        "DELTA": 1e-3,
+    }
+    declared = promise.HeadSteps(steps=20, clip_norm=0.3, share=0.4)
+    made = planned_spending.promise_of(values, train, declared)
+    assert (made.head.expected_batch_size, made.head.steps, made.head.clip_norm) == (90, 20, 0.3)
+    assert 0.98 * made.epsilon <= accounting.epsilon_of_all(made.runs(), 1e-3) <= made.epsilon
+    assert planned_spending.promise_of(values, train).head is None
 
 
 # ---- what was spent
