@@ -1034,9 +1034,7 @@ FAULTS = [
         "training.pretraining",
         "files.plain(prediction.with_shifts(self.parameters, 1))",
         "files.plain(self.parameters)",
-        (
-            "test_pretraining::test_other_shifts_predict_again_and_keep_the_start_of_a_private_run",
-        ),
+        ("test_pretraining::test_other_shifts_predict_again_and_keep_the_start_of_a_private_run",),
     ),
     Fault(
         "an identity without what is trained",

@@ -189,9 +189,7 @@ class PublicModel:
         return declared, fingerprints.fingerprint(declared | self.made_from | data, CODE)
 
 
-def fingerprint_of_demo_run(
-    parameters: dict, arm: private_step.PrivateArm, shifts: int = 1
-) -> str:
+def fingerprint_of_demo_run(parameters: dict, arm: private_step.PrivateArm, shifts: int = 1) -> str:
     """Return the fingerprint of a run in demo mode: its parameters, data, start, code and number of
     shifts at prediction.
 

@@ -1,4 +1,4 @@
-"""Scores over small shifts of an image: by hand, against one image at a time, the same elsewhere."""
+"""Scores over small shifts of an image: by hand, and against one image at a time."""
 
 import dataclasses
 

@@ -1,6 +1,7 @@
 """The public model of a study: its session, its zero-shot run, and what later notebooks take up."""
 
 import dataclasses
+import types
 
 import pytest
 
@@ -91,6 +92,7 @@ def test_what_decides_the_public_model_decides_its_fingerprint(small_cohort, pub
         planned(small_cohort, public, dataclasses.replace(SETTINGS, score_shifts=5)),
     ):
         assert changed.fingerprint != model.fingerprint
+        assert changed.baseline(SEED=0)[1] != model.baseline(SEED=0)[1]
 
 
 def test_what_is_not_used_enters_no_parameters(small_cohort, public, results):
@@ -101,6 +103,14 @@ def test_what_is_not_used_enters_no_parameters(small_cohort, public, results):
     assert model.parameters["PRETRAIN_INVERTED"] == 0.25 and model.parameters["SCORE_SHIFTS"] == 5
     assert model.session().arm.inverted == 0.25
     assert planned(small_cohort, public).session().arm.inverted == 0.0
+
+
+def test_shifts_decide_a_demo_run_as_well(small_cohort):
+    data = types.SimpleNamespace(cohort=small_cohort)
+    arm = types.SimpleNamespace(data=data, start="weights", pos_weight=None)
+    fingerprint = pretraining.fingerprint_of_demo_run({"SEED": 0}, arm)
+    assert pretraining.fingerprint_of_demo_run({"SEED": 0}, arm, 1) == fingerprint
+    assert pretraining.fingerprint_of_demo_run({"SEED": 0}, arm, 5) != fingerprint
 
 
 @pytest.mark.parametrize("shifts", [1, 5])
