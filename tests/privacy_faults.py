@@ -1023,6 +1023,20 @@ FAULTS = [
         ("test_private_runs::test_a_run_that_differs_is_refused_by_what_differs",),
     ),
     Fault(
+        "an identity with the shifts of a prediction",
+        "training.private_identity",
+        'name not in ("PRETRAIN", "SCORE_SHIFTS")',
+        'name != "PRETRAIN"',
+        ("test_private_runs::test_shifts_at_prediction_are_no_part_of_a_private_run",),
+    ),
+    Fault(
+        "a private run's start trained again for other shifts",
+        "training.pretraining",
+        "files.plain(prediction.with_shifts(self.parameters, 1))",
+        "files.plain(self.parameters)",
+        ("test_pretraining::test_other_shifts_predict_again_and_keep_the_start_of_a_private_run",),
+    ),
+    Fault(
         "an identity without what is trained",
         "training.private_identity",
         "[name for name, weights in model.named_parameters() if weights.requires_grad]",

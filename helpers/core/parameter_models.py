@@ -159,6 +159,12 @@ class BaselineTraining(_Model):
     PRETRAIN_AUGMENTATION: Literal["strong", "shift"] = _field(
         '"strong" varies place, size, tone and sharpness; "shift" moves only'
     )
+    PRETRAIN_INVERTED: float = _field(
+        "share of public films shown inverted in pretraining, as some scanners export them",
+        paper="0",
+        ge=0,
+        le=1,
+    )
     EPOCHS: Epochs
     LEARNING_RATE: LearningRate
     BATCH_SIZE: int = _field("of a step", unit="images", paper="128; CT: 512", ge=1, le=1e7)
@@ -183,6 +189,11 @@ class BaselineTraining(_Model):
     )
     PRECISION: Literal["float32", "bfloat16"] = _field(
         "of the network, in notebook 03 too; norms, sums and noise are float32"
+    )
+    SCORE_SHIFTS: Annotated[int, Predicate(lambda shifts: shifts in (1, 5))] = _field(
+        "small shifts of an image over which a score's logit is a mean, in every arm; 1: none",
+        form="1 or 5",
+        paper="1",
     )
     SEED: Seed
 
