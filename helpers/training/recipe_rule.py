@@ -32,6 +32,7 @@ HEAD_RATE, MOST_HEAD_RATE = 0.65, 200.0  # of momentum steps, times the root of 
 MOST_HEAD_STEPS = 60
 STARTS = ("alike", "other", "random")
 OF_ALL_WEIGHTS = ("EXPECTED_BATCH_SIZE", "EPOCHS", "LEARNING_RATE")
+_NOT_PROMISED = ("TRAINED", "EPOCHS", "LEARNING_RATE", "HEAD_LEARNING_RATE", "HEAD_SHARE")
 OF_HEAD = ("HEAD_STEPS", "HEAD_LEARNING_RATE", "HEAD_CLIP_NORM", "HEAD_SHARE")
 
 
@@ -171,3 +172,22 @@ def batching_of(
         ),
         second,
     )
+
+
+def part_of(chosen: dict[str, str | int | float]) -> str:
+    """Return the part of the network that is trained first, see `networks.PARTS`."""
+    return "all" if chosen["TRAINED"] == "all_then_head" else chosen["TRAINED"]
+
+
+def declared(chosen: dict[str, str | int | float]) -> dict[str, str | int | float]:
+    """Return what of a recipe stands in a run's identity and record: what the promise does not say.
+
+    Where all weights or a part of them are trained alone, as version 0.3 kept it.
+    """
+    if chosen["TRAINED"] in ("head", "all_then_head"):
+        return {name: value for name, value in chosen.items() if name in _NOT_PROMISED}
+    return {
+        "trained": chosen["TRAINED"],
+        "EPOCHS": chosen["EPOCHS"],
+        "LEARNING_RATE": chosen["LEARNING_RATE"],
+    }
