@@ -223,7 +223,7 @@ class PrivateTraining(_Model):
     SEED: Seed
     TRAINED: Literal["head", "all_then_head", "all", "last_block", "norms_and_head"] | None = (
         _field(
-            "part of the network that is trained, the rest keeps the public weights; None: by the rule",
+            "part of the network that is trained; the rest stays public; None: by the rule",
             paper="all",
             rarely=True,
         )

@@ -138,7 +138,7 @@ class ResNet9(nn.Module):
         self.head = nn.Linear(n_features, len(reading.bases))
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """Map (batch, channels, *size) to the head's input, (batch x rows per image, n_features)."""
+        """Map (batch, channels, *size) to the head's input (batch x rows per image, n_features)."""
         level, levels = self.stem(self.reading.rows_of(images)), []
         for block in self.blocks:
             level = block(level)

@@ -81,7 +81,7 @@ def train(session, epochs=None):
 @pytest.mark.parametrize("head", ["pooled", "sided", "levels", "halves"])
 def test_the_clipped_sum_of_the_head_is_that_of_the_network_with_a_frozen_trunk(small_cohort, head):
     arm = arm_of(small_cohort, network_of(head))
-    drawn = {unit: images for unit, images in enumerate(arm.data.units[:9])}
+    drawn = dict(enumerate(arm.data.units[:9]))
     _, norms = arm.add_units(drawn, step=0)
     total = torch.cat([part.flatten() for part in arm.clipped.take()]).double()
     exact, expected = copy.deepcopy(arm.network).double(), 0.0

@@ -18,7 +18,6 @@ from helpers.privacy import (
     composition,
     private_run_files,
     private_runs,
-    promise,
     register,
     spending,
 )
