@@ -99,7 +99,9 @@ def ours(arm: str, epsilon: float, *, start: str = "halves", **by_hand: object) 
         "random" if start == "none" else "alike",
         **by_hand,
     )
-    counted = {name: chosen.get(key, 0) for name, key in _OF_RULE.items()}
+    counted = {
+        name: chosen.get(key, type(getattr(Settings, name))()) for name, key in _OF_RULE.items()
+    }
     clip_norm = 0.0 if chosen["TRAINED"] == "head" else 1.0
     return Settings(arm, epsilon, start=start, unit=unit, clip_norm=clip_norm, **counted)
 
