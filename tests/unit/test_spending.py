@@ -316,7 +316,8 @@ def record(run, mode, epsilon=1.0, **changes):
     } | changes
 
 
-def test_private_records_that_no_register_knows_are_added_to_those_it_knows(out):
+@pytest.mark.parametrize("arm", ["baseline", "same_recipe", "same_recipe_clipped"])
+def test_private_records_that_no_register_knows_are_added_to_those_it_knows(out, arm):
     run_register = register.Register()
     run_register.append(
         "begin",
@@ -330,7 +331,7 @@ def test_private_records_that_no_register_knows_are_added_to_those_it_knows(out)
         [
             record("a", "private"),
             record("b", "private", 4.0),
-            {"run": "z", "arm": "baseline", "ledger": None},
+            {"run": "z", "arm": arm, "ledger": None},
         ]
     )
     assert table[["run", "state"]].values.tolist() == [
