@@ -47,6 +47,7 @@ Epochs = Annotated[
 LearningRate = Annotated[
     float, _field("highest of the schedule", paper="5e-5, constant", gt=0, le=100)
 ]
+Head = Literal["halves", "levels", "sided", "pooled"]
 Runs = Annotated[
     list[str],
     _field(
@@ -159,6 +160,12 @@ class BaselineTraining(_Model):
     PRETRAIN_AUGMENTATION: Literal["strong", "shift"] = _field(
         '"strong" varies place, size, tone and sharpness; "shift" moves only'
     )
+    PRETRAIN_INVERTED: float = _field(
+        "share of public films shown inverted in pretraining, as some scanners export them",
+        paper="0",
+        ge=0,
+        le=1,
+    )
     EPOCHS: Epochs
     LEARNING_RATE: LearningRate
     BATCH_SIZE: int = _field("of a step", unit="images", paper="128; CT: 512", ge=1, le=1e7)
@@ -178,11 +185,18 @@ class BaselineTraining(_Model):
     CHANNELS: Annotated[int, Predicate(lambda channels: channels in (1, 3))] = _field(
         "of the input, equal ones", form="1 or 3", unit="channels", paper="3"
     )
-    HEAD: Literal["sided", "pooled"] = _field(
-        '"sided" sees the quarters of the film, "pooled" its mean', paper="pooled"
+    HEAD: Head = _field(
+        'what the head reads: "halves" of the film, the left one mirrored, on three levels;'
+        ' "levels" of the whole image; "sided": its quarters; "pooled": its mean',
+        paper="pooled",
     )
     PRECISION: Literal["float32", "bfloat16"] = _field(
         "of the network, in notebook 03 too; norms, sums and noise are float32"
+    )
+    SCORE_SHIFTS: Annotated[int, Predicate(lambda shifts: shifts in (1, 5))] = _field(
+        "small shifts of an image over which a score's logit is a mean, in every arm; 1: none",
+        form="1 or 5",
+        paper="1",
     )
     SEED: Seed
 
@@ -207,6 +221,13 @@ class PrivateTraining(_Model):
         le=1000,
     )
     SEED: Seed
+    TRAINED: Literal["head", "all_then_head", "all", "last_block", "norms_and_head"] | None = (
+        _field(
+            "part of the network that is trained; the rest stays public; None: by the rule",
+            paper="all",
+            rarely=True,
+        )
+    )
     CLIP_NORM: float = _field(
         "clipping norm of a unit's gradient",
         unit="L2 norm",
@@ -246,17 +267,39 @@ class PrivateTraining(_Model):
         ge=1,
         le=1e4,
     )
-    TRAINED: Literal["all", "last_block", "norms_and_head", "head"] = _field(
-        "part of the network that is trained; the rest keeps the public weights", rarely=True
+    HEAD_STEPS: int | None = _field(
+        "of the head alone, each with every unit; None: by the rule",
+        unit="steps",
+        rarely=True,
+        ge=1,
+        le=1e5,
+    )
+    HEAD_LEARNING_RATE: float | None = _field(
+        "of the head alone, highest of the schedule; None: by the rule",
+        rarely=True,
+        gt=0,
+        le=1e4,
+    )
+    HEAD_CLIP_NORM: float | None = _field(
+        "clipping norm of a unit's gradient of the head; None: by the rule",
+        unit="L2 norm",
+        rarely=True,
+        gt=0,
+        le=1e6,
+    )
+    HEAD_SHARE: float | None = _field(
+        "after all weights: the head's noise is calibrated to this share of EPSILON, as if it were"
+        " alone; None: by the rule",
+        rarely=True,
+        gt=0,
+        le=0.99,
     )
     POS_WEIGHT: Literal["none", "public", "private"] = _field(
         "labels on which the weight of positives is counted; private ones void the guarantee",
         paper="private",
         rarely=True,
     )
-    HEAD: Literal["sided", "pooled"] | None = _field(
-        "None: as in notebook 02", paper="pooled", rarely=True
-    )
+    HEAD: Head | None = _field("None: as in notebook 02", paper="pooled", rarely=True)
     RECIPE: str = _field(
         'appended to the run\'s name where it is not "default"',
         form="small letters, digits and _, since it names files, e.g. my_recipe",

@@ -116,6 +116,7 @@ def _record(
         "access": manifest.access,
         "findings": list(manifest.findings),
         "canonical": canonical,
+        "lateral": sorted({rule.canonical for rule in manifest.findings.values() if rule.lateral}),
         "planted_truth": truth.to_dict("records"),
         "n_source_rows": len(table) + len(settled.excluded),
         "n_images": len(table),

@@ -44,7 +44,12 @@ class Cohort:
 
     @property
     def lateral(self) -> frozenset[str]:
-        return frozenset()
+        """Return the canonical names, without a side, of the findings that can be on one side.
+
+        Of a cohort that version 0.3 built, those of which a label has a side.
+        """
+        with_side = [name.partition(":")[0] for name in self.canonical.values() if ":" in name]
+        return frozenset(self.record.get("lateral", with_side))
 
     def films(self) -> np.ndarray:
         """Return (n,) the hash of each image as it came; of its pixels where the table has none."""

@@ -136,6 +136,8 @@ class Finding(Strict):
     canonical: Name
     # the patient's, where the label says it; right lies left in the image
     side: Literal["right", "left"] | None = None
+    # it can be on one side of the body: its label without a side means "right or left"
+    lateral: bool = False
     column: str | None = None
     any_of: list[str] = []
     positive_grades: list[int] = []
@@ -150,8 +152,17 @@ class Finding(Strict):
     blank_means: Literal["negative", "unknown"] = "unknown"
     uncertain_means: Literal["positive", "negative", "unknown"] = "unknown"
 
+    @model_validator(mode="before")
+    @classmethod
+    def _side_makes_lateral(cls, content: object) -> object:
+        if isinstance(content, dict) and content.get("side"):
+            return {"lateral": True} | content
+        return content
+
     @model_validator(mode="after")
     def _one_rule(self) -> "Finding":
+        if self.side and not self.lateral:
+            raise ValueError("has a `side`, so that it is lateral: leave out `lateral: false`")
         if bool(self.column) == bool(self.any_of):
             raise ValueError("needs either `column` or `any_of`")
         if sum(map(bool, (self.positive_grades, self.contains, self.values))) != 1:

@@ -85,9 +85,9 @@ def noise_multipliers_for(
     of all weights, and of `head_steps` full-batch steps of the head.
 
     The rule of the split: the head's noise is what keeps `share` x epsilon at the same delta, were
-    its steps alone; the first part's is the smallest (to the usual 1 %) with which both together
-    keep epsilon. PLDs compose to less than the sum of their epsilons, so that the first part alone
-    may spend more than (1 - share) x epsilon.
+    its steps alone; the first part's is the smallest with which both together keep epsilon (each to
+    the usual 1 % of epsilon). Composed, epsilons add up to less than their sum, so that the first
+    part alone may spend more than (1 - share) x epsilon.
 
     Guarantees: `epsilon_of_all` of both, by PLD, lies in [0.98, 1] x epsilon; of the head alone in
     [0.99, 1] x share x epsilon.

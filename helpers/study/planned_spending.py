@@ -37,7 +37,7 @@ def planned(steps: Collection[plan.Step], out: Path) -> str:
         InputError: the total exceeds BUDGET, a run promises nothing, or protects patients where
             nobody knows whose an image is.
     """
-    planned_runs = _private_runs(steps)
+    planned_runs = _private_runs(steps, out)
     if not planned_runs:
         return ""
     cohort = planned_runs[0]["COHORT"]
@@ -60,7 +60,7 @@ def planned(steps: Collection[plan.Step], out: Path) -> str:
     uuids = {line["uuid"] for line in spent.runs()}
     lines, others = [], spent.runs(spent.sharing(key))
     for values in planned_runs:
-        made = promise_of(values, train)
+        made = promise_of(values, train, record.get("access", "private"))
         note = private_run_files.note_of(out / "runs" / values["run"])
         is_again = "spend again" in values["CONFIRM"]
         if (
@@ -74,13 +74,19 @@ def planned(steps: Collection[plan.Step], out: Path) -> str:
     return _in_words(lines, others)
 
 
-def _private_runs(steps: Collection[plan.Step]) -> list[dict]:
+def _private_runs(steps: Collection[plan.Step], out: Path) -> list[dict]:
     """Return the parameters of the private runs of a study, with the name of each as `run`.
 
-    PRECISION is that of notebook 02; without a step of it nothing is known of it, nor compared.
+    PRECISION and PRETRAIN are those of notebook 02, also of one that was run before.
     """
-    baselines = [_parameters(step) for step in _steps_of("02", steps)]
-    network = {"PRECISION": baselines[0]["PRECISION"]} if baselines else {}
+    baselines, network = [_parameters(step) for step in _steps_of("02", steps)], {}
+    if baselines:
+        network = {name: baselines[0][name] for name in ("PRECISION", "PRETRAIN")}
+    elif private := _steps_of("03", steps):
+        cohort = manifests.name_of(_parameters(private[0])["COHORT"])
+        settings = out / "runs" / f"{cohort}-network" / "network.json"
+        stored = files.read_json(settings, "Run notebook 02 first.")
+        network = {name: stored[name] for name in ("PRECISION", "PRETRAIN")}
     values_of_runs = [
         network | _parameters(step) | {"run": step.outputs[0].parts[1]}
         for step in _steps_of("03", steps)
@@ -130,35 +136,36 @@ def _is_other(identity: dict, made: promise.Promise, values: dict) -> bool:
     return bool(list(private_run_files.differences(identity, files.plain(planned))))
 
 
-def promise_of(
-    values: dict, train: pd.DataFrame, head: promise.HeadSteps | None = None
-) -> promise.Promise:
-    """Return the promise of a private run from the parameters of notebook 03.
+def promise_of(values: dict, train: pd.DataFrame, access: str) -> promise.Promise:
+    """Return the promise of a private run from the parameters of notebooks 02 and 03.
 
     Args:
         values: UPPER_CASE name -> value.
         train: the training rows of the cohort's table.
-        head: steps of the head after those of all weights; None for none.
+        access: of the cohort, see its manifest.
     """
     unit, of_patient = values["PRIVACY_UNIT"], train["patient_id"].value_counts()
     if unit == "image":  # each patient keeps at most so many
         of_patient = of_patient.clip(upper=values["MAX_IMAGES_PER_PATIENT"])
     n_units = len(of_patient) if unit == "patient" else int(of_patient.sum())
+    names = ("TRAINED", *recipe_rule.OF_ALL_WEIGHTS, *recipe_rule.OF_HEAD)
     chosen, _ = recipe_rule.settle(
         values["EPSILON"],
         n_units,
-        **{name: values[name] for name in ("EXPECTED_BATCH_SIZE", "EPOCHS", "LEARNING_RATE")},
+        recipe_rule.start_of(values["PRETRAIN"], access),
+        **{name: values[name] for name in names},
+    )
+    clip_norm, batching, head = recipe_rule.batching_of(
+        chosen, n_units, values["CLIP_NORM"], values["MAX_IMAGES_PER_PATIENT"]
     )
     return promise.settle(
         promise.PrivacyBudget(
             values["EPSILON"],
             values["DELTA"],
-            values["CLIP_NORM"],
+            clip_norm,
             allow_weak_delta="weak delta" in values["CONFIRM"],
         ),
-        promise.Batching(
-            chosen["EXPECTED_BATCH_SIZE"], chosen["EPOCHS"], values["MAX_IMAGES_PER_PATIENT"]
-        ),
+        batching,
         unit=unit,
         n_units=n_units,
         most_images=int(of_patient.max()),

@@ -30,14 +30,15 @@ def finish(
     start: list[dict] | None = None,
     made_from: dict | None = None,
     private_run: private_runs.PrivateRun | None = None,
+    shifts: int = 1,
 ) -> pd.DataFrame:
     """Predict `valid` and `test`, write weights, predictions and record of a run, and return the
     predictions.
 
-    A private run that is finished is read; its predictions are made again where they are damaged or
-    of another cohort's `valid` and `test`. Guarantees: weights and ledger of a finished private run
-    stay as they are; a run without noise has neither ledger nor epsilon in its record, and is
-    never the arm "dp".
+    A private run that is finished is read; its predictions are made again where they are damaged,
+    of another cohort's `valid` and `test`, or of another number of shifts. Guarantees: weights,
+    ledger and identity of a finished private run stay as they are; a run without noise has neither
+    ledger nor epsilon in its record, and is never the arm "dp".
 
     Args:
         model: trained.
@@ -50,6 +51,8 @@ def finish(
         start: lineage of the weights from which it started, see `lineage`.
         made_from: further contents that decide the run, for the record.
         private_run: of the session, in private mode.
+        shifts: of an image at prediction, see `prediction.predict`; kept among the parameters of
+            the record where it is not 1.
 
     Raises:
         InputError: steps are left, another session has taken up the private run, it is not
@@ -57,7 +60,7 @@ def finish(
     """
     _check_arm(run, arm, ledger, parameters)
     if private_run and private_run.is_finished:
-        return _read_again(model, cohort, channels, run)
+        return _read_again(model, cohort, channels, run, shifts)
     if ledger and ledger["steps_done"] < ledger["steps_planned"]:
         errors.refuse(
             f"all {ledger['steps_planned']} steps of {run}",
@@ -73,7 +76,7 @@ def finish(
             "none",
             "Pass private_run = session.private: its end goes into the register.",
         )
-    predictions = prediction.predictions_of(model, cohort, channels)
+    predictions = prediction.predictions_of(model, cohort, channels, shifts=shifts)
     canonical = [cohort.canonical[finding] for finding in cohort.findings]
     trained_on = (
         []
@@ -124,7 +127,7 @@ def finish(
             **promise,
             seed=seed,
             recipe=recipe,
-            parameters=parameters,
+            parameters=prediction.with_shifts(parameters, shifts),
             seconds=round(seconds, 1),
             ledger=ledger,
             data_hash=cohort.record["data_hash"],
@@ -158,31 +161,43 @@ def _check_arm(run: str, arm: str, ledger: dict | None, parameters: dict) -> Non
         )
 
 
-def is_predicted(run: str, fingerprint: str, cohort: cohorts.Cohort) -> bool:
-    """Return whether a run is whole, has this fingerprint, and predicted this cohort's patients."""
-    record = run_records.read_record(run) if run_records.is_whole(run) else {}
-    return (record.get("fingerprint"), record.get("data_hash")) == (
+def is_predicted(run: str, fingerprint: str, cohort: cohorts.Cohort, shifts: int = 1) -> bool:
+    """Return whether a run is whole, has this fingerprint, and predicted this cohort's patients
+    with this number of shifts.
+    """
+    if not run_records.is_whole(run):
+        return False
+    record = run_records.read_record(run)
+    return (record.get("fingerprint"), record.get("data_hash"), prediction.shifts_of(record)) == (
         fingerprint,
         cohort.record["data_hash"],
+        shifts,
     )
 
 
-def _read_again(model: nn.Module, cohort: cohorts.Cohort, channels: int, run: str) -> pd.DataFrame:
+def _read_again(
+    model: nn.Module, cohort: cohorts.Cohort, channels: int, run: str, shifts: int
+) -> pd.DataFrame:
     """Return a finished run's predictions, made again from its weights where they are not those of
-    its record or of the cohort.
+    its record, of the cohort, or of the number of shifts.
     """
     record, path = run_records.read_record(run), paths.run_dir(run) / "predictions.parquet"
     is_right = (
         path.exists()
         and fingerprints.file_hash(path) == record["files"]["predictions.parquet"]
         and record["data_hash"] == cohort.record["data_hash"]
+        and prediction.shifts_of(record) == shifts
     )
     predictions = (
         run_records.read_predictions(run)
         if is_right
-        else prediction.predictions_of(model, cohort, channels)
+        else prediction.predictions_of(model, cohort, channels, shifts=shifts)
     )
     if not is_right:
-        run_records.finish_run(record | {"data_hash": cohort.record["data_hash"]}, predictions)
+        changed = {
+            "data_hash": cohort.record["data_hash"],
+            "parameters": prediction.with_shifts(record["parameters"], shifts),
+        }
+        run_records.finish_run(record | changed, predictions)
     locks.release(paths.lock_path(run))
     return predictions

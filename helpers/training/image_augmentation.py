@@ -1,4 +1,4 @@
-"""Data augmentation: random shifts of images, and strong variation for public training.
+"""Data augmentation: shifts of images; strong variation and inversion for public training.
 
 In: images, a generator. Out: images of the same shape. An image's augmentation never depends on
 other patients. No flips: sides matter.
@@ -25,6 +25,24 @@ def shift(images: np.ndarray, moves: np.ndarray) -> np.ndarray:
             moved.reshape(len(images), *[-1 if other == axis else 1 for other in range(n - 1)])
         )
     return images[tuple(places)]
+
+
+def invert(images: torch.Tensor, share: float, stream: np.random.Generator) -> torch.Tensor:
+    """Return images of which each is inverted with probability `share`, bright for dark.
+
+    Some scanners export inverted films (PhotometricInterpretation MONOCHROME1). A film v of 8 bits,
+    inverted to 255 - v, is standardised to the same values with the other sign.
+
+    Args:
+        images: (batch, channels, *size), each standardised.
+        share: probability, in [0, 1].
+        stream: gives a number an image.
+
+    Returns:
+        The same shape.
+    """
+    is_inverted = torch.from_numpy(stream.random(len(images)) < share).to(images.device)
+    return torch.where(is_inverted.view(-1, *[1] * (images.ndim - 1)), -images, images)
 
 
 def vary(images: torch.Tensor, stream: np.random.Generator) -> torch.Tensor:

@@ -23,6 +23,8 @@ class NetworkSettings:
         width, channels, head: see `networks.resnet9`.
         precision: of the network, see `image_loss.autocast`.
         physical_batch_size: images in memory at a time; changes speed, not results.
+        score_shifts: of an image at prediction, see `prediction.predict`; 1 where an earlier
+            version wrote the settings.
     """
 
     pretrain: str
@@ -32,6 +34,7 @@ class NetworkSettings:
     head: str
     precision: str
     physical_batch_size: int
+    score_shifts: int = 1
 
     @property
     def architecture(self) -> dict[str, int | str]:
@@ -62,8 +65,10 @@ def read(cohort: str) -> NetworkSettings:
         InputError: it was not run with this cohort, or the file holds other names or values.
     """
     content = files.read_json(path_of(cohort), _MADE_BY)
-    names = [field.name.upper() for field in dataclasses.fields(NetworkSettings)]
-    if not isinstance(content, dict) or sorted(content) != sorted(names):
+    fields = dataclasses.fields(NetworkSettings)
+    names = [field.name.upper() for field in fields]
+    needed = {field.name.upper() for field in fields if field.default is dataclasses.MISSING}
+    if not isinstance(content, dict) or not needed <= set(content) <= set(names):
         errors.refuse(f"{', '.join(names)} in {path_of(cohort)}", repr(content)[:80], _MADE_BY)
     notebook_parameters.check_some("02", content)
     return NetworkSettings(**{name.lower(): value for name, value in content.items()})

@@ -138,21 +138,18 @@ class ResNet9(nn.Module):
         self.head = nn.Linear(n_features, len(reading.bases))
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """Map (batch, channels, *size) to the head's input, (batch x rows per image, n_features),
-        before it is standardised.
-        """
+        """Map (batch, channels, *size) to the head's input (batch x rows per image, n_features)."""
         level, levels = self.stem(self.reading.rows_of(images)), []
         for block in self.blocks:
             level = block(level)
             levels.append(level)
-        return self.reading.pooled(levels)
+        features = self.reading.pooled(levels)
+        return features if self.scale is None else (features - self.centre) * self.scale
 
     def read(self, features: torch.Tensor) -> torch.Tensor:
         """Map the head's input, (batch x rows per image, n_features), to logits (batch,
         n_findings).
         """
-        if self.scale is not None:
-            features = (features - self.centre) * self.scale
         return self.reading.logits(self.head(features))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:

@@ -15,7 +15,8 @@ class BaselineArm:
     """Ordinary training: every epoch goes once through the images in random order.
 
     AUGMENTATION "shift" moves images by up to a sixteenth, as the private arm does; "strong" varies
-    them as `image_augmentation.vary` does.
+    them as `image_augmentation.vary` does. Of public films a share may be shown inverted, drawn
+    anew in each epoch, see `image_augmentation.invert`.
     """
 
     shows_diagnostics, is_private = True, False
@@ -31,6 +32,7 @@ class BaselineArm:
         precision: str = "float32",
         augmentation: str = "shift",
         physical_batch_size: int = 256,
+        inverted: float = 0.0,
     ) -> None:
         self.physical_batch_size = physical_batch_size
         self.data, self.model, self.channels, self.seed, self.precision = (
@@ -41,6 +43,7 @@ class BaselineArm:
             precision,
         )
         self.augmentation = errors.one_of("AUGMENTATION", augmentation, ("shift", "strong"))
+        self.inverted = errors.number("PRETRAIN_INVERTED", inverted, 0, 1)
         self.batch_size = min(batch_size, len(data.rows))
         self.steps_per_epoch, self.steps_done = len(data.rows) // self.batch_size, 0
 
@@ -63,12 +66,15 @@ class BaselineArm:
         """
         positions, device = self.draw(self.steps_done), next(self.model.parameters()).device
         stream = random_streams.random_stream(self.seed, "augmentation", self.steps_done)
+        inversion = random_streams.random_stream(self.seed, "inversion", self.steps_done)
         moves, loss_sum = self.data.moves(len(positions), stream), 0.0
         self.model.zero_grad()
         for piece in units.pieces([1] * len(positions), self.physical_batch_size):
             images, labels = self.data.batch(positions[piece], moves[piece], self.channels, device)
             if self.augmentation == "strong":
                 images = image_augmentation.vary(images, stream)
+            if self.inverted:
+                images = image_augmentation.invert(images, self.inverted, inversion)
             with image_loss.autocast(device, self.precision):
                 losses = image_loss.image_losses(self.model(images), labels)
             (losses.sum() / len(positions)).backward()

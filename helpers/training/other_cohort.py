@@ -19,7 +19,7 @@ def try_elsewhere(model: nn.Module, channels: int, run: str, evaluate_on: str) -
 
     Each finding of the other cohort takes the output of the same canonical name, or of the same
     without sides the mean of both; findings that the model does not know are left out. Nothing is
-    fitted there.
+    fitted there. Images are shifted as the run's record says, see `prediction.predict`.
 
     Args:
         model: of the run.
@@ -37,14 +37,9 @@ def try_elsewhere(model: nn.Module, channels: int, run: str, evaluate_on: str) -
     if evaluate_on == "none":
         return pd.DataFrame(columns=run_records.PREDICTION_COLUMNS)
     record, other = run_records.read_record(run), cohorts.read(manifests.name_of(evaluate_on))
-    name = run_records.elsewhere_name(run, other.name)
-    if run_records.is_whole(name) and all(
-        run_records.read_record(name).get(key) == value
-        for key, value in (
-            ("fingerprint", record["fingerprint"]),
-            ("data_hash", other.record["data_hash"]),
-        )
-    ):
+    name, shifts = run_records.elsewhere_name(run, other.name), prediction.shifts_of(record)
+    wanted = record["fingerprint"], other.record["data_hash"], shifts
+    if run_records.is_whole(name) and _made_of(run_records.read_record(name)) == wanted:
         return run_records.read_predictions(name)
     private = cohorts.read(record["cohort"])
     if private.images.shape[1:] != other.images.shape[1:]:
@@ -71,7 +66,8 @@ def try_elsewhere(model: nn.Module, channels: int, run: str, evaluate_on: str) -
             "Choose another EVALUATE_ON, or give its manifest a test split.",
         )
     rows = np.flatnonzero(other.table["split"].isin(["valid", "test"]))
-    scores, images = prediction.predict(model, other.images, rows, channels), other.table.iloc[rows]
+    scores = prediction.predict(model, other.images, rows, channels, shifts=shifts)
+    images = other.table.iloc[rows]
     predictions = pd.concat(
         [
             images[["image_id", "patient_id", "split"]].assign(
@@ -95,3 +91,8 @@ def try_elsewhere(model: nn.Module, channels: int, run: str, evaluate_on: str) -
         predictions,
     )
     return predictions
+
+
+def _made_of(record: dict) -> tuple[str, str, int]:
+    """Return what decides predictions elsewhere: the run's fingerprint, the data, the shifts."""
+    return record.get("fingerprint"), record.get("data_hash"), prediction.shifts_of(record)

@@ -17,6 +17,7 @@ from helpers.training import (
     network_settings,
     networks,
     ordinary_step,
+    prediction,
     private_step,
     same_films,
     starts,
@@ -65,6 +66,7 @@ class PublicModel:
         learning_rate: float,
         augmentation: str,
         batch_size: int,
+        inverted: float = 0.0,
     ) -> "PublicModel":
         """Return the public model that these settings make; nothing is trained yet.
 
@@ -72,6 +74,8 @@ class PublicModel:
             settings: of the study.
             private, public: see `PublicModel`.
             epochs, learning_rate, augmentation, batch_size: of pretraining.
+            inverted: share of the public films that is shown inverted, in [0, 1], see
+                `image_augmentation.invert`.
 
         Raises:
             InputError: the public cohort shares films with the private one, or its images have
@@ -90,6 +94,9 @@ class PublicModel:
         }
         if settings.precision != "float32":  # runs of earlier versions know no other
             parameters["PRECISION"] = settings.precision
+        if inverted > 0:
+            parameters["PRETRAIN_INVERTED"] = inverted
+        parameters = prediction.with_shifts(parameters, settings.score_shifts)
         made_from = {
             "data": [public.record["data_hash"]] if public else [],
             "canonical": private.canonical,
@@ -102,8 +109,8 @@ class PublicModel:
 
     @property
     def fingerprint(self) -> str:
-        """Return the fingerprint of the zero-shot run; code decides, too, unless a private run
-        started from it.
+        """Return the fingerprint of the zero-shot run; code and the number of shifts decide, too,
+        unless a private run started from it.
 
         To train the model again, with the same data and parameters, could change its weights by a
         rounding error; a private run started from the old ones would then have another identity.
@@ -113,8 +120,9 @@ class PublicModel:
             (paths.run_dir(self.run) / "record.json").exists()
         ):
             record = run_records.read_record(self.run)
-        if (record.get("parameters"), record.get("made_from")) == (
-            files.plain(self.parameters),
+        recorded = prediction.with_shifts(record.get("parameters", {}), 1), record.get("made_from")
+        if recorded == (
+            files.plain(prediction.with_shifts(self.parameters, 1)),
             files.plain(self.made_from),
         ):
             return record["fingerprint"]
@@ -134,6 +142,7 @@ class PublicModel:
             augmentation=self.parameters["PRETRAIN_AUGMENTATION"],
             batch_size=self.parameters["BATCH_SIZE"],
             physical_batch_size=self.settings.physical_batch_size,
+            inverted=self.parameters.get("PRETRAIN_INVERTED", 0.0),
             fingerprint=self.fingerprint,
         )
 
@@ -149,8 +158,9 @@ class PublicModel:
             session: of pretraining, if this process trained it.
         """
         network_settings.write(self.private.name, self.settings)
+        shifts = self.settings.score_shifts
         if self.settings.pretrain == "none" or finished_runs.is_predicted(
-            self.run, self.fingerprint, self.private
+            self.run, self.fingerprint, self.private, shifts
         ):
             return
         finished_runs.finish(
@@ -165,6 +175,7 @@ class PublicModel:
             fingerprint=self.fingerprint,
             start=start.lineage,
             made_from=self.made_from,
+            shifts=shifts,
         )
 
     def baseline(self, **parameters: float) -> tuple[dict, str]:
@@ -178,17 +189,19 @@ class PublicModel:
         return declared, fingerprints.fingerprint(declared | self.made_from | data, CODE)
 
 
-def fingerprint_of_demo_run(parameters: dict, arm: private_step.PrivateArm) -> str:
-    """Return the fingerprint of a run in demo mode: its parameters, data, start and code.
+def fingerprint_of_demo_run(parameters: dict, arm: private_step.PrivateArm, shifts: int = 1) -> str:
+    """Return the fingerprint of a run in demo mode: its parameters, data, start, code and number of
+    shifts at prediction.
 
-    In private mode an identity stands in its place, see `training_session.Session`.
+    In private mode an identity stands in its place, see `training_session.Session`; no shift is
+    part of it.
     """
     made_from = {
         "data": arm.data.cohort.record["data_hash"],
         "start": arm.start,
         "pos_weight": [] if arm.pos_weight is None else arm.pos_weight.tolist(),
     }
-    return fingerprints.fingerprint(parameters | made_from, CODE)
+    return fingerprints.fingerprint(prediction.with_shifts(parameters, shifts) | made_from, CODE)
 
 
 def pretraining_session(
@@ -205,6 +218,7 @@ def pretraining_session(
     augmentation: str = "strong",
     head: str = "halves",
     physical_batch_size: int = 256,
+    inverted: float = 0.0,
 ) -> training_session.Session | None:
     """Begin supervised pretraining on a public cohort.
 
@@ -232,6 +246,7 @@ def pretraining_session(
         precision=precision,
         augmentation=augmentation,
         physical_batch_size=physical_batch_size,
+        inverted=inverted,
     )
     return training_session.Session(
         run, model, arm, epochs=epochs, learning_rate=learning_rate, fingerprint=fingerprint

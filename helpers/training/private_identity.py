@@ -22,7 +22,8 @@ def identity_of(
     """Return the identity of a private run.
 
     Guarantees: whatever the caller declares, what trains is in it: class weights, learning rate,
-    schedule, averaging, precision, and the names of the parameters that are trained.
+    schedule, averaging, precision, and the names of the parameters that are trained; what only
+    predicts (the number of shifts) is not, since another prediction is no other run.
 
     Args:
         arm: not yet used.
@@ -36,7 +37,7 @@ def identity_of(
     declared = {
         name: value
         for name, value in parameters.items()
-        if name not in promised and name != "PRETRAIN"
+        if name not in promised and name not in ("PRETRAIN", "SCORE_SHIFTS")
     } | {
         "POS_WEIGHTS": None if arm.pos_weight is None else arm.pos_weight.tolist(),
         "LEARNING_RATE": learning_rate,

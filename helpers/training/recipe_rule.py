@@ -1,51 +1,193 @@
-"""The default recipe of private training: what follows from the budget and the number of units.
+"""The default recipe of private training: what follows from the budget, the number of units and
+where training starts.
 
-In: epsilon, number of units, what is set by hand. Out: expected batch size, epochs, learning rate.
+In: epsilon, number of units, the start, what is set by hand. Out: which part of the network is
+trained, and how. Needs no torch. Raises `InputError` for settings of all weights where the head
+alone is trained.
 
-The rule was fitted by trials on a drawn tuning cohort
-(`benchmarks/results/ladder_exploration.json`) and tried beside its neighbours there
-(`ladder_trials.json`). A step draws about one unit in 16; half of that
-changed mean AUROC by -0.004 to +0.001. It draws at least 256 where there are so many: among 1,000
-patients (`ct_trials.json`) 256 instead of 64 changed AUROC by -0.004, +0.007 and +0.005 at 0.29,
-1.06 and 8 (one seed). The rate grows with the square root of epsilon up to a limit, because what is
-learnt in a step must stay ahead of what the noise moves; half and twice the rate lost 0.001 to
-0.006.
+The rule was fitted by trials on a drawn tuning cohort (`benchmarks/results/ladder_trials.json`),
+never on test patients. Two ways to spend a budget: the *head* alone, on frozen features and with
+every unit in each step, takes seconds and learns all there is in the public features; *all weights*
+(DP-SGD with Poisson-sampled batches) can change the features, and pays for it with more noise. The
+head comes first in value as long as the features are of images like the private ones. So:
+
+- from public images like the private ones: the head; beyond `BOTH_FROM` units x epsilon all weights
+  first, then the head, within one budget;
+- from drawn images or a file of unknown content: all weights, then the head, at every budget, since
+  the features may be poor;
+- from random weights: all weights.
 """
 
 import math
 
+from helpers.core import errors
+from helpers.data import manifests
+from helpers.privacy import promise
+
 EPOCHS = 8
-RATE_AT_1 = 3.9e-3  # learning rate of NAdam at epsilon 1
+RATE_AT_1 = 3.9e-3  # learning rate of NAdam at epsilon 1, for all weights
 MOST_RATE = 6e-3
+BOTH_FROM = 30_000  # units x epsilon from which all weights are trained, too
+HEAD_RATE, MOST_HEAD_RATE = 0.65, 200.0  # of momentum steps, times the root of epsilon x units
+MOST_HEAD_STEPS = 60
+STARTS = ("alike", "other", "random")
+OF_ALL_WEIGHTS = ("EXPECTED_BATCH_SIZE", "EPOCHS", "LEARNING_RATE")
+_NOT_PROMISED = ("TRAINED", "EPOCHS", "LEARNING_RATE", "HEAD_LEARNING_RATE", "HEAD_SHARE")
+OF_HEAD = ("HEAD_STEPS", "HEAD_LEARNING_RATE", "HEAD_CLIP_NORM", "HEAD_SHARE")
 
 
-def recipe_for(epsilon: float, n_units: int) -> dict[str, int | float]:
-    """Return EXPECTED_BATCH_SIZE, EPOCHS and LEARNING_RATE for a budget.
+def start_of(pretrain: str, access: str) -> str:
+    """Return what is known in public of where training starts: one of `STARTS`.
 
-    Guarantees: a function of these two numbers alone, both public; batch and rate never fall as
-    either grows.
+    No private image and no private result has a say in it.
+
+    Args:
+        pretrain: PRETRAIN of notebook 02.
+        access: of the private cohort, see its manifest.
+
+    Returns:
+        "random" without a start; "alike" from a public cohort, unless it is drawn and the patients
+        are real; else "other".
+    """
+    if pretrain == "none":
+        return "random"
+    if pretrain.endswith(".safetensors"):
+        return "other"
+    is_drawn = manifests.read(pretrain).access == "embedded"
+    return "other" if is_drawn and access != "embedded" else "alike"
+
+
+def recipe_for(epsilon: float, n_units: int, start: str = "alike") -> dict[str, str | int | float]:
+    """Return TRAINED, and the settings of all weights and of the head, for a budget.
+
+    Guarantees: a function of these three alone, all public; what is trained, batch, steps and rates
+    never fall as epsilon or the number of units grows.
 
     Args:
         epsilon: of the whole run, for one unit; > 0.
         n_units: patients or images that are trained on, >= 1.
+        start: one of `STARTS`.
     """
     batch = min(n_units, 2 ** max(8, round(math.log2(n_units / 16))))
     rate = min(MOST_RATE, RATE_AT_1 * math.sqrt(epsilon))
-    return {"EXPECTED_BATCH_SIZE": batch, "EPOCHS": EPOCHS, "LEARNING_RATE": float(f"{rate:.2g}")}
+    if errors.one_of("start", start, STARTS) == "random":
+        trained = "all"
+    else:
+        is_rich = start == "other" or epsilon * n_units >= BOTH_FROM
+        trained = "all_then_head" if is_rich else "head"
+    return {
+        "TRAINED": trained,
+        "EXPECTED_BATCH_SIZE": batch,
+        "EPOCHS": EPOCHS,
+        "LEARNING_RATE": float(f"{rate:.2g}"),
+        **head_for(epsilon, n_units),
+    }
 
 
-def settle(
-    epsilon: float, n_units: int, **declared: float | None
-) -> tuple[dict[str, int | float], dict[str, str]]:
-    """Return EXPECTED_BATCH_SIZE, EPOCHS and LEARNING_RATE, and for each whether it was set "by
-    hand" or "by the rule".
+def head_for(epsilon: float, n_units: int) -> dict[str, int | float]:
+    """Return the settings of the head: both steps and rate grow with the root of epsilon x units,
+    since the noise in a mean over units falls with that product.
 
     Args:
         epsilon, n_units: see `recipe_for`.
-        declared: each of the three by its name, None where the rule decides.
+    """
+    signal = math.sqrt(epsilon * n_units)
+    return {
+        "HEAD_STEPS": min(MOST_HEAD_STEPS, max(20, round(signal / 4))),
+        "HEAD_LEARNING_RATE": float(f"{min(MOST_HEAD_RATE, HEAD_RATE * signal):.2g}"),
+        "HEAD_CLIP_NORM": 0.1,
+        "HEAD_SHARE": 0.5,
+    }
+
+
+def settle(
+    epsilon: float, n_units: int, start: str = "alike", **declared: str | float | None
+) -> tuple[dict[str, str | int | float], dict[str, str]]:
+    """Return the recipe of a run, and for each setting whether it was set "by hand" or "by the
+    rule".
+
+    Settings of all weights by hand mean that all weights are trained, unless TRAINED says more.
+
+    Args:
+        epsilon, n_units, start: see `recipe_for`.
+        declared: settings by name, None where the rule decides.
+
+    Returns:
+        Those that count for what is trained, and their origin.
+
+    Raises:
+        InputError: settings by hand of what is not trained.
     """
     by_hand = {name: value for name, value in declared.items() if value is not None}
-    chosen = recipe_for(epsilon, n_units) | by_hand
-    return {name: chosen[name] for name in declared}, {
-        name: "by hand" if name in by_hand else "by the rule" for name in declared
+    chosen = recipe_for(epsilon, n_units, start)
+    if "TRAINED" not in by_hand and set(by_hand) & set(OF_ALL_WEIGHTS):
+        chosen["TRAINED"] = "all_then_head" if set(by_hand) & set(OF_HEAD) else "all"
+    chosen |= by_hand
+    counts = ["TRAINED"]
+    if chosen["TRAINED"] != "head":
+        counts += OF_ALL_WEIGHTS
+    if chosen["TRAINED"] in ("head", "all_then_head"):
+        counts += OF_HEAD[:-1]
+    if chosen["TRAINED"] == "all_then_head":
+        counts += OF_HEAD[-1:]
+    if lost := [name for name in by_hand if name not in counts]:
+        errors.refuse(
+            f"None as {', '.join(lost)} where TRAINED is {chosen['TRAINED']!r}",
+            ", ".join(repr(by_hand[name]) for name in lost),
+            "Set TRAINED to what these settings are for, or leave them to the rule.",
+        )
+    return {name: chosen[name] for name in counts}, {
+        name: "by hand" if name in by_hand else "by the rule" for name in counts
+    }
+
+
+def batching_of(
+    chosen: dict[str, str | int | float],
+    n_units: int,
+    clip_norm: float,
+    max_images_per_patient: int,
+    physical_batch_size: int = 256,
+) -> tuple[float, promise.Batching, promise.HeadSteps | None]:
+    """Return the clipping norm and batching of a run's first part, and its second part.
+
+    Args:
+        chosen: see `settle`.
+        n_units: see `recipe_for`.
+        clip_norm: of all weights.
+        max_images_per_patient, physical_batch_size: see `promise.Batching`.
+    """
+    if chosen["TRAINED"] == "head":  # the first part, and the only one
+        batch, epochs, clip_norm = n_units, chosen["HEAD_STEPS"], chosen["HEAD_CLIP_NORM"]
+    else:
+        batch, epochs = chosen["EXPECTED_BATCH_SIZE"], chosen["EPOCHS"]
+    second = None
+    if chosen["TRAINED"] == "all_then_head":
+        second = promise.HeadSteps(
+            chosen["HEAD_STEPS"], chosen["HEAD_CLIP_NORM"], chosen["HEAD_SHARE"]
+        )
+    return (
+        clip_norm,
+        promise.Batching(
+            batch, epochs, max_images_per_patient, physical_batch_size=physical_batch_size
+        ),
+        second,
+    )
+
+
+def part_of(chosen: dict[str, str | int | float]) -> str:
+    """Return the part of the network that is trained first, see `networks.PARTS`."""
+    return "all" if chosen["TRAINED"] == "all_then_head" else chosen["TRAINED"]
+
+
+def declared(chosen: dict[str, str | int | float]) -> dict[str, str | int | float]:
+    """Return what of a recipe stands in a run's identity and record: what the promise does not say.
+
+    Where all weights or a part of them are trained alone, as version 0.3 kept it.
+    """
+    if chosen["TRAINED"] in ("head", "all_then_head"):
+        return {name: value for name, value in chosen.items() if name in _NOT_PROMISED}
+    return {
+        "trained": chosen["TRAINED"],
+        "EPOCHS": chosen["EPOCHS"],
+        "LEARNING_RATE": chosen["LEARNING_RATE"],
     }

@@ -147,6 +147,9 @@ def standardise(model: networks.ResNet9, public: cohorts.Cohort, channels: int) 
         return
     rows = np.flatnonzero(public.table["split"] == "train")[:2000]
     features = frozen_head.features_of(model, public.images, rows, channels)
+    features = (
+        features.to(model.scale) / model.scale + model.centre
+    ).cpu()  # as the trunk has them
     model.standardise(*(part.to(model.scale) for part in frozen_head.public_moments(features)))
 
 

@@ -35,6 +35,7 @@ from helpers.data import (
 from helpers.data.images import film_pixels
 from helpers.data.synthetic import chest_cohort
 from helpers.data.tables import file_names
+from helpers.training import training_set
 
 
 @pytest.fixture(autouse=True)
@@ -235,6 +236,34 @@ def test_data_hash_is_of_contents_not_of_how_the_table_is_packed(tmp_path, monke
     # another meaning
     hashes.add(build_cohort.build(path, tmp_path, image_px=20, processes=1).record["data_hash"])
     assert len(hashes) == 4
+
+
+def test_what_can_be_on_one_side_is_in_the_record_and_in_no_hash(tmp_path):
+    path = write_ward(tmp_path, n=8)
+    before = build_cohort.build(path, tmp_path, processes=1)
+    text = path.read_text(encoding="utf-8")
+    said = text.replace(
+        "canonical: pleural_effusion", "canonical: pleural_effusion\n    lateral: true"
+    )
+    path.write_text(said, encoding="utf-8")
+    after = build_cohort.build(path, tmp_path, processes=1)
+    assert (before.record["lateral"], before.lateral) == ([], frozenset())
+    assert (after.record["lateral"], after.lateral) == (["pleural_effusion"], {"pleural_effusion"})
+    assert before.record["data_hash"] == after.record["data_hash"]
+    assert before.record["files"] == after.record["files"]
+    of_both = [
+        training_set.TrainingSet.of(made, "patient").content_hash() for made in (before, after)
+    ]
+    assert of_both[0] == of_both[1]
+
+
+def test_a_record_of_version_0_3_knows_the_sides_of_its_labels_only(tmp_path):
+    path = write_ward(tmp_path, n=8)
+    cohort = build_cohort.build(path, tmp_path, processes=1)
+    del cohort.record["lateral"]
+    assert cohort.lateral == frozenset()
+    cohort.canonical = {"a": "pleural_effusion:right", "b": "cardiomegaly", "c": "mass:left"}
+    assert cohort.lateral == {"pleural_effusion", "mass"}
 
 
 def test_build_does_nothing_when_whole_and_notices_a_flipped_byte_or_a_new_file(

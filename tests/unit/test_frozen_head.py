@@ -48,7 +48,9 @@ def arm_of(cohort, model, **changes):
         )
         | changes
     )
-    return private_arms.private_arm(training_set.TrainingSet.of(cohort, "patient"), model, **settings)
+    return private_arms.private_arm(
+        training_set.TrainingSet.of(cohort, "patient"), model, **settings
+    )
 
 
 def session_of(arm, run="head", **changes):
@@ -77,11 +79,9 @@ def train(session, epochs=None):
 
 
 @pytest.mark.parametrize("head", ["pooled", "sided", "levels", "halves"])
-def test_the_clipped_sum_of_the_head_is_that_of_the_network_with_a_frozen_trunk(
-    small_cohort, head
-):
+def test_the_clipped_sum_of_the_head_is_that_of_the_network_with_a_frozen_trunk(small_cohort, head):
     arm = arm_of(small_cohort, network_of(head))
-    drawn = {unit: images for unit, images in enumerate(arm.data.units[:9])}
+    drawn = dict(enumerate(arm.data.units[:9]))
     _, norms = arm.add_units(drawn, step=0)
     total = torch.cat([part.flatten() for part in arm.clipped.take()]).double()
     exact, expected = copy.deepcopy(arm.network).double(), 0.0
@@ -144,8 +144,8 @@ def test_the_head_is_clipped_to_its_own_norm_and_gets_its_own_noise(small_cohort
     train(session, 4)
     arm, promised = session.arm.head_arm, session.arm.promise.head
     asked, noise = [], arm.randomness.noise
-    arm.randomness.noise = lambda parts, deviation: asked.append(deviation) or noise(
-        parts, deviation
+    arm.randomness.noise = lambda parts, deviation: (
+        asked.append(deviation) or noise(parts, deviation)
     )
     train(session)
     assert asked == [promised.noise_multiplier * 0.2] * 6

@@ -83,6 +83,33 @@ def test_public_site_has_no_sides_and_shares_its_names_with_the_private_site():
     assert {rule.canonical for rule in private.findings.values()} == set(public.findings)
 
 
+def test_findings_with_a_side_are_lateral_and_so_are_those_that_say_so(tmp_path):
+    effusion = MINIMAL["findings"]["effusion"]
+    of = {
+        "none": effusion,
+        "said": effusion | {"lateral": True},
+        "sided": effusion | {"side": "right"},
+        "both": effusion | {"side": "left", "lateral": True},
+    }
+    manifest = manifests.read(write_manifest(tmp_path, findings=of))
+    assert {name: rule.lateral for name, rule in manifest.findings.items()} == {
+        "none": False,
+        "said": True,
+        "sided": True,
+        "both": True,
+    }
+
+
+def test_shipped_chest_manifests_say_which_findings_can_be_on_one_side():
+    midline = {"cardiomegaly", "congestion", "covid19"}
+    for name in manifests.names():
+        manifest = manifests.read(name)
+        lateral = {rule.canonical for rule in manifest.findings.values() if rule.lateral}
+        known = {rule.canonical for rule in manifest.findings.values()}
+        is_film = manifest.modality.startswith("chest radiograph")
+        assert lateral == (known - midline if is_film else set()), name
+
+
 def test_read_refuses_an_unknown_name_and_lists_the_known():
     with pytest.raises(
         errors.InputError, match=r"got 'chestxray15'. Did you mean 'chestxray14'\? Known.*covid"
@@ -106,6 +133,14 @@ def test_read_refuses_an_unknown_name_and_lists_the_known():
         (
             {"findings": {"effusion": {"canonical": "effusion", "column": "a"}}},
             r"findings.effusion.*exactly one rule",
+        ),
+        (
+            {
+                "findings": {
+                    "effusion": MINIMAL["findings"]["effusion"] | {"side": "left", "lateral": False}
+                }
+            },
+            r"findings.effusion.*has a `side`, so that it is lateral: leave out `lateral: false`",
         ),
         (
             {

@@ -75,6 +75,23 @@ def test_radiographs_with_grades(tmp_path, capsys):
     assert check.source.rows["age_years"].tolist() == [30 + k // 2 for k in range(60)]
 
 
+def test_findings_that_can_be_on_one_side_are_guessed_of_films_only(tmp_path):
+    names = ["Pleural Effusion", "No Finding", "Cardiomegaly", "Lung Lesion", "Effusion Right"]
+    rib = dict.fromkeys([*names, "Rib Fracture"], RADIOGRAPHS["sex"].map({"F": "1", "M": "0"}))
+    table = RADIOGRAPHS.assign(**rib)
+    manifest = new(tmp_path, table, "", [f"images/{name}" for name in table["file"]])
+    assert {name for name, rule in manifest.findings.items() if rule.lateral} == {
+        "effusion_grade",
+        "pleural_effusion",
+        "lung_lesion",
+        "rib_fracture",
+    }
+    (tmp_path / "mine.yaml").unlink()
+    table["file"] = table["file"].str.replace(".png", ".nii.gz")
+    volumes = new(tmp_path, table, "", [f"images/{name}" for name in table["file"]])
+    assert not any(rule.lateral for rule in volumes.findings.values())
+
+
 def test_findings_listed_in_a_cell(tmp_path):
     images = [f"images_001/images/{name}" for name in NIH["Image Index"]]
     manifest = new(tmp_path, NIH, "", images)

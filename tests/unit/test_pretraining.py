@@ -1,6 +1,7 @@
 """The public model of a study: its session, its zero-shot run, and what later notebooks take up."""
 
 import dataclasses
+import types
 
 import pytest
 
@@ -48,7 +49,18 @@ def test_settings_are_read_as_they_were_written(results):
         "HEAD": "pooled",
         "PRECISION": "float32",
         "PHYSICAL_BATCH_SIZE": 64,
+        "SCORE_SHIFTS": 1,
     }
+
+
+def test_settings_of_version_0_3_know_no_shifts(results):
+    network_settings.write("small", dataclasses.replace(SETTINGS, score_shifts=5))
+    assert network_settings.read("small").score_shifts == 5
+    path = network_settings.path_of("small")
+    stored = files.read_json(path, "")
+    del stored["SCORE_SHIFTS"]
+    files.write_json(path, stored)
+    assert network_settings.read("small") == SETTINGS  # with 1, as it predicted
 
 
 def test_settings_that_nobody_wrote_are_refused(results):
@@ -76,8 +88,53 @@ def test_what_decides_the_public_model_decides_its_fingerprint(small_cohort, pub
         planned(small_cohort, public, coarser),
         planned(small_cohort, other_data),
         planned(small_cohort, public, augmentation="strong"),
+        planned(small_cohort, public, inverted=0.25),
+        planned(small_cohort, public, dataclasses.replace(SETTINGS, score_shifts=5)),
     ):
         assert changed.fingerprint != model.fingerprint
+        assert changed.baseline(SEED=0)[1] != model.baseline(SEED=0)[1]
+
+
+def test_what_is_not_used_enters_no_parameters(small_cohort, public, results):
+    names = {"PRETRAIN_INVERTED", "SCORE_SHIFTS", "PRECISION"}
+    assert not names & set(planned(small_cohort, public, inverted=0.0).parameters)
+    five = dataclasses.replace(SETTINGS, score_shifts=5)
+    model = planned(small_cohort, public, five, inverted=0.25)
+    assert model.parameters["PRETRAIN_INVERTED"] == 0.25 and model.parameters["SCORE_SHIFTS"] == 5
+    assert model.session().arm.inverted == 0.25
+    assert planned(small_cohort, public).session().arm.inverted == 0.0
+
+
+def test_shifts_decide_a_demo_run_as_well(small_cohort):
+    data = types.SimpleNamespace(cohort=small_cohort)
+    arm = types.SimpleNamespace(data=data, start="weights", pos_weight=None)
+    fingerprint = pretraining.fingerprint_of_demo_run({"SEED": 0}, arm)
+    assert pretraining.fingerprint_of_demo_run({"SEED": 0}, arm, 1) == fingerprint
+    assert pretraining.fingerprint_of_demo_run({"SEED": 0}, arm, 5) != fingerprint
+
+
+@pytest.mark.parametrize("shifts", [1, 5])
+def test_other_shifts_predict_again_and_keep_the_start_of_a_private_run(
+    small_cohort, public, results, shifts
+):
+    before = dataclasses.replace(SETTINGS, score_shifts=6 - shifts)
+    train(planned(small_cohort, public, before), small_cohort)
+    earlier = run_records.read_record("small-zero_shot")
+    scores = run_records.read_predictions("small-zero_shot")["score"]
+    model = planned(small_cohort, public, dataclasses.replace(SETTINGS, score_shifts=shifts))
+    assert model.fingerprint != earlier["fingerprint"]
+    files.write_json(paths.run_dir("small-dp-eps1-seed0") / private_run_files.NOTE, {})
+    assert model.fingerprint == earlier["fingerprint"] and model.session() is None
+    start = starts.weights_to_start_from("public", small_cohort, None, public)
+    network, _ = starts.starting_model(
+        small_cohort, start.weights, start.known, **SETTINGS.architecture, seed=0
+    )
+    model.finish(network, start, None)
+    record = run_records.read_record("small-zero_shot")
+    assert record["parameters"].get("SCORE_SHIFTS", 1) == shifts
+    assert record["weights_hash"] == earlier["weights_hash"]
+    assert record["fingerprint"] == earlier["fingerprint"]
+    assert not run_records.read_predictions("small-zero_shot")["score"].equals(scores)
 
 
 def test_code_no_longer_decides_once_a_private_run_has_started_from_it(

@@ -395,6 +395,35 @@ def test_command_line_prints_each_accountant(capsys):
         assert re.search(rf"{name} +{epsilon:.4g}$", printed, re.MULTILINE)
 
 
+def test_command_line_prints_both_parts_together(capsys):
+    arguments = (
+        "--sample-rate 1/10 --noise-multiplier 1.5 --steps 20 --delta 1e-5 --head-steps 5"
+        " --head-noise-multiplier 9 --images-per-patient 4"
+    )
+    assert __main__.main(arguments.split()) == 0
+    printed = capsys.readouterr().out
+    runs = [accounting.Run(1.5, 0.1, 20), accounting.Run(9.0, 1.0, 5)]
+    of_four = [run._replace(n_images=4) for run in runs]
+    for name, epsilon in (
+        ("PLD", accounting.epsilon_of_all(runs, 1e-5)),
+        ("PRV", accounting.epsilon_of_all(runs, 1e-5, "PRV")),
+        ("PLD, patient with 4 images", accounting.epsilon_of_all(of_four, 1e-5)),
+    ):
+        assert re.search(rf"{name} +{epsilon:.4g}$", printed, re.MULTILINE)
+
+
+def test_command_line_calibrates_both_parts_to_one_budget(capsys):
+    arguments = (
+        "--sample-rate 0.1 --target-epsilon 2 --steps 20 --delta 1e-5 --head-steps 5 --head-share"
+        " 0.3"
+    )
+    assert __main__.main(arguments.split()) == 0
+    first, head = calibration.noise_multipliers_for(2.0, 1e-5, 0.1, 20, 5, 0.3)
+    assert capsys.readouterr().out.startswith(
+        f"noise multiplier {first:.6g}, all weights\nnoise multiplier {head:.6g}, head\n"
+    )
+
+
 def test_command_line_calibrates(capsys):
     assert (
         __main__.main(
@@ -431,6 +460,19 @@ def test_command_line_calibrates(capsys):
         ),
         ("--sample-rate 0.1 --steps 20 --delta 1e-5", "required"),
         ("--sample-rate 0.1 --target-epsilon 1e-9 --steps 2000 --delta 1e-5", "Raise EPSILON"),
+        (
+            "--sample-rate 0.1 --target-epsilon 1 --steps 20 --delta 1e-5 --head-steps 5",
+            "--head-steps goes with --head-share",
+        ),
+        (
+            "--sample-rate 0.1 --noise-multiplier 1 --steps 20 --delta 1e-5 --head-share 0.3",
+            "--head-steps goes with --head-share",
+        ),
+        (
+            "--sample-rate 0.1 --target-epsilon 1 --steps 20 --delta 1e-5 --head-steps 5"
+            " --head-share 1.5",
+            "HEAD_SHARE to be a number in (0, 0.99]",
+        ),
     ],
 )
 def test_command_line_refuses_in_one_paragraph(arguments, said, capsys):

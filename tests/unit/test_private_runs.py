@@ -23,6 +23,7 @@ from helpers.training import (
     loop,
     networks,
     ordinary_step,
+    prediction,
     training_session,
     training_set,
     weight_files,
@@ -88,7 +89,7 @@ def train(session, epochs=2):
     return session
 
 
-def finish(session, cohort):
+def finish(session, cohort, **changes):
     return finished_runs.finish(
         session.model,
         cohort,
@@ -103,6 +104,7 @@ def finish(session, cohort):
         history=session.history,
         start=[],
         private_run=session.private,
+        **changes,
     )
 
 
@@ -821,6 +823,25 @@ def test_damaged_or_missing_predictions_are_made_again_from_the_weights(small_co
             and run_records.is_whole(RUN)
         )
     assert counted() == [STEPS] and run_records.read_record(RUN)["ledger"] == ledger
+
+
+def test_shifts_at_prediction_are_no_part_of_a_private_run(small_cohort):
+    once = finish(train(session_of(small_cohort)), small_cohort)
+    before = run_records.read_record(RUN)
+    again = session_of(small_cohort, parameters={"SEED": 4, "SCORE_SHIFTS": 5})  # if declared
+    five = finish(again, small_cohort, shifts=5)
+    record = run_records.read_record(RUN)
+    assert again.is_read and counted() == [STEPS] and run_records.is_whole(RUN)
+    expected = prediction.predictions_of(again.model, small_cohort, 1, shifts=5)
+    assert five.equals(expected) and not five["score"].equals(once["score"])
+    assert record["parameters"] == before["parameters"] | {"SCORE_SHIFTS": 5}
+    changed = {name for name in record if record[name] != before[name]}
+    assert changed == {"parameters", "files"}  # neither weights nor ledger nor identity
+    assert record["files"]["weights.safetensors"] == before["files"]["weights.safetensors"]
+    # what is there is read
+    assert finish(session_of(small_cohort), small_cohort, shifts=5).equals(five)
+    assert finish(session_of(small_cohort), small_cohort).equals(once)
+    assert run_records.read_record(RUN) == before
 
 
 def test_predictions_follow_another_test_split_without_training(small_cohort):

@@ -13,6 +13,7 @@ import pytest
 
 from helpers.core import errors, files, paths
 from helpers.privacy import (
+    accounting,
     calibration,
     composition,
     private_run_files,
@@ -151,9 +152,10 @@ def test_what_is_to_be_spent_again_is_planned(out, setting, n_new):
     values = (
         notebook_files.default_parameters(notebook_files.notebooks()["03"])
         | next(step for step in steps_of() if step.id.startswith("03")).parameters
+        | {"PRETRAIN": "synthetic_cxr_public"}
     )
     assert values["EPSILON"] == 1.0
-    made = planned_spending.promise_of(values, train)
+    made = planned_spending.promise_of(values, train, "embedded")
     run_register.append(
         "begin",
         "a",
@@ -250,31 +252,45 @@ def test_the_promise_planned_is_the_promise_made(out, settings):
     values = (
         notebook_files.default_parameters(notebook_files.notebooks()["03"])
         | {"MODE": "private", "DELTA": 1e-3, "EPOCHS": 1, "EXPECTED_BATCH_SIZE": 16}
+        | {"PRETRAIN": "synthetic_cxr_public"}
         | settings
     )
     unit, cap = values["PRIVACY_UNIT"], values["MAX_IMAGES_PER_PATIENT"]
     n_units = 90 if unit == "patient" else 90 * min(2, cap)
     chosen, _ = recipe_rule.settle(
-        values["EPSILON"],
-        n_units,
-        EXPECTED_BATCH_SIZE=values["EXPECTED_BATCH_SIZE"],
-        EPOCHS=values["EPOCHS"],
-        LEARNING_RATE=None,
+        7.89, n_units, EXPECTED_BATCH_SIZE=16 if "EPOCHS" not in settings else None, EPOCHS=None
     )
+    is_head = chosen["TRAINED"] == "head"
+    assert is_head == ("EPOCHS" in settings)
     expected = private_arms.settle(
         unit=unit,
         n_units=n_units,
         most_images=min(2, cap) if unit == "image" else 2,
         epsilon=7.89,
         delta=values["DELTA"],
-        clip_norm=values["CLIP_NORM"],
-        epochs=chosen["EPOCHS"],
-        expected_batch_size=chosen["EXPECTED_BATCH_SIZE"],
+        clip_norm=chosen["HEAD_CLIP_NORM"] if is_head else values["CLIP_NORM"],
+        epochs=chosen["HEAD_STEPS"] if is_head else 1,
+        expected_batch_size=n_units if is_head else 16,
         max_images_per_patient=cap,
         mode="private",
         allow_weak_delta="weak delta" in values["CONFIRM"],
     )
-    assert planned_spending.promise_of(values, train) == expected
+    assert planned_spending.promise_of(values, train, "embedded") == expected
+
+
+def test_the_promise_planned_has_the_steps_of_the_head(out):
+    train = pd.read_parquet(out / "cohort" / PRIVATE / "table.parquet").query("split == 'train'")
+    values = notebook_files.default_parameters(notebook_files.notebooks()["03"]) | {
+        "MODE": "private",
+        "DELTA": 1e-3,
+        "PRETRAIN": "synthetic_cxr_public",
+        "HEAD_STEPS": 25,
+        "HEAD_CLIP_NORM": 0.3,
+    }
+    made = planned_spending.promise_of(values, train, "private")  # drawn start, real patients
+    assert (made.head.expected_batch_size, made.head.steps, made.head.clip_norm) == (90, 25, 0.3)
+    assert 0.98 * made.epsilon <= accounting.epsilon_of_all(made.runs(), 1e-3) <= made.epsilon
+    assert planned_spending.promise_of(values, train, "embedded").head is None
 
 
 # ---- what was spent

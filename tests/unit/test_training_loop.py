@@ -20,6 +20,7 @@ from helpers.training import (
     image_loss,
     learning_rate,
     loop,
+    network_input,
     networks,
     ordinary_step,
     prediction,
@@ -574,6 +575,84 @@ def test_strong_variation_is_used_where_asked(small_cohort, monkeypatch):
         )
         arm.set_gradients()
         assert used == expected
+
+
+def test_an_inverted_image_is_the_input_of_the_inverted_film():
+    films = np.random.default_rng(0).integers(0, 256, (400, 8, 8)).astype(np.uint8)
+    images, of_inverted = network_input.to_input(films, 3), network_input.to_input(255 - films, 3)
+    everyone = image_augmentation.invert(images, 1.0, np.random.default_rng(1))
+    torch.testing.assert_close(everyone, of_inverted, atol=1e-5, rtol=0)
+    none = image_augmentation.invert(images, 0.0, np.random.default_rng(1))
+    assert torch.equal(none, images)
+    some = image_augmentation.invert(images, 0.25, np.random.default_rng(1))
+    is_inverted = torch.tensor([torch.equal(one, -other) for one, other in zip(some, images)])
+    assert torch.equal(some[~is_inverted], images[~is_inverted])
+    assert 70 <= int(is_inverted.sum()) <= 130  # 100 +- 3.5 standard deviations
+    volumes = network_input.to_input(np.stack([films[:4]] * 2))
+    assert torch.equal(image_augmentation.invert(volumes, 1.0, np.random.default_rng(1)), -volumes)
+
+
+def inverted_by_image(cohort, monkeypatch, share, physical_batch_size, steps):
+    """Whether each image of each epoch of a baseline is shown inverted; its last gradient."""
+    model = networks.resnet9(2, width=8, seed=1)
+    arm = ordinary_step.BaselineArm(
+        training_set.TrainingSet.of(cohort, "image"),
+        model,
+        channels=1,
+        batch_size=16,
+        seed=4,
+        inverted=share,
+        physical_batch_size=physical_batch_size,
+    )
+    invert, flags, shown = image_augmentation.invert, [], {}
+
+    def spied(images, *arguments):
+        made = invert(images, *arguments)
+        flags.extend((made != images).flatten(1).any(1).tolist())
+        return made
+
+    with monkeypatch.context() as patch:
+        patch.setattr(image_augmentation, "invert", spied)
+        for step in range(steps):
+            flags.clear()
+            positions = arm.draw(step)
+            arm.set_gradients()
+            epoch = step // arm.steps_per_epoch
+            shown |= {(epoch, place): flag for place, flag in zip(positions.tolist(), flags)}
+    return shown, model.head.weight.grad
+
+
+def test_public_films_are_inverted_anew_in_each_epoch(small_cohort, monkeypatch):
+    steps = 2 * ((small_cohort.table["split"] == "train").sum() // 16)
+    shown, gradient = inverted_by_image(small_cohort, monkeypatch, 0.25, 100, steps)
+    assert 0.1 < np.mean(list(shown.values())) < 0.4
+    of_both = [place for epoch, place in shown if epoch == 0 and (1, place) in shown]
+    changed = [shown[0, place] != shown[1, place] for place in of_both]
+    assert 0.15 < np.mean(changed) < 0.6  # 2 x 1/4 x 3/4
+    # how many are in memory at a time changes nothing
+    again, same = inverted_by_image(small_cohort, monkeypatch, 0.25, 5, steps)
+    assert again == shown
+    torch.testing.assert_close(same, gradient, atol=1e-6, rtol=1e-4)
+
+
+def test_no_film_is_inverted_unless_asked_for_and_a_share_is_no_more_than_all(
+    small_cohort, monkeypatch
+):
+    shown, gradient = inverted_by_image(small_cohort, monkeypatch, 0.0, 100, 1)
+    assert shown == {}
+    arm = ordinary_step.BaselineArm(
+        training_set.TrainingSet.of(small_cohort, "image"),
+        networks.resnet9(2, width=8, seed=1),
+        channels=1,
+        batch_size=16,
+        seed=4,
+    )
+    arm.set_gradients()
+    assert torch.equal(arm.model.head.weight.grad, gradient)
+    with pytest.raises(
+        errors.InputError, match="PRETRAIN_INVERTED to be a number in .0, 1.; got 2"
+    ):
+        inverted_by_image(small_cohort, monkeypatch, 2, 100, 0)
 
 
 def test_learning_rate_warms_up_and_ends_low():

@@ -18,6 +18,12 @@ _LABELS = {
 }
 _LABEL_NAME = r"label|finding|diagnos|disease|class|patholog|target"
 _NO_LABEL_NAME = r"id$|^id|uid|date|number|count|follow|width|height|pixel|spacing|^view|fold"
+# in names of findings that can be on one side of the chest
+_LATERAL = (
+    r"effusion|pneumothora|atelecta|infiltrat|pneumoni|consolidat|opaci|nodul|mass|lesion|fibros"
+    r"|thicken|fractur"
+)
+_NAMES_SIDE = r"(^|_)(right|left|r|l)(_|$)"
 _NORMAL = r"(no finding|normal|none|healthy|no .*|non-.*|negative)$"
 
 
@@ -75,6 +81,15 @@ def findings(table: pd.DataFrame) -> list[Guess]:
         elif is_label:
             guesses += _entries(column, cells)
     return guesses
+
+
+def is_lateral(name: str) -> bool:
+    """Guess whether a finding of a chest radiograph can be on one side while its name says none.
+
+    Args:
+        name: of the finding, as `column_guesses.slug` has it.
+    """
+    return bool(re.search(_LATERAL, name)) and not re.search(_NAMES_SIDE, name)
 
 
 def _are_grades(numbers: pd.Series) -> bool:

@@ -114,7 +114,7 @@ def text(name: str, table: Path, cells: pd.DataFrame, where: Location) -> str:
             *(_line("rows", rows.value, _why(rows)) if rows else []),
             *_people(people, cells),
             *_block("keep", kept, "", []),
-            *_findings(findings),
+            *_findings(findings, is_volume),
             *_block("further_columns", further, "guess: can make groups", findings),
             *_split(split),
             *(
@@ -192,14 +192,16 @@ def _repeated(cells: pd.DataFrame) -> list[str]:
     ][:3]
 
 
-def _findings(findings: list[Guess]) -> list[str]:
-    """Return the findings, a line each."""
+def _findings(findings: list[Guess], is_volume: bool) -> list[str]:
+    """Return the findings, a line each; of films those by whose name they can be on one side."""
     if not findings:
         return ["findings: {}  # answer: no column looks like a finding: docs/own_data.md"]
     lines, names = ["findings:"], []
     for guess in findings:
         names.append(column_guesses.slug(guess.field, names))
-        rule = {"canonical": names[-1], **guess.value}
+        is_lateral = not is_volume and label_guesses.is_lateral(names[-1])
+        sides = {"lateral": True} if is_lateral else {}
+        rule = {"canonical": names[-1], **sides, **guess.value}
         lines += [f"  {line}" for line in _line(names[-1], rule, _why(guess))]
     return lines
 
