@@ -97,6 +97,15 @@ def test_patients_cannot_be_protected_where_nobody_knows_whose_an_image_is(out):
     )
 
 
+def test_runs_that_leave_noise_out_plan_to_spend_nothing(out):
+    chosen, lists = profiles.collect(
+        profiles.read_profile("smoke"), [profiles.read_setting(text) for text in PLANNED]
+    )
+    with_ablation = plan.plan(chosen, lists | {"ablation": True})
+    assert len(with_ablation) == len(steps_of()) + 2
+    assert planned_spending.planned(with_ablation, out) == planned_spending.planned(steps_of(), out)
+
+
 def test_demo_mode_plans_to_spend_nothing(out):
     assert planned_spending.planned(steps_of("03.MODE=demo"), out) == ""
 
