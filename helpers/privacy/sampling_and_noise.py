@@ -157,13 +157,12 @@ class Randomness(Unrepeatable):
             InputError: see `check_step_left`.
         """
         self.check_step_left()
-        if self.mode == "none":
-            self._released += 1
-            return [torch.zeros_like(p) for p in parameters]
         sizes = [p.numel() for p in parameters]
         flat = np.empty(sum(sizes), dtype=np.float32)
         streams = [self._stream(name) for name in self._chunks]
         self._released += 1
+        if self.mode == "none":
+            return [torch.zeros_like(p) for p in parameters]
 
         def fill(stream: np.random.Generator, chunk: np.ndarray) -> None:
             stream.standard_normal(out=chunk, dtype=np.float32)

@@ -32,12 +32,12 @@ def of_run(run: private_runs.PrivateRun | None) -> tuple[pd.DataFrame, str]:
     run, and the total in words.
 
     Args:
-        run: of a session; None in demo mode, in which nothing is spent.
+        run: of a session; None in demo mode and without noise, where nothing is spent.
     """
     if not run:
         return (
             composition.table([]),
-            "Demo mode: nothing is spent, and nothing entered in the privacy register.",
+            "Not in private mode: nothing is spent, and nothing entered in the privacy register.",
         )
     shared = run.register.sharing(run.patients)
     lines = run.register.runs(shared)
