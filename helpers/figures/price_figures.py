@@ -60,6 +60,8 @@ def plot_privacy_utility(
         )
     if len(private):
         ax.set_xscale("log")
+        # also of a single budget, so that points beside it stay beside it
+        ax.set_xlim(private["epsilon"].min() / 1.6, private["epsilon"].max() * 1.6)
         ax.set_xticks(
             private["epsilon"].unique(), [f"{epsilon:g}" for epsilon in private["epsilon"].unique()]
         )
@@ -80,14 +82,14 @@ def _draw_same_recipe(table: pd.DataFrame, ax: plt.Axes) -> None:
     """Draw the recipe of a budget without noise, with and without clipping, a little to the left of
     the budget.
     """
-    for arm, marker, label in (
-        ("same_recipe", "s", "same recipe, no noise\nor clipping: no privacy"),
-        ("same_recipe_clipped", "D", "same recipe, no noise:\nno privacy"),
+    for arm, marker, shift, label in (
+        ("same_recipe", "s", 1.16, "same recipe, no noise\nor clipping: no privacy"),
+        ("same_recipe_clipped", "D", 1.08, "same recipe, no noise:\nno privacy"),
     ):
         rows = table[table["arm"] == arm]
         if len(rows):
             ax.errorbar(
-                rows["recipe_of_epsilon"] / 1.08,
+                rows["recipe_of_epsilon"] / shift,
                 rows["macro_auroc"],
                 yerr=np.abs(
                     [rows["macro_auroc"] - rows["low"], rows["high"] - rows["macro_auroc"]]

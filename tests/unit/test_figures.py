@@ -94,9 +94,10 @@ def test_the_same_recipe_without_noise_stands_open_beside_its_budget_and_joins_n
     ax = price_figures.plot_privacy_utility(table)
     (whole, *_), (clipped, *_), (private, *_) = ax.containers
     for points, value in ((whole, 0.86), (clipped, 0.85)):
-        assert points.get_ydata().tolist() == [value] and 7 < points.get_xdata()[0] < 8
+        assert points.get_ydata().tolist() == [value] and 6.8 < points.get_xdata()[0] < 8
         assert (points.get_markerfacecolor(), points.get_linestyle()) == ("white", "None")
     assert private.get_ydata().tolist() == [0.8] and ax.get_xticks().tolist() == [8.0]
+    assert ax.get_xlim() == (5.0, 8 * 1.6)
     assert sum("no privacy" in text.get_text() for text in ax.get_legend().get_texts()) == 3
 
 
