@@ -1801,6 +1801,8 @@ FAULTS = [
         '        if record["arm"] in run_records.WITHOUT_PRIVACY\n    ]',
         '        if record["arm"] == "baseline"\n    ]',
         ("test_same_recipe::test_a_finished_run_is_recorded_like_the_baseline",),
+    ),
+    Fault(
         "a half of a film counted as a film of its own",
         "privacy.clipping",
         "images_per_unit = torch.tensor(",
