@@ -145,11 +145,14 @@ def _ablation_steps(chosen: dict, lists: dict, first: Step, inputs: list[Path]) 
 
 
 def _private_steps(chosen: dict, lists: dict, first: Step, inputs: list[Path]) -> list[Step]:
-    """Return a step for each budget or comparison and each seed."""
+    """Return a step for each budget or comparison and each seed; a comparison that sets SEED has
+    that one only.
+    """
     budgets = [{"EPSILON": float(epsilon)} for epsilon in lists["EPSILONS"]]
     return [
-        _step_of_recipe(chosen, settings | {"SEED": seed}, first, inputs)
+        _step_of_recipe(chosen, {"SEED": seed} | settings, first, inputs)
         for settings, seed in itertools.product(budgets + lists["comparisons"], lists["SEEDS"])
+        if "SEED" not in settings or seed == lists["SEEDS"][0]
     ]
 
 

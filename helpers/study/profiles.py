@@ -205,7 +205,9 @@ def _comparison(number: int, values: dict[str, Any]) -> dict[str, Any]:
                 sorted(values),
                 "It names the run: add it.",
             )
-    allowed = sorted(set(MODELS["03"].model_fields) - {*_SHARED, "MODE", "WITHOUT"} | {"HEAD"})
+    allowed = sorted(
+        set(MODELS["03"].model_fields) - {*_SHARED, "MODE", "WITHOUT"} | {"HEAD", "SEED"}
+    )
     for name in values:
         errors.one_of(f"the parameter of comparison {number}", name, allowed)
     return {name: notebook_parameters.setting("03", name, value) for name, value in values.items()}

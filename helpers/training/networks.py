@@ -139,12 +139,21 @@ class ResNet9(nn.Module):
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Map (batch, channels, *size) to the head's input (batch x rows per image, n_features)."""
-        level, levels = self.stem(self.reading.rows_of(images)), []
+        level, levels = self._stem(self.reading.rows_of(images)), []
         for block in self.blocks:
             level = block(level)
             levels.append(level)
         features = self.reading.pooled(levels)
         return features if self.scale is None else (features - self.centre) * self.scale
+
+    def _stem(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return the first feature map of a batch."""
+        *layers, pool = self.stem
+        for layer in layers:
+            rows = layer(rows)
+        if rows.ndim == 4 and rows.device.type == "cpu" and not torch.is_grad_enabled():
+            rows = rows.contiguous(memory_format=torch.channels_last)  # torch pools faster so
+        return pool(rows).contiguous()
 
     def read(self, features: torch.Tensor) -> torch.Tensor:
         """Map the head's input, (batch x rows per image, n_features), to logits (batch,

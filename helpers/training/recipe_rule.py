@@ -28,7 +28,7 @@ from helpers.privacy import promise
 EPOCHS = {"alike": 3, "other": 8, "random": 8}
 RATE_AT_1 = 3.9e-3  # learning rate of NAdam at epsilon 1, for all weights
 MOST_RATE = 6e-3
-BOTH_FROM = 30_000  # units x epsilon from which all weights are trained, too
+BOTH_FROM = 50_000  # units x epsilon from which all weights are trained, too
 # of momentum steps: times epsilon x units while noise decides, times its root beyond, and at most
 HEAD_RATES = (0.009, 0.65, 200.0)
 MOST_HEAD_STEPS = 60

@@ -327,6 +327,18 @@ def test_private_runs_follow_the_head_of_notebook_02_except_where_a_comparison_s
     ]
 
 
+def test_a_comparison_that_sets_its_seed_runs_once():
+    comparisons = [{"RECIPE": "once", "EPSILON": 2, "SEED": 7}, {"RECIPE": "each", "EPSILON": 2}]
+    steps = plan_of("smoke", "SEEDS=[0, 1]", "EPSILONS=[1]", comparisons=comparisons)
+    assert [step.id.partition("eps")[2] for step in steps if step.id.startswith("03")] == [
+        "1-seed0",
+        "1-seed1",
+        "2-seed7-once",
+        "2-seed0-each",
+        "2-seed1-each",
+    ]
+
+
 def test_notebook_03_alone_is_refused_on_the_network_of_another_study(tmp_path):
     steps = plan_of("demo")
     for path in {path for step in steps for path in step.inputs if not path.is_absolute()}:
