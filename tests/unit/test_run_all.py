@@ -75,7 +75,7 @@ def test_text_of_yaml_serves_as_a_float_and_an_integer_too():
 def test_epsilon_replaces_the_list():
     assert [
         step.parameters["EPSILON"]
-        for step in plan_of("demo", "EPSILON=2")
+        for step in plan_of("demo", "EPSILON=2", "SEEDS=[0]")
         if "EPSILON" in step.parameters
     ] == [2.0] * 3  # the recipe without noise, with and without clipping, too
 
@@ -288,7 +288,7 @@ def test_without_pretraining_there_is_no_zero_shot_run():
 
 def test_seed_of_the_analysis_is_its_own():
     chosen, lists = profiles.collect(
-        profiles.read_profile("demo"),
+        profiles.read_profile("demo").model_copy(update={"comparisons": []}),
         [profiles.read_setting("SEEDS=[3]"), profiles.read_setting("04.SEED=5")],
     )
     *training, fairness, comparison = plan.plan(chosen, lists)
@@ -319,7 +319,7 @@ def test_memory_is_set_once_for_all_arms_in_notebook_02():
 
 
 def test_private_runs_follow_the_head_of_notebook_02_except_where_a_comparison_sets_one():
-    steps = plan_of("demo", "HEAD=pooled", comparisons=[PAPER | {"HEAD": "sided"}])
+    steps = plan_of("demo", "HEAD=pooled", "SEEDS=[0]", comparisons=[PAPER | {"HEAD": "sided"}])
     assert [step.parameters.get("HEAD") for step in steps if step.id[:2] in ("02", "03")] == [
         "pooled",
         *[None] * 5,
@@ -329,10 +329,10 @@ def test_private_runs_follow_the_head_of_notebook_02_except_where_a_comparison_s
 
 def test_a_comparison_that_sets_its_seed_runs_once():
     comparisons = [{"RECIPE": "once", "EPSILON": 2, "SEED": 7}, {"RECIPE": "each", "EPSILON": 2}]
-    steps = plan_of("smoke", "SEEDS=[0, 1]", "EPSILONS=[1]", comparisons=comparisons)
+    steps = plan_of("smoke", "SEEDS=[0, 1]", comparisons=comparisons)
     assert [step.id.partition("eps")[2] for step in steps if step.id.startswith("03")] == [
-        "1-seed0",
-        "1-seed1",
+        "1000-seed0",
+        "1000-seed1",
         "2-seed7-once",
         "2-seed0-each",
         "2-seed1-each",
