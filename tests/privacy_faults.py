@@ -58,8 +58,8 @@ FAULTS = [
     Fault(
         "a clipping norm twice the promised one",
         "training.private_step",
-        "clipping.ClippedSum(model, budget.clip_norm)",
-        "clipping.ClippedSum(model, 2 * budget.clip_norm)",
+        "            self.model, self.promise.clip_norm, networks",
+        "            self.model, 2 * self.promise.clip_norm, networks",
         ("test_self_test",),
     ),
     Fault(
@@ -142,7 +142,7 @@ FAULTS = [
     Fault(
         "views not counted in n_u",
         "privacy.clipping",
-        "tensor(units.sizes, device=losses.device)[unit_index]",
+        "tensor(of_images.sizes, device=losses.device)[unit_index]",
         "ones(len(losses), device=losses.device)",
         (ONE_AT_A_TIME,),
     ),
@@ -478,7 +478,7 @@ FAULTS = [
         "augmentation by place in the batch",
         "training.private_step",
         "self.data.names[unit], step))\n            for unit, images in drawn.items(",
-        "str(place), step))\n            for place, images in enumerate(positions",
+        "str(place), step))\n            for place, images in enumerate(drawn.values(",
         (MANY_STEPS,),
     ),
     Fault(
@@ -491,7 +491,7 @@ FAULTS = [
     Fault(
         "old gradients reach the optimizer",
         "training.private_step",
-        "self.model.zero_grad()  ",
+        "self.network.zero_grad()  ",
         "",
         ("test_training_loop::test_no_gradient_but_the_noisy_mean_reaches_the_optimizer",),
     ),
@@ -512,8 +512,8 @@ FAULTS = [
     Fault(
         "epsilon without the last step",
         "training.private_step",
-        "    self.steps_done,",
-        "    max(0, self.steps_done - 1),",
+        "self.promise.runs(self.steps_done)",
+        "self.promise.runs(max(0, self.steps_done - 1))",
         (RATE,),
     ),
     Fault(
@@ -540,7 +540,7 @@ FAULTS = [
     Fault(
         "weights that changed since the arm was made",
         "training.private_step",
-        "weight_files.weights_hash(self.model.state_dict()) != self.start",
+        "weight_files.weights_hash(self.network.state_dict()) != self.start",
         "False",
         ("test_private_runs::test_weights_that_changed_since_the_arm_was_made_are_refused",),
     ),
@@ -1724,5 +1724,61 @@ FAULTS = [
         "history = list(runs)",
         "history = list(runs)[:1]",
         ("test_run_parts",),
+    ),
+    Fault(
+        "a half of a film counted as a film of its own",
+        "privacy.clipping",
+        "images_per_unit = torch.tensor(",
+        "images_per_unit = self.rows_per_image * torch.tensor(",
+        ("test_clipping::test_halves_of_a_film_belong_to_its_unit_and_count_as_one_film",),
+    ),
+    Fault(
+        "the halves of a film in two units",
+        "privacy.units",
+        "self.index.repeat_interleave(rows_per_image)",
+        "self.index.repeat(rows_per_image)",
+        ("test_clipping::test_halves_of_a_film_belong_to_its_unit_and_count_as_one_film",),
+    ),
+    Fault(
+        "the left half of a film not mirrored",
+        "training.head_reading",
+        "images.flip(-1)[..., :columns]",
+        "images[..., -columns:]",
+        ("test_head_reading",),
+    ),
+    Fault(
+        "the head clipped to the norm of all weights",
+        "training.private_step",
+        '{"head": None}',
+        '{"head": None, "clip_norm": first.promise.clip_norm}',
+        ("test_frozen_head::test_the_head_is_clipped_to_its_own_norm_and_gets_its_own_noise",),
+    ),
+    Fault(
+        "the head with the noise of all weights",
+        "training.private_step",
+        '{"head": None}',
+        '{"head": None, "noise_multiplier": first.promise.noise_multiplier}',
+        ("test_frozen_head::test_the_head_is_clipped_to_its_own_norm_and_gets_its_own_noise",),
+    ),
+    Fault(
+        "the head not tried by the self-test",
+        "training.self_test",
+        "if arm.head_arm:",
+        "if False:",
+        ("test_frozen_head::test_the_self_test_tries_both_parts",),
+    ),
+    Fault(
+        "the head's learning rate not in the identity",
+        "training.private_identity",
+        "if arm.is_head_alone or arm.head_arm:",
+        "if False:",
+        ("test_frozen_head::test_the_heads_learning_rate_is_in_the_identity",),
+    ),
+    Fault(
+        "features of the trunk as it started",
+        "training.training_session",
+        "self.arm.head_arm.data.forget()",
+        "pass",
+        ("test_frozen_head::test_the_head_reads_the_trained_trunk_whoever_asked_before",),
     ),
 ]

@@ -151,15 +151,15 @@ class PrivateArm(sampling_and_noise.Unrepeatable):
 
     @property
     def epoch_ends(self) -> list[int]:
-        """Return the steps after which something is shown: each pass; of full-batch steps, in
-        quarters.
+        """Return the steps after which something is shown: each pass; of the head, which makes a
+        pass in each step, half of them.
         """
-        ends = [*range(0, self.steps + 1, self.steps_per_epoch)][1:]
-        if self.is_head_alone and self.steps_per_epoch == 1:
-            ends = _quarters(self.steps)
+        passes = list(range(self.steps_per_epoch, self.steps + 1, self.steps_per_epoch))
+        if self.is_head_alone:
+            passes = _halves(self.steps)
         if self.head_arm:
-            ends += [self.steps + end for end in _quarters(self.head_arm.steps)]
-        return ends
+            passes += [self.steps + end for end in _halves(self.head_arm.steps)]
+        return passes
 
     @property
     def steps_done(self) -> int:
@@ -250,17 +250,10 @@ class PrivateArm(sampling_and_noise.Unrepeatable):
         Guarantees: the clipping norm is the promised one, whatever the scale.
         """
         positions = list(drawn.values())
-        moves = [
-            self.data.moves(
-                len(images),
-                None
-                if self.is_head_alone
-                else self.randomness.augmentation(self.data.names[unit], step),
-            )
-            for unit, images in drawn.items()
-        ]
+        moves = self._moves(drawn, step)
         loss_sum, norms = 0.0, [torch.zeros(0)]
-        for piece in units.pieces([len(images) for images in positions], self.physical_batch_size):
+        at_a_time = self.physical_batch_size * self.data.lightness
+        for piece in units.pieces([len(images) for images in positions], at_a_time):
             device = next(self.model.parameters()).device
             images, labels = self.data.batch(
                 np.concatenate(positions[piece]),
@@ -277,6 +270,15 @@ class PrivateArm(sampling_and_noise.Unrepeatable):
             norms.append(self.clipped.add(loss_scale * losses, unit_index, len(sizes)).cpu())
             loss_sum += float(losses.detach().nansum())
         return loss_sum, torch.cat(norms)
+
+    def _moves(self, drawn: dict[int, np.ndarray], step: int) -> list[np.ndarray]:
+        """Return how the images of each drawn unit are moved; features are not."""
+        if self.is_head_alone:
+            return [np.zeros((len(images), 0), dtype=int) for images in drawn.values()]
+        return [
+            self.data.moves(len(images), self.randomness.augmentation(self.data.names[unit], step))
+            for unit, images in drawn.items()
+        ]
 
     def set_noisy_mean(self) -> tuple[float, float]:
         """Set gradients to (sum + noise) / expected number of units, and clear the sum.
@@ -340,6 +342,6 @@ def _head_arm(first: PrivateArm) -> PrivateArm:
     return second
 
 
-def _quarters(steps: int) -> list[int]:
-    """Return the ends of four parts of some steps, the last one at their end."""
-    return sorted({max(1, round(steps * part / 4)) for part in (1, 2, 3, 4)})
+def _halves(steps: int) -> list[int]:
+    """Return the ends of two halves of some steps."""
+    return sorted({max(1, steps // 2), steps})
