@@ -3,13 +3,13 @@ embedded cohort.
 
 In: the trials and arms below. Out: `results/ct_ladder.json`, a row a run with three seeds, and
 intervals over patients and seeds as in `ladder.py`. With `--tune`: trials on another cohort of the
-generator, one seed, into `results/ct_trials.json`: which part of the network is trained, how many
-views, how large the batch, how many epochs, from which start. Test patients of the ladder are never
-seen in trials. Rows are kept by their settings: the same command goes on.
+generator, one seed, into `results/ct_trials.json`: what is trained, how fast, how long, clipped
+where. Test patients of the ladder are never seen in trials. Rows are kept by their settings: the
+same command goes on.
 
-The arms read several levels of a volume, are trained by the rule and predicted over five shifts.
-Those of version 0.3, whose head is pooled and whose weights are all trained, stand beside them, so
-that nobody mistakes a better network for better privacy.
+All arms read several levels of a volume and are predicted over five shifts. Rows of version 0.3,
+whose head was pooled and whose weights were all trained, stay in the results under names that say
+so.
 """
 
 import dataclasses
@@ -20,9 +20,11 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # a core a run
 os.environ.setdefault("TQDM_DISABLE", "1")
 
-import ladder
+import ladder_arms
 import numpy as np
 import torch
+from ladder_levels import replicates_of
+from ladder_runs import collect, read_options
 
 from helpers.analysis import metrics
 from helpers.core import errors, fingerprints, paths, run_records
@@ -43,198 +45,104 @@ from helpers.training import (
 )
 
 RESULTS = Path(__file__).resolve().parent / "results"
-PRIVATE, PUBLIC, RADIOGRAPHS = "synthetic_ct_private", "synthetic_ct_public", "synthetic_cxr_public"
+PRIVATE, PUBLIC = "synthetic_ct_private", "synthetic_ct_public"
 N_PATIENTS, DELTA, EPSILONS, SEEDS = 1000, 5e-5, (0.29, 1.06, 8.0), (0, 1, 2)
 TUNING_SEED = 1  # of the generator
-# of public training: as profiles/demo_ct.yaml, and as the radiograph study's public model
-_PUBLIC = dict(epochs=12, learning_rate=3e-3, batch_size=32, augmentation="shift")
+# of public training, as in profiles/demo_ct.yaml
 STARTS = {
-    "levels": _PUBLIC | dict(head="levels"),
-    "public": _PUBLIC | dict(head="pooled"),
-    "radiographs": dict(
-        epochs=10, learning_rate=2e-3, batch_size=64, augmentation="strong", head="pooled"
-    ),
+    "public": dict(
+        epochs=12, learning_rate=3e-3, batch_size=32, augmentation="shift", head="levels"
+    )
 }
-POOLED_RATES = {0.29: 2.1e-3, 1.06: 4e-3, 8.0: 6e-3}  # of version 0.3
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
-    """How one run is trained.
+class Settings(ladder_arms.Settings):
+    """How one run is trained, see `ladder_arms.Settings`; the unit is the patient.
 
-    Epsilon None: ordinary steps, or none where the arm is "zero-shot". `head_steps`, `head_rate`,
-    `head_clip` and `head_share` are of the head alone, on frozen features; 0 where it is not
-    trained so. `shifts` are those of the prediction.
+    Attributes:
+        views: augmented, of each volume in one step.
     """
 
-    arm: str
-    epsilon: float | None = None
-    seed: int = 0
-    start: str = "levels"
-    trained: str = "all"
-    views: int = 1
+    start: str = "public"
+    head: str = "levels"
     batch: int = 32
-    epochs: int = 8
+    epochs: int = 16
     learning_rate: float = 2e-3
-    clip_norm: float = 1.0
     averaging: float = 0.99
-    head_steps: int = 0
-    head_rate: float = 0.0
-    head_clip: float = 0.0
-    head_share: float = 0.0
-    shifts: int = 5
+    views: int = 1
 
 
-def ours(epsilon: float, trained: str | None = None) -> Settings:
-    """Return our recipe by its rule; `trained` in place of what the rule says."""
-    rule, _ = recipe_rule.settle(epsilon, N_PATIENTS, "alike", TRAINED=trained)
-    counts = dict(
-        batch=rule.get("EXPECTED_BATCH_SIZE", N_PATIENTS),
-        epochs=rule.get("EPOCHS", 0),
-        learning_rate=rule.get("LEARNING_RATE", 0.0),
-        head_steps=rule.get("HEAD_STEPS", 0),
-        head_rate=rule.get("HEAD_LEARNING_RATE", 0.0),
-        head_clip=rule.get("HEAD_CLIP_NORM", 0.0),
-        head_share=rule.get("HEAD_SHARE", 0.0),
-    )
-    return Settings("ours, patient", epsilon, trained=rule["TRAINED"], averaging=0.97, **counts)
+def ours(arm: str, epsilon: float, **by_hand: object) -> Settings:
+    """Return our recipe by its rule.
 
-
-def pooled(arm: str, epsilon: float | None = None, **settings: object) -> Settings:
-    """Return an arm of version 0.3: a pooled head, all weights, one prediction of a volume."""
-    settings = dict(start="public", shifts=1) | settings
-    if epsilon is not None:
-        rate = POOLED_RATES[epsilon]
-        settings = dict(batch=256, learning_rate=rate, averaging=0.97) | settings
-    return Settings(f"{arm}, pooled head", epsilon, **settings)
+    Args:
+        arm, epsilon: see `Settings`.
+        by_hand: settings by their names in `recipe_rule`.
+    """
+    chosen, _ = recipe_rule.settle(epsilon, N_PATIENTS, "alike", **by_hand)
+    return Settings(arm, epsilon, averaging=0.97, **ladder_arms.counted(chosen))
 
 
 def trials() -> list[Settings]:
-    """Return the trials, those of the present arms first: the rule, with one thing changed at a
-    time, and all weights in its place.
+    """Return the trials, at the largest budget first: the head alone by the rule, with one thing
+    changed at a time; and all weights, then the head, with one thing changed at a time.
     """
-    of_levels = [Settings("zero-shot"), Settings("ceiling", epochs=16)]
-    for epsilon in (8.0, 1.06, 0.29):
-        rule = ours(epsilon, "head")
-        of_levels += [
-            dataclasses.replace(rule, **change)
-            for change in (
-                {},
-                dict(head_rate=rule.head_rate * 3),
-                dict(head_rate=rule.head_rate / 3),
-                dict(head_steps=2 * rule.head_steps),
-                dict(head_clip=rule.head_clip * 3),
-            )
+    of_levels = [Settings("zero-shot"), Settings("ceiling"), Settings("ceiling", epochs=8)]
+    for epsilon in EPSILONS[::-1]:
+        rule = ours("ours, patient", epsilon, TRAINED="head")
+        changes = [
+            {},
+            {"head_learning_rate": rule.head_learning_rate * 3},
+            {"head_learning_rate": rule.head_learning_rate / 3},
+            {"head_steps": rule.head_steps * 2},
+            {"head_clip_norm": rule.head_clip_norm * 3},
         ]
-    return [*of_levels, ours(8.0, "all_then_head"), *pooled_trials()]
-
-
-def pooled_trials() -> list[Settings]:
-    """Return the trials of version 0.3, those at 1.06 first: its rule, and its rule with smaller
-    batches, with one thing changed at a time. That of the head alone is not among them: nothing
-    trains it with images any more.
-
-    Full batches have their own epochs and rate; an epsilon of 1,000 stands for steps without noise.
-    """
-    private_trials = []
-    for epsilon in (1.06, 0.29, 8.0):
-        rule = pooled("ours, patient", epsilon)
-        smaller, twice = dataclasses.replace(rule, batch=64), rule.learning_rate * 2
-        private_trials += [
-            rule,
-            smaller,
-            dataclasses.replace(rule, learning_rate=twice),
-            dataclasses.replace(smaller, trained="norms_and_head"),
-        ]
-        if epsilon == 8.0:  # where noise is smallest: what holds it back?
-            private_trials += [
-                dataclasses.replace(rule, **change)
-                for change in (
-                    dict(epochs=16),
-                    dict(epochs=32),
-                    dict(clip_norm=4.0),
-                    dict(learning_rate=rule.learning_rate / 3),
-                    dict(epsilon=ladder.NO_NOISE),
-                    dict(epsilon=ladder.NO_NOISE, clip_norm=1e6),
-                )
-            ]
-        if epsilon != 1.06:
-            continue
-        private_trials += [
-            dataclasses.replace(rule, **change)
-            for change in (
-                dict(trained="norms_and_head"),
-                dict(views=2),
-                dict(epochs=16),
-                dict(batch=512),
-                dict(batch=N_PATIENTS, epochs=20, learning_rate=twice),
-            )
-        ]
-        private_trials += [
-            dataclasses.replace(smaller, **change)
-            for change in (
-                dict(trained="last_block"),
-                dict(learning_rate=twice),
-                dict(views=2),
-                dict(start="radiographs"),
-                dict(start="none"),
-            )
-        ]
-    return [
-        pooled("zero-shot"),
-        pooled("ceiling"),
-        pooled("ceiling", epochs=16),
-        pooled("ceiling", start="none", epochs=16),
-        pooled("ceiling", start="radiographs", epochs=16),
-        *private_trials,
-    ]
+        of_levels += [dataclasses.replace(rule, **change) for change in changes]
+    both = ours("ours, patient", EPSILONS[-1], TRAINED="all_then_head")
+    changes = [{}, {"head_share": 0.3}, {"learning_rate": both.learning_rate / 3}]
+    return of_levels + [dataclasses.replace(both, **change) for change in changes]
 
 
 def arms_of_ladder() -> list[Settings]:
-    """Return all runs of the ladder, those of version 0.3 last."""
+    """Return all runs of the ladder, those that say most first; at the largest budget also with
+    all weights trained before the head.
+    """
     lines = [
         Settings("zero-shot"),
-        Settings("ceiling", epochs=16),
-        *(ours(epsilon) for epsilon in EPSILONS),
-        dataclasses.replace(ours(EPSILONS[-1], "all_then_head"), arm="ours, all weights first"),
-        pooled("zero-shot"),
-        pooled("ceiling", epochs=16),
-        *(pooled("ours, patient", epsilon) for epsilon in EPSILONS),
+        Settings("ceiling"),
+        *(ours("ours, patient", epsilon) for epsilon in EPSILONS[::-1]),
+        ours("all weights, then the head", EPSILONS[-1], TRAINED="all_then_head"),
     ]
     return [
         dataclasses.replace(line, seed=seed)
         for seed in SEEDS
         for line in lines
-        if not (seed and line.arm.startswith("zero-shot"))
+        if not (seed and line.arm == "zero-shot")
     ]
-
-
-def public_cohort(start: str) -> cohorts.Cohort:
-    """Return the cohort on which a public model is trained."""
-    return cohorts.read(RADIOGRAPHS if start == "radiographs" else PUBLIC)
 
 
 def start_path(name: str) -> Path:
     """Return the file of a public model."""
-    data = public_cohort(name).record["data_hash"]
-    fingerprint = fingerprints.fingerprint(STARTS[name] | {"data": data}, pretraining.CODE)
+    made_from = STARTS[name] | {"data": cohorts.read(PUBLIC).record["data_hash"]}
+    fingerprint = fingerprints.fingerprint(made_from, pretraining.CODE)
     return paths.results_dir() / f"start-{name}-{fingerprint[:12]}.safetensors"
 
 
 def make_start(name: str) -> None:
     """Train a public model, if it is not there."""
     torch.set_num_threads(1)
-    public, path = public_cohort(name), start_path(name)
-    if not path.exists():
-        session = pretraining.pretraining_session(
-            f"start-{name}", public, channels=1, width=16, fingerprint=path.stem, **STARTS[name]
-        )
-        for _ in loop.epochs_left(session):
-            loop.train_one_epoch(session)
-        starts.standardise(session.model, public, channels=1)
-        weight_files.save_weights(
-            session.model, path, [public.canonical[finding] for finding in public.findings]
-        )
+    public, path = cohorts.read(PUBLIC), start_path(name)
+    if path.exists():
+        return
+    session = pretraining.pretraining_session(
+        path.stem, public, channels=1, width=16, fingerprint=path.stem, **STARTS[name]
+    )
+    for _ in loop.epochs_left(session):
+        loop.train_one_epoch(session)
+    starts.standardise(session.model, public, channels=1)
+    known = [public.canonical[finding] for finding in public.findings]
+    weight_files.save_weights(session.model, path, known)
 
 
 def run(settings: Settings) -> tuple[dict, np.ndarray]:
@@ -244,76 +152,56 @@ def run(settings: Settings) -> tuple[dict, np.ndarray]:
     """
     torch.set_num_threads(1)
     private = cohorts.read(PRIVATE)
-    weights, known = (
-        (None, [])
-        if settings.start == "none"
-        else weight_files.load_weights(start_path(settings.start))
-    )
     model, _ = starts.starting_model(
         private,
-        weights,
-        known,
+        *weight_files.load_weights(start_path(settings.start)),
         channels=1,
         width=16,
         seed=settings.seed,
-        head="levels" if settings.start == "levels" else "pooled",
-        trained=recipe_rule.part_of({"TRAINED": settings.trained}),
+        head=settings.head,
+        trained=recipe_rule.part_of(settings.recipe),
     )
-    kept = {} if settings.arm.startswith("zero-shot") else train(settings, model, private)
+    kept = {} if settings.arm == "zero-shot" else train(settings, model, private)
     predictions = prediction.predictions_of(model, private, 1, ("test",), shifts=settings.shifts)
     auroc = metrics.auroc_by_finding({"auroc": predictions}, split="test")["auroc"].mean()
-    return dataclasses.asdict(settings) | kept | {"auroc": float(auroc)}, ladder.replicates_of(
-        predictions
-    )
+    return dataclasses.asdict(settings) | kept | {"auroc": float(auroc)}, replicates_of(predictions)
 
 
 def private_arm(
-    settings: Settings, data: training_set.TrainingSet, model: torch.nn.Module
+    settings: Settings, model: torch.nn.Module, data: training_set.TrainingSet
 ) -> private_step.PrivateArm:
-    """Return the arm of a private run: of all weights, of the head alone, or of both."""
-    is_head = settings.trained == "head"
+    """Return the private steps of a run: of the head alone, of all weights, or of both."""
+    clip_norm, batching, head = recipe_rule.batching_of(
+        settings.recipe, len(data.units), settings.clip_norm, data.most_images, 32
+    )
     return private_step.PrivateArm(
         data,
         model,
-        promise.PrivacyBudget(
-            epsilon=settings.epsilon,
-            delta=DELTA,
-            clip_norm=settings.head_clip if is_head else settings.clip_norm,
-            noise_multiplier=0.0 if settings.epsilon == ladder.NO_NOISE else None,
-        ),
-        promise.Batching(
-            expected_batch_size=settings.batch,
-            epochs=settings.head_steps if is_head else settings.epochs,
-            max_images_per_patient=data.most_images,
-            views_per_image=settings.views,
-            physical_batch_size=32,
-        ),
+        promise.PrivacyBudget(settings.epsilon, DELTA, clip_norm),
+        dataclasses.replace(batching, views_per_image=settings.views),
         mode="demo",
         seed=settings.seed,
-        head=promise.HeadSteps(settings.head_steps, settings.head_clip, settings.head_share)
-        if settings.trained == "all_then_head"
-        else None,
+        head=head,
     )
 
 
 def train(settings: Settings, model: torch.nn.Module, private: cohorts.Cohort) -> dict:
     """Train a model; return what is to be kept of it."""
-    data, epochs = training_set.TrainingSet.of(private, "patient"), settings.epochs
+    data = training_set.TrainingSet.of(private, "patient")
     if settings.epsilon is None:
         arm = ordinary_step.BaselineArm(
             data, model, channels=1, batch_size=settings.batch, seed=settings.seed
         )
     else:
-        arm = private_arm(settings, data, model)
-        epochs = settings.head_steps if settings.trained == "head" else epochs
+        arm = private_arm(settings, model, data)
     name = fingerprints.fingerprint(dataclasses.asdict(settings))[:12]
     session = training_session.Session(
         f"ct-{name}",
         model,
         arm,
-        epochs=epochs,
+        epochs=settings.head_steps if settings.trained == "head" else settings.epochs,
         learning_rate=settings.learning_rate,
-        head_learning_rate=settings.head_rate,
+        head_learning_rate=settings.head_learning_rate,
         averaging=settings.averaging,
         fingerprint=fingerprints.fingerprint(
             {"settings": name, "data": private.record["data_hash"]}, pretraining.CODE
@@ -323,23 +211,19 @@ def train(settings: Settings, model: torch.nn.Module, private: cohorts.Cohort) -
         loop.train_one_epoch(session)
     session.checkpoint.unlink(missing_ok=True)
     kept = {"steps": session.steps, "train_seconds": round(session.seconds, 1)}
-    return kept | (
-        {"noise_multiplier": arm.promise.noise_multiplier} if settings.epsilon is not None else {}
-    )
+    if settings.epsilon is None:
+        return kept
+    return kept | {"noise_multiplier": arm.promise.noise_multiplier}
 
 
 def main() -> None:
     """Run what is missing in the results."""
-    options = ladder.read_options(__doc__)
+    options = read_options(__doc__)
     os.environ["RESULTS_DIR"] = str(
         (options.scratch / ("ct_tuning" if options.tune else "ct_ladder")).resolve()
     )
-    for name, seed in (
-        (PRIVATE, TUNING_SEED if options.tune else 0),
-        (PUBLIC, 0),
-        (RADIOGRAPHS, 0),
-    ):
-        build_cohort.build(name, generator_seed=seed)
+    build_cohort.build(PRIVATE, generator_seed=TUNING_SEED if options.tune else 0)
+    build_cohort.build(PUBLIC, generator_seed=0)
     about = {
         "hardware": run_records.hardware(),
         "versions": run_records.versions(),
@@ -347,7 +231,7 @@ def main() -> None:
         "n_patients": N_PATIENTS,
         "delta": DELTA,
     }
-    ladder.collect(
+    collect(
         trials() if options.tune else arms_of_ladder(),
         RESULTS / ("ct_trials.json" if options.tune else "ct_ladder.json"),
         options,
