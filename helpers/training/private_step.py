@@ -38,6 +38,10 @@ class PrivateArm(sampling_and_noise.Unrepeatable):
     but the noisy mean reaches the optimizer. Steps are counted where noise is drawn, and none is
     released beyond the planned ones; in private mode none without a session, which has registered
     the run. The arm cannot be copied, pickled or used in a forked process.
+
+    In mode "none" it is the same recipe without noise, see `same_recipe`: the same draws, steps and
+    divisor, and no promise. Guarantees: such an arm is not private, enters no register and has no
+    ledger.
     """
 
     def __init__(
@@ -64,7 +68,7 @@ class PrivateArm(sampling_and_noise.Unrepeatable):
             data: the training images, gathered by the unit of the promise.
             model: on the device where it is to be trained.
             budget, batching: what is promised to whom, see `promise`.
-            mode, seed: see `sampling_and_noise.Randomness`.
+            mode, seed: see `sampling_and_noise.Randomness`; in mode "none" nothing is promised.
             lineage: what trained the model so far, see `lineage`; [] for random weights, None for
                 nobody knows.
             weighting: where the weight of positive labels comes from ("none", "public", "private
@@ -102,6 +106,8 @@ class PrivateArm(sampling_and_noise.Unrepeatable):
         self.warning = promise.check_delta(
             budget.delta, n_units, data.unit, budget.allow_weak_delta
         )
+        if mode == "none":
+            self.warning = "Nothing is promised: the recipe of a private run, without its noise."
         self.network, self.channels = model, channels
         self.seed, self.precision = seed, precision
         self.steps, self.sample_rate = self.promise.steps, self.promise.sample_rate
@@ -298,14 +304,23 @@ class PrivateArm(sampling_and_noise.Unrepeatable):
         return norms[0], norms[1]
 
     def epsilon_spent(self) -> float:
-        """Return epsilon (PLD) after the steps released so far."""
+        """Return epsilon (PLD) after the steps released so far; infinity without noise."""
         return accounting.epsilon_of_all(self.promise.runs(self.steps_done), self.promise.delta)
 
     def ledger(self, **handled: str) -> dict:
         """Return the privacy ledger of the steps released.
 
         `handled` says how this run handled what the promise does not cover.
+
+        Raises:
+            InputError: mode "none", which promises nothing.
         """
+        if self.promise.mode == "none":
+            errors.refuse(
+                "a private arm, which has a ledger",
+                "one without noise, which promises nothing",
+                "Record the run without a ledger, like the baseline.",
+            )
         of_data = {"merged patients": training_set.merged_in_words(self.data.merged)}
         if self.data.cohort:
             of_data |= same_films.ledger_entry(self.data.cohort)

@@ -41,7 +41,7 @@ def test_what_was_explored_are_longer_schedules_and_other_public_models():
         (32, 2048, 7.89),
     ]
     starts = {trial.start for trial in explored.values()} - {"halves"}
-    assert ladder_arms.STARTS["halves_20_passes"]["epochs"] == 20
+    assert ladder_arms.STARTS["halves_10_passes"]["epochs"] == 10
     assert ladder_arms.STARTS["halves_inverted"]["inverted"] == 0.25
     assert starts == set(ladder_arms.STARTS) - {"halves"}
 
