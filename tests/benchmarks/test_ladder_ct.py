@@ -30,7 +30,7 @@ def test_trials_change_one_thing_of_the_rule_at_a_time():
     for epsilon in ct.EPSILONS:
         chosen = recipe_rule.recipe_for(epsilon, ct.N_PATIENTS)
         for trained, names, n_trials in (
-            ("all", {"epochs": "EPOCHS", "learning_rate": "LEARNING_RATE"}, 4),
+            ("all", {"batch": "EXPECTED_BATCH_SIZE", "learning_rate": "LEARNING_RATE"}, 4),
             ("head", {"head_steps": "HEAD_STEPS", "head_clip_norm": "HEAD_CLIP_NORM"}, 3),
         ):
             found = [t for t in trials if (t.epsilon, t.trained) == (epsilon, trained)]
@@ -87,7 +87,8 @@ def test_the_ladder_has_three_seeds_of_each_arm_but_the_public_model():
     seeds = {}
     for run in ct.arms_of_ladder():
         assert (run.head, run.shifts) == ("levels", 5)
-        assert run.arm != "ours, patient" or run.trained == ct.TRAINED
+        if run.arm == "ours, patient":
+            assert (run.trained, run.epochs) == (ct.TRAINED, ct.EPOCHS)
         seeds.setdefault((run.arm, run.epsilon), []).append(run.seed)
     assert (
         seeds.pop(("zero-shot", None)) == [0]
