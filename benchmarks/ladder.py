@@ -23,6 +23,7 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 import ladder_goals
 import ladder_plan
 import numpy as np
+import pandas as pd
 import torch
 from ladder_arms import DELTA, N_PATIENTS, NO_NOISE, STARTS, Settings
 from ladder_levels import levels, replicates_of
@@ -155,8 +156,24 @@ def run(settings: Settings) -> tuple[dict, np.ndarray]:
     )
     by_finding = metrics.auroc_by_finding({"auroc": predictions}, split="test")
     aurocs = by_finding.set_index("finding")["auroc"]
-    of_all = {"auroc": float(aurocs.mean()), "by_finding": aurocs.round(4).to_dict()}
+    of_all = {
+        "auroc": float(aurocs.mean()),
+        "by_finding": aurocs.round(4).to_dict(),
+        "by_scanner": by_scanner(predictions, private),
+    }
     return dataclasses.asdict(settings) | kept | of_all, replicates_of(predictions)
+
+
+def by_scanner(predictions: pd.DataFrame, private: cohorts.Cohort) -> dict[str, float]:
+    """Return the mean AUROC over findings of the test images of each scanner."""
+    scanner = private.table.set_index("image_id")["scanner"]
+    parts = predictions.groupby(predictions["image_id"].map(scanner))
+    return {
+        name: round(
+            float(metrics.auroc_by_finding({"auroc": part}, split="test")["auroc"].mean()), 4
+        )
+        for name, part in parts
+    }
 
 
 def fingerprint(settings: dict, cohort: cohorts.Cohort) -> str:

@@ -317,6 +317,7 @@ def test_a_private_checkpoint_holds_what_going_on_needs_and_nothing_else(small_c
         "loss_sum",
         "n_images",
         "diagnostics",
+        "of_head",
     }
     assert set(stored["model"]) == {"1.weight", "1.bias", "3.weight", "3.bias"} and set(
         stored["optimizer"]

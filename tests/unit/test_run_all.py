@@ -333,11 +333,13 @@ def test_notebook_03_alone_is_refused_on_the_network_of_another_study(tmp_path):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).touch()
     recorded = tmp_path / "runs/synthetic_cxr_private-network/network.json"
-    files.write_json(recorded, {"WIDTH": 16, "HEAD": "sided", "PRETRAIN": "synthetic_cxr_public"})
+    files.write_json(recorded, {"WIDTH": 16, "HEAD": "halves", "PRETRAIN": "synthetic_cxr_public"})
     assert {step.id[:2] for step in batches.select(steps, "03", None, tmp_path)} == {"03"}
     files.write_json(recorded, {"WIDTH": 16, "HEAD": "pooled"})
     for only, start in (("03", None), (None, "03")):
-        with pytest.raises(errors.InputError, match="HEAD = 'sided', before 03; got HEAD = 'poole"):
+        with pytest.raises(
+            errors.InputError, match="HEAD = 'halves', before 03; got HEAD = 'poole"
+        ):
             batches.select(steps, only, start, tmp_path)
     assert batches.select(steps, None, "02", tmp_path)  # 02 writes it anew
 
