@@ -3,9 +3,13 @@ embedded cohort.
 
 In: the trials and arms below. Out: `results/ct_ladder.json`, a row a run with three seeds, and
 intervals over patients and seeds as in `ladder.py`. With `--tune`: trials on another cohort of the
-generator, one seed, into `results/ct_trials.json`: which part of the network is trained, how many
-views, how large the batch, how many epochs, from which start. Test patients of the ladder are never
-seen in trials. Rows are kept by their settings: the same command goes on.
+generator, one seed, into `results/ct_trials.json`: what is trained, how fast, how long, clipped
+where. Test patients of the ladder are never seen in trials. Rows are kept by their settings: the
+same command goes on.
+
+All arms read several levels of a volume and are predicted over five shifts. Rows of version 0.3,
+whose head was pooled and whose weights were all trained, stay in the results under names that say
+so.
 """
 
 import dataclasses
@@ -16,9 +20,11 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # a core a run
 os.environ.setdefault("TQDM_DISABLE", "1")
 
-import ladder
+import ladder_arms
 import numpy as np
 import torch
+from ladder_levels import replicates_of
+from ladder_runs import collect, read_options
 
 from helpers.analysis import metrics
 from helpers.core import errors, fingerprints, paths, run_records
@@ -39,116 +45,77 @@ from helpers.training import (
 )
 
 RESULTS = Path(__file__).resolve().parent / "results"
-PRIVATE, PUBLIC, RADIOGRAPHS = "synthetic_ct_private", "synthetic_ct_public", "synthetic_cxr_public"
+PRIVATE, PUBLIC = "synthetic_ct_private", "synthetic_ct_public"
 N_PATIENTS, DELTA, EPSILONS, SEEDS = 1000, 5e-5, (0.29, 1.06, 8.0), (0, 1, 2)
 TUNING_SEED = 1  # of the generator
-# of public training: as profiles/demo_ct.yaml, and as the radiograph study's public model
+# by the trials: frozen features of another hospital hold too little; four passes are enough
+TRAINED, EPOCHS = "all", 4
+OTHER_PARTS = {"head alone": "head", "all weights, then the head": "all_then_head"}
+# of public training, as in profiles/demo_ct.yaml
 STARTS = {
-    "public": dict(epochs=12, learning_rate=3e-3, batch_size=32, augmentation="shift"),
-    "radiographs": dict(epochs=10, learning_rate=2e-3, batch_size=64, augmentation="strong"),
+    "public": dict(
+        epochs=12, learning_rate=3e-3, batch_size=32, augmentation="shift", head="levels"
+    )
 }
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
-    """How one run is trained.
+class Settings(ladder_arms.Settings):
+    """How one run is trained, see `ladder_arms.Settings`; the unit is the patient.
 
-    Epsilon None: ordinary steps, or none where the arm is "zero-shot".
+    Attributes:
+        views: augmented, of each volume in one step.
     """
 
-    arm: str
-    epsilon: float | None = None
-    seed: int = 0
     start: str = "public"
-    trained: str = "all"
-    views: int = 1
+    head: str = "levels"
     batch: int = 32
-    epochs: int = 8
+    epochs: int = 16
     learning_rate: float = 2e-3
-    clip_norm: float = 1.0
     averaging: float = 0.99
+    views: int = 1
 
 
-def ours(epsilon: float) -> Settings:
-    """Return our recipe by its rule."""
-    rule = recipe_rule.recipe_for(epsilon, N_PATIENTS)
-    return Settings(
-        "ours, patient",
-        epsilon,
-        batch=rule["EXPECTED_BATCH_SIZE"],
-        epochs=rule["EPOCHS"],
-        learning_rate=rule["LEARNING_RATE"],
-        averaging=0.97,
-    )
+def ours(arm: str, epsilon: float, **by_hand: object) -> Settings:
+    """Return our recipe: what is trained, and for how many passes, by trials on the tuning cohort,
+    all else by the rule.
+
+    Args:
+        arm, epsilon: see `Settings`.
+        by_hand: settings by their names in `recipe_rule`.
+    """
+    by_hand = {"TRAINED": TRAINED} | by_hand
+    if by_hand["TRAINED"] != "head":
+        by_hand = {"EPOCHS": EPOCHS} | by_hand
+    chosen, _ = recipe_rule.settle(epsilon, N_PATIENTS, "alike", **by_hand)
+    return Settings(arm, epsilon, averaging=0.97, **ladder_arms.counted(chosen))
 
 
 def trials() -> list[Settings]:
-    """Return the trials, those at 1.06 first: the rule, and the rule with smaller batches, with one
-    thing changed at a time.
-
-    Full batches have their own epochs and rate; an epsilon of 1,000 stands for steps without noise.
+    """Return the trials, at the largest budget first: all weights by the rule, with one thing
+    changed at a time; the head alone by the rule, with one thing changed; both.
     """
-    private_trials = []
-    for epsilon in (1.06, 0.29, 8.0):
-        rule = ours(epsilon)
-        smaller, twice = dataclasses.replace(rule, batch=64), rule.learning_rate * 2
-        private_trials += [
-            rule,
-            smaller,
-            dataclasses.replace(rule, learning_rate=twice),
-            dataclasses.replace(smaller, trained="norms_and_head"),
-        ]
-        if epsilon == 8.0:  # where noise is smallest: what holds it back?
-            private_trials += [
-                dataclasses.replace(rule, **change)
-                for change in (
-                    dict(epochs=16),
-                    dict(epochs=32),
-                    dict(clip_norm=4.0),
-                    dict(learning_rate=rule.learning_rate / 3),
-                    dict(epsilon=ladder.NO_NOISE),
-                    dict(epsilon=ladder.NO_NOISE, clip_norm=1e6),
-                )
-            ]
-        if epsilon != 1.06:
-            continue
-        private_trials += [
-            dataclasses.replace(rule, **change)
-            for change in (
-                dict(trained="norms_and_head"),
-                dict(views=2),
-                dict(epochs=16),
-                dict(batch=512),
-                dict(batch=N_PATIENTS, epochs=20, learning_rate=twice),
-            )
-        ]
-        private_trials += [
-            dataclasses.replace(smaller, **change)
-            for change in (
-                dict(trained="last_block"),
-                dict(trained="head"),
-                dict(learning_rate=twice),
-                dict(views=2),
-                dict(start="radiographs"),
-                dict(start="none"),
-            )
-        ]
-    return [
-        Settings("zero-shot"),
-        Settings("ceiling"),
-        Settings("ceiling", epochs=16),
-        Settings("ceiling", start="none", epochs=16),
-        Settings("ceiling", start="radiographs", epochs=16),
-        *private_trials,
-    ]
+    made = [Settings("zero-shot"), Settings("ceiling"), Settings("ceiling", epochs=8)]
+    for epsilon in EPSILONS[::-1]:
+        rule, head = (ours("ours, patient", epsilon, TRAINED=part) for part in ("all", "head"))
+        slower = {"learning_rate": rule.learning_rate / 2}
+        changes = ({}, {"epochs": rule.epochs * 2}, slower, {"clip_norm": 4.0})
+        made += [dataclasses.replace(rule, **change) for change in changes]
+        rates = [head.head_learning_rate * times for times in (1, 3, 1 / 3)]
+        made += [dataclasses.replace(head, head_learning_rate=rate) for rate in rates]
+    both = ours("ours, patient", EPSILONS[-1], TRAINED="all_then_head")
+    return [*made, both, dataclasses.replace(both, head_share=0.3)]
 
 
 def arms_of_ladder() -> list[Settings]:
-    """Return all runs of the ladder."""
+    """Return all runs of the ladder, those that say most first; at the largest budget with other
+    parts of the network trained, too.
+    """
     lines = [
         Settings("zero-shot"),
-        Settings("ceiling", epochs=16),
-        *(ours(epsilon) for epsilon in EPSILONS),
+        Settings("ceiling"),
+        *(ours("ours, patient", epsilon) for epsilon in EPSILONS[::-1]),
+        *(ours(arm, EPSILONS[-1], TRAINED=part) for arm, part in OTHER_PARTS.items()),
     ]
     return [
         dataclasses.replace(line, seed=seed)
@@ -160,30 +127,25 @@ def arms_of_ladder() -> list[Settings]:
 
 def start_path(name: str) -> Path:
     """Return the file of a public model."""
-    data = cohorts.read(PUBLIC if name == "public" else RADIOGRAPHS).record["data_hash"]
-    fingerprint = fingerprints.fingerprint(STARTS[name] | {"data": data}, pretraining.CODE)
+    made_from = STARTS[name] | {"data": cohorts.read(PUBLIC).record["data_hash"]}
+    fingerprint = fingerprints.fingerprint(made_from, pretraining.CODE)
     return paths.results_dir() / f"start-{name}-{fingerprint[:12]}.safetensors"
 
 
 def make_start(name: str) -> None:
     """Train a public model, if it is not there."""
     torch.set_num_threads(1)
-    public, path = cohorts.read(PUBLIC if name == "public" else RADIOGRAPHS), start_path(name)
-    if not path.exists():
-        session = pretraining.pretraining_session(
-            f"start-{name}",
-            public,
-            channels=1,
-            width=16,
-            fingerprint=path.stem,
-            head="pooled",
-            **STARTS[name],
-        )
-        for _ in loop.epochs_left(session):
-            loop.train_one_epoch(session)
-        weight_files.save_weights(
-            session.model, path, [public.canonical[finding] for finding in public.findings]
-        )
+    public, path = cohorts.read(PUBLIC), start_path(name)
+    if path.exists():
+        return
+    session = pretraining.pretraining_session(
+        path.stem, public, channels=1, width=16, fingerprint=path.stem, **STARTS[name]
+    )
+    for _ in loop.epochs_left(session):
+        loop.train_one_epoch(session)
+    starts.standardise(session.model, public, channels=1)
+    known = [public.canonical[finding] for finding in public.findings]
+    weight_files.save_weights(session.model, path, known)
 
 
 def run(settings: Settings) -> tuple[dict, np.ndarray]:
@@ -193,26 +155,36 @@ def run(settings: Settings) -> tuple[dict, np.ndarray]:
     """
     torch.set_num_threads(1)
     private = cohorts.read(PRIVATE)
-    weights, known = (
-        (None, [])
-        if settings.start == "none"
-        else weight_files.load_weights(start_path(settings.start))
-    )
     model, _ = starts.starting_model(
         private,
-        weights,
-        known,
+        *weight_files.load_weights(start_path(settings.start)),
         channels=1,
         width=16,
         seed=settings.seed,
-        head="pooled",
-        trained=settings.trained,
+        head=settings.head,
+        trained=recipe_rule.part_of(settings.recipe),
     )
     kept = {} if settings.arm == "zero-shot" else train(settings, model, private)
-    predictions = prediction.predictions_of(model, private, 1, ("test",))
+    predictions = prediction.predictions_of(model, private, 1, ("test",), shifts=settings.shifts)
     auroc = metrics.auroc_by_finding({"auroc": predictions}, split="test")["auroc"].mean()
-    return dataclasses.asdict(settings) | kept | {"auroc": float(auroc)}, ladder.replicates_of(
-        predictions
+    return dataclasses.asdict(settings) | kept | {"auroc": float(auroc)}, replicates_of(predictions)
+
+
+def private_arm(
+    settings: Settings, model: torch.nn.Module, data: training_set.TrainingSet
+) -> private_step.PrivateArm:
+    """Return the private steps of a run: of the head alone, of all weights, or of both."""
+    clip_norm, batching, head = recipe_rule.batching_of(
+        settings.recipe, len(data.units), settings.clip_norm, data.most_images, 32
+    )
+    return private_step.PrivateArm(
+        data,
+        model,
+        promise.PrivacyBudget(settings.epsilon, DELTA, clip_norm),
+        dataclasses.replace(batching, views_per_image=settings.views),
+        mode="demo",
+        seed=settings.seed,
+        head=head,
     )
 
 
@@ -224,32 +196,15 @@ def train(settings: Settings, model: torch.nn.Module, private: cohorts.Cohort) -
             data, model, channels=1, batch_size=settings.batch, seed=settings.seed
         )
     else:
-        arm = private_step.PrivateArm(
-            data,
-            model,
-            promise.PrivacyBudget(
-                epsilon=settings.epsilon,
-                delta=DELTA,
-                clip_norm=settings.clip_norm,
-                noise_multiplier=0.0 if settings.epsilon == ladder.NO_NOISE else None,
-            ),
-            promise.Batching(
-                expected_batch_size=settings.batch,
-                epochs=settings.epochs,
-                max_images_per_patient=data.most_images,
-                views_per_image=settings.views,
-                physical_batch_size=32,
-            ),
-            mode="demo",
-            seed=settings.seed,
-        )
+        arm = private_arm(settings, model, data)
     name = fingerprints.fingerprint(dataclasses.asdict(settings))[:12]
     session = training_session.Session(
         f"ct-{name}",
         model,
         arm,
-        epochs=settings.epochs,
+        epochs=settings.head_steps if settings.trained == "head" else settings.epochs,
         learning_rate=settings.learning_rate,
+        head_learning_rate=settings.head_learning_rate,
         averaging=settings.averaging,
         fingerprint=fingerprints.fingerprint(
             {"settings": name, "data": private.record["data_hash"]}, pretraining.CODE
@@ -258,24 +213,18 @@ def train(settings: Settings, model: torch.nn.Module, private: cohorts.Cohort) -
     for _ in loop.epochs_left(session):
         loop.train_one_epoch(session)
     session.checkpoint.unlink(missing_ok=True)
-    kept = {"steps": session.steps, "train_seconds": round(session.seconds, 1)}
-    return kept | (
-        {"noise_multiplier": arm.promise.noise_multiplier} if settings.epsilon is not None else {}
-    )
+    noise = {} if settings.epsilon is None else {"noise_multiplier": arm.promise.noise_multiplier}
+    return {"steps": session.steps, "train_seconds": round(session.seconds, 1)} | noise
 
 
 def main() -> None:
     """Run what is missing in the results."""
-    options = ladder.read_options(__doc__)
+    options = read_options(__doc__)
     os.environ["RESULTS_DIR"] = str(
         (options.scratch / ("ct_tuning" if options.tune else "ct_ladder")).resolve()
     )
-    for name, seed in (
-        (PRIVATE, TUNING_SEED if options.tune else 0),
-        (PUBLIC, 0),
-        (RADIOGRAPHS, 0),
-    ):
-        build_cohort.build(name, generator_seed=seed)
+    build_cohort.build(PRIVATE, generator_seed=TUNING_SEED if options.tune else 0)
+    build_cohort.build(PUBLIC, generator_seed=0)
     about = {
         "hardware": run_records.hardware(),
         "versions": run_records.versions(),
@@ -283,7 +232,7 @@ def main() -> None:
         "n_patients": N_PATIENTS,
         "delta": DELTA,
     }
-    ladder.collect(
+    collect(
         trials() if options.tune else arms_of_ladder(),
         RESULTS / ("ct_trials.json" if options.tune else "ct_ladder.json"),
         options,

@@ -99,11 +99,19 @@ def ours(arm: str, epsilon: float, *, start: str = "halves", **by_hand: object) 
         "random" if start == "none" else "alike",
         **by_hand,
     )
-    counted = {
+    return Settings(arm, epsilon, start=start, unit=unit, **counted(chosen))
+
+
+def counted(chosen: dict[str, str | int | float]) -> dict[str, str | int | float]:
+    """Return a recipe's settings by their names here, 0 for what is not trained.
+
+    Args:
+        chosen: see `recipe_rule.settle`.
+    """
+    of_rule = {
         name: chosen.get(key, type(getattr(Settings, name))()) for name, key in _OF_RULE.items()
     }
-    clip_norm = 0.0 if chosen["TRAINED"] == "head" else 1.0
-    return Settings(arm, epsilon, start=start, unit=unit, clip_norm=clip_norm, **counted)
+    return of_rule | {"clip_norm": 0.0 if chosen["TRAINED"] == "head" else 1.0}
 
 
 def paper(arm: str, epsilon: float, **tuned: object) -> Settings:

@@ -228,6 +228,8 @@ def resnet9(
         for module in model.modules():
             if isinstance(module, (nn.Conv2d, nn.Conv3d)):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    if dimensions == 3 and device().type == "cpu":  # a quarter faster there
+        model.to(memory_format=torch.channels_last_3d)
     return model
 
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from helpers.core import errors
 from helpers.privacy import clipping
-from helpers.training import image_loss, networks, start_weights
+from helpers.training import image_loss, networks, start_weights, weight_files
 
 
 def volume_network(head="pooled"):
@@ -45,6 +45,17 @@ def test_a_network_of_volumes_has_the_parameters_of_one_of_images():
     assert sizes[0] == sizes[1]
     logits = volume_network("sided")(torch.randn(2, 1, 16, 24, 20))
     assert logits.shape == (2, 2)
+
+
+def test_the_order_of_a_networks_weights_in_memory_is_no_part_of_them():
+    ours, plain = volume_network(), volume_network().to(memory_format=torch.contiguous_format)
+    assert weight_files.weights_hash(ours.state_dict()) == weight_files.weights_hash(
+        plain.state_dict()
+    )
+    volumes = torch.randn(2, 1, 16, 24, 20)
+    torch.testing.assert_close(ours(volumes), plain(volumes))
+    if networks.device().type == "cpu":  # channels side by side
+        assert ours.blocks[1].conv1.axial.weight.stride(1) == 1
 
 
 def test_a_network_of_volumes_starts_from_radiographs():
