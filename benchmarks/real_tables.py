@@ -1,0 +1,115 @@
+"""Levels and contrasts of the ladder on real films, from the predictions of its runs.
+
+In: finished runs. Out: rows for `results/real_ladder.json`, and the tables that the site shows.
+"""
+
+from collections.abc import Collection
+
+import numpy as np
+import pandas as pd
+
+from helpers.analysis import (
+    confidence_intervals,
+    equivalence,
+    group_contrasts,
+    metric_table,
+    study_arms,
+)
+from helpers.core import run_records
+from helpers.data import cohorts
+
+# mean test AUROC at least, patient level, see issue 17; the second of each pair is a stretch
+GOALS = {"drawn": {"1.06": [0.70, 0.72], "7.89": [0.73, 0.74]}}
+ATTRIBUTES = ["sex", "age quartile", "view"]
+MARGIN, N_BOOTSTRAP = 0.02, 1000
+CEILING, ZERO = "no privacy", "zero-shot"
+
+
+def counts(cohort: cohorts.Cohort) -> dict:
+    """Return patients and films of each split of a cohort."""
+    splits = cohort.table.groupby("split")
+    return {
+        "cohort": cohort.name,
+        "patients": splits["patient_id"].nunique().to_dict(),
+        "films": splits["image_id"].size().to_dict(),
+    }
+
+
+def shown(settings: Collection, start: str, ceiling_epochs: dict[str, int]) -> list:
+    """Return the runs that are arms of a start: of the trials without privacy the best only.
+
+    Args:
+        settings: of all finished runs.
+        start: see `real_cohorts.STARTS`.
+        ceiling_epochs: see `real_ladder.best_epochs`.
+    """
+    epochs = ceiling_epochs.get(start)
+    return [
+        run
+        for run in settings
+        if run.start == start
+        and run.head == "halves"
+        and (run.arm != CEILING or run.epochs == epochs or epochs is None and run.epochs == 3)
+    ]
+
+
+def levels(runs: list, start: str) -> list[dict]:
+    """Return for each arm and budget AUROC, its differences and its share, see `ladder.levels`."""
+    import ladder  # here: it imports torch
+
+    by_arm: dict[tuple, list] = {}
+    for run in runs:
+        predictions = run_records.read_predictions(run.key).query("split == 'test'")
+        name = {CEILING: "ceiling"}.get(run.arm, run.arm)
+        by_arm.setdefault((name, run.epsilon), []).append(ladder.replicates_of(predictions))
+    if not {(ZERO, None), ("ceiling", None)} <= set(by_arm):
+        return []
+    of_arms = ladder.levels({key: np.array(values) for key, values in by_arm.items()})
+    return [{"start": start} | level for level in of_arms]
+
+
+def contrasts(runs: list, start: str, table: pd.DataFrame) -> list[dict]:
+    """Return contrasts between groups in each arm, how they differ from those without privacy, and
+    what change could have been seen.
+
+    Args:
+        runs: of one start.
+        start: see `real_cohorts.STARTS`.
+        table: of its private cohort.
+    """
+    records = [run_records.read_record(run.key) for run in runs]
+    arms = study_arms.arm_table(records)
+    predictions = {run.key: run_records.read_predictions(run.key) for run in runs}
+    replicates = metric_table.replicate(
+        predictions, table, ATTRIBUTES, n_bootstrap=N_BOOTSTRAP, names=("auroc",)
+    )
+    pooled = study_arms.pool(group_contrasts.macro(group_contrasts.contrasts(replicates)), arms)
+    baseline = arms.loc[arms["arm"] == "baseline", "pool"]
+    changed = group_contrasts.changes(pooled, baseline.iloc[0] if len(baseline) else None)
+    return _rows(pooled, changed, arms, start)
+
+
+def _rows(
+    pooled: pd.DataFrame, changed: pd.DataFrame, arms: pd.DataFrame, start: str
+) -> list[dict]:
+    """Return a row a contrast and arm, with its change beside it."""
+    index = ["run", "attribute", "group"]
+    columns = [*index, "estimate", "low", "high"]
+    table = confidence_intervals.summarise(pooled)[columns]
+    of_change = equivalence.of_changes(changed, MARGIN)
+    names = {name: f"change_{name}" for name in ("estimate", "low", "high")}
+    kept = [*index, *names.values(), "minimum_detectable", "verdict"]
+    table = table.merge(of_change.rename(columns=names)[kept], "left", on=index)
+    labels = arms.set_index("run")
+    rows = [
+        {
+            "start": start,
+            "arm": {"zero_shot": ZERO, "baseline": CEILING}.get(
+                labels.at[row["run"], "arm"], labels.at[row["run"], "recipe"]
+            ),
+            "epsilon": labels.at[row["run"], "epsilon"],
+            **{name: row[name] for name in table.columns if name != "run"},
+        }
+        for row in table.to_dict("records")
+    ]
+    return [{k: None if pd.isna(v) else v for k, v in row.items()} for row in rows]
