@@ -68,3 +68,63 @@ def plot_sensitivity(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt.Axe
     ax.set(xlabel="mean AUROC minus that of the rule\n(tuning cohort, one seed, no interval)")
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
     return ax
+
+
+def plot_real_levels(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt.Axes:
+    """Draw what each way of training reached on real films from one start, with its interval, and
+    the public model and the best without privacy as lines.
+
+    Args:
+        table: a row an arm and budget; columns arm, epsilon (NaN without privacy), estimate, low,
+            high (AUROC), seeds (a list of each one's AUROC). Arms "zero-shot" and "ceiling" are the
+            lines.
+        ax: where to draw; a new figure when None.
+    """
+    arms = [arm for arm in dict.fromkeys(table["arm"]) if arm not in ("zero-shot", "ceiling")]
+    ax = ax or plt.figure(figsize=(6, 0.6 * len(arms) + 1.4)).add_subplot()
+    for name, style, label in (
+        ("zero-shot", "--", "public model (zero-shot)"),
+        ("ceiling", "-", "without privacy"),
+    ):
+        for row in table[table["arm"] == name].itertuples():
+            ax.axvline(row.estimate, color="0.4", linestyle=style, label=label, zorder=0)
+            ax.axvspan(row.low, row.high, color="0.9", zorder=-1)
+    budgets = sorted(table["epsilon"].dropna().unique())
+    for number, (epsilon, color, marker) in enumerate(zip(budgets, ("#E69F00", "#0072B2"), "^D")):
+        rows = table[table["epsilon"] == epsilon]
+        heights = [arms.index(arm) + 0.24 * (number - 0.5) for arm in rows["arm"]]
+        ends = [rows["estimate"] - rows["low"], rows["high"] - rows["estimate"]]
+        look = dict(color=color, fmt=marker, capsize=2, label=f"epsilon {epsilon:g}")
+        ax.errorbar(rows["estimate"], heights, xerr=ends, **look)
+        for height, seeds in zip(heights, rows["seeds"]):
+            ax.plot(seeds, [height] * len(seeds), "|", color=color, markersize=7)
+    ax.set_yticks(range(len(arms)), arms)
+    ax.set_ylim(len(arms) - 0.5, -0.5)
+    ax.set(xlabel="mean AUROC, 95 % interval (patients, seeds)")
+    return ax
+
+
+def plot_learning_curve(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt.Axes:
+    """Draw the share of the possible gain against patients x epsilon, one mark a run, with the
+    fitted law.
+
+    Args:
+        table: columns product (patients x epsilon), epsilon, share, fitted (the law's share).
+        ax: where to draw; a new figure when None.
+    """
+    ax = ax or plt.figure(figsize=(6, 3.6)).add_subplot()
+    looks = zip(("#E69F00", "#0072B2", "#56B4E9"), "^Ds", table.groupby("epsilon"))
+    for color, marker, (epsilon, rows) in looks:
+        label = f"epsilon {epsilon:g}"
+        ax.plot(rows["product"], rows["share"], marker, color=color, label=label)
+    line = table.sort_values("product")
+    ax.plot(line["product"], line["fitted"], color="black", label="fitted law")
+    ax.axhline(0, color="0.6", linestyle="--", zorder=0)
+    ax.axhline(1, color="0.6", zorder=0)
+    ax.set(
+        xscale="log",
+        xlabel="training patients x epsilon",
+        ylabel="share of the gap between\nzero-shot and no privacy",
+    )
+    ax.legend(fontsize=9)
+    return ax

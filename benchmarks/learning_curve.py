@@ -12,6 +12,7 @@ weights as well, that run comes last (`--both`: it takes long).
 
 import argparse
 import dataclasses
+import functools
 import json
 import os
 import sys
@@ -64,12 +65,17 @@ class Point:
 
 @dataclasses.dataclass
 class Curve:
-    """What all runs share: patients, start, and features of the public trunk."""
+    """What all runs share: the patients, and where they start."""
 
     private: cohorts.Cohort
     weights: dict[str, torch.Tensor]
     known: list[str]
-    features: torch.Tensor | None = None
+
+    @functools.cached_property
+    def features(self) -> torch.Tensor:
+        """The training films as features of the public trunk, computed once for all sizes."""
+        rows = training_set.TrainingSet.of(self.private, "patient").rows
+        return frozen_head.features_of(self.model(0), self.private.images, rows, CHANNELS)
 
     def model(self, seed: int) -> networks.ResNet9:
         """Return the network as every run starts."""
@@ -116,9 +122,7 @@ def rule_of(point: Point) -> dict:
 def run(curve: Curve, point: Point) -> tuple[np.ndarray, dict]:
     """Train a point of the curve; return its macro AUROCs, and its recipe and seconds."""
     model, data = curve.model(point.seed), curve.first(point.n_patients)
-    chosen, _ = recipe_rule.settle(
-        point.epsilon, point.n_patients, "alike", TRAINED=point.trained
-    )
+    chosen, _ = recipe_rule.settle(point.epsilon, point.n_patients, "alike", TRAINED=point.trained)
     networks.train_only(model, recipe_rule.part_of(chosen))
     clip_norm, batching, second = recipe_rule.batching_of(
         chosen, point.n_patients, 1.0, data.most_images
@@ -178,12 +182,31 @@ def public_start() -> tuple[dict[str, torch.Tensor], list[str]]:
 def row_of(point: Point, kept: dict, aurocs: np.ndarray, ends: dict[str, np.ndarray]) -> dict:
     """Return a run's row: its AUROC, its share of the distance, and that under resamples."""
     share = (aurocs - ends["zero_shot"]) / (ends["ceiling"] - ends["zero_shot"])
-    return dataclasses.asdict(point) | kept | {
-        "by_rule": point.trained == rule_of(point)["TRAINED"],
-        "auroc": float(aurocs[0]),
-        "share": float(share[0]),
-        "replicates": share[1 : 1 + N_KEPT].round(4).tolist(),
-    }
+    return (
+        dataclasses.asdict(point)
+        | kept
+        | {
+            "by_rule": point.trained == rule_of(point)["TRAINED"],
+            "auroc": float(aurocs[0]),
+            "share": float(share[0]),
+            "replicates": share[1 : 1 + N_KEPT].round(4).tolist(),
+        }
+    )
+
+
+def ends_of(curve: Curve, scratch: Path) -> dict[str, np.ndarray]:
+    """Return the macro AUROCs of the public model and of the best without privacy."""
+    path = scratch / f"ends-{curve.private.record['data_hash'][:12]}.npz"
+    if not path.exists():
+        np.savez(path, zero_shot=curve.measured(curve.model(0)), ceiling=ceiling(curve))
+    return dict(np.load(path))
+
+
+def rows_of(out: Path) -> dict[Point, dict]:
+    """Return the rows that the results have, by their run."""
+    rows = json.loads(out.read_text())["rows"] if out.exists() else []
+    names = [field.name for field in dataclasses.fields(Point)]
+    return {Point(**{name: row[name] for name in names}): row for row in rows}
 
 
 def main() -> None:
@@ -193,41 +216,25 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60.0, help="no run is begun later")
     parser.add_argument("--both", action="store_true", help="all weights, too, by the rule")
     options = parser.parse_args()
-    os.environ["RESULTS_DIR"] = str(options.scratch.resolve())
+    scratch = options.scratch.resolve()
+    os.environ["RESULTS_DIR"] = str(scratch)
     until = time.monotonic() + 60 * options.minutes
     torch.set_num_threads(1)
     private = build_cohort.build(
         "synthetic_cxr_private", n_patients=max(SIZES), n_test_patients=N_TEST
     )
     curve = Curve(private, *public_start())
-    stored = np.load(ends_path) if (ends_path := options.scratch / "ends.npz").exists() else None
-    ends = dict(stored) if stored else {}
-    if not ends:
-        ends = {"zero_shot": curve.measured(curve.model(0)), "ceiling": ceiling(curve)}
-        np.savez(ends_path, **ends)
-    about = {
-        "hardware": run_records.hardware(),
-        "versions": run_records.versions(),
-        "commit": run_records.commit(),
-        "delta": DELTA,
-        "zero_shot": float(ends["zero_shot"][0]),
-        "ceiling": float(ends["ceiling"][0]),
-    }
-    rows = json.loads(RESULTS.read_text())["rows"] if RESULTS.exists() else []
-    names = [field.name for field in dataclasses.fields(Point)]
-    done = {Point(**{name: row[name] for name in names}) for row in rows}
+    ends = ends_of(curve, scratch)
+    about = {"hardware": run_records.hardware(), "versions": run_records.versions()}
+    about |= {"delta": DELTA} | {name: float(values[0]) for name, values in ends.items()}
+    rows = rows_of(RESULTS)
     for point in points(options.both):
-        if point in done or time.monotonic() > until:
+        if point in rows or time.monotonic() > until:
             continue
-        if point.trained == "head" and curve.features is None:
-            whole = training_set.TrainingSet.of(private, "patient")
-            curve.features = frozen_head.features_of(
-                curve.model(0), private.images, whole.rows, CHANNELS
-            )
         aurocs, kept = run(curve, point)
-        rows.append(row_of(point, kept, aurocs, ends))
-        files.write_json(RESULTS, about | {"rows": rows})
-        print(dataclasses.astuple(point), round(rows[-1]["auroc"], 4), kept, flush=True)
+        rows[point] = row_of(point, kept | {"commit": run_records.commit()}, aurocs, ends)
+        files.write_json(RESULTS, about | {"rows": list(rows.values())})
+        print(dataclasses.astuple(point), round(rows[point]["auroc"], 4), kept, flush=True)
 
 
 if __name__ == "__main__":

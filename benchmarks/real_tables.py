@@ -5,6 +5,7 @@ In: finished runs. Out: rows for `results/real_ladder.json`, and the tables that
 
 from collections.abc import Collection
 
+import ladder_levels
 import numpy as np
 import pandas as pd
 
@@ -54,17 +55,13 @@ def shown(settings: Collection, start: str, ceiling_epochs: dict[str, int]) -> l
 
 
 def levels(runs: list, start: str) -> list[dict]:
-    """Return for each arm and budget AUROC, its differences and its share, see `ladder.levels`."""
-    import ladder  # here: it imports torch
-
+    """Return for each arm and budget what `ladder_levels.levels` says of it."""
     by_arm: dict[tuple, list] = {}
     for run in runs:
         predictions = run_records.read_predictions(run.key).query("split == 'test'")
-        name = {CEILING: "ceiling"}.get(run.arm, run.arm)
-        by_arm.setdefault((name, run.epsilon), []).append(ladder.replicates_of(predictions))
-    if not {(ZERO, None), ("ceiling", None)} <= set(by_arm):
-        return []
-    of_arms = ladder.levels({key: np.array(values) for key, values in by_arm.items()})
+        key = {CEILING: "ceiling"}.get(run.arm, run.arm), run.epsilon
+        by_arm.setdefault(key, []).append(ladder_levels.replicates_of(predictions))
+    of_arms = ladder_levels.levels({key: np.array(values) for key, values in by_arm.items()})
     return [{"start": start} | level for level in of_arms]
 
 
@@ -113,3 +110,65 @@ def _rows(
         for row in table.to_dict("records")
     ]
     return [{k: None if pd.isna(v) else v for k, v in row.items()} for row in rows]
+
+
+def level_table(stored: dict) -> pd.DataFrame:
+    """Return what each way of training reached, and what it took, for the site.
+
+    Args:
+        stored: `results/real_ladder.json`.
+    """
+    rows = pd.DataFrame(stored["rows"])
+    table = []
+    for level in stored["levels"]:
+        arm = {"ceiling": CEILING}.get(level["arm"], level["arm"])
+        same = (rows["start"] == level["start"]) & (rows["arm"] == arm)
+        if level["epsilon"]:
+            same &= rows["epsilon"] == level["epsilon"]
+        seconds = rows.loc[same, "train_seconds"].median() if "train_seconds" in rows else None
+        table.append(
+            {
+                "start": level["start"],
+                "arm": arm,
+                "epsilon": level["epsilon"],
+                "AUROC": _text(level["auroc"]),
+                "minus zero-shot": _text(level["minus_zero_shot"], "+"),
+                "minus no privacy": _text(level["minus_ceiling"], "+"),
+                "seeds": len(level["seeds"]),
+                "seconds": seconds,
+            }
+        )
+    return pd.DataFrame(table)
+
+
+def contrast_table(stored: dict, arms: Collection[str]) -> pd.DataFrame:
+    """Return contrasts of some arms, and their change against training without privacy.
+
+    Args:
+        stored: `results/real_ladder.json`.
+        arms: those shown.
+    """
+    rows = [row for row in stored["contrasts"] if row["arm"] in arms]
+    return pd.DataFrame(
+        [
+            {
+                "start": row["start"],
+                "arm": row["arm"],
+                "epsilon": row["epsilon"],
+                "contrast": row["group"],
+                "AUROC difference": _text([row["estimate"], row["low"], row["high"]], "+"),
+                "change": _text([row[f"change_{end}"] for end in ("estimate", "low", "high")], "+"),
+                "change that could be seen": row["minimum_detectable"],
+                "verdict": row["verdict"],
+            }
+            for row in rows
+        ]
+    )
+
+
+def _text(values: list[float | None], sign: str = "") -> str:
+    """Return "estimate [low, high]"; blank for none."""
+    if None in values:
+        return ""
+    estimate, low, high = (f"{value:{sign}.3f}" for value in values)
+    return f"{estimate} [{low}, {high}]"

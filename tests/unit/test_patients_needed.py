@@ -1,4 +1,4 @@
-"""Patients needed: a planted law is found again, by hand, with an interval that covers, or refused."""
+"""Patients needed: a planted law is found again, with an interval that covers, or refused."""
 
 import numpy as np
 import pandas as pd
