@@ -3,6 +3,9 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import real_tables
+
+from helpers.analysis import patients_needed
 
 
 def plot_coverage(table: pd.DataFrame) -> np.ndarray:
@@ -128,3 +131,27 @@ def plot_learning_curve(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt.
     )
     ax.legend(fontsize=9)
     return ax
+
+
+def real_ladder(stored: dict) -> plt.Figure:
+    """Return the figure of `real_ladder.json`: a panel a start."""
+    table = pd.DataFrame(stored["levels"])
+    table[["estimate", "low", "high"]] = table["auroc"].tolist()
+    titles = {"drawn": "public: drawn films", "archive": "public: a real hospital"}
+    figure, axes = plt.subplots(1, 2, figsize=(10, 3.4), sharey=True)
+    for ax, (start, rows) in zip(axes, table.groupby("start", sort=False)):
+        plot_real_levels(rows, ax).set_title(titles[start])
+    axes[-1].legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
+    return figure
+
+
+def learning_curve(stored: dict) -> plt.Figure:
+    """Return the figure of `learning_curve.json`."""
+    table = real_tables.curve_by_rule(stored)
+    table = table.assign(product=table["n_patients"] * table["epsilon"])
+    law = patients_needed.fit(table["product"].to_numpy(float), table["share"].to_numpy())
+    table["fitted"] = law.share(table["product"].to_numpy(float))
+    return plot_learning_curve(table).figure
+
+
+WHOLE = {"real_ladder": real_ladder, "learning_curve": learning_curve}

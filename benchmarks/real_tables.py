@@ -166,6 +166,18 @@ def contrast_table(stored: dict, arms: Collection[str]) -> pd.DataFrame:
     )
 
 
+def curve_by_rule(stored: dict) -> pd.DataFrame:
+    """Return the learning curve of ours by the rule: of the head alone where the run of both parts
+    was not made.
+
+    Args:
+        stored: `results/learning_curve.json`.
+    """
+    rows = pd.DataFrame(stored["rows"])
+    has_rule = rows.groupby(["n_patients", "epsilon"])["by_rule"].transform("any")
+    return rows[rows["by_rule"] | ~has_rule].reset_index(drop=True)
+
+
 def _text(values: list[float | None], sign: str = "") -> str:
     """Return "estimate [low, high]"; blank for none."""
     if None in values:

@@ -13,8 +13,9 @@ from pathlib import Path
 import ladder_tables
 import numpy as np
 import pandas as pd
+import real_tables
 
-from helpers.analysis import published_results
+from helpers.analysis import patients_needed, published_results
 from helpers.core import files
 from helpers.data import manifests
 from helpers.study import notebook_files, profiles, report
@@ -101,6 +102,25 @@ def trials(name: str) -> str:
     columns += ["learning_rate", "clip_norm", "averaging", "noise_multiplier", "auroc"]
     table = pd.DataFrame(stored(name)["rows"])
     return as_markdown(table[[column for column in columns if column in table]], 4)
+
+
+def real_contrasts() -> str:
+    """Return contrasts between groups on real films, without privacy and in ours by the rule."""
+    arms = (real_tables.CEILING, "ours, both")
+    return as_markdown(real_tables.contrast_table(stored("real_ladder"), arms))
+
+
+def needed() -> str:
+    """Return how many patients are needed for a share of the gain, by the learning curve."""
+    path = RESULTS / "learning_curve.json"
+    if not path.exists():
+        return "Not measured yet: `python benchmarks/learning_curve.py`.\n"
+    curve = real_tables.curve_by_rule(files.read_json(path, ""))
+    budgets = sorted(curve["epsilon"].unique())
+    table = patients_needed.table(curve, budgets, [0.3, 0.5, 0.7])
+    for name in ("patients", "low", "high"):
+        table[name] = [f"{value:,.0f}" if np.isfinite(value) else "" for value in table[name]]
+    return as_markdown(table.rename(columns={"share": "share of the gap"}))
 
 
 def coverage() -> str:
@@ -331,6 +351,9 @@ def write_all(folder: Path) -> None:
         "demo": study_table("demo"),
         "demo_ct": study_table("demo_ct"),
         "chestxray14_part": study_table("chestxray14_part"),
+        "real_ladder": as_markdown(real_tables.level_table(stored("real_ladder")), 0),
+        "real_contrasts": real_contrasts(),
+        "patients_needed": needed(),
         "ladder": ladder("ladder"),
         "ct_ladder": ladder("ct_ladder"),
         "ladder_differences": ladder_differences(),

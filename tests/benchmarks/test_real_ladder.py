@@ -119,6 +119,20 @@ def test_real_levels_and_the_learning_curve_are_drawn():
     assert len(benchmark_figures.plot_learning_curve(curve).lines) == 4
 
 
+def test_the_curve_takes_both_parts_where_the_rule_does_and_they_were_run():
+    rows = [
+        {"n_patients": n, "epsilon": 7.89, "trained": trained, "by_rule": by_rule}
+        for n, trained, by_rule in (
+            (1000, "head", True),
+            (8800, "head", False),
+            (8800, "all_then_head", True),
+            (35_000, "head", False),
+        )
+    ]
+    curve = real_tables.curve_by_rule({"rows": rows})
+    assert curve["trained"].tolist() == ["head", "all_then_head", "head"]
+
+
 def test_points_of_the_curve_and_their_share_by_hand():
     points = learning_curve.points(with_both=True)
     assert len(set(points)) == len(points)
