@@ -24,7 +24,7 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 import real_arms
 import real_cohorts
 import real_tables
-from real_arms import CEILING_EPOCHS, EPSILONS, OURS, SEEDS, Settings
+from real_arms import CEILING_EPOCHS, EPSILONS, SEEDS, Settings
 
 from helpers.analysis import metrics
 from helpers.core import errors, files, run_records
@@ -40,28 +40,31 @@ def wanted(ceiling_epochs: dict[str, int]) -> list[Settings]:
         ceiling_epochs: by start, passes of the arm without privacy for further seeds; a start that
             is not in it has its trials only.
     """
-    runs = []
-    for start in real_cohorts.STARTS:
-        runs += [Settings("zero-shot", start), Settings("no privacy", start, epochs=3)]
-        runs += [Settings(arm, start, epsilon) for epsilon in EPSILONS for arm in OURS]
-    for start in real_cohorts.STARTS:
+    both_starts, paper = real_cohorts.STARTS, "paper, our start"
+    runs = [Settings("zero-shot", start) for start in both_starts]
+    runs += [Settings("no privacy", start, epochs=CEILING_EPOCHS[0]) for start in both_starts]
+
+    def add(arm: str, *seeds: int) -> None:
+        for seed in seeds:
+            for start in both_starts:
+                runs.extend(Settings(arm, start, epsilon, seed) for epsilon in EPSILONS)
+
+    add("ours, head", 0)
+    add("ours, both", 0)
+    add("ours, head", *SEEDS[1:])  # seconds each
+    add(paper, 0)
+    for start in both_starts:
         runs += [Settings("no privacy", start, epochs=epochs) for epochs in CEILING_EPOCHS]
-        runs += [Settings("paper, our start", start, epsilon) for epsilon in EPSILONS]
+    add("ours, all", 0)
     for head in OTHER_HEADS:
-        runs += [Settings("zero-shot", "drawn", head=head)]
-        runs += [
-            Settings(arm, "drawn", EPSILONS[0], head=head) for arm in ("ours, all", "ours, both")
-        ]
+        runs.append(Settings("zero-shot", "drawn", head=head))
+        for arm in ("ours, head", "ours, all"):
+            runs.append(Settings(arm, "drawn", EPSILONS[0], head=head))
+    for arm in ("ours, both", paper, "ours, all"):
+        add(arm, *SEEDS[1:])
     for seed in SEEDS[1:]:
-        for start in real_cohorts.STARTS:
-            arms = [(arm, epsilon) for epsilon in EPSILONS for arm in OURS]
-            runs += [Settings(arm, start, epsilon, seed) for arm, epsilon in arms]
-        for start in real_cohorts.STARTS:
-            arms = [("paper, our start", epsilon) for epsilon in EPSILONS]
-            runs += [Settings(arm, start, epsilon, seed) for arm, epsilon in arms]
-            if start in ceiling_epochs:
-                epochs = ceiling_epochs[start]
-                runs.append(Settings("no privacy", start, seed=seed, epochs=epochs))
+        for start, epochs in ceiling_epochs.items():
+            runs.append(Settings("no privacy", start, seed=seed, epochs=epochs))
     return list(dict.fromkeys(runs))
 
 

@@ -142,13 +142,20 @@ def level_table(stored: dict) -> pd.DataFrame:
 
 
 def contrast_table(stored: dict, arms: Collection[str]) -> pd.DataFrame:
-    """Return contrasts of some arms, and their change against training without privacy.
+    """Return contrasts of some arms (sex, the oldest quarter, view), and their change against
+    training without privacy.
 
     Args:
         stored: `results/real_ladder.json`.
         arms: those shown.
     """
-    rows = [row for row in stored["contrasts"] if row["arm"] in arms]
+    ages = {row["group"] for row in stored["contrasts"] if row["attribute"] == "age quartile"}
+    oldest = {group for group in ages if group.startswith(">=")}
+    rows = [
+        row
+        for row in stored["contrasts"]
+        if row["arm"] in arms and (row["attribute"] != "age quartile" or row["group"] in oldest)
+    ]
     return pd.DataFrame(
         [
             {

@@ -22,9 +22,10 @@ from helpers.training import recipe_rule
 def test_runs_differ_have_names_of_their_own_and_begin_with_what_says_most():
     runs = real_ladder.wanted({"drawn": 6, "archive": 3})
     assert len({run.key for run in runs}) == len(set(runs)) == len(runs)
-    assert [run.arm for run in runs[:2]] == ["zero-shot", "no privacy"]
-    first = [run for run in runs if run.seed == 0]
-    assert runs[: len(first)] == first  # one seed of everything before a second one
+    assert [run.arm for run in runs[:3]] == ["zero-shot", "zero-shot", "no privacy"]
+    last = max(place for place, run in enumerate(runs) if run.seed == 0)
+    # one seed of everything before a second one, but of the head, which takes seconds
+    assert {run.arm for run in runs[:last] if run.seed} == {"ours, head"}
     arms = {(run.start, run.arm, run.epsilon, run.seed) for run in runs if run.head == "halves"}
     private = [*real_arms.OURS, "paper, our start"]
     for start in real_cohorts.STARTS:
