@@ -186,6 +186,8 @@ def run_study(batch: batches.Batch, title: str) -> int:
     table = report.summary(pd.read_csv(out / "tables/04_summary.csv"))
     together = out / "tables/04_spent_together.csv"
     spent = pd.read_csv(together)["what was spent"].iloc[0] if together.is_file() else ""
+    parts = out / "tables/04_price_parts.csv"
+    price = pd.read_csv(parts) if parts.is_file() else None
     links = {step.id: f"notebooks/{step.id}.html" for step in batch.steps}
     links |= {f"{folder}/": f"{folder}/" for folder in ("tables", "figures", "runs", "cohort")}
     tables = {
@@ -195,7 +197,9 @@ def run_study(batch: batches.Batch, title: str) -> int:
     }
     files.write_text(
         out / "index.html",
-        report.page(title, table, out / "figures/04_privacy_utility.png", links, tables, spent),
+        report.page(
+            title, table, out / "figures/04_privacy_utility.png", links, tables, spent, price
+        ),
     )
     print(f"\n{table.to_string(index=False)}\n\n{spent}\n\nReport: {out / 'index.html'}")
     return 0

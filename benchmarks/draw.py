@@ -141,7 +141,6 @@ ARM_LOOKS = {
     "ours, patient": ("#0072B2", "D-"),
     "ours, image": ("#00436B", "o-"),
     "paper, as published": ("#E69F00", "^--"),
-    "paper, tuned": ("#D55E00", "v--"),
     "paper, our start": ("#CC79A7", "s--"),
 }
 
@@ -176,7 +175,7 @@ def plot_ladder(
         rows = table[table["arm"] == arm].sort_values("epsilon")
         if rows.empty:
             continue
-        positions = rows["epsilon"] * 1.035 ** (number - 2)
+        positions = rows["epsilon"] * 1.035 ** (number - 1.5)
         ax.errorbar(
             positions,
             rows["estimate"],
@@ -243,8 +242,9 @@ def main(folder: Path) -> None:
             ):
                 table = pd.DataFrame(levels)
                 table[["estimate", "low", "high"]] = table["auroc"].tolist()
-                shown = table["arm"].isin([*ARM_LOOKS, "ceiling", "zero-shot"])
-                plot_ladder(table[shown], **about).figure.savefig(folder / f"{name}.png", dpi=150)
+                shown = table[table["arm"].isin([*ARM_LOOKS, "ceiling", "zero-shot"])]
+                if len(shown):  # none of an earlier version
+                    plot_ladder(shown, **about).figure.savefig(folder / f"{name}.png", dpi=150)
         if (folder / "ladder_trials.json").exists():
             table = ladder_tables.sensitivity(
                 files.read_json(folder / "ladder_trials.json", "")["rows"]

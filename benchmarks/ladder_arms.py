@@ -13,9 +13,9 @@ N_PATIENTS, N_IMAGES = 8800, 30_000  # of training; the images nearly
 NO_NOISE = 1e3  # stands for no budget in settings of private steps without noise
 _STRONG = dict(augmentation="strong", head="halves", inverted=0.0)
 STARTS = {  # public training on unsided labels
-    "halves": _STRONG | dict(epochs=10),
-    "halves_20_passes": _STRONG | dict(epochs=20),
-    "halves_inverted": _STRONG | dict(epochs=10, inverted=0.25),
+    "halves": _STRONG | dict(epochs=20),
+    "halves_10_passes": _STRONG | dict(epochs=10),
+    "halves_inverted": _STRONG | dict(epochs=20, inverted=0.25),
 }
 ABOUT = {
     "zero-shot": "the public model, untouched",
@@ -99,7 +99,9 @@ def ours(arm: str, epsilon: float, *, start: str = "halves", **by_hand: object) 
         "random" if start == "none" else "alike",
         **by_hand,
     )
-    counted = {name: chosen.get(key, 0) for name, key in _OF_RULE.items()}
+    counted = {
+        name: chosen.get(key, type(getattr(Settings, name))()) for name, key in _OF_RULE.items()
+    }
     clip_norm = 0.0 if chosen["TRAINED"] == "head" else 1.0
     return Settings(arm, epsilon, start=start, unit=unit, clip_norm=clip_norm, **counted)
 

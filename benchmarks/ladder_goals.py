@@ -24,7 +24,7 @@ def goals(levels: list[dict], rows: list[dict]) -> list[dict]:
 
     Args:
         levels: see `ladder_levels.levels`.
-        rows: a run each: arm, epsilon, seconds (in all, from the cohort to the trained model).
+        rows: a run each: arm, epsilon, core_seconds (of the processor, in all).
 
     Returns:
         A dict each: epsilon, what, goal (number), value ([estimate, low, high]; of seconds a
@@ -36,9 +36,9 @@ def goals(levels: list[dict], rows: list[dict]) -> list[dict]:
         level = reached.get(epsilon, {})
         price = level.get("minus_ceiling") and [-level["minus_ceiling"][n] for n in (0, 2, 1)]
         seconds = [
-            row["seconds"]
+            row["core_seconds"]
             for row in rows
-            if (row["arm"], row["epsilon"]) == (ARM, epsilon) and "seconds" in row
+            if (row["arm"], row["epsilon"]) == (ARM, epsilon) and "core_seconds" in row
         ]
         auroc, gained = level.get("auroc"), level.get("minus_zero_shot")
         checked = [
@@ -57,7 +57,7 @@ def goals(levels: list[dict], rows: list[dict]) -> list[dict]:
             checked.append((f"minus {other}: interval above", 0, ahead, ahead and ahead[1] > 0))
         taken = statistics.median(seconds) if seconds else None
         is_fast = None if taken is None else taken <= goal["seconds"]
-        checked.append(("seconds of a run, one core", goal["seconds"], taken, is_fast))
+        checked.append(("seconds of one core, in all", goal["seconds"], taken, is_fast))
         entries += [
             {"epsilon": epsilon} | dict(zip(("what", "goal", "value", "met"), entry))
             for entry in checked

@@ -1,5 +1,7 @@
 """Tables of the ladder's trials and results, for figures and docs."""
 
+import ladder_arms
+import ladder_levels
 import pandas as pd
 
 _KNOBS = {
@@ -7,6 +9,10 @@ _KNOBS = {
     "batch": "expected batch",
     "epochs": "epochs",
     "clip_norm": "clip norm",
+    "head_steps": "head steps",
+    "head_learning_rate": "head learning rate",
+    "head_clip_norm": "head clip norm",
+    "head_share": "head's share",
 }  # of trials
 
 
@@ -42,7 +48,12 @@ def sensitivity(rows: list[dict]) -> pd.DataFrame:
             differences.append(
                 {"change": change, "epsilon": epsilon, "difference": trial["auroc"] - rule["auroc"]}
             )
-    return pd.DataFrame(differences)
+    return pd.DataFrame(differences, columns=["change", "epsilon", "difference"])
+
+
+def is_earlier(arm: str) -> bool:
+    """Return whether an arm is of an earlier version of the package, with another network."""
+    return arm.startswith(ladder_levels.EARLIER)
 
 
 def ladder_table(stored: dict) -> pd.DataFrame:
@@ -56,32 +67,120 @@ def ladder_table(stored: dict) -> pd.DataFrame:
         best without privacy; both as text, with 95 % intervals over patients and seeds), n_seeds,
         seconds (of training, median over seeds; NaN for none).
     """
-    seconds = (
-        pd.DataFrame(stored["rows"])
-        .groupby(["arm", "epsilon"], dropna=False)["train_seconds"]
-        .median()
-    )
-    seconds = {
-        (arm, None if pd.isna(epsilon) else epsilon): value
-        for (arm, epsilon), value in seconds.items()
-    }
+    seconds = _median_seconds(stored["rows"], "train_seconds")
 
-    def text(values: list[float] | None) -> str:
-        # both ends of the distance are too near to each other
-        if values is None or values[2] - values[1] > 1:
-            return "" if values is None else "not resolved"
-        return f"{values[0]:.3f} [{values[1]:.3f}, {values[2]:.3f}]"
+    # both ends of the distance are too near to each other
+    def share(values: list[float] | None) -> str:
+        return "not resolved" if values and values[2] - values[1] > 1 else with_interval(values)
 
+    columns = ["arm", "epsilon", "auroc", "share", "n_seeds", "seconds"]
     return pd.DataFrame(
         [
             {
                 "arm": level["arm"],
                 "epsilon": level["epsilon"],
-                "auroc": text(level["auroc"]),
-                "share": text(level.get("share")),
+                "auroc": with_interval(level["auroc"]),
+                "share": share(level.get("share")),
                 "n_seeds": len(level["seeds"]),
                 "seconds": seconds.get((level["arm"], level["epsilon"])),
             }
             for level in stored["levels"]
-        ]
+        ],
+        columns=columns,
     )
+
+
+def chest_table(stored: dict, earlier: bool = False) -> pd.DataFrame:
+    """Return the table of the ladder on radiographs, for the arms of today or of version 0.3.
+
+    Args:
+        stored: `benchmarks/results/ladder.json`.
+        earlier: whether those of version 0.3 are shown.
+
+    Returns:
+        As `ladder_table`, with the price (ceiling minus arm) and the seconds of one core in all:
+        training set, calibration of noise, features, steps (median over seeds; NaN for none).
+    """
+    levels = [level for level in stored["levels"] if is_earlier(level["arm"]) == earlier]
+    table = ladder_table(stored | {"levels": levels})
+    in_all = _median_seconds(stored["rows"], "core_seconds")
+    prices = [
+        "" if level["arm"] == "ceiling" else with_interval(negative(level["minus_ceiling"]))
+        for level in levels
+    ]
+    table.insert(3, "price", prices)
+    if earlier:  # which did not count them
+        return table
+    table["core_seconds"] = [in_all.get((level["arm"], level["epsilon"])) for level in levels]
+    return table
+
+
+def goal_table(stored: dict) -> pd.DataFrame:
+    """Return the goals set before the ladder was run, and which are met.
+
+    Args:
+        stored: `benchmarks/results/ladder.json`.
+
+    Returns:
+        epsilon, what, goal, reached (as text), met ("met", "missed" or "not run").
+    """
+    words = {True: "met", False: "missed", None: "not run"}
+    rows = [
+        goal
+        | {
+            "reached": with_interval(goal["value"])
+            if isinstance(goal["value"], list)
+            else goal["value"],
+            "met": words[goal["met"]],
+        }
+        for goal in stored["goals"]
+    ]
+    return pd.DataFrame(rows)[["epsilon", "what", "goal", "reached", "met"]]
+
+
+def difference_table(stored: dict) -> pd.DataFrame:
+    """Return ours per patient minus each other arm at each budget, paired, as text.
+
+    Args:
+        stored: `benchmarks/results/ladder.json`.
+    """
+    ours = [level for level in stored["levels"] if level["arm"] == "ours, patient"]
+    names = {"minus_zero_shot": "minus zero-shot", "minus_ceiling": "minus ceiling"}
+    names |= {f"minus {arm}": f"minus {arm}" for arm in ladder_levels.COMPARED}
+    shown = [key for key in names if any(key in level for level in ours)]
+    return pd.DataFrame(
+        [
+            {"epsilon": level["epsilon"]}
+            | {names[key]: with_interval(level.get(key), "+") for key in shown}
+            for level in ours
+        ],
+        columns=["epsilon", *(names[key] for key in shown)],
+    )
+
+
+def arm_table() -> pd.DataFrame:
+    """Return what each arm of the ladder is."""
+    return pd.DataFrame(ladder_arms.ABOUT.items(), columns=["arm", "what it is"])
+
+
+def negative(values: list[float]) -> list[float]:
+    """Return estimate, low and high of a quantity's negative."""
+    return [-values[0], -values[2], -values[1]]
+
+
+def with_interval(values: list[float] | None, sign: str = "") -> str:
+    """Return "estimate [low, high]"; blank for none."""
+    if not isinstance(values, list):
+        return ""
+    estimate, low, high = (f"{value:{sign}.3f}" for value in values)
+    return f"{estimate} [{low}, {high}]"
+
+
+def _median_seconds(rows: list[dict], column: str) -> dict[tuple[str, float | None], float]:
+    """Return the median over seeds for each arm and budget."""
+    table = pd.DataFrame(rows).reindex(columns=["arm", "epsilon", column])
+    medians = table.groupby(["arm", "epsilon"], dropna=False)[column].median()
+    return {
+        (arm, None if pd.isna(epsilon) else epsilon): value
+        for (arm, epsilon), value in medians.items()
+    }

@@ -11,7 +11,7 @@ import dataclasses
 
 import torch
 
-from helpers.core import fingerprints, paths
+from helpers.core import fingerprints, paths, run_records
 from helpers.data import cohorts
 from helpers.privacy import lineage, promise, register
 from helpers.training import (
@@ -125,9 +125,12 @@ def run(settings: Settings, private: cohorts.Cohort, public: cohorts.Cohort) -> 
         session, kept = with_privacy(settings, model, private, start)
     for _ in loop.epochs_left(session):
         loop.train_one_epoch(session)
-    if settings.epsilon:
+    if settings.epsilon and session.is_read:
+        ledger = run_records.read_record(settings.key)["ledger"]
+    elif settings.epsilon:
         session.save()
         ledger = session.arm.ledger()
+    if ledger:
         kept |= {"epsilon_spent": ledger["epsilon_spent"]["PLD"], "guarantee": ledger["guarantee"]}
     finished_runs.finish(
         model,
@@ -209,6 +212,7 @@ def with_privacy(
         schedule="constant" if is_paper else "cosine",
         averaging=0.0 if is_paper else 0.97,
         parameters=dataclasses.asdict(settings) | chosen,
+        spend_again=True,  # where the rule is another one by now; the register keeps both
     )
     return session, chosen | {"unit": data.unit, "units": len(data.units)}
 
@@ -218,6 +222,13 @@ def ours(settings: Settings, n_units: int) -> dict:
     return recipe_rule.settle(
         settings.epsilon, n_units, KIND[settings.start], TRAINED=OURS[settings.arm]
     )[0]
+
+
+def is_by_rule(settings: Settings, row: dict) -> bool:
+    """Return whether a row of the results was made by the rule as it is now."""
+    if settings.arm not in OURS:
+        return True
+    return all(row.get(name) == value for name, value in ours(settings, row["units"]).items())
 
 
 def paper_recipe() -> dict:

@@ -89,6 +89,11 @@ def rows_of(out: Path) -> dict[Settings, dict]:
     return {Settings(**{name: row[name] for name in names}): row for row in stored}
 
 
+def is_kept(settings: Settings, row: dict) -> bool:
+    """Return whether a row stays: its run is there, and was made by the rule as it is now."""
+    return run_records.is_whole(settings.key) and real_arms.is_by_rule(settings, row)
+
+
 def row_of(settings: Settings, kept: dict) -> dict:
     """Return the row of a finished run: what was measured, and AUROC on `valid` and `test`."""
     predictions = run_records.read_predictions(settings.key)
@@ -123,7 +128,7 @@ def collect(out: Path, cohorts: dict, minutes: float) -> dict[Settings, dict]:
         left = [
             settings
             for settings in wanted(best_epochs(list(rows.values())))
-            if settings not in rows or not run_records.is_whole(settings.key)
+            if settings not in rows or not is_kept(settings, rows[settings])
         ]
         if not left or time.monotonic() > until:
             return rows

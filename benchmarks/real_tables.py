@@ -8,6 +8,7 @@ from collections.abc import Collection
 import ladder_levels
 import numpy as np
 import pandas as pd
+from ladder_tables import with_interval
 
 from helpers.analysis import (
     confidence_intervals,
@@ -131,9 +132,9 @@ def level_table(stored: dict) -> pd.DataFrame:
                 "start": level["start"],
                 "arm": arm,
                 "epsilon": level["epsilon"],
-                "AUROC": _text(level["auroc"]),
-                "minus zero-shot": _text(level["minus_zero_shot"], "+"),
-                "minus no privacy": _text(level["minus_ceiling"], "+"),
+                "AUROC": with_interval(level["auroc"]),
+                "minus zero-shot": with_interval(level["minus_zero_shot"], "+"),
+                "minus no privacy": with_interval(level["minus_ceiling"], "+"),
                 "seeds": len(level["seeds"]),
                 "seconds": seconds,
             }
@@ -163,8 +164,10 @@ def contrast_table(stored: dict, arms: Collection[str]) -> pd.DataFrame:
                 "arm": row["arm"],
                 "epsilon": row["epsilon"],
                 "contrast": row["group"],
-                "AUROC difference": _text([row["estimate"], row["low"], row["high"]], "+"),
-                "change": _text([row[f"change_{end}"] for end in ("estimate", "low", "high")], "+"),
+                "AUROC difference": with_interval([row["estimate"], row["low"], row["high"]], "+"),
+                "change": with_interval(
+                    [row[f"change_{end}"] for end in ("estimate", "low", "high")], "+"
+                ),
                 "change that could be seen": row["minimum_detectable"],
                 "verdict": row["verdict"],
             }
@@ -185,9 +188,7 @@ def curve_by_rule(stored: dict) -> pd.DataFrame:
     return rows[rows["by_rule"] | ~has_rule].reset_index(drop=True)
 
 
-def _text(values: list[float | None], sign: str = "") -> str:
-    """Return "estimate [low, high]"; blank for none."""
-    if None in values:
-        return ""
-    estimate, low, high = (f"{value:{sign}.3f}" for value in values)
-    return f"{estimate} [{low}, {high}]"
+def _change(row: dict) -> list[float] | None:
+    """Return a contrast's change with its interval; None for none."""
+    ends = [row[f"change_{end}"] for end in ("estimate", "low", "high")]
+    return None if None in ends else ends

@@ -14,6 +14,7 @@ import ladder_tables
 import numpy as np
 import pandas as pd
 import real_tables
+from ladder_tables import with_interval
 
 from helpers.analysis import patients_needed, published_results
 from helpers.core import files
@@ -56,14 +57,6 @@ def as_markdown(table: pd.DataFrame, digits: int = 3) -> str:
     return "\n".join(head + rows) + "\n"
 
 
-def with_interval(values: list[float] | None, sign: str = "") -> str:
-    """Return "estimate [low, high]"; blank for none."""
-    if not isinstance(values, list):
-        return ""
-    estimate, low, high = (f"{value:{sign}.3f}" for value in values)
-    return f"{estimate} [{low}, {high}]"
-
-
 # ---- results
 
 
@@ -72,34 +65,35 @@ def study_table(name: str) -> str:
     return report.markdown(report.summary(pd.read_csv(ROOT / "expected" / f"{name}.csv"))) + "\n"
 
 
-def ladder(name: str) -> str:
-    """Return what each way of training reached."""
-    table = ladder_tables.ladder_table(stored(name))
-    if name == "ct_ladder":
-        kept = [with_interval(level.get("chance_corrected")) for level in stored(name)["levels"]]
-        table.insert(4, "share of the AUROC above chance", kept)
-        gained = [with_interval(level["minus_zero_shot"], "+") for level in stored(name)["levels"]]
-        table.insert(3, "minus zero-shot", gained)
+def ct_ladder() -> str:
+    """Return what each way of training reached on CT."""
+    levels = stored("ct_ladder")["levels"]
+    table = ladder_tables.ladder_table(stored("ct_ladder"))
+    kept = [with_interval(level.get("chance_corrected")) for level in levels]
+    table.insert(4, "share of the AUROC above chance", kept)
+    gained = [with_interval(level["minus_zero_shot"], "+") for level in levels]
+    table.insert(3, "minus zero-shot", gained)
     return as_markdown(table.rename(columns={"share": "share of the gap", "n_seeds": "seeds"}))
 
 
-def ladder_differences() -> str:
-    """Return ours per patient minus each other arm, paired."""
-    ours = [level for level in stored("ladder")["levels"] if level["arm"] == "ours, patient"]
-    others = [key for key in ours[0] if key.startswith("minus") and key != "minus_ceiling"]
-    names = {"minus_zero_shot": "minus zero-shot"}
-    rows = [
-        {"epsilon": level["epsilon"]}
-        | {names.get(key, key): with_interval(level[key], "+") for key in others}
-        for level in ours
-    ]
-    return as_markdown(pd.DataFrame(rows))
+def ladder(earlier: bool = False) -> str:
+    """Return what each way of training reached on radiographs, today or in version 0.3."""
+    table = ladder_tables.chest_table(stored("ladder"), earlier).rename(
+        columns={
+            "share": "share of the gap",
+            "n_seeds": "seeds",
+            "seconds": "seconds of training",
+            "core_seconds": "seconds of one core in all",
+        }
+    )
+    return as_markdown(table)
 
 
 def trials(name: str) -> str:
     """Return the trials on a tuning cohort, one seed each."""
     columns = ["arm", "epsilon", "start", "head", "trained", "views", "batch", "epochs"]
-    columns += ["learning_rate", "clip_norm", "averaging", "noise_multiplier", "auroc"]
+    columns += ["learning_rate", "clip_norm", "averaging", "noise_multiplier"]
+    columns += ["head_steps", "head_learning_rate", "head_clip_norm", "head_share", "auroc"]
     table = pd.DataFrame(stored(name)["rows"])
     return as_markdown(table[[column for column in columns if column in table]], 4)
 
@@ -354,9 +348,12 @@ def write_all(folder: Path) -> None:
         "real_ladder": as_markdown(real_tables.level_table(stored("real_ladder")), 0),
         "real_contrasts": real_contrasts(),
         "patients_needed": needed(),
-        "ladder": ladder("ladder"),
-        "ct_ladder": ladder("ct_ladder"),
-        "ladder_differences": ladder_differences(),
+        "ladder": ladder(),
+        "ladder_0_3": ladder(earlier=True),
+        "ladder_arms": as_markdown(ladder_tables.arm_table()),
+        "ladder_goals": as_markdown(ladder_tables.goal_table(stored("ladder"))),
+        "ladder_differences": as_markdown(ladder_tables.difference_table(stored("ladder"))),
+        "ct_ladder": ct_ladder(),
         "ladder_trials": trials("ladder_trials"),
         "ct_trials": trials("ct_trials"),
         "coverage": coverage(),

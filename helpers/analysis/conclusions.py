@@ -14,6 +14,7 @@ def conclusions(
     gains: pd.DataFrame,
     planned: pd.DataFrame,
     changes: pd.DataFrame,
+    made_of: str = "",
 ) -> list[str]:
     """Return the study's answer in sentences: is anything predicted, what does privacy cost, do
     groups pay unequally.
@@ -25,6 +26,7 @@ def conclusions(
         gains: the same to the public model; empty without one.
         planned: from `equivalence.planned_table`.
         changes: from `equivalence.of_changes`, with label; all contrasts of AUROC of private arms.
+        made_of: what the price is made of, from `price_parts.in_words`; "" where it is not known.
     """
     sentences = []
     for row in summary[
@@ -77,6 +79,7 @@ def conclusions(
             + ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
             + "."
         )
+    sentences += [made_of] if made_of else []
     for row in planned.itertuples():
         if row.verdict not in ("budget not run", "no such contrast here", "not estimable"):
             sentences.append(

@@ -133,7 +133,7 @@ def _record(entry: object) -> dict:
     wanted = 'each of PREDICTIONS to be like {"path": "ours.csv", "arm": "dp", "epsilon": 8}'
     if not isinstance(entry, dict) or not {"path", "arm"} <= set(entry) <= _KEYS:
         errors.refuse(wanted, repr(entry), f"Keys: {', '.join(sorted(_KEYS))}.")
-    errors.one_of("arm", entry["arm"], run_records.ARMS)
+    errors.one_of("arm", entry["arm"], ("zero_shot", "baseline", "dp"))
     if (entry["arm"] == "dp") != (entry.get("epsilon") is not None):
         errors.refuse("epsilon for arm dp, and only there", repr(entry), "Correct PREDICTIONS.")
     errors.one_of("unit", entry.get("unit", "patient"), ("patient", "image"))

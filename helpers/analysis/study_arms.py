@@ -9,14 +9,23 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from helpers.core.run_records import SAME_RECIPE
+
 # columns of pooled tables: v = s^2 / n over seeds, and v^2 / (n - 1)
 BETWEEN_SEEDS = ["seed_variance", "seed_doubt"]
-_SHOWN_ARM = {"zero_shot": "zero-shot", "baseline": "no privacy"}
+_SHOWN_ARM = {
+    "zero_shot": "zero-shot",
+    "baseline": "no privacy",
+    "same_recipe": "same recipe, no noise or clipping",
+    "same_recipe_clipped": "same recipe, no noise",
+}
 
 
 def arm_table(records: list[dict]) -> pd.DataFrame:
     """Return one row a run: run, arm, epsilon (NaN without privacy), unit, recipe, mode, seed,
-    seconds, arm_label for figures, pool (the first run of the same arm), n_seeds (runs of it).
+    seconds, recipe_of_epsilon and recipe_of_unit (of the same recipe without privacy, those of the
+    private run; else missing), arm_label for figures, pool (the first run of the same arm), n_seeds
+    (runs of it).
 
     `mode` is "demo" where the noise follows from the seed, so that epsilon is no guarantee, and "no
     guarantee" where the ledger of a private run says that it is not valid.
@@ -41,20 +50,46 @@ def arm_table(records: list[dict]) -> pd.DataFrame:
                 "mode": mode(record.get("ledger") or {}),
                 "seed": record["seed"],
                 "seconds": record["seconds"],
+                "recipe_of_epsilon": record.get("recipe_of_epsilon"),
+                "recipe_of_unit": record.get("recipe_of_unit"),
             }
             for record in records
         ]
     )
-    rows["epsilon"] = rows["epsilon"].astype(float)
+    for column in ("epsilon", "recipe_of_epsilon"):
+        rows[column] = rows[column].astype(float)
+    budget = _which_recipe(rows)
     rows["arm_label"] = [
         _SHOWN_ARM.get(
             row.arm, f"epsilon {row.epsilon:g}" + (" per image" if row.unit == "image" else "")
         )
         + (f", {row.recipe}" if row.recipe != "default" else "")
-        for row in rows.itertuples()
+        + which
+        for row, which in zip(rows.itertuples(), budget)
     ]
     same = rows.groupby("arm_label")["run"]
     return rows.assign(pool=same.transform("first"), n_seeds=same.transform("size"))
+
+
+def _which_recipe(rows: pd.DataFrame) -> list[str]:
+    """Return of each run which private run's recipe it has, where there are several; else ""."""
+    recipes = [
+        f", of epsilon {row.recipe_of_epsilon:g} for {row.recipe_of_unit}s"
+        if row.arm in SAME_RECIPE
+        else ""
+        for row in rows.itertuples()
+    ]
+    return recipes if len(set(recipes) - {""}) > 1 else [""] * len(rows)
+
+
+def main_arms(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of a study's main arms, for figures of groups: without the same recipe
+    without privacy, which says what the price is made of and nothing about groups.
+
+    Args:
+        table: any with a column arm.
+    """
+    return table[~table["arm"].isin(SAME_RECIPE)]
 
 
 def pooled_arms(arms: pd.DataFrame) -> pd.DataFrame:

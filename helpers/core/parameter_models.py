@@ -306,6 +306,11 @@ class PrivateTraining(_Model):
         rarely=True,
         pattern="^[a-z0-9_]+$",
     )
+    WITHOUT: list[Literal["noise", "clipping"]] = _field(
+        "what the run leaves out, to see what each costs; such a run has no privacy",
+        form='["noise"], ["noise", "clipping"], or []',
+        rarely=True,
+    )
     CONFIRM: list[Literal["weak delta", "spend again"]] = _field(
         "what you accept knowingly: a DELTA of 1 / number of patients or more; to train anew a"
         " private run that was made otherwise",

@@ -31,7 +31,10 @@ RECORD_KEYS = (
     "ledger",
     "data_hash",
 )
-ARMS = ("zero_shot", "baseline", "dp")
+# the recipe of a private run without noise, and without clipping or with it: no privacy at all
+SAME_RECIPE = ("same_recipe", "same_recipe_clipped")
+WITHOUT_PRIVACY = ("baseline", *SAME_RECIPE)  # trained on the private patients, nothing promised
+ARMS = ("zero_shot", *WITHOUT_PRIVACY, "dp")
 _VERSIONED = ("torch", "torchvision", "opacus", "dp-accounting", "numpy", "pandas", "scikit-learn")
 
 
@@ -50,21 +53,24 @@ def run_name(
 ) -> str:
     """Return the name of a run, e.g. `<cohort>-dp-eps1.06-seed0`.
 
+    Guarantees: no run without a promise has the name of a private run, whatever the cohort.
+
     Args:
         cohort: name of the cohort.
-        arm: zero_shot, baseline or dp.
+        arm: one of `ARMS`.
         seed: of the arm; not used by zero_shot.
-        epsilon: target budget of a dp run.
+        epsilon: target budget of a dp run; of a same-recipe run that of the private run whose
+            recipe it has, a name and no promise.
         recipe: appended where it is not "default".
-        unit: of a dp run, appended where it is not "patient".
+        unit: of a dp or same-recipe run, appended where it is not "patient".
     """
     errors.one_of("arm", arm, ARMS)
-    parts = [cohort, arm]
-    if arm == "dp":
+    parts, has_budget = [cohort, arm], arm in ("dp", *SAME_RECIPE)
+    if has_budget:
         parts.append(f"eps{epsilon:g}")
     if arm != "zero_shot":
         parts.append(f"seed{seed}")
-    if arm == "dp" and unit != "patient":
+    if has_budget and unit != "patient":
         parts.append(f"{unit}_level")
     if recipe != "default":
         parts.append(recipe)
@@ -245,8 +251,8 @@ def check_predictions(predictions: pd.DataFrame, where: str) -> None:
 
 
 def runs_of(cohort: str) -> list[str]:
-    """Return the names of the finished runs trained on a cohort: zero-shot, baselines, then private
-    runs by budget.
+    """Return the names of the finished runs trained on a cohort: zero-shot, baselines, the same
+    recipe without privacy, then private runs by budget.
     """
     finished_runs = []
     for path in (paths.results_dir() / "runs").glob("*/record.json"):

@@ -20,11 +20,13 @@ def plot_privacy_utility(
     """Draw mean AUROC against epsilon, between the public model and the one without privacy.
 
     Patient-level budgets of one recipe are joined by a line. Image-level arms, whose epsilon is
-    another promise, are single open points with an entry of their own in the legend.
+    another promise, are single open points with an entry of their own in the legend. The recipe of
+    a budget without noise stands above its private point, open and black: no privacy.
 
     Args:
-        table: one row an arm; columns run, arm ("zero_shot", "baseline", "dp"), epsilon and unit
-            (missing but for dp), recipe ("default" or a name), macro_auroc, low, high.
+        table: one row an arm; columns run, arm ("zero_shot", "baseline", "same_recipe",
+            "same_recipe_clipped", "dp"), epsilon and unit (missing but for dp), recipe ("default"
+            or a name), macro_auroc, low, high; recipe_of_epsilon where there is a same recipe.
         seeds: one row a run of arms with several seeds; columns run (of the arm), estimate; drawn
             as dots.
         ax: where to draw; a new figure when None.
@@ -43,6 +45,7 @@ def plot_privacy_utility(
             )
             ax.axhspan(row.low, row.high, color=color, alpha=0.1, linewidth=0)
     private = table[table["arm"] == "dp"].sort_values("epsilon")
+    _draw_same_recipe(table, ax)
     _draw_private(private, ax)
     if seeds is not None and len(seeds):
         dots = seeds.merge(private[["run", "epsilon"]], on="run")
@@ -57,6 +60,8 @@ def plot_privacy_utility(
         )
     if len(private):
         ax.set_xscale("log")
+        # also of a single budget, so that points beside it stay beside it
+        ax.set_xlim(private["epsilon"].min() / 1.6, private["epsilon"].max() * 1.6)
         ax.set_xticks(
             private["epsilon"].unique(), [f"{epsilon:g}" for epsilon in private["epsilon"].unique()]
         )
@@ -71,6 +76,31 @@ def plot_privacy_utility(
     unique = dict(zip(labels, handles))
     ax.legend(unique.values(), unique.keys(), loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
     return ax
+
+
+def _draw_same_recipe(table: pd.DataFrame, ax: plt.Axes) -> None:
+    """Draw the recipe of a budget without noise, with and without clipping, a little to the left of
+    the budget.
+    """
+    for arm, marker, shift, label in (
+        ("same_recipe", "s", 1.16, "same recipe, no noise\nor clipping: no privacy"),
+        ("same_recipe_clipped", "D", 1.08, "same recipe, no noise:\nno privacy"),
+    ):
+        rows = table[table["arm"] == arm]
+        if len(rows):
+            ax.errorbar(
+                rows["recipe_of_epsilon"] / shift,
+                rows["macro_auroc"],
+                yerr=np.abs(
+                    [rows["macro_auroc"] - rows["low"], rows["high"] - rows["macro_auroc"]]
+                ),
+                fmt=marker,
+                color="0.25",
+                markerfacecolor="white",
+                markersize=5,
+                capsize=3,
+                label=label,
+            )
 
 
 def _draw_private(private: pd.DataFrame, ax: plt.Axes) -> None:

@@ -102,9 +102,10 @@ def begin(
 ) -> PrivateRun:
     """Begin a private run, or take up the one that was begun or finished with the same identity.
 
-    Guarantees: a line in the register stands before this returns; a run that was begun or finished
-    with another identity, or whose weights or checkpoint are lost, is neither trained again nor
-    replaced unless `spend_again`, and then the register keeps its line.
+    Guarantees: a line in the register stands before this returns, and no run of another mode than
+    private is entered; a run that was begun or finished with another identity, or whose weights or
+    checkpoint are lost, is neither trained again nor replaced unless `spend_again`, and then the
+    register keeps its line.
 
     Args:
         run: its name.
@@ -117,9 +118,10 @@ def begin(
         budget: most epsilon of all private runs on these patients together; None for no limit.
 
     Raises:
-        InputError: the run cannot be taken up (says why, and the ways on), or a budget that would
-            be exceeded.
+        InputError: the run cannot be taken up (says why, and the ways on), a budget that would be
+            exceeded, or a promise of another mode than private.
     """
+    errors.one_of("MODE of a private run", promised.mode, ("private",))
     spent, folder, identity = register.Register(), paths.run_dir(run), files.plain(identity)
     about = {"run": run, "cohort": cohort, "patients": patients.key}
     planned = composition.line_of(promised.as_dict())

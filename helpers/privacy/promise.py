@@ -12,6 +12,9 @@ from helpers.core import errors
 from helpers.privacy import accounting, calibration, run_parts
 from helpers.privacy.run_parts import Part
 
+# "none": the recipe of a private run without its noise; nothing is promised
+MODES = ("demo", "private", "none")
+
 
 @dataclasses.dataclass(frozen=True)
 class PrivacyBudget:
@@ -85,7 +88,7 @@ class Promise:
         n_units, expected_batch_size: declared constants, treated as public.
         steps: planned noisy sums of the first part.
         clip_norm, delta, epsilon: see `PrivacyBudget`.
-        mode: "demo" or "private".
+        mode: "demo", "private", or "none": no noise, and no promise.
         views_per_image, max_images_per_patient: see `Batching`.
         pos_weight: where the weight of positive labels comes from: "none", "public" or "private
             labels".
@@ -179,19 +182,21 @@ def settle(
 
     Guarantees: with calibrated noise all parts together, composed by PLD, spend 0.98 to 1 times
     epsilon, see `calibration.noise_multipliers_for`. A declared noise multiplier is that of every
-    part.
+    part. In mode "none" it is 0 in every part, whatever is declared; steps and sampling rate are
+    those of the private run, in which they follow from budget and noise as little.
 
     Args:
         budget, batching: as declared.
         unit, n_units: "patient" or "image", and how many of them are trained on.
         most_images: training images of any one patient.
-        mode: "demo" or "private".
+        mode: one of `MODES`.
         pos_weight: see `Promise`.
         head: steps of the head after those of all weights; None for none.
 
     Raises:
         InputError: a value out of range, or a budget that promises nothing or is not kept.
     """
+    errors.one_of("MODE", mode, MODES)
     _check_batching(batching, unit, n_units, most_images)
     errors.number("CLIP_NORM", budget.clip_norm, 0, 1e6, open_low=True)
     _check_head(head)
@@ -255,6 +260,8 @@ def _noise_multipliers(
     keeps the budget or nothing is promised.
     """
     epsilon, delta, declared = budget.epsilon, budget.delta, budget.noise_multiplier
+    if mode == "none":
+        return (0.0, 0.0)
     if declared is None and head:
         return calibration.noise_multipliers_for(
             epsilon, delta, sample_rate, steps, head.steps, head.share

@@ -38,26 +38,27 @@ class Randomness(Unrepeatable):
     """Sampling and noise of each step, and their count: step t is the one after t releases.
 
     `demo`: keyed by (seed, stream, step), so that a resumed run repeats the uninterrupted one; not
-    a guarantee, since whoever knows the seed can subtract the noise. `private`: generators with 128
-    bits of operating-system entropy each, never stored; a resumed run goes on with fresh entropy.
+    a guarantee, since whoever knows the seed can subtract the noise. `none`: keyed like it, and no
+    noise. `private`: generators with 128 bits of operating-system entropy each, never stored; a
+    resumed run goes on with fresh entropy.
 
-    Guarantees: no two streams, chunks of the noise or steps share their numbers; no global seed has
-    a say in private mode; no noise is given out uncounted, beyond the planned steps, or in a forked
-    process.
+    Guarantees: mode `none` has no noise, and no other mode leaves it out; no two streams, chunks of
+    the noise or steps share their numbers; no global seed has a say in private mode; no noise is
+    given out uncounted, beyond the planned steps, or in a forked process.
     """
 
     def __init__(self, mode: str, seed: int, steps: int, is_registered: bool = True) -> None:
         """Begin at step 0.
 
         Args:
-            mode: "demo" or "private".
+            mode: "demo", "private" or "none".
             seed: of the keyed streams; without effect in private mode.
             steps: planned noisy sums, >= 1.
             is_registered: whether the run stands in the privacy register; until then private mode
                 gives no noise.
         """
         self.mode, self.seed, self.steps = (
-            errors.one_of("MODE", mode, ("demo", "private")),
+            errors.one_of("MODE", mode, ("demo", "private", "none")),
             seed,
             steps,
         )
@@ -147,7 +148,7 @@ class Randomness(Unrepeatable):
         self, parameters: list[torch.Tensor], standard_deviation: float
     ) -> list[torch.Tensor]:
         """Return independent Gaussian noise, one tensor a parameter, once for a logical batch;
-        drawn in threads.
+        drawn in threads. In mode "none" zeros, and nothing is drawn.
 
         Guarantees: counted before it is drawn, so that a sum that gets noise is never left
         uncounted.
@@ -160,6 +161,8 @@ class Randomness(Unrepeatable):
         flat = np.empty(sum(sizes), dtype=np.float32)
         streams = [self._stream(name) for name in self._chunks]
         self._released += 1
+        if self.mode == "none":
+            return [torch.zeros_like(p) for p in parameters]
 
         def fill(stream: np.random.Generator, chunk: np.ndarray) -> None:
             stream.standard_normal(out=chunk, dtype=np.float32)

@@ -12,7 +12,8 @@ from helpers.core import run_records
 from helpers.privacy import composition, private_runs, register
 
 NO_BOUND = (
-    "A model trained on the same patients without privacy (the baseline) has no bound at all:"
+    "A model trained on the same patients without privacy (the baseline, and the same recipe"
+    " without noise) has no bound at all:"
     " released beside a private one, it alone decides what can be learnt of a patient."
 )
 
@@ -31,12 +32,12 @@ def of_run(run: private_runs.PrivateRun | None) -> tuple[pd.DataFrame, str]:
     run, and the total in words.
 
     Args:
-        run: of a session; None in demo mode, in which nothing is spent.
+        run: of a session; None in demo mode and without noise, where nothing is spent.
     """
     if not run:
         return (
             composition.table([]),
-            "Demo mode: nothing is spent, and nothing entered in the privacy register.",
+            "Not in private mode: nothing is spent, and nothing entered in the privacy register.",
         )
     shared = run.register.sharing(run.patients)
     lines = run.register.runs(shared)
@@ -74,7 +75,7 @@ def without_privacy(cohort: str) -> str:
     names = [
         record["run"]
         for record in map(run_records.read_record, run_records.runs_of(cohort))
-        if record["arm"] == "baseline"
+        if record["arm"] in run_records.WITHOUT_PRIVACY
     ]
     return (", ".join(names) + ": " if names else "none here; ") + NO_BOUND
 
@@ -117,7 +118,9 @@ def spent(records: Collection[dict]) -> tuple[pd.DataFrame, str]:
         )
     )
     return composition.table(lines), (
-        f"{words} {NO_BOUND}" if any(record["arm"] == "baseline" for record in records) else words
+        f"{words} {NO_BOUND}"
+        if any(record["arm"] in run_records.WITHOUT_PRIVACY for record in records)
+        else words
     )
 
 

@@ -10,12 +10,20 @@ import pandas as pd
 
 from helpers.privacy import privacy_ledger
 
+WITHOUT_NOISE = (
+    "There is no privacy guarantee for this model: it was trained without noise, and nothing bounds"
+    " what can be learnt from it about those it was trained on. Do not pass on a model trained like"
+    " this on real patients."
+)
 
-def privacy_statement(entries: dict) -> str:
+
+def privacy_statement(entries: dict | None) -> str:
     """Return a ledger's promise in three sentences for a clinician.
 
-    A weak one is called weak, none is called none.
+    A weak one is called weak, none is called none; None, of a run without noise, has none.
     """
+    if entries is None:
+        return WITHOUT_NOISE
     unit, bounds, several = (
         entries["unit"],
         entries["attack_bounds"],

@@ -36,6 +36,11 @@ CHECKLIST = [
         "What all private runs on these patients spent together",
         "tables/04_spent.csv",
     ),
+    (
+        "beyond both",
+        "What the price of privacy is made of: schedule, clipping, noise",
+        "tables/04_price_parts.csv",
+    ),
     ("CLAIM 28, TRIPOD+AI 12", "Measures of performance, thresholds from valid", "{04}"),
     (
         "CLAIM 29 and 36, TRIPOD+AI 23",

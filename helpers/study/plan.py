@@ -13,6 +13,7 @@ from typing import Any
 from helpers.core import errors, fingerprints, run_records
 from helpers.data import manifests
 from helpers.study import notebook_files, study_data
+from helpers.training import same_recipe
 
 RUN_FILES = ("predictions.parquet", "record.json", "weights.safetensors")
 EVALUATION_FILES = RUN_FILES[:2]  # of a run's model among other patients
@@ -45,8 +46,9 @@ def plan(chosen: dict, lists: dict) -> list[Step]:
     """Return the steps of a study, each after those it needs.
 
     Prepare the data once; train without privacy for each seed, the first of them with the start
-    and the network common to all; train with privacy for each budget and seed; analyse once, and
-    compare with the paper.
+    and the network common to all; train the recipe of the largest budget without noise, with and
+    without clipping, with the first seed; train with privacy for each budget and seed; analyse
+    once, and compare with the paper.
 
     Args:
         chosen, lists: from `profiles.collect`.
@@ -60,8 +62,12 @@ def plan(chosen: dict, lists: dict) -> list[Step]:
         path for path in preparation.outputs if path.name in ("images.npy", "table.parquet")
     ] + [study_data.manifest_path(name) for name in data_sets]
     baselines = _baselines(chosen, lists["SEEDS"], preparation, data)
-    private = _private_steps(chosen, lists, baselines[0], data)
-    training = baselines + private
+    inputs = data + _start_files(baselines[0]) + [network_file(_cohort(chosen))]
+    training = [
+        *baselines,
+        *(_ablation_steps(chosen, lists, baselines[0], inputs) if lists["ablation"] else []),
+        *_private_steps(chosen, lists, baselines[0], inputs),
+    ]
     written = [path for step in training for path in step.outputs]
     runs = [path.parts[1] for path in written if path.name == "weights.safetensors"]
     _keep_apart(runs)
@@ -122,30 +128,48 @@ def _baselines(chosen: dict, seeds: list[int], preparation: Step, data: list[Pat
     return steps
 
 
-def _private_steps(chosen: dict, lists: dict, first: Step, data: list[Path]) -> list[Step]:
+def _cohort(chosen: dict) -> str:
+    """Return the name of the private cohort."""
+    return manifests.name_of(chosen["03"]["COHORT"])
+
+
+def _ablation_steps(chosen: dict, lists: dict, first: Step, inputs: list[Path]) -> list[Step]:
+    """Return a step for the recipe of the largest budget without noise and clipping, and one
+    without noise.
+    """
+    budget = {"EPSILON": float(max(lists["EPSILONS"])), "SEED": lists["SEEDS"][0]}
+    return [
+        _step_of_recipe(chosen, budget | {"WITHOUT": without}, first, inputs)
+        for without in (["noise", "clipping"], ["noise"])
+    ]
+
+
+def _private_steps(chosen: dict, lists: dict, first: Step, inputs: list[Path]) -> list[Step]:
     """Return a step for each budget or comparison and each seed."""
-    cohort = manifests.name_of(chosen["03"]["COHORT"])
     budgets = [{"EPSILON": float(epsilon)} for epsilon in lists["EPSILONS"]]
-    steps = []
-    for settings, seed in itertools.product(budgets + lists["comparisons"], lists["SEEDS"]):
-        values = chosen["03"] | settings
-        epsilon = values["EPSILON"]
-        run = run_records.run_name(
-            cohort,
-            "dp",
-            seed,
-            epsilon,
-            unit=values.get("PRIVACY_UNIT", "patient"),
-            recipe=values.get("RECIPE", "default"),
-        )
-        suffix = f"eps{epsilon:g}-seed{seed}" + (
-            f"-{settings['RECIPE']}" if "RECIPE" in settings else ""
-        )
-        step = _training_step("03", suffix, chosen, settings | {"SEED": seed}, [run])
-        step.needs = [first.id]
-        step.inputs = data + _start_files(first) + [network_file(cohort)]
-        steps.append(step)
-    return steps
+    return [
+        _step_of_recipe(chosen, settings | {"SEED": seed}, first, inputs)
+        for settings, seed in itertools.product(budgets + lists["comparisons"], lists["SEEDS"])
+    ]
+
+
+def _step_of_recipe(chosen: dict, settings: dict, first: Step, inputs: list[Path]) -> Step:
+    """Return a step of notebook 03, private or without what WITHOUT names."""
+    values = chosen["03"] | settings
+    arm, seed = same_recipe.arm_of(values.get("WITHOUT", [])), settings["SEED"]
+    run = run_records.run_name(
+        _cohort(chosen),
+        arm,
+        seed,
+        values["EPSILON"],
+        unit=values.get("PRIVACY_UNIT", "patient"),
+        recipe=values.get("RECIPE", "default"),
+    )
+    suffix = ("" if arm == "dp" else f"{arm}-") + f"eps{values['EPSILON']:g}-seed{seed}"
+    suffix += f"-{settings['RECIPE']}" if "RECIPE" in settings else ""
+    step = _training_step("03", suffix, chosen, settings, [run])
+    step.needs, step.inputs = [first.id], list(inputs)
+    return step
 
 
 def network_file(cohort: str) -> Path:

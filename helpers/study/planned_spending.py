@@ -77,7 +77,8 @@ def planned(steps: Collection[plan.Step], out: Path) -> str:
 def _private_runs(steps: Collection[plan.Step], out: Path) -> list[dict]:
     """Return the parameters of the private runs of a study, with the name of each as `run`.
 
-    PRECISION and PRETRAIN are those of notebook 02, also of one that was run before.
+    PRECISION and PRETRAIN are those of notebook 02, also of one that was run before. A run that
+    leaves noise out spends nothing that could be planned: it has no privacy, as the baseline.
     """
     baselines, network = [_parameters(step) for step in _steps_of("02", steps)], {}
     if baselines:
@@ -91,7 +92,9 @@ def _private_runs(steps: Collection[plan.Step], out: Path) -> list[dict]:
         network | _parameters(step) | {"run": step.outputs[0].parts[1]}
         for step in _steps_of("03", steps)
     ]
-    return [values for values in values_of_runs if values["MODE"] == "private"]
+    return [
+        values for values in values_of_runs if values["MODE"] == "private" and not values["WITHOUT"]
+    ]
 
 
 def _in_words(new: list[dict], others: list[dict]) -> str:

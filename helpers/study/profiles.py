@@ -47,6 +47,9 @@ class Profile(pydantic.BaseModel, extra="forbid"):
     notebooks: dict[Literal["01", "02", "03", "04", "05"], dict[str, Any]] = {}
     # further private runs: what of notebook 03 differs; RECIPE names each
     comparisons: list[dict[str, Any]] = []
+    # two runs of the largest budget's recipe without noise, with and without clipping: they say
+    # what the price of privacy is made of, and take as long as its private run
+    ablation: bool = True
 
 
 # ---- profiles and settings
@@ -73,7 +76,7 @@ def read_profile(name: str) -> Profile:
         errors.refuse(
             f"a profile in {where}",
             f"{'.'.join(map(str, first['loc']))}: {first['msg']}",
-            "A profile has a title, `parameters`, `notebooks` and `comparisons`.",
+            "A profile has a title, `parameters`, `notebooks`, `comparisons` and `ablation`.",
         )
     try:
         collect(profile, [])
@@ -107,9 +110,9 @@ def collect(
     """Return what a study sets: {notebook: {parameter: value}}, later settings over earlier ones,
     and its lists.
 
-    The lists: EPSILONS and SEEDS, and the comparisons, each {parameter of notebook 03: value};
-    budgets from the command line replace both budgets and comparisons. A comparison keeps what it
-    sets itself: that is its recipe.
+    The lists: EPSILONS and SEEDS, the comparisons, each {parameter of notebook 03: value}, and
+    whether there is an ablation; budgets from the command line replace both budgets and
+    comparisons. A comparison keeps what it sets itself: that is its recipe.
 
     Raises:
         InputError: an unknown notebook or parameter (names the known ones), or a value that the
@@ -135,6 +138,7 @@ def collect(
         for owner in _owners(number, name):
             chosen[owner][name] = notebook_parameters.setting(owner, name, value)
     is_one_budget = any(name in ("EPSILON", "EPSILONS") for _, name, _ in settings)
+    lists["ablation"] = profile.ablation
     lists["comparisons"] = (
         []
         if is_one_budget
@@ -168,6 +172,12 @@ def _owners(number: str | None, name: str) -> list[str]:
             f"{name} for {number} alone",
             f"Set {name} without a number.",
         )
+    if name == "WITHOUT":
+        errors.refuse(
+            "`ablation` of a profile, true or false",
+            "WITHOUT",
+            "A study makes such runs by itself; others are made in notebook 03.",
+        )
     where = notebook_files.notebooks()[number].stem if number else "the notebooks"
     models = {number: MODELS[number]} if number else MODELS
     known = set().union(*(model.model_fields for model in models.values()))
@@ -195,7 +205,7 @@ def _comparison(number: int, values: dict[str, Any]) -> dict[str, Any]:
                 sorted(values),
                 "It names the run: add it.",
             )
-    allowed = sorted(set(MODELS["03"].model_fields) - {*_SHARED, "MODE"} | {"HEAD"})
+    allowed = sorted(set(MODELS["03"].model_fields) - {*_SHARED, "MODE", "WITHOUT"} | {"HEAD"})
     for name in values:
         errors.one_of(f"the parameter of comparison {number}", name, allowed)
     return {name: notebook_parameters.setting("03", name, value) for name, value in values.items()}

@@ -1,6 +1,6 @@
 """The study's report: a small table for the terminal, and a page that links to everything.
 
-In: the summary table of notebook 04, a figure, links. Out: text and HTML. Raises `InputError` for a
+In: the tables of notebook 04, a figure, links. Out: text and HTML. Raises `InputError` for a
 table without the columns of `SUMMARY_COLUMNS`.
 
 `python -m helpers.study.report RESULTS NAME` keeps a results folder's summary and curve as
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from helpers.analysis import price_parts
 from helpers.core import errors, files, paths
 from helpers.study import checklist
 
@@ -80,6 +81,28 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def parts(table: pd.DataFrame) -> pd.DataFrame:
+    """Return what the price of privacy is made of as it is shown: a row a part, with its 95 % CI.
+
+    Args:
+        table: notebook 04's, from `price_parts.parts`; without a row where it is not known.
+    """
+    return pd.DataFrame(
+        [
+            {
+                "budget": f"{row.epsilon:g} per {row.unit}"
+                + (f", {row.recipe}" if row.recipe != "default" else ""),
+                "part": row.part,
+                "difference": row.difference,
+                "mean AUROC lost": "not estimable"
+                if pd.isna(row.estimate)
+                else f"{row.estimate:+.3f} [{row.low:+.3f}, {row.high:+.3f}]",
+            }
+            for row in table.itertuples()
+        ]
+    )
+
+
 def page(
     title: str,
     table: pd.DataFrame,
@@ -87,6 +110,7 @@ def page(
     links: dict[str, str],
     tables: Collection[str] = (),
     spent: str = "",
+    price: pd.DataFrame | None = None,
 ) -> str:
     """Return the study's page, which needs no network and no other file to be read.
 
@@ -97,7 +121,10 @@ def page(
         links: text -> relative address of the study's pages and folders.
         tables: relative addresses of further tables that are there.
         spent: what the private runs on these patients spent together, in words.
+        price: what the price of privacy is made of, from `price_parts.parts`; None for not known.
     """
+    price = pd.DataFrame(columns=price_parts.COLUMNS) if price is None else price
+    made_of = parts(price).to_html(index=False, border=0) if len(price) else ""
     picture = base64.b64encode(figure_png.read_bytes()).decode()
     items = "\n".join(
         f'<li><a href="{html.escape(address)}">{html.escape(text)}</a></li>'
@@ -116,6 +143,9 @@ epsilon is then no guarantee.</p>
 <p>{html.escape(spent)}</p>
 <img src="data:image/png;base64,{picture}" alt="Mean AUROC against the privacy budget epsilon,
 with 95 % confidence intervals; the numbers are those of the table above.">
+<h2>What the price is made of</h2>
+{made_of}
+<p>{html.escape(price_parts.in_words(price))}</p>
 <h2>Notebooks, tables and records</h2>
 <ul>
 {items}

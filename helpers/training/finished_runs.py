@@ -1,7 +1,7 @@
 """The end of a run: predictions, weights and record on disk, all or none.
 
 In: a trained network, its cohort, its ledger. Out: a whole run. Raises `InputError` where steps are
-left or a private run is not its session's.
+left, a private run is not its session's, or a run without privacy is given out as private.
 """
 
 import pandas as pd
@@ -37,14 +37,16 @@ def finish(
 
     A private run that is finished is read; its predictions are made again where they are damaged,
     of another cohort's `valid` and `test`, or of another number of shifts. Guarantees: weights,
-    ledger and identity of a finished private run stay as they are.
+    ledger and identity of a finished private run stay as they are; a run without noise has neither
+    ledger nor epsilon in its record, and is never the arm "dp".
 
     Args:
         model: trained.
         cohort: whose images are predicted.
         channels: of the model's input.
         run, arm, seed, parameters, seconds, fingerprint, history, recipe: for the record; see
-            `run_records.new_record`.
+            `run_records.new_record`. Of the same recipe without privacy, the parameters have the
+            promise of the private run.
         ledger: the privacy ledger of a private run.
         start: lineage of the weights from which it started, see `lineage`.
         made_from: further contents that decide the run, for the record.
@@ -53,9 +55,10 @@ def finish(
             the record where it is not 1.
 
     Raises:
-        InputError: steps are left, another session has taken up the private run, or it is not
-            passed.
+        InputError: steps are left, another session has taken up the private run, it is not
+            passed, or arm, ledger and parameters contradict each other.
     """
+    _check_arm(run, arm, ledger, parameters)
     if private_run and private_run.is_finished:
         return _read_again(model, cohort, channels, run, shifts)
     if ledger and ledger["steps_done"] < ledger["steps_planned"]:
@@ -102,6 +105,11 @@ def finish(
         if ledger
         else dict.fromkeys(("epsilon_target", "epsilon_spent", "delta", "unit"))
     )
+    of_recipe = (
+        {"recipe_of_epsilon": parameters["epsilon"], "recipe_of_unit": parameters["unit"]}
+        if arm in run_records.SAME_RECIPE
+        else {}
+    )
     of_private = (
         {
             "uuid": private_run.uuid,
@@ -128,6 +136,7 @@ def finish(
             made_from=made_from or {},
             weights_hash=weight_files.weights_hash(model.state_dict()),
             **of_private,
+            **of_recipe,
         ),
         predictions,
     )
@@ -135,6 +144,21 @@ def finish(
         private_run.end(ledger["steps_done"])
     locks.release(paths.lock_path(run))
     return predictions
+
+
+def _check_arm(run: str, arm: str, ledger: dict | None, parameters: dict) -> None:
+    """Accept an arm with a ledger where it is private, and with none where it is not."""
+    is_without = parameters.get("mode") == "none"
+    if (
+        (arm == "dp") != bool(ledger)
+        or is_without != (arm in run_records.SAME_RECIPE)
+        or (is_without and f"-{arm}-" not in run)
+    ):
+        errors.refuse(
+            "a ledger for the arm dp, and the arm same_recipe for a run in mode none",
+            f"{run}: arm {arm}, {'a' if ledger else 'no'} ledger, mode {parameters.get('mode')}",
+            "Pass the arm of `same_recipe.arm_of`, and the name that follows from it.",
+        )
 
 
 def is_predicted(run: str, fingerprint: str, cohort: cohorts.Cohort, shifts: int = 1) -> bool:

@@ -86,6 +86,8 @@ class FrozenFeatures(training_set.TrainingSet):
     precision: str = "float32"
     _features: torch.Tensor | None = None
 
+    lightness = 16
+
     @classmethod
     def of_images(
         cls,
@@ -101,10 +103,6 @@ class FrozenFeatures(training_set.TrainingSet):
     def forget(self) -> None:
         """Let the features go: the trunk has changed."""
         self._features = None
-
-    def moves(self, n_images: int, stream: np.random.Generator | None) -> np.ndarray:
-        """Return no moves: features are not augmented."""
-        return np.zeros((n_images, 0), dtype=int)
 
     def batch(
         self, positions: np.ndarray, moves: np.ndarray, channels: int, device: torch.device

@@ -38,6 +38,10 @@ class PrivateArm(sampling_and_noise.Unrepeatable):
     but the noisy mean reaches the optimizer. Steps are counted where noise is drawn, and none is
     released beyond the planned ones; in private mode none without a session, which has registered
     the run. The arm cannot be copied, pickled or used in a forked process.
+
+    In mode "none" it is the same recipe without noise, see `same_recipe`: the same draws, steps and
+    divisor, and no promise. Guarantees: such an arm is not private, enters no register and has no
+    ledger.
     """
 
     def __init__(
@@ -64,7 +68,7 @@ class PrivateArm(sampling_and_noise.Unrepeatable):
             data: the training images, gathered by the unit of the promise.
             model: on the device where it is to be trained.
             budget, batching: what is promised to whom, see `promise`.
-            mode, seed: see `sampling_and_noise.Randomness`.
+            mode, seed: see `sampling_and_noise.Randomness`; in mode "none" nothing is promised.
             lineage: what trained the model so far, see `lineage`; [] for random weights, None for
                 nobody knows.
             weighting: where the weight of positive labels comes from ("none", "public", "private
@@ -102,6 +106,8 @@ class PrivateArm(sampling_and_noise.Unrepeatable):
         self.warning = promise.check_delta(
             budget.delta, n_units, data.unit, budget.allow_weak_delta
         )
+        if mode == "none":
+            self.warning = "Nothing is promised: the recipe of a private run, without its noise."
         self.network, self.channels = model, channels
         self.seed, self.precision = seed, precision
         self.steps, self.sample_rate = self.promise.steps, self.promise.sample_rate
@@ -151,15 +157,15 @@ class PrivateArm(sampling_and_noise.Unrepeatable):
 
     @property
     def epoch_ends(self) -> list[int]:
-        """Return the steps after which something is shown: each pass; of full-batch steps, in
-        quarters.
+        """Return the steps after which something is shown: each pass; of the head, which makes a
+        pass in each step, half of them.
         """
-        ends = [*range(0, self.steps + 1, self.steps_per_epoch)][1:]
-        if self.is_head_alone and self.steps_per_epoch == 1:
-            ends = _quarters(self.steps)
+        passes = list(range(self.steps_per_epoch, self.steps + 1, self.steps_per_epoch))
+        if self.is_head_alone:
+            passes = _halves(self.steps)
         if self.head_arm:
-            ends += [self.steps + end for end in _quarters(self.head_arm.steps)]
-        return ends
+            passes += [self.steps + end for end in _halves(self.head_arm.steps)]
+        return passes
 
     @property
     def steps_done(self) -> int:
@@ -250,17 +256,10 @@ class PrivateArm(sampling_and_noise.Unrepeatable):
         Guarantees: the clipping norm is the promised one, whatever the scale.
         """
         positions = list(drawn.values())
-        moves = [
-            self.data.moves(
-                len(images),
-                None
-                if self.is_head_alone
-                else self.randomness.augmentation(self.data.names[unit], step),
-            )
-            for unit, images in drawn.items()
-        ]
+        moves = self._moves(drawn, step)
         loss_sum, norms = 0.0, [torch.zeros(0)]
-        for piece in units.pieces([len(images) for images in positions], self.physical_batch_size):
+        at_a_time = self.physical_batch_size * self.data.lightness
+        for piece in units.pieces([len(images) for images in positions], at_a_time):
             device = next(self.model.parameters()).device
             images, labels = self.data.batch(
                 np.concatenate(positions[piece]),
@@ -277,6 +276,15 @@ class PrivateArm(sampling_and_noise.Unrepeatable):
             norms.append(self.clipped.add(loss_scale * losses, unit_index, len(sizes)).cpu())
             loss_sum += float(losses.detach().nansum())
         return loss_sum, torch.cat(norms)
+
+    def _moves(self, drawn: dict[int, np.ndarray], step: int) -> list[np.ndarray]:
+        """Return how the images of each drawn unit are moved; features are not."""
+        if self.is_head_alone:
+            return [np.zeros((len(images), 0), dtype=int) for images in drawn.values()]
+        return [
+            self.data.moves(len(images), self.randomness.augmentation(self.data.names[unit], step))
+            for unit, images in drawn.items()
+        ]
 
     def set_noisy_mean(self) -> tuple[float, float]:
         """Set gradients to (sum + noise) / expected number of units, and clear the sum.
@@ -296,14 +304,23 @@ class PrivateArm(sampling_and_noise.Unrepeatable):
         return norms[0], norms[1]
 
     def epsilon_spent(self) -> float:
-        """Return epsilon (PLD) after the steps released so far."""
+        """Return epsilon (PLD) after the steps released so far; infinity without noise."""
         return accounting.epsilon_of_all(self.promise.runs(self.steps_done), self.promise.delta)
 
     def ledger(self, **handled: str) -> dict:
         """Return the privacy ledger of the steps released.
 
         `handled` says how this run handled what the promise does not cover.
+
+        Raises:
+            InputError: mode "none", which promises nothing.
         """
+        if self.promise.mode == "none":
+            errors.refuse(
+                "a private arm, which has a ledger",
+                "one without noise, which promises nothing",
+                "Record the run without a ledger, like the baseline.",
+            )
         of_data = {"merged patients": training_set.merged_in_words(self.data.merged)}
         if self.data.cohort:
             of_data |= same_films.ledger_entry(self.data.cohort)
@@ -340,6 +357,6 @@ def _head_arm(first: PrivateArm) -> PrivateArm:
     return second
 
 
-def _quarters(steps: int) -> list[int]:
-    """Return the ends of four parts of some steps, the last one at their end."""
-    return sorted({max(1, round(steps * part / 4)) for part in (1, 2, 3, 4)})
+def _halves(steps: int) -> list[int]:
+    """Return the ends of two halves of some steps."""
+    return sorted({max(1, steps // 2), steps})

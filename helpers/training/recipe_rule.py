@@ -28,7 +28,8 @@ EPOCHS = 8
 RATE_AT_1 = 3.9e-3  # learning rate of NAdam at epsilon 1, for all weights
 MOST_RATE = 6e-3
 BOTH_FROM = 30_000  # units x epsilon from which all weights are trained, too
-HEAD_RATE, MOST_HEAD_RATE = 0.65, 200.0  # of momentum steps, times the root of epsilon x units
+# of momentum steps: times epsilon x units while noise decides, times its root beyond, and at most
+HEAD_RATES = (0.009, 0.65, 200.0)
 MOST_HEAD_STEPS = 60
 STARTS = ("alike", "other", "random")
 OF_ALL_WEIGHTS = ("EXPECTED_BATCH_SIZE", "EPOCHS", "LEARNING_RATE")
@@ -85,16 +86,20 @@ def recipe_for(epsilon: float, n_units: int, start: str = "alike") -> dict[str, 
 
 
 def head_for(epsilon: float, n_units: int) -> dict[str, int | float]:
-    """Return the settings of the head: both steps and rate grow with the root of epsilon x units,
-    since the noise in a mean over units falls with that product.
+    """Return the settings of the head: both steps and rate grow with epsilon x units, since the
+    noise in a mean over units falls with that product.
+
+    Few units and a small budget leave the public head nearly as it is: the noise in its logits is
+    then about the same at every budget.
 
     Args:
         epsilon, n_units: see `recipe_for`.
     """
-    signal = math.sqrt(epsilon * n_units)
+    few, many, most = HEAD_RATES
+    rate = min(few * epsilon * n_units, many * math.sqrt(epsilon * n_units), most)
     return {
-        "HEAD_STEPS": min(MOST_HEAD_STEPS, max(20, round(signal / 4))),
-        "HEAD_LEARNING_RATE": float(f"{min(MOST_HEAD_RATE, HEAD_RATE * signal):.2g}"),
+        "HEAD_STEPS": min(MOST_HEAD_STEPS, max(20, round(math.sqrt(epsilon * n_units) / 4))),
+        "HEAD_LEARNING_RATE": float(f"{rate:.2g}"),
         "HEAD_CLIP_NORM": 0.1,
         "HEAD_SHARE": 0.5,
     }

@@ -57,6 +57,8 @@ class TrainingSet:
     most_images: int
     cohort: cohorts.Cohort | None = None
 
+    lightness = 1  # as many more of them are in memory at a time as of images
+
     @classmethod
     def of(
         cls,

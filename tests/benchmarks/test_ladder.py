@@ -1,232 +1,203 @@
-"""The ladder's arms, trials and intervals; the runs themselves are `make ladder`."""
+"""Arms, trials and runs of the ladder; the runs themselves are `make ladder`."""
 
 import collections
 import dataclasses
 import json
 
-import benchmark_figures
-import draw
 import ladder
-import ladder_tables
+import ladder_arms
+import ladder_plan
 import numpy as np
-import pandas as pd
 import pytest
-from sklearn.metrics import roc_auc_score
+import torch
+from ladder_arms import EPSILONS, Settings
 
 from helpers.core import errors
-from helpers.training import recipe_rule
+from helpers.data import build_cohort
+from helpers.training import networks, recipe_rule, training_set, weight_files
 
 
 def test_every_tuned_arm_has_equally_many_different_trials_at_each_budget():
-    trials = ladder.trials()
+    trials = ladder_plan.trials()
     assert len(set(trials)) == len(trials)
-    numbers = collections.Counter((trial.arm, trial.epsilon) for trial in trials)
-    # which takes the rule
-    tuned = {number for (arm, _), number in numbers.items() if arm != "ours, image"}
-    assert tuned == {5} and len(numbers) == 1 + 4 * len(ladder.EPSILONS)
+    numbers = collections.Counter(
+        (trial.arm, trial.epsilon) for trial in trials if "explored" not in trial.arm
+    )
+    for arm in ("ours, patient", "paper, our start"):
+        assert [numbers.pop((arm, epsilon)) for epsilon in EPSILONS] == [5, 5, 5]
+    assert numbers.pop(("ceiling", None)) == 5 and numbers.pop(("zero-shot", None)) == 1
+    for arm, number in (("ours, random weights", 3), ("ours, image", 1)):  # the latter: its rule
+        assert [numbers.pop((arm, epsilon)) for epsilon in EPSILONS] == [number] * 3
+    assert numbers == {("ceiling, random weights", None): 3}
 
 
-def test_ours_follows_the_rule_and_trials_change_one_knob_of_it():
-    for epsilon in ladder.EPSILONS:
-        settings, rule = (
-            ladder.ours("ours, patient", epsilon),
-            recipe_rule.recipe_for(epsilon, ladder.N_PATIENTS),
-        )
-        assert [settings.batch, settings.epochs, settings.learning_rate] == [
-            rule[name] for name in ("EXPECTED_BATCH_SIZE", "EPOCHS", "LEARNING_RATE")
-        ]
-    rows = [
-        dataclasses.asdict(trial) | {"auroc": 0.8 + 0.001 * number}
-        for number, trial in enumerate(ladder.trials())
+def test_what_was_explored_are_longer_schedules_and_other_public_models():
+    explored = {trial.arm: trial for trial in ladder_plan.explored() if trial.epsilon}
+    longer = [trial for trial in explored.values() if trial.start == "halves"]
+    assert sorted((trial.epochs, trial.batch, trial.epsilon) for trial in longer) == [
+        (16, 1024, 7.89),
+        (16, 2048, 7.89),
+        (32, 1024, 7.89),
+        (32, 2048, 7.89),
     ]
-    first = ladder_tables.sensitivity(rows).sort_values(["epsilon", "change"], ignore_index=True)
-    table = ladder_tables.sensitivity(rows[::-1]).sort_values(
-        ["epsilon", "change"], ignore_index=True
-    )  # they finish in any order
-    pd.testing.assert_frame_equal(first, table)
-    assert set(table["change"]) == {
-        "learning rate x 0.5",
-        "learning rate x 2",
-        "expected batch x 0.5",
-        "clip norm x 3",
-    }
-    assert len(table) == 4 * len(ladder.EPSILONS) and table["difference"].min() == pytest.approx(
-        0.001
-    )
-    ax = benchmark_figures.plot_sensitivity(table)
-    assert sum(len(line.get_xdata()) for line in ax.lines) == len(table) + 2
+    starts = {trial.start for trial in explored.values()} - {"halves"}
+    assert ladder_arms.STARTS["halves_10_passes"]["epochs"] == 10
+    assert ladder_arms.STARTS["halves_inverted"]["inverted"] == 0.25
+    assert starts == set(ladder_arms.STARTS) - {"halves"}
 
 
-def test_rows_of_another_generator_are_run_again(tmp_path):
-    out, about = (
-        tmp_path / "ladder.json",
-        {
-            "generator_version": 2,
-            "n_patients": 1000,
-            "delta": 5e-5,
-        },
-    )
-    assert ladder.rows_of(out, about) == []
-    out.write_text(json.dumps(about | {"rows": [{"arm": "ceiling"}]}))
-    assert ladder.rows_of(out, about) == [{"arm": "ceiling"}]
-    for name in about:
-        assert ladder.rows_of(out, about | {name: 3}) == []
-    assert len(ladder.rows_of(ladder.RESULTS / "ladder.json", ladder.SAME)) > 50
+@pytest.mark.parametrize("epsilon", EPSILONS)
+@pytest.mark.parametrize("arm", ["ours, patient", "ours, image", "ours, random weights"])
+def test_ours_follows_the_rule(arm, epsilon):
+    start = "none" if arm == "ours, random weights" else "halves"
+    n_units = ladder_arms.N_IMAGES if arm == "ours, image" else ladder_arms.N_PATIENTS
+    settings = ladder_arms.ours(arm, epsilon, start=start)
+    rule, _ = recipe_rule.settle(epsilon, n_units, "random" if start == "none" else "alike")
+    assert settings.unit == ("image" if arm == "ours, image" else "patient")
+    assert {key: value for key, value in settings.recipe.items() if value} == rule
 
 
-def test_the_ladders_table_names_what_each_run_took():
-    stored = {
-        "rows": [
-            {"arm": arm, "epsilon": epsilon, "train_seconds": seconds}
-            for arm, epsilon, seconds in (
-                ("ceiling", None, 5.0),
-                ("ours", 1.06, 7.0),
-                ("ours", 1.06, 9.0),
-                ("zero-shot", None, None),
-            )
-        ],
-        "levels": [
-            {"arm": "ceiling", "epsilon": None, "seeds": [0.9], "auroc": [0.9, 0.8, 1.0]},
-            {
-                "arm": "ours",
-                "epsilon": 1.06,
-                "seeds": [0.7, 0.8],
-                "auroc": [0.75, 0.7, 0.8],
-                "share": [0.5, 0.4, 0.6],
-            },
-            {
-                "arm": "ours",
-                "epsilon": 8.0,
-                "seeds": [0.7],
-                "auroc": [0.75, 0.7, 0.8],
-                "share": [0.5, -9.0, 9.0],
-            },
-        ],
-    }
-    table = ladder_tables.ladder_table(stored)
-    assert table["seconds"].tolist()[:2] == [5.0, 8.0] and table["n_seeds"].tolist() == [1, 2, 1]
-    assert (
-        table["share"].tolist() == ["", "0.500 [0.400, 0.600]", "not resolved"]
-        and table["auroc"][1] == "0.750 [0.700, 0.800]"
-    )
+@pytest.mark.parametrize("epsilon", EPSILONS)
+def test_trials_of_ours_change_one_setting_of_the_rule(epsilon):
+    rule = ladder_arms.ours("ours, patient", epsilon)
+    trials = [
+        trial
+        for trial in ladder_plan.trials()
+        if (trial.arm, trial.epsilon) == ("ours, patient", epsilon)
+    ]
+    assert trials[0] == rule
+    for trial in trials[1:]:
+        one, other = dataclasses.asdict(rule), dataclasses.asdict(trial)
+        assert sum(one[name] != other[name] for name in one) == 1
 
 
-def test_the_papers_recipe_is_as_published():
-    published = ladder.paper("paper, as published", 1.06)
+def test_the_papers_recipe_is_as_published_from_our_start():
+    published = ladder_arms.paper("paper, as published", 1.06)
     assert (
         published.unit,
         published.batch,
         published.clip_norm,
         published.learning_rate,
+        published.epochs,
         published.schedule,
+        published.averaging,
         published.pos_weight,
-        published.head,
-        published.start,
-    ) == ("image", 128, 1.5, 5e-4, "constant", "private", "pooled", "plain")
-    assert (
-        ladder.paper("paper, our start", 1.06).start == "strong"
-        and ladder.paper("paper, our start", 1.06).head == "sided"
-    )
+        published.trained,
+    ) == ("image", 128, 1.5, 5e-4, 4, "constant", 0.0, "private", "all")
+    tried = [trial for trial in ladder_plan.trials() if trial.arm == "paper, our start"]
+    for epsilon in EPSILONS:  # its rate and epochs are among the trials
+        as_tried = ladder_arms.paper("paper, our start", epsilon)
+        assert as_tried in tried
+
+
+def with_all_trials(tmp_path, monkeypatch, best=3):
+    """Store planted trials, of which this one of each arm and budget is the best."""
+    monkeypatch.setattr(ladder_plan, "RESULTS", tmp_path)
+    rows, seen = [], collections.Counter()
+    for trial in ladder_plan.trials():
+        number = seen[trial.arm, trial.epsilon]
+        seen[trial.arm, trial.epsilon] += 1
+        rows.append(dataclasses.asdict(trial) | {"auroc": 0.8 - 0.01 * abs(number - best)})
+    (tmp_path / "ladder_trials.json").write_text(json.dumps(ladder_plan.SAME | {"rows": rows}))
+    return rows
 
 
 def test_arms_take_the_best_of_all_their_trials(tmp_path, monkeypatch):
-    monkeypatch.setattr(ladder, "RESULTS", tmp_path)
+    monkeypatch.setattr(ladder_plan, "RESULTS", tmp_path)
     with pytest.raises(errors.InputError, match="--tune first"):
-        ladder.best_trial("ceiling", None)
-    ceiling_trials = [trial for trial in ladder.trials() if trial.arm == "ceiling"]
-    rows = [
-        dataclasses.asdict(trial) | {"auroc": 0.8 + (trial == ceiling_trials[3])}
-        for trial in ceiling_trials
-    ]
-    (tmp_path / "ladder_trials.json").write_text(json.dumps(ladder.SAME | {"rows": rows}))
-    assert ladder.best_trial("ceiling", None) == {
-        "learning_rate": ceiling_trials[3].learning_rate,
-        "epochs": ceiling_trials[3].epochs,
+        ladder_plan.best_trial("ceiling")
+    rows = with_all_trials(tmp_path, monkeypatch)
+    of_ceiling = [row for row in rows if row["arm"] == "ceiling"]
+    assert ladder_plan.best_trial("ceiling") == {
+        "learning_rate": of_ceiling[3]["learning_rate"],
+        "epochs": of_ceiling[3]["epochs"],
     }
-    (tmp_path / "ladder_trials.json").write_text(json.dumps(ladder.SAME | {"rows": rows[:-1]}))
+    rows.remove(of_ceiling[4])
+    (tmp_path / "ladder_trials.json").write_text(json.dumps(ladder_plan.SAME | {"rows": rows}))
     with pytest.raises(errors.InputError, match="Expected 5 trials of 'ceiling'.*got 4"):
-        ladder.best_trial("ceiling", None)
+        ladder_plan.best_trial("ceiling")
 
 
-def replicates(estimates, patients):
-    """(seeds, 1 + replicates): the same resamples move all seeds alike."""
-    return np.array(estimates)[:, None] + np.concatenate([[0], patients])
+def test_the_ladder_has_three_seeds_of_each_arm_from_one_start_and_one_of_pieces(
+    tmp_path, monkeypatch
+):
+    with_all_trials(tmp_path, monkeypatch, best=1)
+    runs = ladder_plan.ladder()
+    assert len(set(runs)) == len(runs) and {run.arm for run in runs} == set(ladder_arms.ABOUT)
+    assert {(run.head, run.shifts) for run in runs} == {("halves", 5)}
+    seeds = collections.defaultdict(list)
+    for run in runs:
+        seeds[run.arm, run.epsilon].append(run.seed)
+        assert run.start == ("none" if "random weights" in run.arm else "halves")
+    once = {"zero-shot", "head alone", "all weights alone", "same recipe", "same recipe, clipped"}
+    for (arm, _), numbers in seeds.items():
+        assert numbers == ([0] if arm in once else [0, 1, 2])
+    random = next(run for run in runs if run.arm == "ours, random weights")
+    rule = ladder_arms.ours(random.arm, random.epsilon, start="none")
+    assert random.learning_rate == 2 * rule.learning_rate
 
 
-def test_intervals_hold_patients_and_the_seeds_of_both_arms():
+def test_arms_without_all_their_trials_are_left_out_and_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(ladder_plan, "RESULTS", tmp_path)
+    arms = {run.arm for run in ladder_plan.ladder()}
+    tuned = {"ceiling", "paper, our start", "ours, random weights", "ceiling, random weights"}
+    assert arms == set(ladder_arms.ABOUT) - tuned
+    assert capsys.readouterr().out.count("Left out") == 1 + 3 + 3 + 1
+
+
+@pytest.mark.parametrize(
+    "settings, is_head_alone, parts",
+    [
+        (ladder_arms.ours("ours, patient", 1.06), True, 1),
+        (ladder_arms.ours("ours, patient", 7.89), False, 2),
+        (ladder_arms.paper("paper, our start", 7.89), False, 1),
+        (Settings("same recipe", ladder_arms.NO_NOISE, clip_norm=1e6), False, 1),
+    ],
+)
+def test_the_private_steps_of_a_run_are_those_of_its_settings(
+    settings, is_head_alone, parts, monkeypatch
+):
+    monkeypatch.setattr(ladder, "DELTA", 1e-3)
+    small = dataclasses.replace(settings, batch=min(8, settings.batch))
+    data = of_images(20, small.unit)
+    model = networks.resnet9(["a:right", "a:left"], 1, 16, head="halves", lateral={"a"})
+    networks.train_only(model, recipe_rule.part_of(small.recipe))
+    arm = ladder.private_arm(small, model, data)
+    assert arm.is_head_alone == is_head_alone and len(arm.promise.runs()) == parts
+    if is_head_alone:
+        assert (arm.steps, arm.sample_rate) == (small.head_steps, 1.0)
+        assert arm.promise.clip_norm == small.head_clip_norm
+    else:
+        assert arm.promise.clip_norm == small.clip_norm and arm.sample_rate < 1
+    noise = arm.promise.noise_multiplier
+    assert noise == 0 if small.epsilon == ladder_arms.NO_NOISE else noise > 0
+
+
+def of_images(n_patients, unit):
+    """Return a training set of one image a patient."""
     rng = np.random.default_rng(0)
-    common, arm_noise = 0.01 * rng.standard_normal(4000), 0.004 * rng.standard_normal(4000)
-    entries = {
-        (entry["arm"], entry["epsilon"]): entry
-        for entry in ladder.levels(
-            {
-                ("zero-shot", None): replicates([0.70], common),
-                ("ceiling", None): replicates([0.89, 0.90, 0.91], common),
-                ("ours, patient", 1.06): replicates([0.79, 0.80, 0.81], common + arm_noise),
-                ("paper, tuned", 1.06): replicates([0.77, 0.78, 0.79], common),
-            }
-        )
-    }
-    ours, of_seeds = entries["ours, patient", 1.06], 0.01**2 / 3
-
-    def half(name):
-        estimate, low, high = ours[name]
-        return estimate, (high - low) / 2 / 1.96
-
-    assert half("auroc") == (
-        pytest.approx(0.80),
-        pytest.approx(np.sqrt(0.01**2 + 0.004**2 + of_seeds), rel=0.03),
+    return training_set.TrainingSet(
+        images=rng.integers(0, 255, (n_patients, 48, 48), dtype=np.uint8),
+        rows=np.arange(n_patients),
+        labels=torch.from_numpy((rng.random((n_patients, 2)) < 0.5).astype("float32")),
+        units=[np.array([n]) for n in range(n_patients)],
+        names=[f"p{n}" for n in range(n_patients)],
+        unit=unit,
+        most_images=1,
     )
-    assert half("minus_zero_shot") == (
-        pytest.approx(0.10),
-        pytest.approx(np.sqrt(0.004**2 + of_seeds), rel=0.03),
-    )
-    assert half("minus paper, tuned") == (
-        pytest.approx(0.02),
-        pytest.approx(np.sqrt(0.004**2 + 2 * of_seeds), rel=0.03),
-    )
-    assert half("minus_ceiling")[0] == pytest.approx(-0.10)
-    assert half("share") == (
-        pytest.approx(0.5),
-        pytest.approx(np.sqrt((0.004**2 + of_seeds * (1 + 0.25)) / 0.2**2), rel=0.03),
-    )
-    assert entries["zero-shot", None]["share"][0] == 0 and "share" not in entries["ceiling", None]
 
 
-def test_replicates_resample_whole_patients_and_begin_with_the_estimate():
-    rng = np.random.default_rng(0)
-    one = pd.DataFrame(
-        {
-            "patient_id": np.repeat([f"p{n}" for n in range(150)], 4),
-            "label": np.repeat(rng.random(150) < 0.4, 4).astype(float),
-            "score": np.repeat(rng.random(150), 4),
-        }
-    )
-    predictions = pd.concat(
-        [one.assign(finding="a"), one.assign(finding="b", score=1 - one["score"])]
-    )
-    macro_aurocs = ladder.replicates_of(predictions)
-    # a and b mirror each other in each resample
-    assert macro_aurocs.shape == (1 + ladder.N_BOOTSTRAP,) and macro_aurocs == pytest.approx(0.5)
-    alone = ladder.replicates_of(one.assign(finding="a"))
-    assert alone[0] == pytest.approx(roc_auc_score(one["label"], one["score"]))
-    positives = one.groupby("patient_id")["label"].first().sum()
-    # of patients; of images it would be half
-    hanley = np.sqrt(1 / 12 * (1 / positives + 1 / (150 - positives)))
-    assert alone[1:].std() == pytest.approx(hanley, rel=0.15)
-
-
-def test_plot_ladder_draws_levels_seeds_and_bounds():
-    table = pd.DataFrame(
-        {
-            "arm": ["zero-shot", "ceiling", "ours, patient", "ours, patient"],
-            "epsilon": [np.nan, np.nan, 1.06, 7.89],
-            "estimate": [0.7, 0.9, 0.8, 0.85],
-            "low": [0.69, 0.89, 0.79, 0.84],
-            "high": [0.71, 0.91, 0.81, 0.86],
-            "seeds": [[0.7], [0.9], [0.79, 0.81], [0.85]],
-        }
-    )
-    ax = draw.plot_ladder(table)
-    assert ax.containers[0][0].get_ydata().tolist() == [0.8, 0.85]
-    assert {0.79, 0.81} <= {float(value) for line in ax.lines for value in line.get_ydata()}
+def test_a_public_model_is_trained_once_and_standardised_for_the_head(tmp_path, monkeypatch):
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
+    build_cohort.build(ladder.PUBLIC, n_patients=24)
+    for name in ladder.STARTS:
+        monkeypatch.setitem(ladder.STARTS, name, ladder.STARTS[name] | {"epochs": 1})
+    ladder.make_start("halves")
+    path = ladder.start_path("halves")
+    weights, known = weight_files.load_weights(path)
+    assert not any(":" in name for name in known)  # labels without sides
+    assert weights["scale"].std() > 0 and weights["centre"].abs().max() > 0
+    made = path.stat().st_mtime_ns
+    ladder.make_start("halves")
+    assert path.stat().st_mtime_ns == made
+    assert ladder.start_path("halves_inverted") != path

@@ -78,6 +78,29 @@ def test_plot_privacy_utility_draws_private_runs_with_their_intervals():
     }
 
 
+def test_the_same_recipe_without_noise_stands_open_beside_its_budget_and_joins_no_line():
+    table = pd.DataFrame(
+        {
+            "arm": ["baseline", "same_recipe", "same_recipe_clipped", "dp"],
+            "epsilon": [np.nan, np.nan, np.nan, 8.0],
+            "recipe_of_epsilon": [np.nan, 8.0, 8.0, np.nan],
+            "unit": [None, None, None, "patient"],
+            "recipe": "default",
+            "macro_auroc": [0.9, 0.86, 0.85, 0.8],
+            "low": [0.88, 0.84, 0.83, 0.78],
+            "high": [0.92, 0.88, 0.87, 0.82],
+        }
+    )
+    ax = price_figures.plot_privacy_utility(table)
+    (whole, *_), (clipped, *_), (private, *_) = ax.containers
+    for points, value in ((whole, 0.86), (clipped, 0.85)):
+        assert points.get_ydata().tolist() == [value] and 6.8 < points.get_xdata()[0] < 8
+        assert (points.get_markerfacecolor(), points.get_linestyle()) == ("white", "None")
+    assert private.get_ydata().tolist() == [0.8] and ax.get_xticks().tolist() == [8.0]
+    assert ax.get_xlim() == (5.0, 8 * 1.6)
+    assert sum("no privacy" in text.get_text() for text in ax.get_legend().get_texts()) == 3
+
+
 def test_image_level_runs_never_look_like_one_more_budget():
     table = pd.DataFrame(
         {

@@ -354,6 +354,12 @@ def test_privacy_statement_says_when_there_is_no_guarantee(settings, why):
     assert "no privacy guarantee" not in said_of()
 
 
+def test_privacy_statement_of_a_run_without_noise_says_that_there_is_no_guarantee():
+    said = statement.privacy_statement(None)
+    assert said.startswith("There is no privacy guarantee for this model: it was trained without n")
+    assert "Do not pass on" in said
+
+
 def test_privacy_statement_of_images_names_the_weaker_promise_to_patients():
     spent = accounting.epsilon_for_patient(1.5, 0.1, 20, 1e-5, 4)
     text = said_of(unit="image", max_images_per_patient=4)

@@ -826,9 +826,11 @@ def test_damaged_or_missing_predictions_are_made_again_from_the_weights(small_co
 
 
 def test_shifts_at_prediction_are_no_part_of_a_private_run(small_cohort):
-    once = finish(train(session_of(small_cohort)), small_cohort)
+    declared = {"SEED": 4, "SCORE_SHIFTS": 1}  # if anybody declares it
+    once = finish(train(session_of(small_cohort, parameters=declared)), small_cohort)
     before = run_records.read_record(RUN)
-    again = session_of(small_cohort, parameters={"SEED": 4, "SCORE_SHIFTS": 5})  # if declared
+    assert "SCORE_SHIFTS" not in before["identity"]["parameters"]
+    again = session_of(small_cohort, parameters={"SEED": 4, "SCORE_SHIFTS": 5})
     five = finish(again, small_cohort, shifts=5)
     record = run_records.read_record(RUN)
     assert again.is_read and counted() == [STEPS] and run_records.is_whole(RUN)

@@ -94,9 +94,9 @@ def test_every_module_in_the_layout_is_in_its_wing():
 @pytest.mark.parametrize(
     "arm, words",
     [
-        ("ours, patient", "Ours per patient recovers"),
-        ("paper, tuned", "The paper's recipe, tuned, recovers"),
-        ("paper, our start", "from our public start it recovers"),
+        ("0.3: ours, patient", "Ours per patient recovers"),
+        ("0.3: paper, tuned", "The paper's recipe, tuned, recovers"),
+        ("0.3: paper, our start", "from our public start it recovers"),
     ],
 )
 def test_shares_of_the_gap_are_those_of_the_ladder(arm, words):

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from helpers.analysis import price_parts
 from helpers.core import errors, paths
 from helpers.study import checklist, report
 
@@ -54,6 +55,23 @@ def test_page_escapes_what_it_shows(tmp_path):
         and 'href="notebooks/a.html"' in page
         and "a&lt;b" in page
     )
+
+
+def test_page_says_what_the_price_is_made_of_and_where_it_does_not_know(tmp_path):
+    (tmp_path / "f.png").write_bytes(b"png")
+    shown = report.summary(one_run())
+    assert price_parts.ABSENT in report.page("t", shown, tmp_path / "f.png", {})
+    row = {"epsilon": 8.0, "unit": "patient", "recipe": "default", "low": 0.01, "high": 0.03}
+    rows = [
+        row | {"part": part, "difference": "a minus b", "estimate": 0.02}
+        for part in price_parts.PARTS
+    ]
+    table = pd.DataFrame(rows)
+    page = report.page("t", shown, tmp_path / "f.png", {}, price=table)
+    assert page.count("+0.020 [+0.010, +0.030]") == 4 + 4  # in the table and in the sentence
+    assert price_parts.in_words(table) in page and "8 per patient" in page
+    unknown = report.parts(table.assign(estimate=np.nan))
+    assert (unknown["mean AUROC lost"] == "not estimable").all()
 
 
 def test_checklist_links_to_what_is_there_and_says_what_is_not():

@@ -77,7 +77,7 @@ def test_epsilon_replaces_the_list():
         step.parameters["EPSILON"]
         for step in plan_of("demo", "EPSILON=2")
         if "EPSILON" in step.parameters
-    ] == [2.0]
+    ] == [2.0] * 3  # the recipe without noise, with and without clipping, too
 
 
 # ---- the plan
@@ -90,6 +90,8 @@ def test_plan_of_two_budgets_and_two_seeds():
         "01_data_preparation",
         first,
         "02_baseline_training-seed1",
+        "03_dp_training-same_recipe-eps8-seed0",
+        "03_dp_training-same_recipe_clipped-eps8-seed0",
         "03_dp_training-eps1-seed0",
         "03_dp_training-eps1-seed1",
         "03_dp_training-eps8-seed0",
@@ -112,12 +114,34 @@ def test_plan_of_two_budgets_and_two_seeds():
                 "zero_shot",
                 "baseline-seed0",
                 "baseline-seed1",
+                "same_recipe-eps8-seed0",
+                "same_recipe_clipped-eps8-seed0",
                 "dp-eps1-seed0",
                 "dp-eps1-seed1",
                 "dp-eps8-seed0",
                 "dp-eps8-seed1",
             )
         ]
+
+
+def test_the_recipe_of_the_largest_budget_is_run_without_noise_once():
+    steps = {step.id: step for step in plan_of("demo", "EPSILONS=[8, 1]", "SEEDS=[3, 0]")}
+    whole = steps["03_dp_training-same_recipe-eps8-seed3"].parameters
+    clipped = steps["03_dp_training-same_recipe_clipped-eps8-seed3"].parameters
+    private = steps["03_dp_training-eps8-seed3"]
+    assert "WITHOUT" not in private.parameters
+    assert whole == private.parameters | {"WITHOUT": ["noise", "clipping"]}
+    assert clipped == private.parameters | {"WITHOUT": ["noise"]}
+    for step in list(steps.values())[3:5]:
+        assert (step.needs, step.inputs) == (private.needs, private.inputs)
+    assert sum("same_recipe" in name for name in steps) == 2
+    assert not any("same_recipe" in step.id for step in plan_of("smoke"))
+
+
+@pytest.mark.parametrize("setting", ["WITHOUT=['noise']", "03.WITHOUT=['noise']"])
+def test_a_study_does_not_leave_noise_out_of_its_private_runs(setting):
+    with pytest.raises(errors.InputError, match="`ablation` of a profile.*in notebook 03"):
+        plan_of("demo", setting)
 
 
 def test_every_step_has_parameters_of_its_notebook_alone_and_the_model_accepts_them():
@@ -173,7 +197,7 @@ def test_a_comparison_is_one_more_private_run_a_seed_with_its_own_parameters():
         in steps["04_fairness_analysis"].parameters["RUNS"]
     )
     assert (
-        len(steps) == 1 + 2 + 3 * 2 + 2 + 2
+        len(steps) == 1 + 2 + 2 + 3 * 2 + 2 + 2
         and "PRIVACY_UNIT" not in steps["03_dp_training-eps1.06-seed0"].parameters
     )
 
@@ -213,7 +237,7 @@ def test_a_comparison_keeps_its_recipe_and_goes_where_one_budget_is_asked_for():
         "demo", "03.EPOCHS=3", "03.DELTA=1e-6", "SEEDS=[0]", comparisons=[PAPER | {"EPOCHS": 9}]
     )
     private = [step.parameters for step in steps if step.id.startswith("03")]
-    assert [values["EPOCHS"] for values in private] == [3, 3, 3, 9] and {
+    assert [values["EPOCHS"] for values in private] == [3, 3, 3, 3, 3, 9] and {
         values["DELTA"] for values in private
     } == {1e-6}
     assert not [
@@ -298,9 +322,7 @@ def test_private_runs_follow_the_head_of_notebook_02_except_where_a_comparison_s
     steps = plan_of("demo", "HEAD=pooled", comparisons=[PAPER | {"HEAD": "sided"}])
     assert [step.parameters.get("HEAD") for step in steps if step.id[:2] in ("02", "03")] == [
         "pooled",
-        None,
-        None,
-        None,
+        *[None] * 5,
         "sided",
     ]
 

@@ -97,6 +97,15 @@ def test_patients_cannot_be_protected_where_nobody_knows_whose_an_image_is(out):
     )
 
 
+def test_runs_that_leave_noise_out_plan_to_spend_nothing(out):
+    chosen, lists = profiles.collect(
+        profiles.read_profile("smoke"), [profiles.read_setting(text) for text in PLANNED]
+    )
+    with_ablation = plan.plan(chosen, lists | {"ablation": True})
+    assert len(with_ablation) == len(steps_of()) + 2
+    assert planned_spending.planned(with_ablation, out) == planned_spending.planned(steps_of(), out)
+
+
 def test_demo_mode_plans_to_spend_nothing(out):
     assert planned_spending.planned(steps_of("03.MODE=demo"), out) == ""
 
@@ -332,7 +341,8 @@ def record(run, mode, epsilon=1.0, **changes):
     } | changes
 
 
-def test_private_records_that_no_register_knows_are_added_to_those_it_knows(out):
+@pytest.mark.parametrize("arm", ["baseline", "same_recipe", "same_recipe_clipped"])
+def test_private_records_that_no_register_knows_are_added_to_those_it_knows(out, arm):
     run_register = register.Register()
     run_register.append(
         "begin",
@@ -346,7 +356,7 @@ def test_private_records_that_no_register_knows_are_added_to_those_it_knows(out)
         [
             record("a", "private"),
             record("b", "private", 4.0),
-            {"run": "z", "arm": "baseline", "ledger": None},
+            {"run": "z", "arm": arm, "ledger": None},
         ]
     )
     assert table[["run", "state"]].values.tolist() == [

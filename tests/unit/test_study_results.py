@@ -127,6 +127,16 @@ def test_conclusions_follow_the_numbers():
     )
 
 
+def test_conclusions_say_what_the_price_is_made_of_where_it_is_known():
+    price = pd.DataFrame([("dp", -0.08, -0.09, -0.07)], columns=["run", "estimate", "low", "high"])
+    empty = pd.DataFrame(columns=["run", "estimate", "low", "high", "verdict"])
+    lines = conclusions.conclusions(
+        SUMMARY, price, empty, empty, empty, made_of="Of the mean AUROC that privacy costs ..."
+    )
+    assert lines[-1] == "Of the mean AUROC that privacy costs ..."
+    assert not any("Of the mean" in line for line in said([("dp", -0.08, -0.09, -0.07)]))
+
+
 def test_conclusions_say_when_a_run_has_another_recipe():
     price, *others = said(
         [("dp", -0.08, -0.09, -0.07)],
