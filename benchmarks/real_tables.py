@@ -165,9 +165,7 @@ def contrast_table(stored: dict, arms: Collection[str]) -> pd.DataFrame:
                 "epsilon": row["epsilon"],
                 "contrast": row["group"],
                 "AUROC difference": with_interval([row["estimate"], row["low"], row["high"]], "+"),
-                "change": with_interval(
-                    [row[f"change_{end}"] for end in ("estimate", "low", "high")], "+"
-                ),
+                "change": with_interval(_change(row), "+"),
                 "change that could be seen": row["minimum_detectable"],
                 "verdict": row["verdict"],
             }

@@ -113,7 +113,8 @@ def needed() -> str:
     budgets = sorted(curve["epsilon"].unique())
     table = patients_needed.table(curve, budgets, [0.3, 0.5, 0.7])
     for name in ("patients", "low", "high"):
-        table[name] = [f"{value:,.0f}" if np.isfinite(value) else "" for value in table[name]]
+        values = table[name].map("{:,.0f}".format)
+        table[name] = values.replace({"nan": "", "inf": "not bounded"})
     return as_markdown(table.rename(columns={"share": "share of the gap"}))
 
 
