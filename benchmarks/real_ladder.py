@@ -52,10 +52,10 @@ def wanted(ceiling_epochs: dict[str, int]) -> list[Settings]:
     add("ours, head", 0)
     add("ours, both", 0)
     add("ours, head", *SEEDS[1:])  # seconds each
+    add("ours, all", 0)
     add(paper, 0)
     for start in both_starts:
         runs += [Settings("no privacy", start, epochs=epochs) for epochs in CEILING_EPOCHS]
-    add("ours, all", 0)
     for head in OTHER_HEADS:
         runs.append(Settings("zero-shot", "drawn", head=head))
         for arm in ("ours, head", "ours, all"):

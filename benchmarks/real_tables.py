@@ -62,8 +62,12 @@ def levels(runs: list, start: str) -> list[dict]:
         predictions = run_records.read_predictions(run.key).query("split == 'test'")
         key = {CEILING: "ceiling"}.get(run.arm, run.arm), run.epsilon
         by_arm.setdefault(key, []).append(ladder_levels.replicates_of(predictions))
-    of_arms = ladder_levels.levels({key: np.array(values) for key, values in by_arm.items()})
-    return [{"start": start} | level for level in of_arms]
+    arrays = {key: np.array(values) for key, values in by_arm.items()}
+    # a resample without a patient with a rare finding has no macro AUROC, in any arm
+    whole = np.all([np.isfinite(values).all(0) for values in arrays.values()], axis=0)
+    n_replicates = int(whole[1:].sum())
+    of_arms = ladder_levels.levels({key: values[:, whole] for key, values in arrays.items()})
+    return [{"start": start, "n_replicates": n_replicates} | level for level in of_arms]
 
 
 def contrasts(runs: list, start: str, table: pd.DataFrame) -> list[dict]:

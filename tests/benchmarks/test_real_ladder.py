@@ -61,6 +61,14 @@ def test_the_papers_recipe_and_ours_take_their_settings_from_the_rule():
     assert real_arms.paper_recipe()["EXPECTED_BATCH_SIZE"] == 128
 
 
+def test_a_row_of_an_earlier_rule_is_made_again():
+    settings = Settings("ours, both", "drawn", 1.06)
+    row = {"units": 1739} | real_arms.ours(settings, 1739)
+    assert real_arms.is_by_rule(settings, row)
+    assert not real_arms.is_by_rule(settings, row | {"HEAD_LEARNING_RATE": 1.0})
+    assert real_arms.is_by_rule(Settings("zero-shot", "drawn"), {})
+
+
 def test_the_divided_data_set_has_each_patient_on_one_side(tmp_path):
     (tmp_path / "images").mkdir()
     patients = [1, 1335, 1335, 1336, 2000]
