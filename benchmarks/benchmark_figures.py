@@ -73,28 +73,24 @@ def plot_sensitivity(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt.Axe
     return ax
 
 
-def plot_real_levels(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt.Axes:
-    """Draw what each way of training reached on real films from one start, with its interval, and
-    the public model and the best without privacy as lines.
+def plot_real_levels(table: pd.DataFrame, arms: list[str], ax: plt.Axes | None = None) -> plt.Axes:
+    """Draw what each way of training gained over the public model on real films, paired, and what
+    training without privacy gained as a line.
 
     Args:
         table: a row an arm and budget; columns arm, epsilon (NaN without privacy), estimate, low,
-            high (AUROC), seeds (a list of each one's AUROC). Arms "zero-shot" and "ceiling" are the
-            lines.
+            high (AUROC minus zero-shot), seeds (a list of each one's). The arm "ceiling" is the
+            line.
+        arms: rows of the figure, from the top.
         ax: where to draw; a new figure when None.
     """
-    arms = [arm for arm in dict.fromkeys(table["arm"]) if arm not in ("zero-shot", "ceiling")]
     ax = ax or plt.figure(figsize=(6, 0.6 * len(arms) + 1.4)).add_subplot()
-    for name, style, label in (
-        ("zero-shot", "--", "public model (zero-shot)"),
-        ("ceiling", "-", "without privacy"),
-    ):
-        for row in table[table["arm"] == name].itertuples():
-            ax.axvline(row.estimate, color="0.4", linestyle=style, label=label, zorder=0)
-            ax.axvspan(row.low, row.high, color="0.9", zorder=-1)
-    budgets = sorted(table["epsilon"].dropna().unique())
-    for number, (epsilon, color, marker) in enumerate(zip(budgets, ("#E69F00", "#0072B2"), "^D")):
-        rows = table[table["epsilon"] == epsilon]
+    ax.axvline(0, color="0.4", linestyle="--", label="public model (zero-shot)", zorder=0)
+    for gain in table.loc[table["arm"] == "ceiling", "estimate"]:
+        ax.axvline(gain, color="0.4", label="without privacy", zorder=0)
+    private = table[table["arm"].isin(arms)]
+    looks = zip(("#E69F00", "#0072B2"), "^D", private.groupby("epsilon"))
+    for number, (color, marker, (epsilon, rows)) in enumerate(looks):
         heights = [arms.index(arm) + 0.24 * (number - 0.5) for arm in rows["arm"]]
         ends = [rows["estimate"] - rows["low"], rows["high"] - rows["estimate"]]
         look = dict(color=color, fmt=marker, capsize=2, label=f"epsilon {epsilon:g}")
@@ -103,7 +99,7 @@ def plot_real_levels(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt.Axe
             ax.plot(seeds, [height] * len(seeds), "|", color=color, markersize=7)
     ax.set_yticks(range(len(arms)), arms)
     ax.set_ylim(len(arms) - 0.5, -0.5)
-    ax.set(xlabel="mean AUROC, 95 % interval (patients, seeds)")
+    ax.set(xlabel="mean AUROC minus zero-shot\n(95 % interval, paired; ticks: single runs)")
     return ax
 
 
@@ -136,12 +132,23 @@ def plot_learning_curve(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt.
 def real_ladder(stored: dict) -> plt.Figure:
     """Return the figure of `real_ladder.json`: a panel a start."""
     table = pd.DataFrame(stored["levels"])
-    table[["estimate", "low", "high"]] = table["auroc"].tolist()
-    titles = {"drawn": "public: drawn films", "archive": "public: a real hospital"}
+    table[["estimate", "low", "high"]] = table["minus_zero_shot"].tolist()
+    zero_shot = {
+        level["start"]: level["auroc"][0]
+        for level in stored["levels"]
+        if level["arm"] == real_tables.ZERO
+    }
+    table["seeds"] = [
+        [value - zero_shot[row.start] for value in row.seeds] for row in table.itertuples()
+    ]
+    titles = {"drawn": "drawn films", "archive": "a real hospital"}
+    arms = [arm for arm in real_tables.PRIVATE if arm in set(table["arm"])]
     figure, axes = plt.subplots(1, 2, figsize=(10, 3.4), sharey=True)
     for ax, (start, rows) in zip(axes, table.groupby("start", sort=False)):
-        plot_real_levels(rows, ax).set_title(titles[start])
-    axes[-1].legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
+        plot_real_levels(rows, arms, ax)
+        ax.set_title(f"public: {titles[start]}, zero-shot {zero_shot[start]:.3f}")
+    handles = axes[0].get_legend_handles_labels()[0]
+    axes[-1].legend(handles=handles, loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
     return figure
 
 

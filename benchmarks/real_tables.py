@@ -25,6 +25,7 @@ GOALS = {"drawn": {"1.06": [0.70, 0.72], "7.89": [0.73, 0.74]}}
 ATTRIBUTES = ["sex", "age quartile", "view"]
 MARGIN, N_BOOTSTRAP = 0.02, 1000
 CEILING, ZERO = "no privacy", "zero-shot"
+PRIVATE = ("ours, head", "ours, all", "ours, both", "paper, our start")
 
 
 def counts(cohort: cohorts.Cohort) -> dict:

@@ -120,10 +120,10 @@ def test_tables_of_the_site_have_intervals_and_name_what_each_run_took():
 
 
 def test_real_levels_and_the_learning_curve_are_drawn():
-    table = pd.DataFrame(STORED["levels"])
-    table[["estimate", "low", "high"]] = table["auroc"].tolist()
-    ax = benchmark_figures.plot_real_levels(table)
+    figure = benchmark_figures.real_ladder(STORED)
+    ax = figure.axes[0]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["ours, all"]
+    assert ax.containers[0][0].get_xdata().tolist() == [0.7] and "0.700" in ax.get_title()
     curve = pd.DataFrame({"product": [1.0, 10.0], "epsilon": 1.0, "share": [0, 1], "fitted": 0.5})
     assert len(benchmark_figures.plot_learning_curve(curve).lines) == 4
 
