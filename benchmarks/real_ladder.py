@@ -5,8 +5,9 @@ In: `--data-root`, the folder with `Data_Entry_2017.csv`. Out: `results/real_lad
 run, levels with intervals over test patients and seeds, contrasts by sex, age and view. Nothing but
 numbers of groups leaves the scratch folder. The same command goes on where it stopped.
 
-Nothing is chosen on test patients: the number of passes without privacy, and what the network
-reads, were chosen on `valid` with the first seed; all else is the package's rule.
+Nothing is chosen on test patients: the number of passes without privacy is the best on `valid`
+with the first seed, once all were tried (until then the first); all else is the package's rule and
+default.
 """
 
 import argparse

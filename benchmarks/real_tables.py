@@ -141,7 +141,7 @@ def level_table(stored: dict) -> pd.DataFrame:
                 "minus zero-shot": with_interval(level["minus_zero_shot"], "+"),
                 "minus no privacy": with_interval(level["minus_ceiling"], "+"),
                 "seeds": len(level["seeds"]),
-                "seconds": seconds,
+                "seconds": round(seconds) if pd.notna(seconds) else None,
             }
         )
     return pd.DataFrame(table)
