@@ -3,6 +3,9 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import real_tables
+
+from helpers.analysis import patients_needed
 
 
 def plot_coverage(table: pd.DataFrame) -> np.ndarray:
@@ -68,3 +71,94 @@ def plot_sensitivity(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt.Axe
     ax.set(xlabel="mean AUROC minus that of the rule\n(tuning cohort, one seed, no interval)")
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
     return ax
+
+
+def plot_real_levels(table: pd.DataFrame, arms: list[str], ax: plt.Axes | None = None) -> plt.Axes:
+    """Draw what each way of training gained over the public model on real films, paired, and what
+    training without privacy gained as a line.
+
+    Args:
+        table: a row an arm and budget; columns arm, epsilon (NaN without privacy), estimate, low,
+            high (AUROC minus zero-shot), seeds (a list of each one's). The arm "ceiling" is the
+            line.
+        arms: rows of the figure, from the top.
+        ax: where to draw; a new figure when None.
+    """
+    ax = ax or plt.figure(figsize=(6, 0.6 * len(arms) + 1.4)).add_subplot()
+    ax.axvline(0, color="0.4", linestyle="--", label="public model (zero-shot)", zorder=0)
+    for gain in table.loc[table["arm"] == "ceiling", "estimate"]:
+        ax.axvline(gain, color="0.4", label="without privacy", zorder=0)
+    private = table[table["arm"].isin(arms)]
+    looks = zip(("#E69F00", "#0072B2"), "^D", private.groupby("epsilon"))
+    for number, (color, marker, (epsilon, rows)) in enumerate(looks):
+        heights = [arms.index(arm) + 0.24 * (number - 0.5) for arm in rows["arm"]]
+        ends = [rows["estimate"] - rows["low"], rows["high"] - rows["estimate"]]
+        look = dict(color=color, fmt=marker, capsize=2, label=f"epsilon {epsilon:g}")
+        ax.errorbar(rows["estimate"], heights, xerr=ends, **look)
+        for height, seeds in zip(heights, rows["seeds"]):
+            ax.plot(seeds, [height] * len(seeds), "|", color=color, markersize=7)
+    ax.set_yticks(range(len(arms)), arms)
+    ax.set_ylim(len(arms) - 0.5, -0.5)
+    ax.set(xlabel="mean AUROC minus zero-shot\n(95 % interval, paired; ticks: single runs)")
+    return ax
+
+
+def plot_learning_curve(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt.Axes:
+    """Draw the share of the possible gain against patients x epsilon, one mark a run, with the
+    fitted law.
+
+    Args:
+        table: columns product (patients x epsilon), epsilon, share, fitted (the law's share).
+        ax: where to draw; a new figure when None.
+    """
+    ax = ax or plt.figure(figsize=(6, 3.6)).add_subplot()
+    looks = zip(("#E69F00", "#0072B2", "#56B4E9"), "^Ds", table.groupby("epsilon"))
+    for color, marker, (epsilon, rows) in looks:
+        label = f"epsilon {epsilon:g}"
+        ax.plot(rows["product"], rows["share"], marker, color=color, label=label)
+    line = table.sort_values("product")
+    ax.plot(line["product"], line["fitted"], color="black", label="fitted law")
+    ax.axhline(0, color="0.6", linestyle="--", zorder=0)
+    ax.axhline(1, color="0.6", zorder=0)
+    ax.set(
+        xscale="log",
+        xlabel="training patients x epsilon",
+        ylabel="share of the gap between\nzero-shot and no privacy",
+    )
+    ax.legend(fontsize=9)
+    return ax
+
+
+def real_ladder(stored: dict) -> plt.Figure:
+    """Return the figure of `real_ladder.json`: a panel a start."""
+    table = pd.DataFrame(stored["levels"])
+    table[["estimate", "low", "high"]] = table["minus_zero_shot"].tolist()
+    zero_shot = {
+        level["start"]: level["auroc"][0]
+        for level in stored["levels"]
+        if level["arm"] == real_tables.ZERO
+    }
+    table["seeds"] = [
+        [value - zero_shot[row.start] for value in row.seeds] for row in table.itertuples()
+    ]
+    titles = {"drawn": "drawn films", "archive": "a real hospital"}
+    arms = [arm for arm in real_tables.PRIVATE if arm in set(table["arm"])]
+    figure, axes = plt.subplots(1, 2, figsize=(10, 3.4), sharey=True)
+    for ax, (start, rows) in zip(axes, table.groupby("start", sort=False)):
+        plot_real_levels(rows, arms, ax)
+        ax.set_title(f"public: {titles[start]}, zero-shot {zero_shot[start]:.3f}")
+    handles = axes[0].get_legend_handles_labels()[0]
+    axes[-1].legend(handles=handles, loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
+    return figure
+
+
+def learning_curve(stored: dict) -> plt.Figure:
+    """Return the figure of `learning_curve.json`."""
+    table = real_tables.curve_by_rule(stored)
+    table = table.assign(product=table["n_patients"] * table["epsilon"])
+    law = patients_needed.fit(table["product"].to_numpy(float), table["share"].to_numpy())
+    table["fitted"] = law.share(table["product"].to_numpy(float))
+    return plot_learning_curve(table).figure
+
+
+WHOLE = {"real_ladder": real_ladder, "learning_curve": learning_curve}

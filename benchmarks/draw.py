@@ -253,3 +253,8 @@ def main(folder: Path) -> None:
                 benchmark_figures.plot_sensitivity(table).figure.savefig(
                     folder / "sensitivity.png", dpi=150
                 )
+        for name, draw_figure in benchmark_figures.WHOLE.items():
+            if (folder / f"{name}.json").exists():
+                draw_figure(files.read_json(folder / f"{name}.json", "")).savefig(
+                    folder / f"{name}.png", dpi=150
+                )

@@ -13,9 +13,10 @@ from pathlib import Path
 import ladder_tables
 import numpy as np
 import pandas as pd
+import real_tables
 from ladder_tables import with_interval
 
-from helpers.analysis import published_results
+from helpers.analysis import patients_needed, published_results
 from helpers.core import files
 from helpers.data import manifests
 from helpers.study import notebook_files, profiles, report
@@ -95,6 +96,29 @@ def trials(name: str) -> str:
     columns += ["head_steps", "head_learning_rate", "head_clip_norm", "head_share", "auroc"]
     table = pd.DataFrame(stored(name)["rows"])
     return as_markdown(table[[column for column in columns if column in table]], 4)
+
+
+def real_contrasts() -> str:
+    """Return contrasts between groups on real films, without privacy and in ours by the rule."""
+    table = real_tables.contrast_table(
+        stored("real_ladder"), (real_tables.CEILING, "ours, both", "ours, head")
+    )
+    other = {"drawn": "ours, head", "archive": "ours, both"}  # than the rule has
+    return as_markdown(table[table["arm"] != table["start"].map(other)])
+
+
+def needed() -> str:
+    """Return how many patients are needed for a share of the gain, by the learning curve."""
+    path = RESULTS / "learning_curve.json"
+    if not path.exists():
+        return "Not measured yet: `python benchmarks/learning_curve.py`.\n"
+    curve = real_tables.curve_by_rule(files.read_json(path, ""))
+    budgets = sorted(curve["epsilon"].unique())
+    table = patients_needed.table(curve, budgets, [0.3, 0.5, 0.7])
+    for name in ("patients", "low", "high"):
+        values = table[name].map("{:,.0f}".format)
+        table[name] = values.replace({"nan": "", "inf": "not bounded"})
+    return as_markdown(table.rename(columns={"share": "share of the gap"}))
 
 
 def coverage() -> str:
@@ -325,6 +349,9 @@ def write_all(folder: Path) -> None:
         "demo": study_table("demo"),
         "demo_ct": study_table("demo_ct"),
         "chestxray14_part": study_table("chestxray14_part"),
+        "real_ladder": as_markdown(real_tables.level_table(stored("real_ladder"))),
+        "real_contrasts": real_contrasts(),
+        "patients_needed": needed(),
         "ladder": ladder(),
         "ladder_0_3": ladder(earlier=True),
         "ladder_arms": as_markdown(ladder_tables.arm_table()),
