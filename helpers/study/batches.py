@@ -117,6 +117,7 @@ class Batch:
         self.waiting, self.running = list(self.selected), []
         self.done = {step.id for step in steps if step not in self.selected}
         self.complaints, self.seconds, self.n_ended, self.is_announced = [], {}, 0, False
+        self.looked_at: set[str] = set()  # steps of which it is known whether they are done
         self.cores = machine.cores()
         by_memory = max(1, machine.available_memory() // BYTES_PER_JOB)
         self.jobs = jobs or (1 if has_gpu() else min(self.cores, by_memory))
@@ -142,7 +143,10 @@ class Batch:
     def advance(self) -> bool:
         """Skip what is done, start what can start; return whether that was anything."""
         ready = [step for step in self.waiting if self.done.issuperset(step.needs)]
-        unchanged = [] if self.force else [step for step in ready if self.results.is_done(step)]
+        # once a step: what it needs is done, and nobody changes it meanwhile
+        new = [step for step in ready if step.id not in self.looked_at and not self.force]
+        self.looked_at.update(step.id for step in new)
+        unchanged = [step for step in new if self.results.is_done(step)]
         for step in unchanged:
             self.waiting.remove(step)
             self.end(step, "unchanged", 0)
