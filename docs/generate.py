@@ -153,6 +153,11 @@ def minority() -> str:
     )
 
 
+def inverted_films() -> str:
+    """Return AUROC by scanner with and without inverted films in public training."""
+    return as_markdown(pd.DataFrame(stored("inverted_films")["rows"]))
+
+
 def private_step(name: str) -> str:
     """Return the time and memory of a private step in ordinary steps."""
     columns = [
@@ -365,6 +370,7 @@ def write_all(folder: Path) -> None:
         "planted_truth": planted_truth("planted_truth"),
         "ct_planted_truth": planted_truth("ct_planted_truth"),
         "minority": minority(),
+        "inverted_films": inverted_films(),
         "private_step": private_step("private_step"),
         "private_step_h200": private_step("private_step_h200"),
         "growth": growth(),

@@ -86,10 +86,10 @@ def rows(links: dict[str, str], tables: Collection[str] = ()) -> str:
         links: text -> relative address of the study's pages and folders.
         tables: relative addresses of further tables that are there.
     """
-    pages = {  # of several steps of one notebook, the first
+    pages = {  # of several steps of one notebook the first, of 03 the first with privacy
         f"{{{text[:2]}}}": address
         for text, address in reversed(links.items())
-        if text[:2].isdigit()
+        if text[:2].isdigit() and "same_recipe" not in text
     }
     known = {*links.values(), *tables}
     lines = []

@@ -92,25 +92,6 @@ def test_every_module_in_the_layout_is_in_its_wing():
 
 
 @pytest.mark.parametrize(
-    "arm, words",
-    [
-        ("0.3: ours, patient", "Ours per patient recovers"),
-        ("0.3: paper, tuned", "The paper's recipe, tuned, recovers"),
-        ("0.3: paper, our start", "from our public start it recovers"),
-    ],
-)
-def test_shares_of_the_gap_are_those_of_the_ladder(arm, words):
-    levels = json.loads((ROOT / "benchmarks/results/ladder.json").read_text())["levels"]
-    shares = [
-        round(100 * level["share"][0])
-        for level in sorted(
-            (row for row in levels if row["arm"] == arm), key=lambda row: row["epsilon"]
-        )
-    ]
-    assert f"{words} {shares[0]}, {shares[1]} and {shares[2]} %" in README
-
-
-@pytest.mark.parametrize(
     "study, form",
     [
         ("demo", "AUROC {:.3f} zero-shot, {:.3f} baseline, {:.3f} dp at epsilon {:g}\n"),

@@ -77,6 +77,7 @@ def test_page_says_what_the_price_is_made_of_and_where_it_does_not_know(tmp_path
 def test_checklist_links_to_what_is_there_and_says_what_is_not():
     links = {
         "01_data": "notebooks/01_data.html",
+        "03_dp-same_recipe-eps1": "notebooks/03_dp-same_recipe-eps1.html",
         "03_dp-eps1": "notebooks/03_dp-eps1.html",
         "03_dp-eps8": "notebooks/03_dp-eps8.html",
         "05_paper": "notebooks/05_paper.html",
@@ -87,7 +88,8 @@ def test_checklist_links_to_what_is_there_and_says_what_is_not():
     assert '<a href="notebooks/01_data.html">' in rows[0] and "in the paper" in rows[-1]
     shown = "\n".join(rows)
     assert '<a href="tables/05_one_image_each.csv">' in shown and "05_paper.html" in shown
-    assert "03_dp-eps1.html" in shown and "03_dp-eps8" not in shown  # the first of several
+    # the first of several with privacy
+    assert "/03_dp-eps1.html" in shown and "03_dp-eps8" not in shown and "same_recipe" not in shown
     assert shown.count("not in this study") == sum(
         artefact in ("{02}", "{04}") or artefact.startswith("tables/04_")
         for *_, artefact in checklist.CHECKLIST
