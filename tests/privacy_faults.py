@@ -1623,8 +1623,8 @@ FAULTS = [
     Fault(
         "the head's steps left out of the register's sum",
         "privacy.composition",
-        'return run_parts.done_of((planned, second), line["steps"])',
-        'return run_parts.done_of((planned, second), line["steps"])[:1]',
+        'return run_parts.done_of(planned, line["steps"])',
+        'return run_parts.done_of(planned, line["steps"])[:1]',
         ("test_run_parts",),
     ),
     Fault(
@@ -1637,8 +1637,22 @@ FAULTS = [
     Fault(
         "the head at the first part's rate in the register",
         "privacy.composition",
-        'head["expected_batch_size"] / n_units',
+        'part["expected_batch_size"] / n_units',
         'promise["expected_batch_size"] / n_units',
+        ("test_run_parts",),
+    ),
+    Fault(
+        "two parts told to an earlier version at the first part's rate",
+        "privacy.composition",
+        'max(part["sample_rate"] for part in parts)',
+        'parts[0]["sample_rate"]',
+        ("test_run_parts",),
+    ),
+    Fault(
+        "two parts told to an earlier version with the head's noise",
+        "privacy.composition",
+        'min(part["noise_multiplier"] for part in parts)',
+        'parts[1]["noise_multiplier"]',
         ("test_run_parts",),
     ),
     Fault(

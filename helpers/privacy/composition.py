@@ -17,8 +17,10 @@ def line_of(promise: Mapping, steps: int | None = None) -> dict:
     """Return what the register keeps of a promise: unit, sampling rate, noise, planned steps,
     delta, weights of labels.
 
-    Of a run of two parts, noise and sampling rate are the first part's, steps those of both, and
-    `head` has noise, sampling rate and planned steps of the second part.
+    Of a run of two parts, `first` and `head` have noise, sampling rate and planned steps of each.
+    Beside them stand the steps of both, the larger rate and the smaller noise multiplier.
+
+    Guarantees: a reader that knows of one part only (version 0.3) counts at least what is spent.
 
     Args:
         promise: the stored form of a `Promise`, or what a ledger has of it.
@@ -37,10 +39,19 @@ def line_of(promise: Mapping, steps: int | None = None) -> dict:
         "n_images": promise["max_images_per_patient"] if promise["unit"] == "image" else 1,
     }
     if head:
-        line["head"] = {
-            "noise_multiplier": head["noise_multiplier"],
-            "sample_rate": head["expected_batch_size"] / n_units,
-            "steps_planned": head["steps"],
+        parts = [
+            {
+                "noise_multiplier": part["noise_multiplier"],
+                "sample_rate": part["expected_batch_size"] / n_units,
+                "steps_planned": part["steps"],
+            }
+            for part in (promise, head)
+        ]
+        line |= {
+            "noise_multiplier": min(part["noise_multiplier"] for part in parts),
+            "sample_rate": max(part["sample_rate"] for part in parts),
+            "first": parts[0],
+            "head": parts[1],
         }
     return line
 
@@ -52,17 +63,17 @@ def runs_of(line: Mapping, n_images: int) -> tuple[accounting.Run, ...]:
     counts as planned, all steps of both parts.
 
     Args:
-        line: of `Register.runs` or `line_of`; without `head` a run of one part.
+        line: of `Register.runs` or `line_of`; without `first` and `head` a run of one part.
         n_images: of the unit that is asked about.
     """
-    first = accounting.Run(line["noise_multiplier"], line["sample_rate"], line["steps"], n_images)
-    if not (head := line.get("head")):
-        return (first,)
-    second = accounting.Run(
-        head["noise_multiplier"], head["sample_rate"], head["steps_planned"], n_images
-    )
-    planned = first._replace(steps=line["steps_planned"] - second.steps)
-    return run_parts.done_of((planned, second), line["steps"])
+
+    def run(part: Mapping, steps: int) -> accounting.Run:
+        return accounting.Run(part["noise_multiplier"], part["sample_rate"], steps, n_images)
+
+    if "head" not in line:
+        return (run(line, line["steps"]),)
+    planned = tuple(run(part, part["steps_planned"]) for part in (line["first"], line["head"]))
+    return run_parts.done_of(planned, line["steps"])
 
 
 def epsilon_together(lines: Collection[Mapping]) -> tuple[float, float]:

@@ -335,7 +335,44 @@ def test_a_line_of_two_parts_composes_both_with_all_other_runs():
     assert composition.epsilon_together([line])[0] == spent(*made.runs())
     both = composition.epsilon_together([line, line_of(other)])[0]
     assert both == spent(*made.runs(), *other.runs()) > 1.06
-    assert "head" not in line_of(other)
+    assert line_of(other).keys().isdisjoint({"first", "head"})
+
+
+@pytest.mark.parametrize("steps", [1, 64, 70, 84])
+@pytest.mark.parametrize("epsilon", [0.3, 8.0])
+def test_a_reader_of_one_part_counts_at_least_what_two_parts_spend(epsilon, steps):
+    # version 0.3 knows noise_multiplier, sample_rate and steps only
+    made = settle(epsilon=epsilon)
+    line = line_of(made, steps)
+    known = (line[name] for name in ("noise_multiplier", "sample_rate", "steps", "delta"))
+    assert accounting.epsilon_spent(*known) >= spent(*made.runs(steps)) > 0
+    assert line["sample_rate"] == made.head.expected_batch_size / made.n_units == 1
+    assert line["noise_multiplier"] == min(part.noise_multiplier for part in made.parts)
+
+
+def test_a_reader_of_one_part_finds_no_bound_where_a_part_has_no_noise():
+    stored = settle().as_dict()
+    for silent in (
+        {"noise_multiplier": 0.0},
+        {"head": stored["head"] | {"noise_multiplier": 0.0}},
+    ):
+        line = composition.line_of(stored | silent)
+        assert line["noise_multiplier"] == 0
+        assert composition.epsilon_together([line])[0] == math.inf
+
+
+def test_the_line_of_one_part_is_that_of_version_0_3():
+    made = settle(head=None)
+    assert list(composition.line_of(made.as_dict(), 5).items()) == [
+        ("unit", "patient"),
+        ("noise_multiplier", made.noise_multiplier),
+        ("sample_rate", made.sample_rate),
+        ("steps_planned", made.steps),
+        ("steps", 5),
+        ("delta", made.delta),
+        ("pos_weight", "none"),
+        ("n_images", 1),
+    ]
 
 
 @pytest.mark.parametrize("steps, each", [(0, (0, 0)), (50, (50, 0)), (70, (64, 6)), (90, (64, 26))])
