@@ -31,6 +31,7 @@ def finish(
     made_from: dict | None = None,
     private_run: private_runs.PrivateRun | None = None,
     shifts: int = 1,
+    steps_left: int = 0,
 ) -> pd.DataFrame:
     """Predict `valid` and `test`, write weights, predictions and record of a run, and return the
     predictions.
@@ -38,7 +39,7 @@ def finish(
     A private run that is finished is read; its predictions are made again where they are damaged,
     of another cohort's `valid` and `test`, or of another number of shifts. Guarantees: weights,
     ledger and identity of a finished private run stay as they are; a run without noise has neither
-    ledger nor epsilon in its record, and is never the arm "dp".
+    ledger nor epsilon in its record, and is never the arm "dp"; no run with steps left is recorded.
 
     Args:
         model: trained.
@@ -53,6 +54,8 @@ def finish(
         private_run: of the session, in private mode.
         shifts: of an image at prediction, see `prediction.predict`; kept among the parameters of
             the record where it is not 1.
+        steps_left: of the session that trained the model, `session.steps - session.step`; those of
+            a private run are known from its ledger, too.
 
     Raises:
         InputError: steps are left, another session has taken up the private run, it is not
@@ -61,12 +64,7 @@ def finish(
     _check_arm(run, arm, ledger, parameters)
     if private_run and private_run.is_finished:
         return _read_again(model, cohort, channels, run, shifts)
-    if ledger and ledger["steps_done"] < ledger["steps_planned"]:
-        errors.refuse(
-            f"all {ledger['steps_planned']} steps of {run}",
-            f"{ledger['steps_done']}",
-            "Run the training cell again: it goes on.",
-        )
+    _check_whole(run, ledger, steps_left)
     if private_run:
         # weights, too, are on disk after their steps are in the register
         private_run.before_checkpoint(ledger["steps_done"])
@@ -144,6 +142,16 @@ def finish(
         private_run.end(ledger["steps_done"])
     locks.release(paths.lock_path(run))
     return predictions
+
+
+def _check_whole(run: str, ledger: dict | None, steps_left: int) -> None:
+    """Accept a run that has made all its steps."""
+    way_on = "Run the training cell again: it goes on."
+    if ledger and ledger["steps_done"] < ledger["steps_planned"]:
+        planned, done = ledger["steps_planned"], ledger["steps_done"]
+        errors.refuse(f"all {planned} steps of {run}", f"{done}", way_on)
+    if steps_left > 0:
+        errors.refuse(f"all steps of {run}", f"all but {steps_left}", way_on)
 
 
 def _check_arm(run: str, arm: str, ledger: dict | None, parameters: dict) -> None:

@@ -18,6 +18,7 @@ from helpers.privacy import (
     sampling_and_noise,
     spending,
 )
+from helpers.study import notebook_files
 from helpers.training import (
     finished_runs,
     image_loss,
@@ -78,6 +79,7 @@ def finish(session, cohort, without, **changes):
         history=session.history,
         start=[],
         private_run=session.private,
+        steps_left=session.steps - session.step,
     )
     return finished_runs.finish(session.model, cohort, 1, **declared | changes)
 
@@ -234,6 +236,24 @@ def test_a_finished_run_is_recorded_like_the_baseline(small_cohort, results, wit
     assert spending.without_privacy("small").startswith(f"{session.run}: A model trained on")
     assert run_records.runs_of("small") == [session.run]
     assert session_of(small_cohort, without, mode="private").step == 8  # read, not trained again
+
+
+@pytest.mark.parametrize("without", [NOISE, BOTH])
+def test_an_interrupted_run_is_not_recorded(small_cohort, results, without):
+    session = train(session_of(small_cohort, without, head=HEAD), epochs=2)
+    with pytest.raises(errors.InputError, match="all steps of .* got all but 3. Run the training"):
+        finish(session, small_cohort, without)
+    assert not (paths.run_dir(session.run) / "record.json").exists()
+    finish(train(session_of(small_cohort, without, head=HEAD)), small_cohort, without)
+    assert run_records.is_whole(session.run)
+
+
+def test_notebooks_say_how_many_steps_are_left_where_a_run_is_recorded():
+    for number in ("02", "03"):
+        cells = json.loads(notebook_files.notebooks()[number].read_text(encoding="utf-8"))["cells"]
+        texts = ["".join(cell["source"]) for cell in cells]
+        calls = [text for text in texts if "finished_runs.finish(" in text]
+        assert calls and all("steps_left=session.steps - session.step" in call for call in calls)
 
 
 def test_a_run_without_noise_cannot_be_given_out_as_private(small_cohort, results):
