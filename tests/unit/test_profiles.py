@@ -43,3 +43,11 @@ def test_images_of_all_data_sets_have_one_size(name):
     read = [manifests.read(data_set) for data_set in study_data.data_sets(chosen)]
     sizes = {manifest.volume.shape if manifest.volume else manifest.image.px for manifest in read}
     assert len(sizes) == 1 or chosen["01"].get("IMAGE_PX") or chosen["01"].get("VOLUME_SHAPE")
+
+
+def test_only_short_studies_have_the_recipe_without_noise_and_others_say_its_cost(name):
+    short = {"demo", "chestxray14_part", "covid_chestxray", "paper_recipe"}
+    short |= {"chestmnist", "pneumoniamnist", "nodulemnist3d"}
+    assert profiles.read_profile(name).ablation == (name in short)
+    text = (profiles.PROFILES / f"{name}.yaml").read_text(encoding="utf-8")
+    assert name in short or len(text.split("\nablation: false  # ")[1].splitlines()[0]) > 20
