@@ -86,19 +86,23 @@ def parts(table: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         table: notebook 04's, from `price_parts.parts`; without a row where it is not known.
+
+    Returns:
+        No row of runs of another recipe.
     """
     return pd.DataFrame(
         [
             {
                 "budget": f"{row.epsilon:g} per {row.unit}"
-                + (f", {row.recipe}" if row.recipe != "default" else ""),
+                + (f", {row.recipe}" if row.recipe != "default" else "")
+                + (f", {row.of_seeds}" if row.of_seeds and isinstance(row.of_seeds, str) else ""),
                 "part": row.part,
                 "difference": row.difference,
                 "mean AUROC lost": "not estimable"
                 if pd.isna(row.estimate)
                 else f"{row.estimate:+.3f} [{row.low:+.3f}, {row.high:+.3f}]",
             }
-            for row in table.itertuples()
+            for row in price_parts.shown(table).itertuples()
         ]
     )
 
@@ -124,7 +128,7 @@ def page(
         price: what the price of privacy is made of, from `price_parts.parts`; None for not known.
     """
     price = pd.DataFrame(columns=price_parts.COLUMNS) if price is None else price
-    made_of = parts(price).to_html(index=False, border=0) if len(price) else ""
+    made_of = parts(price).to_html(index=False, border=0) if len(parts(price)) else ""
     picture = base64.b64encode(figure_png.read_bytes()).decode()
     items = "\n".join(
         f'<li><a href="{html.escape(address)}">{html.escape(text)}</a></li>'

@@ -22,6 +22,34 @@ MEANS = {
 }
 
 
+RECIPE = {"EPOCHS": 6, "LEARNING_RATE": 0.01, "TRAINED": "all", "steps": 96, "head": "halves"}
+
+
+def records_of(arms, **changes):
+    """Records of one recipe: noise, mode and the clipping norm of `same_recipe` differ; `changes`
+    are those of single runs.
+    """
+    mode = {"dp": "private", "same_recipe": "none", "same_recipe_clipped": "none"}
+    return [
+        {
+            "run": row.run,
+            "parameters": RECIPE
+            | {
+                "mode": mode.get(row.arm),
+                "noise_multiplier": 0.8 if row.arm == "dp" else 0.0,
+                "clip_norm": 1e6 if row.arm == "same_recipe" else 1.0,
+            }
+            | changes.get(row.run, {}),
+        }
+        for row in arms.itertuples()
+        if row.arm != "baseline"
+    ] + [{"run": "base", "parameters": {"EPOCHS": 2, "BATCH_SIZE": 64}}]
+
+
+def parts_of(means, arms, **changes):
+    return price_parts.parts(replicates_of(means), arms, records_of(arms, **changes))
+
+
 def replicates_of(means):
     """Replicates as `metric_table` has them: findings a and b lie 0.02 about their mean."""
     rows = {
@@ -34,7 +62,7 @@ def replicates_of(means):
 
 
 def test_parts_of_four_arms_worked_by_hand():
-    table = price_parts.parts(replicates_of(MEANS), arms_of(*FOUR)).set_index("part")
+    table = parts_of(MEANS, arms_of(*FOUR)).set_index("part")
     assert list(table.index) == ["schedule", "clipping", "noise", "price"]
     # 0.90 - 0.86, 0.86 - 0.85, 0.85 - 0.80, 0.90 - 0.80
     assert table["estimate"].tolist() == pytest.approx([0.04, 0.01, 0.05, 0.10])
@@ -46,27 +74,103 @@ def test_parts_of_four_arms_worked_by_hand():
     assert (table["epsilon"] == 8).all() and (table["unit"] == "patient").all()
 
 
-def test_the_parts_add_up_to_the_price_also_over_seeds():
+SEEDS = (
+    ("base", "baseline"),
+    run_record("base1", "baseline", seed=1),
+    run_record("base2", "baseline", seed=2),
+    run_record("dp1", "dp", 8.0, seed=1),
+    ("dp", "dp", 8.0),
+)
+OF_SEED_1 = (
+    run_record("whole", "same_recipe", seed=1, **OF_RECIPE),
+    run_record("clipped", "same_recipe_clipped", seed=1, **OF_RECIPE),
+)
+
+
+def random_means(arms):
     rng = np.random.default_rng(0)
-    runs = ["base", "base1", "whole", "clipped", "dp", "dp1"]
-    replicates = replicates_of({run: rng.uniform(0.6, 0.9, 40) for run in runs})
-    arms = arms_of(
-        ("base", "baseline"),
-        run_record("base1", "baseline", seed=1),
-        *ABLATION,
-        ("dp", "dp", 8.0),
-        run_record("dp1", "dp", 8.0, seed=1),
+    return {run: rng.uniform(0.6, 0.9, 40) for run in arms["run"]}
+
+
+def test_parts_and_their_price_are_of_the_seed_that_all_four_arms_have():
+    arms = arms_of(*SEEDS, *OF_SEED_1)
+    means = random_means(arms)
+    table = parts_of(means, arms)
+    assert table["of_seeds"].unique().tolist() == ["of seed 1"]
+    assert price_parts.in_words(table).startswith(
+        "Of the mean AUROC that privacy costs at epsilon 8 per patient, of seed 1, "
     )
-    table = price_parts.parts(replicates, arms).set_index("part")["estimate"]
-    assert table.drop("price").sum() == pytest.approx(table["price"])
-    means = replicates.xs("auroc", level="metric")[0].groupby("run").mean()
-    assert table["price"] == pytest.approx(
-        means[["base", "base1"]].mean() - means[["dp", "dp1"]].mean()
+    # the very table of a study of this seed alone
+    of_one = parts_of(means, arms_of(*SEEDS[1:2], *OF_SEED_1, SEEDS[3]))
+    assert of_one["of_seeds"].unique().tolist() == [""]
+    pd.testing.assert_frame_equal(table.drop(columns="of_seeds"), of_one.drop(columns="of_seeds"))
+    estimates = table.set_index("part")["estimate"]
+    assert estimates["schedule"] == pytest.approx(means["base1"][0] - means["whole"][0])
+    assert estimates["noise"] == pytest.approx(means["clipped"][0] - means["dp1"][0])
+    assert estimates["price"] == pytest.approx(means["base1"][0] - means["dp1"][0])
+    assert estimates.drop("price").sum() == pytest.approx(estimates["price"])
+
+
+def test_the_parts_of_several_seeds_add_up_to_their_price():
+    of_seed_0 = [record | {"run": record["run"] + "0", "seed": 0} for record in OF_SEED_1]
+    arms = arms_of(*SEEDS, *OF_SEED_1, *of_seed_0)
+    means = random_means(arms)
+    table = parts_of(means, arms)
+    assert table["of_seeds"].unique().tolist() == ["of seeds 0 and 1"]
+    estimates = table.set_index("part")["estimate"]
+    assert estimates.drop("price").sum() == pytest.approx(estimates["price"])
+    of_runs = {run: values[0] for run, values in means.items()}
+    assert estimates["price"] == pytest.approx(
+        (of_runs["base"] + of_runs["base1"] - of_runs["dp"] - of_runs["dp1"]) / 2
     )
+
+
+def test_without_a_seed_that_all_four_arms_have_nothing_is_said():
+    of_seed_2 = [record | {"seed": 2} for record in OF_SEED_1]
+    arms = arms_of(*SEEDS, *of_seed_2)
+    assert parts_of(random_means(arms), arms).empty
+
+
+@pytest.mark.parametrize(
+    "run, changes, names",
+    [
+        ("whole", {"EPOCHS": 3, "steps": 48}, "EPOCHS, steps"),
+        ("clipped", {"LEARNING_RATE": 0.02}, "LEARNING_RATE"),
+        ("dp", {"TRAINED": "head"}, "TRAINED"),
+        ("dp", {"HEAD_STEPS": 20}, "HEAD_STEPS"),
+        ("clipped", {"clip_norm": 0.5}, "clip_norm"),
+        ("whole", {"head": "levels"}, "head"),
+        ("clipped", {"head": {"steps": 9, "clip_norm": 1.0}}, "head, head clip_norm, head steps"),
+    ],
+)
+def test_no_parts_of_runs_of_another_recipe(run, changes, names, tmp_path):
+    table = parts_of(MEANS, arms_of(*FOUR), **{run: changes})
+    assert price_parts.shown(table).empty and len(table) == 1
+    table.to_csv(tmp_path / "parts.csv", index=False)
+    for stored in (table, pd.read_csv(tmp_path / "parts.csv")):
+        assert price_parts.in_words(stored) == (
+            "What the price at epsilon 8 per patient is made of is not shown: the runs without"
+            f" noise differ from the private one in {names}, too."
+        )
+
+
+def test_noise_and_clipping_of_both_parts_may_differ_and_steps_of_the_head_may_not():
+    def head(**changes):
+        return {"steps": 20, "clip_norm": 0.1, "noise_multiplier": 9.0} | changes
+
+    of_runs = {
+        "dp": {"head": head()},
+        "clipped": {"head": head(noise_multiplier=0.0)},
+        "whole": {"head": head(noise_multiplier=0.0, clip_norm=1e6)},
+    }
+    assert list(parts_of(MEANS, arms_of(*FOUR), **of_runs)["part"]) == list(price_parts.PARTS)
+    of_runs["clipped"] = {"head": head(noise_multiplier=0.0, steps=10)}
+    table = parts_of(MEANS, arms_of(*FOUR), **of_runs)
+    assert table["difference"].tolist() == ["head steps"]
 
 
 def test_the_sentence_has_the_numbers_of_the_table(tmp_path):
-    table = price_parts.parts(replicates_of(MEANS), arms_of(*FOUR))
+    table = parts_of(MEANS, arms_of(*FOUR))
     said = price_parts.in_words(table)
     assert said.startswith(
         "Of the mean AUROC that privacy costs at epsilon 8 per patient, +0.100 [+0.081, +0.110],"
@@ -93,7 +197,7 @@ def test_without_one_of_the_four_arms_nothing_is_said_of_parts(left_out):
         arm for arm in FOUR if (arm["run"] if isinstance(arm, dict) else arm[0]) not in left_out
     ]
     means = {run: values for run, values in MEANS.items() if run not in left_out}
-    table = price_parts.parts(replicates_of(means), arms_of(*kept))
+    table = parts_of(means, arms_of(*kept))
     assert table.empty and list(table) == price_parts.COLUMNS
     assert price_parts.in_words(table) == price_parts.ABSENT
 
@@ -108,7 +212,7 @@ def test_without_one_of_the_four_arms_nothing_is_said_of_parts(left_out):
 )
 def test_a_private_arm_of_another_budget_unit_or_recipe_has_no_parts(private):
     arms = arms_of(*FOUR[:3], private)
-    assert price_parts.parts(replicates_of(MEANS), arms).empty
+    assert parts_of(MEANS, arms).empty
 
 
 def test_arms_of_the_same_recipe_are_labelled_and_kept_apart_by_budget():

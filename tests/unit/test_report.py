@@ -63,7 +63,7 @@ def test_page_says_what_the_price_is_made_of_and_where_it_does_not_know(tmp_path
     assert price_parts.ABSENT in report.page("t", shown, tmp_path / "f.png", {})
     row = {"epsilon": 8.0, "unit": "patient", "recipe": "default", "low": 0.01, "high": 0.03}
     rows = [
-        row | {"part": part, "difference": "a minus b", "estimate": 0.02}
+        row | {"of_seeds": "", "part": part, "difference": "a minus b", "estimate": 0.02}
         for part in price_parts.PARTS
     ]
     table = pd.DataFrame(rows)
@@ -72,6 +72,18 @@ def test_page_says_what_the_price_is_made_of_and_where_it_does_not_know(tmp_path
     assert price_parts.in_words(table) in page and "8 per patient" in page
     unknown = report.parts(table.assign(estimate=np.nan))
     assert (unknown["mean AUROC lost"] == "not estimable").all()
+    assert (
+        report.parts(table.assign(of_seeds="of seed 0"))["budget"][0] == "8 per patient, of seed 0"
+    )
+
+
+def test_page_shows_no_parts_of_runs_of_another_recipe(tmp_path):
+    (tmp_path / "f.png").write_bytes(b"png")
+    row = {"epsilon": 8.0, "unit": "patient", "recipe": "default", "of_seeds": np.nan}
+    table = pd.DataFrame([row | {"part": price_parts.ANOTHER, "difference": "EPOCHS"}])
+    page = report.page("t", report.summary(one_run()), tmp_path / "f.png", {}, price=table)
+    assert price_parts.in_words(table) in page and "differ from the private one in EPOCHS" in page
+    assert price_parts.ANOTHER not in page and "mean AUROC lost" not in page
 
 
 def test_checklist_links_to_what_is_there_and_says_what_is_not():
