@@ -175,7 +175,7 @@ def private_arm(
 ) -> private_step.PrivateArm:
     """Return the private steps of a run: of the head alone, of all weights, or of both."""
     clip_norm, batching, head = recipe_rule.batching_of(
-        settings.recipe, len(data.units), settings.clip_norm, data.most_images, 32
+        settings.recipe, len(data.units), data.most_images, 32
     )
     return private_step.PrivateArm(
         data,

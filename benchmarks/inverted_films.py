@@ -61,7 +61,7 @@ def rows_of(share: float) -> list[dict]:
         private, weights, known, channels=1, width=16, seed=0, trained="head"
     )
     rows = [row_of("zero-shot", share, model, private)]
-    clip_norm, batching, _ = recipe_rule.batching_of(chosen, len(data.units), 1.0, 8)
+    clip_norm, batching, _ = recipe_rule.batching_of(chosen, len(data.units), 8)
     arm = private_step.PrivateArm(
         data,
         model,

@@ -62,7 +62,7 @@ def private_arm(
 ) -> private_step.PrivateArm:
     """Return the private steps of a run, with their noise calibrated."""
     clip_norm, batching, head = recipe_rule.batching_of(
-        settings.recipe, len(data.units), settings.clip_norm, data.most_images
+        settings.recipe, len(data.units), data.most_images
     )
     weighting = ("none", None)
     if settings.pos_weight == "private":

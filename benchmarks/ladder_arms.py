@@ -38,6 +38,7 @@ _OF_RULE = {
     "batch": "EXPECTED_BATCH_SIZE",
     "epochs": "EPOCHS",
     "learning_rate": "LEARNING_RATE",
+    "clip_norm": "CLIP_NORM",
     "head_steps": "HEAD_STEPS",
     "head_learning_rate": "HEAD_LEARNING_RATE",
     "head_clip_norm": "HEAD_CLIP_NORM",
@@ -96,7 +97,7 @@ def ours(arm: str, epsilon: float, *, start: str = "halves", **by_hand: object) 
     chosen, _ = recipe_rule.settle(
         epsilon,
         N_IMAGES if unit == "image" else N_PATIENTS,
-        "random" if start == "none" else "alike",
+        "unknown" if start == "none" else "alike",
         **by_hand,
     )
     return Settings(arm, epsilon, start=start, unit=unit, **counted(chosen))
@@ -108,10 +109,9 @@ def counted(chosen: dict[str, str | int | float]) -> dict[str, str | int | float
     Args:
         chosen: see `recipe_rule.settle`.
     """
-    of_rule = {
+    return {
         name: chosen.get(key, type(getattr(Settings, name))()) for name, key in _OF_RULE.items()
     }
-    return of_rule | {"clip_norm": 0.0 if chosen["TRAINED"] == "head" else 1.0}
 
 
 def paper(arm: str, epsilon: float, **tuned: object) -> Settings:

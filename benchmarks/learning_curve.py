@@ -125,7 +125,7 @@ def run(curve: Curve, point: Point) -> tuple[np.ndarray, dict]:
     chosen, _ = recipe_rule.settle(point.epsilon, point.n_patients, "alike", TRAINED=point.trained)
     networks.train_only(model, recipe_rule.part_of(chosen))
     clip_norm, batching, second = recipe_rule.batching_of(
-        chosen, point.n_patients, 1.0, data.most_images
+        chosen, point.n_patients, data.most_images
     )
     budget = promise.PrivacyBudget(point.epsilon, DELTA, clip_norm)
     arm = private_step.PrivateArm(

@@ -228,8 +228,8 @@ class PrivateTraining(_Model):
             rarely=True,
         )
     )
-    CLIP_NORM: float = _field(
-        "clipping norm of a unit's gradient",
+    CLIP_NORM: float | None = _field(
+        "clipping norm of a unit's gradient, of all weights; None: by the rule",
         unit="L2 norm",
         paper="1.5 per image",
         rarely=True,

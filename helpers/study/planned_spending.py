@@ -60,7 +60,7 @@ def planned(steps: Collection[plan.Step], out: Path) -> str:
     uuids = {line["uuid"] for line in spent.runs()}
     lines, others = [], spent.runs(spent.sharing(key))
     for values in planned_runs:
-        made = promise_of(values, train, record.get("access", "private"))
+        made = promise_of(values, train)
         note = private_run_files.note_of(out / "runs" / values["run"])
         is_again = "spend again" in values["CONFIRM"]
         if (
@@ -82,14 +82,15 @@ def _private_runs(steps: Collection[plan.Step], out: Path) -> list[dict]:
     """
     baselines, network = [_parameters(step) for step in _steps_of("02", steps)], {}
     if baselines:
-        network = {name: baselines[0][name] for name in ("PRECISION", "PRETRAIN")}
+        network = baselines[0]
     elif private := _steps_of("03", steps):
         cohort = manifests.name_of(_parameters(private[0])["COHORT"])
         settings = out / "runs" / f"{cohort}-network" / "network.json"
-        stored = files.read_json(settings, "Run notebook 02 first.")
-        network = {name: stored[name] for name in ("PRECISION", "PRETRAIN")}
+        network = files.read_json(settings, "Run notebook 02 first.")
+    known = {name: network[name] for name in ("PRECISION", "PRETRAIN") if network}
+    known |= {"HEAD_OF_02": network.get("HEAD")}
     values_of_runs = [
-        network | _parameters(step) | {"run": step.outputs[0].parts[1]}
+        known | _parameters(step) | {"run": step.outputs[0].parts[1]}
         for step in _steps_of("03", steps)
     ]
     return [
@@ -139,13 +140,12 @@ def _is_other(identity: dict, made: promise.Promise, values: dict) -> bool:
     return bool(list(private_run_files.differences(identity, files.plain(planned))))
 
 
-def promise_of(values: dict, train: pd.DataFrame, access: str) -> promise.Promise:
+def promise_of(values: dict, train: pd.DataFrame) -> promise.Promise:
     """Return the promise of a private run from the parameters of notebooks 02 and 03.
 
     Args:
         values: UPPER_CASE name -> value.
         train: the training rows of the cohort's table.
-        access: of the cohort, see its manifest.
     """
     unit, of_patient = values["PRIVACY_UNIT"], train["patient_id"].value_counts()
     if unit == "image":  # each patient keeps at most so many
@@ -155,11 +155,13 @@ def promise_of(values: dict, train: pd.DataFrame, access: str) -> promise.Promis
     chosen, _ = recipe_rule.settle(
         values["EPSILON"],
         n_units,
-        recipe_rule.start_of(values["PRETRAIN"], access),
+        recipe_rule.start_of(
+            values["PRETRAIN"], values["COHORT"], values["HEAD"] or values["HEAD_OF_02"]
+        ),
         **{name: values[name] for name in names},
     )
     clip_norm, batching, head = recipe_rule.batching_of(
-        chosen, n_units, values["CLIP_NORM"], values["MAX_IMAGES_PER_PATIENT"]
+        chosen, n_units, values["MAX_IMAGES_PER_PATIENT"]
     )
     return promise.settle(
         promise.PrivacyBudget(

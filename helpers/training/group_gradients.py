@@ -60,6 +60,7 @@ def by_group(
             "private mode",
             "They are outside the promise.",
         )
+    arm = arm.head_arm if arm.is_at_head else arm
     stream = random_streams.random_stream(arm.seed, "group gradients", epoch)
     rows, shares, clipped_means, whole_means = [], {}, {}, {}
     for group in sorted(set(group_of_unit)):

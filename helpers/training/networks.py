@@ -103,8 +103,8 @@ class ResNet9(nn.Module):
     Attributes:
         stem, blocks: the trunk.
         reading: from images to the head's input, and from its output to logits.
-        centre, scale: (n_features,) constants that standardise the input of a head of several
-            levels; never trained. None for the other heads.
+        centre, scale: constants that standardise the input of a head of several levels, by public
+            images; never trained. None for the other heads.
         head: one Linear layer, the same for every row of an image.
 
     Source: Tayebi Arasteh et al. (2024), Methods; He et al. (2016) for the blocks; Klause et al.
@@ -131,11 +131,19 @@ class ResNet9(nn.Module):
             ]
         )
         n_features = reading.n_features(widths[1:])
+        # of another shape for halves than for whole images, so that weights of one head never pass
+        # for those of the other
+        shape = (n_features,) if reading.head == "halves" else (1, n_features)
         for name, value in (("centre", 0.0), ("scale", 1.0)):
-            constant = nn.Parameter(torch.full((n_features,), value), requires_grad=False)
+            constant = nn.Parameter(torch.full(shape, value), requires_grad=False)
             self.register_parameter(name, constant if reading.has_levels else None)
         self.n_channels = 8 * width  # of the last feature map
         self.head = nn.Linear(n_features, len(reading.bases))
+
+    @property
+    def is_standardised(self) -> bool:
+        """Return whether the head's input is standardised by public images."""
+        return self.scale is not None and bool((self.scale != 1).any())
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Map (batch, channels, *size) to the head's input (batch x rows per image, n_features)."""
@@ -177,7 +185,7 @@ class ResNet9(nn.Module):
         """
         weight, bias = self.head.weight, self.head.bias
         weight.mul_(self.scale / scale)
-        bias.add_(weight @ (scale * (centre - self.centre)))
+        bias.add_(weight @ (scale * (centre - self.centre).flatten()))
         self.centre.copy_(centre)
         self.scale.copy_(scale)
 
@@ -278,6 +286,13 @@ def train_only(model: nn.Module, part: str) -> None:
 def rows_per_image(model: nn.Module) -> int:
     """Return how many rows of a batch a network makes of an image: 2 where films are halved."""
     return model.reading.rows_per_image if isinstance(model, ResNet9) else 1
+
+
+def sides_of(model: nn.Module) -> dict[str, list[str]]:
+    """Return how a network that halves films reads each finding, for identities; {} for others."""
+    if rows_per_image(model) == 1:
+        return {}
+    return {"SIDES": list(model.reading.sides)}
 
 
 def device() -> torch.device:

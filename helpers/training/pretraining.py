@@ -14,6 +14,7 @@ from helpers.data import cohorts
 from helpers.privacy import lineage, register
 from helpers.training import (
     finished_runs,
+    head_reading,
     network_settings,
     networks,
     ordinary_step,
@@ -78,10 +79,13 @@ class PublicModel:
                 `image_augmentation.invert`.
 
         Raises:
-            InputError: the public cohort shares films with the private one, or its images have
-                another size; real patients' training films come back in EVALUATE_ON.
+            InputError: a head that cannot read these images; the public cohort shares films with
+                the private one, or its images have another size; real patients' training films come
+                back in EVALUATE_ON.
         """
         same_films.check(private, public, settings.evaluate_on)
+        for cohort in filter(None, (private, public)):  # before anything is trained
+            head_reading.of(settings.head, [], cohort.images.ndim - 1)
         if public:  # what private patients teach before private training has no guarantee
             refuse_other_size(public, private)
             refuse_shared(public, private)
@@ -101,6 +105,10 @@ class PublicModel:
             "data": [public.record["data_hash"]] if public else [],
             "canonical": private.canonical,
         }
+        if settings.head == "halves":  # how labels without a side are read
+            made_from["lateral"] = [
+                sorted(cohort.lateral) for cohort in (private, public) if cohort
+            ]
         if settings.pretrain.endswith(".safetensors"):
             weights, _ = weight_files.load_weights(settings.pretrain)
             made_from["weights"] = weight_files.weights_hash(weights)
@@ -200,7 +208,7 @@ def fingerprint_of_demo_run(parameters: dict, arm: private_step.PrivateArm, shif
         "data": arm.data.cohort.record["data_hash"],
         "start": arm.start,
         "pos_weight": [] if arm.pos_weight is None else arm.pos_weight.tolist(),
-    }
+    } | networks.sides_of(arm.network)
     return fingerprints.fingerprint(prediction.with_shifts(parameters, shifts) | made_from, CODE)
 
 

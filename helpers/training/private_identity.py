@@ -6,7 +6,7 @@ In: a private arm, its network, declared parameters. Out: the identity, fit for 
 
 from torch import nn
 
-from helpers.training import private_step
+from helpers.training import networks, private_step
 
 
 def identity_of(
@@ -46,6 +46,7 @@ def identity_of(
         "PRECISION": arm.precision,
         "trained": [name for name, weights in model.named_parameters() if weights.requires_grad],
     }
+    declared |= networks.sides_of(arm.network)
     if arm.is_head_alone or arm.head_arm:
         declared |= {"HEAD_LEARNING_RATE": head_learning_rate}
     return {

@@ -11,11 +11,12 @@ every unit in each step, takes seconds and learns all there is in the public fea
 (DP-SGD with Poisson-sampled batches) can change the features, and pays for it with more noise. The
 head comes first in value as long as the features are of images like the private ones. So:
 
-- from public images like the private ones: the head; beyond `BOTH_FROM` units x epsilon all weights
-  first, then the head, within one budget;
-- from drawn images or a file of unknown content: all weights, then the head, at every budget, since
-  the features may be poor;
-- from random weights: all weights.
+- from public images like the private ones ("alike"): the head; beyond `BOTH_FROM` units x epsilon
+  all weights first, then the head, within one budget;
+- from drawn images for real patients ("drawn"): the same from a tenth of that, since the features
+  are poor;
+- from random weights, a file, or a head whose input is not standardised by public images
+  ("unknown"): all weights.
 """
 
 import math
@@ -25,45 +26,50 @@ from helpers.data import manifests
 from helpers.privacy import promise
 
 # passes of all weights by the start: good features need little change, and each pass takes time
-EPOCHS = {"alike": 3, "other": 8, "random": 8}
+EPOCHS = {"alike": 3, "drawn": 8, "unknown": 8}
 RATE_AT_1 = 3.9e-3  # learning rate of NAdam at epsilon 1, for all weights
 MOST_RATE = 6e-3
-BOTH_FROM = 50_000  # units x epsilon from which all weights are trained, too
+CLIP_NORM = 1.0  # of all weights
+# units x epsilon from which all weights are trained, too
+BOTH_FROM = {"alike": 50_000, "drawn": 5_000, "unknown": math.inf}
 # of momentum steps: times epsilon x units while noise decides, times its root beyond, and at most
 HEAD_RATES = (0.009, 0.65, 200.0)
 MOST_HEAD_STEPS = 60
-STARTS = ("alike", "other", "random")
-OF_ALL_WEIGHTS = ("EXPECTED_BATCH_SIZE", "EPOCHS", "LEARNING_RATE")
+STARTS = tuple(BOTH_FROM)
+OF_ALL_WEIGHTS = ("EXPECTED_BATCH_SIZE", "EPOCHS", "LEARNING_RATE", "CLIP_NORM")
 _NOT_PROMISED = ("TRAINED", "EPOCHS", "LEARNING_RATE", "HEAD_LEARNING_RATE", "HEAD_SHARE")
 OF_HEAD = ("HEAD_STEPS", "HEAD_LEARNING_RATE", "HEAD_CLIP_NORM", "HEAD_SHARE")
 
 
-def start_of(pretrain: str, access: str) -> str:
+def start_of(pretrain: str, cohort: str, head: str) -> str:
     """Return what is known in public of where training starts: one of `STARTS`.
 
     No private image and no private result has a say in it.
 
     Args:
         pretrain: PRETRAIN of notebook 02.
-        access: of the private cohort, see its manifest.
+        cohort: the private one, COHORT.
+        head: of the network, see `head_reading`.
 
     Returns:
-        "random" without a start; "alike" from a public cohort, unless it is drawn and the patients
-        are real; else "other".
+        "alike" from a public data set of the same kind of images; "drawn" where it is drawn and the
+        patients are real; else "unknown".
     """
-    if pretrain == "none":
-        return "random"
-    if pretrain.endswith(".safetensors"):
-        return "other"
-    is_drawn = manifests.read(pretrain).access == "embedded"
-    return "other" if is_drawn and access != "embedded" else "alike"
+    is_file = pretrain == "none" or pretrain.endswith(".safetensors")
+    if is_file or head not in ("levels", "halves"):
+        return "unknown"
+    public, private = manifests.read(pretrain), manifests.read(cohort)
+    if bool(public.volume) != bool(private.volume):
+        return "unknown"
+    is_drawn = public.access == "embedded" and private.access != "embedded"
+    return "drawn" if is_drawn else "alike"
 
 
 def recipe_for(epsilon: float, n_units: int, start: str = "alike") -> dict[str, str | int | float]:
     """Return TRAINED, and the settings of all weights and of the head, for a budget.
 
-    Guarantees: a function of these three alone, all public; what is trained, batch, steps and rates
-    never fall as epsilon or the number of units grows.
+    Guarantees: a function of these three alone, all public; what is trained, batch, passes, rates
+    and steps of the head never fall as epsilon or the number of units grows.
 
     Args:
         epsilon: of the whole run, for one unit; > 0.
@@ -72,16 +78,16 @@ def recipe_for(epsilon: float, n_units: int, start: str = "alike") -> dict[str, 
     """
     batch = min(n_units, 2 ** max(8, round(math.log2(n_units / 16))))
     rate = min(MOST_RATE, RATE_AT_1 * math.sqrt(epsilon))
-    if errors.one_of("start", start, STARTS) == "random":
+    if errors.one_of("start", start, STARTS) == "unknown":
         trained = "all"
     else:
-        is_rich = start == "other" or epsilon * n_units >= BOTH_FROM
-        trained = "all_then_head" if is_rich else "head"
+        trained = "all_then_head" if epsilon * n_units >= BOTH_FROM[start] else "head"
     return {
         "TRAINED": trained,
         "EXPECTED_BATCH_SIZE": batch,
         "EPOCHS": EPOCHS[start],
         "LEARNING_RATE": float(f"{rate:.2g}"),
+        "CLIP_NORM": CLIP_NORM,
         **head_for(epsilon, n_units),
     }
 
@@ -150,7 +156,6 @@ def settle(
 def batching_of(
     chosen: dict[str, str | int | float],
     n_units: int,
-    clip_norm: float,
     max_images_per_patient: int,
     physical_batch_size: int = 256,
 ) -> tuple[float, promise.Batching, promise.HeadSteps | None]:
@@ -159,25 +164,22 @@ def batching_of(
     Args:
         chosen: see `settle`.
         n_units: see `recipe_for`.
-        clip_norm: of all weights.
         max_images_per_patient, physical_batch_size: see `promise.Batching`.
     """
-    if chosen["TRAINED"] == "head":  # the first part, and the only one
-        batch, epochs, clip_norm = n_units, chosen["HEAD_STEPS"], chosen["HEAD_CLIP_NORM"]
-    else:
-        batch, epochs = chosen["EXPECTED_BATCH_SIZE"], chosen["EPOCHS"]
     second = None
+    if chosen["TRAINED"] == "head":  # the first part, and the only one
+        clip_norm, batch, epochs = chosen["HEAD_CLIP_NORM"], n_units, chosen["HEAD_STEPS"]
+    else:
+        clip_norm = chosen["CLIP_NORM"]
+        batch, epochs = chosen["EXPECTED_BATCH_SIZE"], chosen["EPOCHS"]
     if chosen["TRAINED"] == "all_then_head":
         second = promise.HeadSteps(
             chosen["HEAD_STEPS"], chosen["HEAD_CLIP_NORM"], chosen["HEAD_SHARE"]
         )
-    return (
-        clip_norm,
-        promise.Batching(
-            batch, epochs, max_images_per_patient, physical_batch_size=physical_batch_size
-        ),
-        second,
+    batching = promise.Batching(
+        batch, epochs, max_images_per_patient, physical_batch_size=physical_batch_size
     )
+    return clip_norm, batching, second
 
 
 def part_of(chosen: dict[str, str | int | float]) -> str:

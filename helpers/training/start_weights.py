@@ -5,11 +5,14 @@ from them. Raises `InputError` for weights that do not fit.
 """
 
 import math
+from collections.abc import Collection
 
 import torch
 
 from helpers.core import errors
-from helpers.training import networks
+from helpers.training import head_reading, networks
+
+_NO_SIDE = math.log(math.sqrt(2) - 1)  # logit of either half, so that "right or left" is even
 
 
 def start_from(
@@ -48,7 +51,11 @@ def start_from(
     missing = []
     try:
         public = weights["head.weight"].to(head["head.weight"].device)
-        is_same_head = "scale" in weights and public.shape[1] == model.head.in_features
+        constants = {name: value.detach() for name, value in model.named_parameters(recurse=False)}
+        is_same_head = bool(constants) and _shapes(constants) == _shapes(weights, constants)
+        bias = weights["head.bias"]
+        if "scale" in weights and not is_same_head:
+            public, bias = _last_map_of_levels(weights, model.n_channels)
         if len(public) < len(known):  # of halved films: an output for both sides
             known = list(dict.fromkeys(name.partition(":")[0] for name in known))
         for output, name in enumerate(
@@ -57,15 +64,16 @@ def start_from(
             rows = alike(name, known)
             if not rows:
                 missing.append(name)
+                if ("either", output) in zip(model.reading.sides, model.reading.column):
+                    head["head.bias"][output] = _NO_SIDE
                 continue
-            head["head.bias"][output] = weights["head.bias"][rows].mean()
+            head["head.bias"][output] = bias[rows].mean()
             head["head.weight"][output] = (
                 public[rows].mean(0)
                 if is_same_head
                 else _of_last_map(model, public[rows].mean(0), name, known[rows[0]])
             )
-        constants = {name: value.detach() for name, value in model.named_parameters(recurse=False)}
-        trunk = {name: value for name, value in weights.items() if name not in constants}
+        trunk = {name: value for name, value in weights.items() if name not in ("centre", "scale")}
         if is_same_head:
             constants = {name: weights[name] for name in constants}
         model.load_state_dict(networks.in_planes(trunk, model) | constants | head)
@@ -76,6 +84,28 @@ def start_from(
             "Use the WIDTH, CHANNELS and HEAD with which they were trained.",
         )
     return sorted(set(missing))
+
+
+def _shapes(weights: dict, names: Collection[str] = ()) -> list:
+    """Return the shapes of the constants of a head among weights; None where one is absent."""
+    return [getattr(weights.get(name), "shape", None) for name in names or weights]
+
+
+def _last_map_of_levels(
+    weights: dict[str, torch.Tensor], n_channels: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return weights and bias of outputs over cells of the last map alone, of a head of levels;
+    what the other levels say is taken at its public mean.
+
+    Raises:
+        KeyError: weights of halves of films, which are not those of whole images.
+    """
+    if weights["scale"].ndim == 1:
+        raise KeyError("halves")
+    dimensions = weights["stem.0.weight"].ndim - 2 if "stem.0.weight" in weights else 3
+    n_last = n_channels * math.prod(head_reading.of("levels", [], dimensions).cells[-1])
+    scaled = (weights["head.weight"] * weights["scale"])[:, -n_last:]
+    return scaled, weights["head.bias"] - scaled @ weights["centre"].flatten()[-n_last:]
 
 
 def alike(name: str, known: list[str]) -> list[int]:

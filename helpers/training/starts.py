@@ -153,6 +153,29 @@ def standardise(model: networks.ResNet9, public: cohorts.Cohort, channels: int) 
     model.standardise(*(part.to(model.scale) for part in frozen_head.public_moments(features)))
 
 
+def train_part(model: nn.Module, trained: str, part: str) -> None:
+    """Let one part of a start be trained first, see `networks.train_only`.
+
+    Args:
+        model: as it starts.
+        trained: TRAINED, by hand or by the rule.
+        part: what of it is trained first, see `recipe_rule.part_of`.
+
+    Raises:
+        InputError: steps of the head alone where its input is not standardised: clipping norm and
+            rate of the head are for rows of norm 1.
+    """
+    if trained in ("head", "all_then_head") and not model.is_standardised:
+        errors.refuse(
+            f"a head that reads several levels, standardised by public images, for TRAINED ="
+            f" {trained!r}",
+            f"HEAD = {model.reading.head!r} as it starts here",
+            "Set HEAD of notebook 02 to halves or levels and PRETRAIN to a public data set, or"
+            " TRAINED = 'all'.",
+        )
+    networks.train_only(model, part)
+
+
 def positive_weight(
     source: str, data: training_set.TrainingSet, cohort: cohorts.Cohort, pretrain: str
 ) -> tuple[str, torch.Tensor | None]:

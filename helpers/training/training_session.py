@@ -66,7 +66,7 @@ class Session(sampling_and_noise.Unrepeatable):
             averaging: decay of the running mean of weights that the finished run has; 0 for its
                 last weights. A mean of what is private already costs no privacy.
             head_learning_rate: the highest for steps of the head alone on frozen features, which
-                are made with momentum, not averaged, and follow a cosine.
+                are made with momentum and not averaged; > 0 where there are such steps.
             fingerprint: of all that decides the numbers, see `fingerprints.fingerprint`; code
                 included. Private mode has an identity in its place: promise, data, start and
                 `parameters`, never code.
@@ -85,6 +85,8 @@ class Session(sampling_and_noise.Unrepeatable):
             )
         if isinstance(arm, private_step.PrivateArm):
             arm.check_unused()
+            if arm.is_head_alone or arm.head_arm:
+                errors.number("HEAD_LEARNING_RATE", head_learning_rate, 0, 1e4, open_low=True)
         self.run, self.model, self.arm, self.epochs = run, model, arm, epochs
         self.learning_rate, self.fingerprint, self.schedule = learning_rate, fingerprint, schedule
         self.averaging = errors.number("AVERAGING", averaging, 0, 0.9999)
@@ -260,6 +262,8 @@ class Session(sampling_and_noise.Unrepeatable):
             return learning_rate.learning_rate_at(
                 self.step, self.part_ends[0], self.learning_rate, self.schedule
             )
+        if self.schedule == "constant":
+            return self.head_learning_rate
         begun = self.part_ends[0] if len(self.part_ends) > 1 else 0
         return learning_rate.cosine(self.step - begun, self.steps - begun, self.head_learning_rate)
 
@@ -349,7 +353,7 @@ class Session(sampling_and_noise.Unrepeatable):
                 " lost: they stay counted."
             )
         if stored["diagnostics"]:
-            self.arm.diagnostics = stored["diagnostics"]
+            self.arm.diagnostics[:] = stored["diagnostics"]  # one list for both parts
         if self.step == self.part_ends[-1]:  # killed between the last step and its epoch's end
             self.take_mean()
         return True

@@ -8,7 +8,7 @@ import private_arms
 import pytest
 import torch
 
-from helpers.core import paths
+from helpers.core import errors, paths
 from helpers.privacy import promise
 from helpers.training import (
     frozen_head,
@@ -18,6 +18,7 @@ from helpers.training import (
     networks,
     private_identity,
     self_test,
+    starts,
     training_session,
     training_set,
     weight_files,
@@ -191,6 +192,32 @@ def test_a_run_of_two_parts_resumed_equals_the_uninterrupted_one(small_cohort, r
     again = two_parts(small_cohort)
     assert again.step == first.step and again.of_head == first.of_head
     assert weight_files.weights_hash(train(again)) == whole
+    assert len(again.arm.diagnostics) == len(again.arm.head_arm.diagnostics) == 22
+
+
+def test_a_rate_of_zero_is_refused_before_anything_is_spent(small_cohort, results):
+    with pytest.raises(errors.InputError, match="HEAD_LEARNING_RATE"):
+        session_of(arm_of(small_cohort, network_of()), head_learning_rate=0.0)
+
+
+def test_a_head_that_is_not_standardised_is_not_trained_alone():
+    for head in ("halves", "pooled"):
+        with pytest.raises(errors.InputError, match="standardised by public images"):
+            starts.train_part(network_of(head, "all"), "all_then_head", "all")
+    model = network_of("halves", "all")
+    model.standardise(torch.zeros(416), torch.full((416,), 0.1))
+    starts.train_part(model, "head", "head")
+    assert frozen_head.is_head_alone(model)
+
+
+def test_how_labels_without_a_side_are_read_is_in_the_identity(small_cohort):
+    settings = dict(learning_rate=1e-3, schedule="cosine", averaging=0.0, head_learning_rate=1.0)
+    kept = []
+    for lateral in ([], ["bright"]):
+        model = networks.resnet9(["bright", "dull"], width=8, head="halves", lateral=lateral)
+        arm = arm_of(small_cohort, model)
+        kept.append(private_identity.identity_of(arm, model, {}, **settings)["parameters"])
+    assert [identity["SIDES"] for identity in kept] == [["both", "both"], ["either", "both"]]
 
 
 def test_the_self_test_tries_both_parts(small_cohort, results):
@@ -235,4 +262,4 @@ def test_features_follow_the_images_alone(small_cohort):
     batch, labels = data.batch(np.array([3, 0]), np.zeros((2, 0)), 1, torch.device("cpu"))
     expected = frozen_head.features_of(model, small_cohort.images, data.rows[[3, 0]], 1)
     torch.testing.assert_close(batch, expected)
-    assert labels.equal(data.labels[[3, 0]]) or labels.isnan().any()
+    torch.testing.assert_close(labels, data.labels[[3, 0]], equal_nan=True)

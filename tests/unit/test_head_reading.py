@@ -93,7 +93,7 @@ def test_standardising_the_features_changes_no_logit_also_a_second_time(head):
         centre, scale = torch.rand(2, n_features, generator=generator) + 0.1
         network.standardise(centre, scale)
         torch.testing.assert_close(network(films), logits, rtol=1e-4, atol=1e-4)
-    assert torch.equal(network.centre, centre) and not network.scale.requires_grad
+    assert torch.equal(network.centre.flatten(), centre) and not network.scale.requires_grad
 
 
 def test_constants_of_the_features_are_never_trained_and_only_where_levels_are_read():

@@ -53,7 +53,7 @@ def test_the_order_of_a_networks_weights_in_memory_is_no_part_of_them():
         plain.state_dict()
     )
     volumes = torch.randn(2, 1, 16, 24, 20)
-    torch.testing.assert_close(ours(volumes), plain(volumes))
+    torch.testing.assert_close(ours(volumes), plain(volumes), rtol=1e-4, atol=1e-4)
     if networks.device().type == "cpu":  # channels side by side
         assert ours.blocks[1].conv1.axial.weight.stride(1) == 1
 

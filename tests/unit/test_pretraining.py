@@ -107,7 +107,7 @@ def test_what_is_not_used_enters_no_parameters(small_cohort, public, results):
 
 def test_shifts_decide_a_demo_run_as_well(small_cohort):
     data = types.SimpleNamespace(cohort=small_cohort)
-    arm = types.SimpleNamespace(data=data, start="weights", pos_weight=None)
+    arm = types.SimpleNamespace(data=data, start="weights", pos_weight=None, network=None)
     fingerprint = pretraining.fingerprint_of_demo_run({"SEED": 0}, arm)
     assert pretraining.fingerprint_of_demo_run({"SEED": 0}, arm, 1) == fingerprint
     assert pretraining.fingerprint_of_demo_run({"SEED": 0}, arm, 5) != fingerprint

@@ -17,7 +17,7 @@ def test_the_rule_is_monotone_in_budget_and_number_of_units(start):
         rule = recipe_rule.recipe_for(epsilon, n_units, start)
         return [
             ORDER.index(value) if value in ORDER else value
-            for value in (rule | ({"TRAINED": "head"} if start == "random" else {})).values()
+            for value in (rule | ({"TRAINED": "head"} if start == "unknown" else {})).values()
         ]
 
     for (e1, e2), n in itertools.product(itertools.pairwise(EPSILONS), UNITS):
@@ -36,30 +36,35 @@ def test_what_is_trained_follows_from_the_start_the_budget_and_the_number_of_uni
     trained = {
         (start, epsilon): recipe_rule.recipe_for(epsilon, 8800, start)["TRAINED"]
         for start in recipe_rule.STARTS
-        for epsilon in (1.06, 7.89)
+        for epsilon in (0.29, 1.06, 7.89)
     }
     assert trained == {
+        ("alike", 0.29): "head",
         ("alike", 1.06): "head",
         ("alike", 7.89): "all_then_head",
-        ("other", 1.06): "all_then_head",
-        ("other", 7.89): "all_then_head",
-        ("random", 1.06): "all",
-        ("random", 7.89): "all",
+        ("drawn", 0.29): "head",
+        ("drawn", 1.06): "all_then_head",
+        ("drawn", 7.89): "all_then_head",
+        ("unknown", 0.29): "all",
+        ("unknown", 1.06): "all",
+        ("unknown", 7.89): "all",
     }
 
 
 @pytest.mark.parametrize(
-    ("pretrain", "access", "start"),
+    ("pretrain", "cohort", "head", "start"),
     [
-        ("none", "embedded", "random"),
-        ("a/start.safetensors", "private", "other"),
-        ("synthetic_cxr_public", "embedded", "alike"),
-        ("synthetic_cxr_public", "private", "other"),
-        ("chestxray14", "private", "alike"),
+        ("none", "synthetic_cxr_private", "halves", "unknown"),
+        ("a/start.safetensors", "taix_ray", "halves", "unknown"),
+        ("synthetic_cxr_public", "synthetic_cxr_private", "halves", "alike"),
+        ("synthetic_cxr_public", "synthetic_cxr_private", "sided", "unknown"),
+        ("synthetic_cxr_public", "taix_ray", "halves", "drawn"),
+        ("chestxray14", "taix_ray", "halves", "alike"),
+        ("chestxray14", "panorama", "levels", "unknown"),
     ],
 )
-def test_the_start_is_judged_by_what_is_public(pretrain, access, start):
-    assert recipe_rule.start_of(pretrain, access) == start
+def test_the_start_is_judged_by_what_is_public(pretrain, cohort, head, start):
+    assert recipe_rule.start_of(pretrain, cohort, head) == start
 
 
 def test_settle_keeps_what_is_given_and_says_what_the_rule_decided():
@@ -70,12 +75,14 @@ def test_settle_keeps_what_is_given_and_says_what_the_rule_decided():
         "EXPECTED_BATCH_SIZE": rule["EXPECTED_BATCH_SIZE"],
         "EPOCHS": 3,
         "LEARNING_RATE": rule["LEARNING_RATE"],
+        "CLIP_NORM": 1.0,
     }
     assert origin == {
         "TRAINED": "by hand",
         "EXPECTED_BATCH_SIZE": "by the rule",
         "EPOCHS": "by hand",
         "LEARNING_RATE": "by the rule",
+        "CLIP_NORM": "by the rule",
     }
 
 
@@ -100,10 +107,10 @@ def test_settings_of_what_is_not_trained_are_refused(declared, lost):
 
 def test_the_head_alone_takes_every_unit_in_each_step_and_comes_second_after_all_weights():
     alone = recipe_rule.settle(1.06, 8800)[0]
-    clip_norm, batching, second = recipe_rule.batching_of(alone, 8800, 1.0, 8)
+    clip_norm, batching, second = recipe_rule.batching_of(alone, 8800, 8)
     assert (clip_norm, batching.expected_batch_size, second) == (0.1, 8800, None)
     assert batching.epochs == alone["HEAD_STEPS"] and batching.steps_per_epoch(8800) == 1
     both = recipe_rule.settle(7.89, 8800)[0]
-    clip_norm, batching, second = recipe_rule.batching_of(both, 8800, 1.0, 8)
+    clip_norm, batching, second = recipe_rule.batching_of(both, 8800, 8)
     assert (clip_norm, batching.expected_batch_size) == (1.0, 512)
     assert (second.steps, second.clip_norm) == (both["HEAD_STEPS"], 0.1)

@@ -161,10 +161,10 @@ def test_what_is_to_be_spent_again_is_planned(out, setting, n_new):
     values = (
         notebook_files.default_parameters(notebook_files.notebooks()["03"])
         | next(step for step in steps_of() if step.id.startswith("03")).parameters
-        | {"PRETRAIN": "synthetic_cxr_public"}
+        | {"PRETRAIN": "synthetic_cxr_public", "HEAD_OF_02": "halves"}
     )
     assert values["EPSILON"] == 1.0
-    made = planned_spending.promise_of(values, train, "embedded")
+    made = planned_spending.promise_of(values, train)
     run_register.append(
         "begin",
         "a",
@@ -261,7 +261,7 @@ def test_the_promise_planned_is_the_promise_made(out, settings):
     values = (
         notebook_files.default_parameters(notebook_files.notebooks()["03"])
         | {"MODE": "private", "DELTA": 1e-3, "EPOCHS": 1, "EXPECTED_BATCH_SIZE": 16}
-        | {"PRETRAIN": "synthetic_cxr_public"}
+        | {"PRETRAIN": "synthetic_cxr_public", "HEAD_OF_02": "halves"}
         | settings
     )
     unit, cap = values["PRIVACY_UNIT"], values["MAX_IMAGES_PER_PATIENT"]
@@ -277,14 +277,14 @@ def test_the_promise_planned_is_the_promise_made(out, settings):
         most_images=min(2, cap) if unit == "image" else 2,
         epsilon=7.89,
         delta=values["DELTA"],
-        clip_norm=chosen["HEAD_CLIP_NORM"] if is_head else values["CLIP_NORM"],
+        clip_norm=chosen["HEAD_CLIP_NORM"] if is_head else settings.get("CLIP_NORM", 1.0),
         epochs=chosen["HEAD_STEPS"] if is_head else 1,
         expected_batch_size=n_units if is_head else 16,
         max_images_per_patient=cap,
         mode="private",
         allow_weak_delta="weak delta" in values["CONFIRM"],
     )
-    assert planned_spending.promise_of(values, train, "embedded") == expected
+    assert planned_spending.promise_of(values, train) == expected
 
 
 def test_the_promise_planned_has_the_steps_of_the_head(out):
@@ -293,13 +293,16 @@ def test_the_promise_planned_has_the_steps_of_the_head(out):
         "MODE": "private",
         "DELTA": 1e-3,
         "PRETRAIN": "synthetic_cxr_public",
+        "HEAD_OF_02": "halves",
+        "EPSILON": 1000.0,  # with so few patients
         "HEAD_STEPS": 25,
         "HEAD_CLIP_NORM": 0.3,
     }
-    made = planned_spending.promise_of(values, train, "private")  # drawn start, real patients
+    made = planned_spending.promise_of(values, train)
     assert (made.head.expected_batch_size, made.head.steps, made.head.clip_norm) == (90, 25, 0.3)
     assert 0.98 * made.epsilon <= accounting.epsilon_of_all(made.runs(), 1e-3) <= made.epsilon
-    assert planned_spending.promise_of(values, train, "embedded").head is None
+    alone = planned_spending.promise_of(values | {"EPSILON": 1.0}, train)
+    assert alone.head is None and alone.sample_rate == 1
 
 
 # ---- what was spent

@@ -1,5 +1,7 @@
 """The paper's network, its start from public weights, and its input."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -192,3 +194,43 @@ def test_weights_come_back_from_a_file_and_a_broken_file_is_refused(tmp_path):
         weight_files.load_weights(tmp_path / "w.safetensors")
     with pytest.raises(errors.InputError, match="notebook 02"):
         weight_files.load_weights(tmp_path / "absent.safetensors")
+
+
+def test_halves_and_levels_never_pass_for_each_other():
+    heads = {name: networks.resnet9(["a"], width=8, head=name) for name in ("halves", "levels")}
+    assert heads["halves"].head.in_features == heads["levels"].head.in_features
+    for name, other in (("halves", "levels"), ("halves", "pooled")):
+        with pytest.raises(errors.InputError, match="WIDTH, CHANNELS and HEAD"):
+            start_weights.start_from(
+                networks.resnet9(["a"], width=8, head=other),
+                heads[name].state_dict(),
+                ["a"],
+                ["a"],
+            )
+
+
+def test_a_volume_starts_from_what_the_last_level_of_films_says():
+    films = networks.resnet9(["a"], width=8, seed=1, head="levels")
+    films.standardise(torch.rand(416), torch.rand(416) + 0.5)
+    volumes = networks.resnet9(["a"], width=8, seed=2, head="levels", dimensions=3)
+    assert start_weights.start_from(volumes, films.state_dict(), ["a"], ["a"]) == []
+    # features equal over the cells of the last map, all others at their public mean
+    features = films.centre.flatten().clone()
+    last = torch.rand(64)
+    features[-128:] = last.repeat_interleave(2)
+    expected = films.head((features - films.centre) * films.scale)
+    n_cells = math.prod(volumes.reading.cells[-1])
+    of_volume = torch.zeros(1, volumes.head.in_features)
+    of_volume[0, -64 * n_cells :] = last.repeat_interleave(n_cells)
+    torch.testing.assert_close(volumes.head(of_volume), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_lateral_finding_that_the_public_data_do_not_know_starts_even():
+    network = networks.resnet9(["a", "b:right"], width=8, head="halves", lateral=["a"])
+    known = networks.resnet9(["c"], width=8, head="halves")
+    assert start_weights.start_from(network, known.state_dict(), ["c"], ["a", "b:right"]) == [
+        "a",
+        "b",
+    ]
+    logits = network.eval()(torch.randn(2, 1, 32, 32))
+    torch.testing.assert_close(logits, torch.zeros(2, 2), atol=1e-5, rtol=0)
