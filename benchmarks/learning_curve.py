@@ -5,6 +5,9 @@ In: sizes, budgets, seeds. Out: `results/learning_curve.json`, a row a run, with
 distance between the public model and the best without privacy, and that share under resamples of
 the test patients: what `helpers.analysis.patients_needed` is fitted to.
 
+"Without privacy" is trained on all patients of the largest size, once. Ends and rows are kept by
+what made them, cohort, start and recipe: of another one they are made again.
+
 One cohort of the largest size is drawn; a smaller one is its first patients, so that all are tested
 on the same others. The head alone reads features that are computed once. Where the rule trains all
 weights as well, that run comes last (`--both`: it takes long).
@@ -22,9 +25,11 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")
 
+import curve_points
 import ladder_levels
 import numpy as np
 import torch
+from curve_points import Point
 
 from helpers.core import errors, files, fingerprints, paths, run_records
 from helpers.data import build_cohort, cohorts
@@ -45,22 +50,10 @@ from helpers.training import (
 )
 
 RESULTS = Path(__file__).resolve().parent / "results" / "learning_curve.json"
-SIZES = (1000, 2000, 4000, 8800, 17_500, 35_000)
-EPSILONS, SEEDS, DELTA = (7.89, 1.06), (0, 1, 2), 1e-6  # below 1 / (10 x 35,000)
+DELTA = 1e-6  # below 1 / (10 x 35,000)
 N_TEST, WIDTH, CHANNELS, SHIFTS = 1500, 16, 1, 5
 PUBLIC = dict(epochs=10, learning_rate=2e-3, augmentation="strong", batch_size=64)
 CEILING = dict(epochs=3, learning_rate=2e-3, averaging=0.99)
-N_KEPT = 200  # resamples of test patients in the results
-
-
-@dataclasses.dataclass(frozen=True)
-class Point:
-    """One run: who is trained on, with what budget, and which part of the network."""
-
-    n_patients: int
-    epsilon: float
-    seed: int
-    trained: str  # see `recipe_rule`
 
 
 @dataclasses.dataclass
@@ -70,6 +63,22 @@ class Curve:
     private: cohorts.Cohort
     weights: dict[str, torch.Tensor]
     known: list[str]
+    start: str  # fingerprint of what made the weights
+
+    @property
+    def ends_made_from(self) -> str:
+        """Return the fingerprint of what decides the public model's AUROC and the one without
+        privacy.
+        """
+        made_from = {"data": self.private.record["data_hash"], "start": self.start}
+        return fingerprints.fingerprint(
+            made_from | {"ceiling": CEILING, "width": WIDTH, "shifts": SHIFTS}
+        )
+
+    def made_from(self, point: Point) -> str:
+        """Return the fingerprint of what decides a row: its ends, the point, its recipe."""
+        made_from = {"ends": self.ends_made_from, "delta": DELTA} | dataclasses.asdict(point)
+        return fingerprints.fingerprint(made_from | {"recipe": curve_points.recipe_of(point)})
 
     @functools.cached_property
     def features(self) -> torch.Tensor:
@@ -98,31 +107,10 @@ class Curve:
         return ladder_levels.replicates_of(predictions)
 
 
-def points(with_both: bool) -> list[Point]:
-    """Return all runs, those that say most first: of both parts only where the rule wants them."""
-    runs = [
-        Point(n_patients, epsilon, seed, "head")
-        for seed in SEEDS
-        for n_patients in SIZES
-        for epsilon in EPSILONS
-    ]
-    both = [
-        dataclasses.replace(point, trained="all_then_head")
-        for point in runs
-        if point.seed == 0 and rule_of(point)["TRAINED"] == "all_then_head"
-    ]
-    return runs + (both if with_both else [])
-
-
-def rule_of(point: Point) -> dict:
-    """Return the recipe of the rule for a run's budget and patients."""
-    return recipe_rule.recipe_for(point.epsilon, point.n_patients, "alike")
-
-
 def run(curve: Curve, point: Point) -> tuple[np.ndarray, dict]:
     """Train a point of the curve; return its macro AUROCs, and its recipe and seconds."""
     model, data = curve.model(point.seed), curve.first(point.n_patients)
-    chosen, _ = recipe_rule.settle(point.epsilon, point.n_patients, "alike", TRAINED=point.trained)
+    chosen, made_from = curve_points.recipe_of(point), curve.made_from(point)
     networks.train_only(model, recipe_rule.part_of(chosen))
     clip_norm, batching, second = recipe_rule.batching_of(
         chosen, point.n_patients, data.most_images
@@ -134,9 +122,10 @@ def run(curve: Curve, point: Point) -> tuple[np.ndarray, dict]:
     if point.trained == "head":
         arm.data._features = curve.features  # the same trunk: not computed again
     session = training_session.Session(
-        f"curve-{fingerprints.fingerprint(dataclasses.asdict(point))[:12]}",
+        f"curve-{made_from[:12]}",
         model,
         arm,
+        fingerprint=made_from,
         epochs=batching.epochs,
         learning_rate=chosen.get("LEARNING_RATE", 0.0),
         head_learning_rate=chosen.get("HEAD_LEARNING_RATE", 0.0),
@@ -145,7 +134,8 @@ def run(curve: Curve, point: Point) -> tuple[np.ndarray, dict]:
     for _ in loop.epochs_left(session):
         loop.train_one_epoch(session)
     session.checkpoint.unlink(missing_ok=True)
-    return curve.measured(model), {"train_seconds": round(session.seconds, 1)}
+    kept = {"train_seconds": round(session.seconds, 1), "recipe": chosen, "made_from": made_from}
+    return curve.measured(model), kept
 
 
 def ceiling(curve: Curve) -> np.ndarray:
@@ -154,15 +144,17 @@ def ceiling(curve: Curve) -> np.ndarray:
     data = training_set.TrainingSet.of(curve.private, "image")
     arm = ordinary_step.BaselineArm(data, model, channels=CHANNELS, batch_size=64, seed=0)
     session = training_session.Session(
-        "curve-ceiling", model, arm, fingerprint=curve.private.record["data_hash"], **CEILING
+        "curve-ceiling", model, arm, fingerprint=curve.ends_made_from, **CEILING
     )
     for _ in loop.epochs_left(session):
         loop.train_one_epoch(session)
     return curve.measured(model)
 
 
-def public_start() -> tuple[dict[str, torch.Tensor], list[str]]:
-    """Return the weights of the public model and its findings, trained if it is not there."""
+def public_start() -> tuple[dict[str, torch.Tensor], list[str], str]:
+    """Return the weights of the public model, trained if it is not there, its findings, and the
+    fingerprint of what made it.
+    """
     public = build_cohort.build("synthetic_cxr_public")
     made_from = PUBLIC | {"data": public.record["data_hash"]}
     fingerprint = fingerprints.fingerprint(made_from, pretraining.CODE)
@@ -176,37 +168,29 @@ def public_start() -> tuple[dict[str, torch.Tensor], list[str]]:
         starts.standardise(session.model, public, CHANNELS)
         known = [public.canonical[finding] for finding in public.findings]
         weight_files.save_weights(session.model, path, known)
-    return weight_files.load_weights(path)
-
-
-def row_of(point: Point, kept: dict, aurocs: np.ndarray, ends: dict[str, np.ndarray]) -> dict:
-    """Return a run's row: its AUROC, its share of the distance, and that under resamples."""
-    share = (aurocs - ends["zero_shot"]) / (ends["ceiling"] - ends["zero_shot"])
-    return (
-        dataclasses.asdict(point)
-        | kept
-        | {
-            "by_rule": point.trained == rule_of(point)["TRAINED"],
-            "auroc": float(aurocs[0]),
-            "share": float(share[0]),
-            "replicates": share[1 : 1 + N_KEPT].round(4).tolist(),
-        }
-    )
+    return *weight_files.load_weights(path), fingerprint
 
 
 def ends_of(curve: Curve, scratch: Path) -> dict[str, np.ndarray]:
     """Return the macro AUROCs of the public model and of the best without privacy."""
-    path = scratch / f"ends-{curve.private.record['data_hash'][:12]}.npz"
+    path = scratch / f"ends-{curve.ends_made_from[:12]}.npz"
     if not path.exists():
         np.savez(path, zero_shot=curve.measured(curve.model(0)), ceiling=ceiling(curve))
     return dict(np.load(path))
 
 
-def rows_of(out: Path) -> dict[Point, dict]:
-    """Return the rows that the results have, by their run."""
+def rows_of(out: Path, curve: Curve) -> dict[Point, dict]:
+    """Return the rows that the results have, by their run: those of this cohort, start and
+    recipe.
+    """
     rows = json.loads(out.read_text())["rows"] if out.exists() else []
     names = [field.name for field in dataclasses.fields(Point)]
-    return {Point(**{name: row[name] for name in names}): row for row in rows}
+    by_point = {Point(**{name: row[name] for name in names}): row for row in rows}
+    return {
+        point: row
+        for point, row in by_point.items()
+        if row.get("made_from") == curve.made_from(point)
+    }
 
 
 def main() -> None:
@@ -221,18 +205,20 @@ def main() -> None:
     until = time.monotonic() + 60 * options.minutes
     torch.set_num_threads(1)
     private = build_cohort.build(
-        "synthetic_cxr_private", n_patients=max(SIZES), n_test_patients=N_TEST
+        "synthetic_cxr_private", n_patients=max(curve_points.SIZES), n_test_patients=N_TEST
     )
     curve = Curve(private, *public_start())
     ends = ends_of(curve, scratch)
     about = {"hardware": run_records.hardware(), "versions": run_records.versions()}
     about |= {"delta": DELTA} | {name: float(values[0]) for name, values in ends.items()}
-    rows = rows_of(RESULTS)
-    for point in points(options.both):
+    rows = rows_of(RESULTS, curve)
+    for point in curve_points.points(options.both):
         if point in rows or time.monotonic() > until:
             continue
         aurocs, kept = run(curve, point)
-        rows[point] = row_of(point, kept | {"commit": run_records.commit()}, aurocs, ends)
+        rows[point] = curve_points.row_of(
+            point, kept | {"commit": run_records.commit()}, aurocs, ends
+        )
         files.write_json(RESULTS, about | {"rows": list(rows.values())})
         print(dataclasses.astuple(point), round(rows[point]["auroc"], 4), kept, flush=True)
 

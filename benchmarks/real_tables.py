@@ -147,6 +147,42 @@ def level_table(stored: dict) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
+def goal_table(stored: dict) -> pd.DataFrame:
+    """Return the goals set before the ladder was run, and what each of our arms reached.
+
+    Args:
+        stored: `results/real_ladder.json`.
+
+    Returns:
+        start, epsilon, arm ("not run" without one), goal and stretch (mean test AUROC at least),
+        reached (as text), met (by the estimate), seeds.
+    """
+    rows = []
+    for start, by_epsilon in stored["goals"].items():
+        for epsilon, (goal, stretch) in by_epsilon.items():
+            about = {"start": start, "epsilon": epsilon, "goal": goal, "stretch": stretch}
+            missing = {"arm": "not run", "reached": "", "met": "no", "seeds": 0}
+            reached = [
+                {
+                    "arm": level["arm"],
+                    "reached": with_interval(level["auroc"]),
+                    "met": _met(level["auroc"][0], goal, stretch),
+                    "seeds": len(level["seeds"]),
+                }
+                for level in stored["levels"]
+                if (level["start"], level["epsilon"]) == (start, float(epsilon))
+                and level["arm"].startswith("ours")
+            ]
+            rows += [about | row for row in reached or [missing]]
+    columns = ["start", "epsilon", "arm", "goal", "stretch", "reached", "met", "seeds"]
+    return pd.DataFrame(rows)[columns]
+
+
+def _met(auroc: float, goal: float, stretch: float) -> str:
+    """Return whether a goal is met, in words."""
+    return "no" if auroc < goal else "yes" if auroc < stretch else "yes, the stretch, too"
+
+
 def contrast_table(stored: dict, arms: Collection[str]) -> pd.DataFrame:
     """Return contrasts of some arms (sex, the oldest quarter, view), and their change against
     training without privacy.

@@ -355,6 +355,7 @@ def write_all(folder: Path) -> None:
         "demo_ct": study_table("demo_ct"),
         "chestxray14_part": study_table("chestxray14_part"),
         "real_ladder": as_markdown(real_tables.level_table(stored("real_ladder"))),
+        "real_goals": as_markdown(real_tables.goal_table(stored("real_ladder"))),
         "real_contrasts": real_contrasts(),
         "patients_needed": needed(),
         "ladder": ladder(),

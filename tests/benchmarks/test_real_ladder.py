@@ -4,6 +4,7 @@ import dataclasses
 from types import SimpleNamespace
 
 import benchmark_figures
+import curve_points
 import learning_curve
 import numpy as np
 import pandas as pd
@@ -14,9 +15,11 @@ import real_ladder
 import real_tables
 from real_arms import CEILING_EPOCHS, Settings
 
-from helpers.core import errors
+from helpers.core import errors, files, paths
 from helpers.data import manifests
 from helpers.training import recipe_rule
+
+RESULTS = paths.repository_root() / "benchmarks" / "results" / "real_ladder.json"
 
 
 def test_runs_differ_have_names_of_their_own_and_begin_with_what_says_most():
@@ -55,7 +58,7 @@ def test_the_ceiling_is_chosen_on_valid_and_its_trials_are_no_arms():
 
 def test_the_papers_recipe_and_ours_take_their_settings_from_the_rule():
     chosen = real_arms.ours(Settings("ours, both", "drawn", 1.06), 1739)
-    rule = recipe_rule.recipe_for(1.06, 1739, "other")
+    rule = recipe_rule.recipe_for(1.06, 1739, "drawn") | {"TRAINED": "all_then_head"}
     assert chosen == {name: rule[name] for name in chosen} and len(chosen) > 5
     assert real_arms.ours(Settings("ours, head", "archive", 1.06), 937)["TRAINED"] == "head"
     assert real_arms.paper_recipe()["EXPECTED_BATCH_SIZE"] == 128
@@ -119,6 +122,57 @@ def test_tables_of_the_site_have_intervals_and_name_what_each_run_took():
     assert contrasts["change"].tolist() == [""]
 
 
+def test_goals_are_shown_for_each_of_our_arms_by_hand():
+    level = {"start": "drawn", "seeds": [0.7, 0.71], "minus_zero_shot": [0.0, -0.1, 0.1]}
+    levels = [
+        level | {"arm": "ours, head", "epsilon": 1.06, "auroc": [0.705, 0.60, 0.80]},
+        level | {"arm": "ours, both", "epsilon": 1.06, "auroc": [0.699, 0.60, 0.80]},
+        level | {"arm": "ours, both", "epsilon": 7.89, "auroc": [0.741, 0.70, 0.78]},
+        level | {"arm": "paper, our start", "epsilon": 1.06, "auroc": [0.9, 0.8, 1.0]},
+    ]
+    goals = {"drawn": {"1.06": [0.70, 0.72], "7.89": [0.73, 0.74], "0.29": [0.69, 0.7]}}
+    table = real_tables.goal_table({"goals": goals, "levels": levels})
+    assert table[["epsilon", "arm", "goal", "stretch", "met", "seeds"]].values.tolist() == [
+        ["1.06", "ours, head", 0.70, 0.72, "yes", 2],
+        ["1.06", "ours, both", 0.70, 0.72, "no", 2],
+        ["7.89", "ours, both", 0.73, 0.74, "yes, the stretch, too", 2],
+        ["0.29", "not run", 0.69, 0.70, "no", 0],
+    ]
+    assert table["reached"].tolist()[0] == "0.705 [0.600, 0.800]" and table["reached"][3] == ""
+
+
+def test_what_the_site_says_of_real_films_is_what_is_stored():
+    stored = files.read_json(RESULTS, "")
+    text = (paths.repository_root() / "docs" / "results.md").read_text(encoding="utf-8")
+    goals = real_tables.goal_table(stored).query("epsilon == '1.06'")
+    assert "at epsilon 1.06 no arm reached the goal of 0.70" in text
+    assert set(goals["met"]) == {"no"} and set(goals["goal"]) == {0.70} and len(goals) == 3
+    levels = {(level["start"], level["arm"], level["epsilon"]): level for level in stored["levels"]}
+    assert "*ours, both*, lies below zero-shot, the head alone above" in text
+    both, head, without = (
+        levels[key]["minus_zero_shot"]
+        for key in (
+            ("drawn", "ours, both", 1.06),
+            ("drawn", "ours, head", 1.06),
+            ("archive", "ceiling", None),
+        )
+    )
+    assert both[0] < 0 < head[0] and both[2] > 0 > head[1]
+    assert "even training without privacy (one seed, three passes) gains nothing" in text
+    assert without[0] <= 0 and len(levels["archive", "ceiling", None]["seeds"]) == 1
+    chosen = [
+        row["epochs"]
+        for row in stored["rows"]
+        if (row["start"], row["arm"]) == ("archive", "no privacy")
+    ]
+    assert chosen == [3]
+    # beside the table of levels: whose variance between seeds arms of one seed have
+    assert "borrow the variance between seeds of the head alone" in text
+    assert {arm for (_, arm, _), level in levels.items() if len(level["seeds"]) > 1} == {
+        "ours, head"
+    }
+
+
 def test_real_levels_and_the_learning_curve_are_drawn():
     figure = benchmark_figures.real_ladder(STORED)
     ax = figure.axes[0]
@@ -143,12 +197,45 @@ def test_the_curve_takes_both_parts_where_the_rule_does_and_they_were_run():
 
 
 def test_points_of_the_curve_and_their_share_by_hand():
-    points = learning_curve.points(with_both=True)
+    points = curve_points.points(with_both=True)
     assert len(set(points)) == len(points)
     both = [point for point in points if point.trained == "all_then_head"]
     assert both == points[-len(both) :] and all(point.n_patients > 3000 for point in both)
     ends = {"zero_shot": np.array([0.8, 0.7]), "ceiling": np.array([0.9, 0.9])}
-    row = learning_curve.row_of(points[0], {}, np.array([0.85, 0.75]), ends)
+    row = curve_points.row_of(points[0], {}, np.array([0.85, 0.75]), ends)
     # (0.85 - 0.80) / (0.90 - 0.80); resampled (0.75 - 0.70) / (0.90 - 0.70)
     assert row["share"] == pytest.approx(0.5) and row["replicates"] == [0.25]
     assert {"n_patients", "epsilon", "seed", "trained", "by_rule"} < set(row)
+
+
+def curve_of(start="s", data_hash="d"):
+    cohort = SimpleNamespace(record={"data_hash": data_hash})
+    return learning_curve.Curve(cohort, {}, [], start)
+
+
+def test_rows_of_another_start_cohort_or_recipe_are_made_again(tmp_path, monkeypatch):
+    curve, (point, other, *_) = curve_of(), curve_points.points(with_both=False)
+    rows = [dataclasses.asdict(of) | {"made_from": curve.made_from(of)} for of in (point, other)]
+    files.write_json(tmp_path / "curve.json", {"rows": [*rows, dataclasses.asdict(point)]})
+    # the last row does not say what made it
+    assert list(learning_curve.rows_of(tmp_path / "curve.json", curve)) == [other]
+    files.write_json(tmp_path / "curve.json", {"rows": rows})
+    assert list(learning_curve.rows_of(tmp_path / "curve.json", curve)) == [point, other]
+    for changed in (curve_of(start="t"), curve_of(data_hash="e")):
+        assert learning_curve.rows_of(tmp_path / "curve.json", changed) == {}
+    recipe = curve_points.recipe_of(point)
+    monkeypatch.setattr(curve_points, "recipe_of", lambda of: recipe | {"HEAD_STEPS": of.seed})
+    assert learning_curve.rows_of(tmp_path / "curve.json", curve) == {}
+    assert not learning_curve.rows_of(tmp_path / "none.json", curve)
+
+
+def test_ends_of_another_start_are_measured_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(learning_curve.Curve, "model", lambda curve, seed: curve.start)
+    monkeypatch.setattr(
+        learning_curve.Curve, "measured", lambda curve, model: np.array([float(len(model))])
+    )
+    monkeypatch.setattr(learning_curve, "ceiling", lambda curve: np.array([0.9]))
+    for start in ("s", "tt", "s"):
+        ends = learning_curve.ends_of(curve_of(start), tmp_path)
+        assert ends["zero_shot"].tolist() == [len(start)]
+    assert len(list(tmp_path.glob("ends-*.npz"))) == 2
