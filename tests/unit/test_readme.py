@@ -11,7 +11,7 @@ import yaml
 
 import run_all
 from helpers.analysis import study_results
-from helpers.core import paths
+from helpers.core import paths, run_records
 from helpers.data import __main__ as command_line
 from helpers.data import manifests
 from helpers.study import notebook_files, profiles, study_data
@@ -104,6 +104,18 @@ def test_expected_aurocs_are_those_of_the_stored_study(study, form):
     auroc = table.set_index("arm")["macro_auroc"]
     numbers = (auroc["zero_shot"], auroc["baseline"], largest["macro_auroc"], largest["epsilon"])
     assert form.format(*numbers) in README
+
+
+def test_every_arm_that_readme_explains_is_in_the_demos_table():
+    text = README.split("## Result\n")[1].split("\n## ")[0]
+    explained = {
+        word.lower().replace("zero-shot", "zero_shot")
+        for word in re.findall(r"(?<!\*)\*([\w-]+)\*(?!\*)", text)
+    }
+    named = explained & set(run_records.ARMS)
+    assert named == {"zero_shot", "baseline", "same_recipe", "same_recipe_clipped", "dp"}
+    shown = set(pd.read_csv(ROOT / "expected" / "demo.csv")["arm"])
+    assert named <= shown, f"not in expected/demo.csv: {sorted(named - shown)}"
 
 
 def test_every_notebook_is_in_the_table():
