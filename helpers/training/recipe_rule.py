@@ -5,11 +5,14 @@ In: epsilon, number of units, the start, what is set by hand. Out: which part of
 trained, and how. Needs no torch. Raises `InputError` for settings of all weights where the head
 alone is trained.
 
-The rule was fitted by trials on a drawn tuning cohort (`benchmarks/results/ladder_trials.json`),
-never on test patients. Two ways to spend a budget: the *head* alone, on frozen features and with
-every unit in each step, takes seconds and learns all there is in the public features; *all weights*
-(DP-SGD with Poisson-sampled batches) can change the features, and pays for it with more noise. The
-head comes first in value as long as the features are of images like the private ones. So:
+Rates, steps and passes were set by trials on a drawn tuning cohort (`make ladder-trials` repeats
+them), never on its test patients; the limit for drawn starts after real films had been looked at
+(`benchmarks/results/real_ladder.json`).
+
+Two ways to spend a budget: the *head* alone, on frozen features and with every unit in each step,
+takes seconds and learns all there is in the public features; *all weights* (DP-SGD with
+Poisson-sampled batches) can change the features, and pays for it with more noise. The head comes
+first in value as long as the features are of images like the private ones. So:
 
 - from public images like the private ones ("alike"): the head; beyond `BOTH_FROM` units x epsilon
   all weights first, then the head, within one budget;
