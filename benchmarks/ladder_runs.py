@@ -30,19 +30,29 @@ def in_turn(
 ) -> Iterator[tuple[dict, np.ndarray]]:
     """Yield what `run` returns as runs finish, a process a job; none is begun after `until`.
 
-    A start is made when the first run needs it.
+    A start is made when a run needs it, beside runs from other ones.
     """
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        waiting, running, made = list(reversed(wanted)), set(), {"none"}
+        waiting, running, made, in_work = list(wanted), {}, {"none"}, set()
         while running or waiting and time.monotonic() < until:
-            while waiting and len(running) < jobs and time.monotonic() < until:
-                settings = waiting.pop()
-                if settings.start not in made:
-                    pool.submit(make_start, settings.start).result()
-                    made.add(settings.start)
-                running.add(pool.submit(run, settings))
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            yield from (future.result() for future in done)
+            while len(running) < jobs and time.monotonic() < until:
+                ready = next((s for s in waiting if s.start in made), None)
+                lacking = next((s.start for s in waiting if s.start not in made | in_work), None)
+                if lacking and (ready is None or waiting[0].start == lacking):
+                    in_work.add(lacking)
+                    running[pool.submit(make_start, lacking)] = lacking
+                elif ready:
+                    waiting.remove(ready)
+                    running[pool.submit(run, ready)] = None
+                else:
+                    break
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                start = running.pop(future)
+                if start is None:
+                    yield future.result()
+                else:
+                    future.result()
+                    made.add(start)
 
 
 def rows_of(out: Path, about: dict) -> list[dict]:

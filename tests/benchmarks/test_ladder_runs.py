@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import json
 import math
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import ladder
@@ -119,3 +120,23 @@ def test_a_start_is_made_once_and_before_the_first_run_that_needs_it(monkeypatch
         ("arm 3", "halves_inverted"),
     ]
     assert list(ladder_runs.in_turn(wanted, 1, 0.0, run, done.append)) == []  # no time is left
+
+
+def test_a_start_is_made_beside_the_runs_that_do_not_need_it(monkeypatch):
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, jobs, mp_context):
+            super().__init__(jobs)
+
+    first_is_over = threading.Event()
+
+    def run(settings):
+        first_is_over.set()
+        return finished(settings, 0.8)
+
+    def make_start(name):
+        assert first_is_over.wait(timeout=30)
+
+    monkeypatch.setattr(ladder_runs, "ProcessPoolExecutor", Pool)
+    wanted = [Settings("later", start="halves"), Settings("beside", start="none")]
+    results = list(ladder_runs.in_turn(wanted, 2, math.inf, run, make_start))
+    assert [row["arm"] for row, _ in results] == ["beside", "later"]
