@@ -29,9 +29,8 @@ ABOUT = {
     "all weights alone": "ours: all weights, no steps of the head alone",
     "same recipe, clipped": "ours at the largest budget without noise",
     "same recipe": "the same without clipping either",
-    "ours, random weights": "all weights without a public start, best of three trials at each "
-    "budget",
-    "ceiling, random weights": "without privacy and without a public start, best of three trials",
+    "ours, random weights": "all weights without a public start, best of two trials at each budget",
+    "ceiling, random weights": "without privacy and without a public start, best of two trials",
 }
 _OF_RULE = {
     "trained": "TRAINED",
