@@ -2,7 +2,7 @@
 
 In: what a profile and the command line set (`profiles`). Out: steps, each one notebook with its
 parameters, what it reads and what it writes. Raises `InputError` for what `study_data` refuses, and
-for private runs that would share a name.
+for recipes that cannot be, and private runs that would share a name.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from typing import Any
 from helpers.core import errors, fingerprints, run_records
 from helpers.data import manifests
 from helpers.study import notebook_files, study_data
-from helpers.training import same_recipe
+from helpers.training import recipe_rule, same_recipe
 
 RUN_FILES = ("predictions.parquet", "record.json", "weights.safetensors")
 EVALUATION_FILES = RUN_FILES[:2]  # of a run's model among other patients
@@ -54,7 +54,7 @@ def plan(chosen: dict, lists: dict) -> list[Step]:
         chosen, lists: from `profiles.collect`.
 
     Raises:
-        InputError: see `study_data.data_sets`; or two private runs of one name.
+        InputError: see `study_data.data_sets` and `_check_recipe`; or two private runs of one name.
     """
     data_sets = study_data.data_sets(chosen)
     preparation = _preparation(chosen["01"], data_sets)
@@ -159,6 +159,7 @@ def _private_steps(chosen: dict, lists: dict, first: Step, inputs: list[Path]) -
 def _step_of_recipe(chosen: dict, settings: dict, first: Step, inputs: list[Path]) -> Step:
     """Return a step of notebook 03, private or without what WITHOUT names."""
     values = chosen["03"] | settings
+    _check_recipe(chosen, values)
     arm, seed = same_recipe.arm_of(values.get("WITHOUT", [])), settings["SEED"]
     run = run_records.run_name(
         _cohort(chosen),
@@ -173,6 +174,27 @@ def _step_of_recipe(chosen: dict, settings: dict, first: Step, inputs: list[Path
     step = _training_step("03", suffix, chosen, settings, [run])
     step.needs, step.inputs = [first.id], list(inputs)
     return step
+
+
+def _check_recipe(chosen: dict, values: dict) -> None:
+    """Refuse what notebook 03 would refuse after hours of notebook 02, as far as it is known now.
+
+    Raises:
+        InputError: halves of volumes, the head alone where its input is not standardised, or
+            settings by hand of what is not trained.
+    """
+    cohort, pretrain = chosen["03"]["COHORT"], chosen["02"]["PRETRAIN"]
+    of_all = study_data.value(chosen, "02", "HEAD")
+    head = values.get("HEAD") or of_all
+    if "halves" in (head, of_all) and manifests.read(cohort).volume:
+        errors.refuse("HEAD = 'levels' for volumes", "'halves'", "Set it in the profile.")
+    names = ("TRAINED", *recipe_rule.OF_ALL_WEIGHTS, *recipe_rule.OF_HEAD)
+    by_hand = {name: values.get(name) for name in names}
+    start = recipe_rule.start_of(pretrain, cohort, head)
+    is_standardised = pretrain != "none" and head in recipe_rule.STANDARDISED
+    recipe_rule.head_alone_fits(by_hand["TRAINED"], head, is_standardised)
+    if by_hand["TRAINED"] or start == "unknown":  # the number of patients has no say then
+        recipe_rule.settle(values["EPSILON"], 1, start, **by_hand)
 
 
 def network_file(cohort: str) -> Path:

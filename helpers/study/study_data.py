@@ -47,7 +47,7 @@ def data_sets(chosen: dict) -> list[str]:
             if name in chosen["01"]
         },
     )
-    notebook_parameters.mode_fits(_value(chosen, "03", "MODE"), manifest.access)
+    notebook_parameters.mode_fits(value(chosen, "03", "MODE"), manifest.access)
     _check_groups(chosen, manifest)
     return list(dict.fromkeys(names))
 
@@ -105,13 +105,13 @@ def fitted_defaults(chosen: dict) -> dict[str, dict[str, list[str]]]:
         ("05", "ATTRIBUTES", _groupable(manifest)),
         ("05", "SHORTCUTS", list(manifest.further_columns)),
     ):
-        default = _value(chosen, number, name)
+        default = value(chosen, number, name)
         if name not in chosen[number] and not set(default) <= set(known):
             fitted[number][name] = [column for column in default if column in known]
     return fitted
 
 
-def _value(chosen: dict, number: str, name: str) -> object:
+def value(chosen: dict, number: str, name: str) -> object:
     """Return what a study sets of a notebook, or the notebook's default."""
     defaults = notebook_files.default_parameters(notebook_files.notebooks()[number])
     return chosen[number].get(name, defaults[name])

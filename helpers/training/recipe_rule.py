@@ -39,6 +39,7 @@ BOTH_FROM = {"alike": 50_000, "drawn": 5_000, "unknown": math.inf}
 HEAD_RATES = (0.009, 0.65, 200.0)
 MOST_HEAD_STEPS = 60
 STARTS = tuple(BOTH_FROM)
+STANDARDISED = ("levels", "halves")  # heads whose input public images standardise
 OF_ALL_WEIGHTS = ("EXPECTED_BATCH_SIZE", "EPOCHS", "LEARNING_RATE", "CLIP_NORM")
 _NOT_PROMISED = ("TRAINED", "EPOCHS", "LEARNING_RATE", "HEAD_LEARNING_RATE", "HEAD_SHARE")
 OF_HEAD = ("HEAD_STEPS", "HEAD_LEARNING_RATE", "HEAD_CLIP_NORM", "HEAD_SHARE")
@@ -59,7 +60,7 @@ def start_of(pretrain: str, cohort: str, head: str) -> str:
         patients are real; else "unknown".
     """
     is_file = pretrain == "none" or pretrain.endswith(".safetensors")
-    if is_file or head not in ("levels", "halves"):
+    if is_file or head not in STANDARDISED:
         return "unknown"
     public, private = manifests.read(pretrain), manifests.read(cohort)
     if bool(public.volume) != bool(private.volume):
@@ -154,6 +155,28 @@ def settle(
     return {name: chosen[name] for name in counts}, {
         name: "by hand" if name in by_hand else "by the rule" for name in counts
     }
+
+
+def head_alone_fits(trained: str, head: str, is_standardised: bool) -> None:
+    """Accept steps of the head alone where its input is standardised by public images: their
+    clipping norm and rate are for rows of norm 1.
+
+    Args:
+        trained: TRAINED, by hand or by the rule.
+        head: of the network, see `head_reading`.
+        is_standardised: whether its input is.
+
+    Raises:
+        InputError: it is not.
+    """
+    if trained in ("head", "all_then_head") and not is_standardised:
+        errors.refuse(
+            f"a head that reads several levels, standardised by public images, for TRAINED ="
+            f" {trained!r}",
+            f"HEAD = {head!r} as it starts here",
+            "Set HEAD of notebook 02 to halves or levels and PRETRAIN to a public data set, or"
+            " TRAINED = 'all'.",
+        )
 
 
 def batching_of(

@@ -18,6 +18,7 @@ from helpers.training import (
     frozen_head,
     image_loss,
     networks,
+    recipe_rule,
     start_weights,
     training_session,
     training_set,
@@ -162,17 +163,9 @@ def train_part(model: nn.Module, trained: str, part: str) -> None:
         part: what of it is trained first, see `recipe_rule.part_of`.
 
     Raises:
-        InputError: steps of the head alone where its input is not standardised: clipping norm and
-            rate of the head are for rows of norm 1.
+        InputError: see `recipe_rule.head_alone_fits`.
     """
-    if trained in ("head", "all_then_head") and not model.is_standardised:
-        errors.refuse(
-            f"a head that reads several levels, standardised by public images, for TRAINED ="
-            f" {trained!r}",
-            f"HEAD = {model.reading.head!r} as it starts here",
-            "Set HEAD of notebook 02 to halves or levels and PRETRAIN to a public data set, or"
-            " TRAINED = 'all'.",
-        )
+    recipe_rule.head_alone_fits(trained, model.reading.head, model.is_standardised)
     networks.train_only(model, part)
 
 

@@ -144,6 +144,22 @@ def test_a_study_does_not_leave_noise_out_of_its_private_runs(setting):
         plan_of("demo", setting)
 
 
+@pytest.mark.parametrize(
+    "profile, settings, complaint",
+    [
+        ("demo", ["03.TRAINED=head", "03.EPOCHS=2"], "None as EPOCHS where TRAINED is 'head'"),
+        ("demo", ["PRETRAIN=none", "03.HEAD_STEPS=9"], "None as HEAD_STEPS where TRAINED is 'all'"),
+        ("demo", ["PRETRAIN=none", "03.TRAINED=head"], "standardised by public images"),
+        ("demo", ["HEAD=pooled", "03.TRAINED=all_then_head"], "standardised by public images"),
+        ("demo_ct", ["HEAD=halves"], "'levels' for volumes"),
+    ],
+)
+def test_a_recipe_that_cannot_be_is_refused_before_anything_runs(profile, settings, complaint):
+    plan_of(profile, *settings[:-1])  # accepted, but for what comes last
+    with pytest.raises(errors.InputError, match=complaint):
+        plan_of(profile, *settings)
+
+
 def test_every_step_has_parameters_of_its_notebook_alone_and_the_model_accepts_them():
     for step in plan_of("demo"):
         number = step.notebook.name[:2]
