@@ -17,6 +17,7 @@ STARTS = {  # public training on unsided labels
     "halves_10_passes": _STRONG | dict(epochs=10),
     "halves_inverted": _STRONG | dict(epochs=20, inverted=0.25),
 }
+OTHER_PARTS = {"all weights, then the head": "all_then_head", "all weights alone": "all"}
 ABOUT = {
     "zero-shot": "the public model, untouched",
     "ceiling": "without privacy, best of five trials",
@@ -25,7 +26,7 @@ ABOUT = {
     "paper, as published": "the paper's recipe and settings, from our public model and network; "
     "a promise to images",
     "paper, our start": "the same with the best of five trials of rate and passes at each budget",
-    "head alone": "ours: the head on frozen features",
+    "all weights, then the head": "ours, in place of the rule's head alone",
     "all weights alone": "ours: all weights, no steps of the head alone",
     "same recipe, clipped": "ours at the largest budget without noise",
     "same recipe": "the same without clipping either",

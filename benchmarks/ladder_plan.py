@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
+import ladder_arms
 import ladder_runs
 from ladder_arms import (
     DELTA,
@@ -31,7 +32,8 @@ SAME = {
     "delta": DELTA,
 }  # rows of other ones are run again
 _EPSILONS = (1.06, 7.89, 0.29)  # in the order of trials
-LONGER = ((16, 1024), (32, 2048))  # passes at the largest budget, and patients in a step
+# passes of all weights at the largest budget, before the head, and patients in a step
+LONGER = ((6, 512), (16, 1024), (16, 2048))
 
 
 def trials() -> list[Settings]:
@@ -92,8 +94,8 @@ def _from_random_weights() -> list[Settings]:
 
 
 def explored() -> list[Settings]:
-    """Return what was tried besides, one trial each: longer schedules with larger batches; a public
-    model of 10 passes; one that saw inverted films.
+    """Return what was tried besides, one trial each: all weights before the head; a public model of
+    10 passes; one that saw inverted films.
     """
     longer = [
         ours(
@@ -163,8 +165,11 @@ def ladder() -> list[Settings]:
         ours("same recipe, clipped", EPSILONS[-1]), epsilon=NO_NOISE
     )
     pieces = [
-        *(ours("head alone", epsilon, TRAINED="head") for epsilon in EPSILONS),
-        *(ours("all weights alone", epsilon, TRAINED="all") for epsilon in EPSILONS),
+        *(
+            ours(arm, epsilon, TRAINED=trained)
+            for arm, trained in ladder_arms.OTHER_PARTS.items()
+            for epsilon in EPSILONS
+        ),
         without_noise,
         dataclasses.replace(without_noise, arm="same recipe", clip_norm=1e6, head_clip_norm=1e6),
     ]

@@ -29,15 +29,15 @@ from helpers.data import manifests
 from helpers.privacy import promise
 
 # passes of all weights by the start: good features need little change, and each pass takes time
-EPOCHS = {"alike": 3, "drawn": 8, "unknown": 8}
+EPOCHS = {"alike": 6, "drawn": 8, "unknown": 8}
 RATE_AT_1 = 3.9e-3  # learning rate of NAdam at epsilon 1, for all weights
 MOST_RATE = 6e-3
 CLIP_NORM = 1.0  # of all weights
 # units x epsilon from which all weights are trained, too
-BOTH_FROM = {"alike": 50_000, "drawn": 5_000, "unknown": math.inf}
+BOTH_FROM = {"alike": 100_000, "drawn": 5_000, "unknown": math.inf}
 # of momentum steps: times epsilon x units while noise decides, times its root beyond, and at most
 HEAD_RATES = (0.009, 0.65, 200.0)
-MOST_HEAD_STEPS = 60
+MOST_HEAD_STEPS = 120
 STARTS = tuple(BOTH_FROM)
 STANDARDISED = ("levels", "halves")  # heads whose input public images standardise
 OF_ALL_WEIGHTS = ("EXPECTED_BATCH_SIZE", "EPOCHS", "LEARNING_RATE", "CLIP_NORM")
@@ -107,9 +107,11 @@ def head_for(epsilon: float, n_units: int) -> dict[str, int | float]:
         epsilon, n_units: see `recipe_for`.
     """
     few, many, most = HEAD_RATES
-    rate = min(few * epsilon * n_units, many * math.sqrt(epsilon * n_units), most)
+    product = epsilon * n_units
+    rate = min(few * product, many * math.sqrt(product), most)
+    steps = max(20, round(math.sqrt(product) / 4), round(product / 600))
     return {
-        "HEAD_STEPS": min(MOST_HEAD_STEPS, max(20, round(math.sqrt(epsilon * n_units) / 4))),
+        "HEAD_STEPS": min(MOST_HEAD_STEPS, steps),
         "HEAD_LEARNING_RATE": float(f"{rate:.2g}"),
         "HEAD_CLIP_NORM": 0.1,
         "HEAD_SHARE": 0.5,

@@ -110,7 +110,7 @@ def test_the_head_alone_takes_every_unit_in_each_step_and_comes_second_after_all
     clip_norm, batching, second = recipe_rule.batching_of(alone, 8800, 8)
     assert (clip_norm, batching.expected_batch_size, second) == (0.1, 8800, None)
     assert batching.epochs == alone["HEAD_STEPS"] and batching.steps_per_epoch(8800) == 1
-    both = recipe_rule.settle(7.89, 8800)[0]
+    both = recipe_rule.settle(7.89, 8800, TRAINED="all_then_head")[0]
     clip_norm, batching, second = recipe_rule.batching_of(both, 8800, 8)
     assert (clip_norm, batching.expected_batch_size) == (1.0, 512)
     assert (second.steps, second.clip_norm) == (both["HEAD_STEPS"], 0.1)
