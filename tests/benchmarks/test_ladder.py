@@ -148,7 +148,7 @@ def test_arms_without_all_their_trials_are_left_out_and_named(tmp_path, monkeypa
     "settings, is_head_alone, parts",
     [
         (ladder_arms.ours("ours, patient", 1.06), True, 1),
-        (ladder_arms.ours("ours, patient", 7.89), False, 2),
+        (ladder_arms.ours("all weights, then the head", 7.89, TRAINED="all_then_head"), False, 2),
         (ladder_arms.paper("paper, our start", 7.89), False, 1),
         (Settings("same recipe", ladder_arms.NO_NOISE, clip_norm=1e6), False, 1),
     ],

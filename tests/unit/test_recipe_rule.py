@@ -36,18 +36,18 @@ def test_what_is_trained_follows_from_the_start_the_budget_and_the_number_of_uni
     trained = {
         (start, epsilon): recipe_rule.recipe_for(epsilon, 8800, start)["TRAINED"]
         for start in recipe_rule.STARTS
-        for epsilon in (0.29, 1.06, 7.89)
+        for epsilon in (0.29, 1.06, 20)
     }
     assert trained == {
         ("alike", 0.29): "head",
         ("alike", 1.06): "head",
-        ("alike", 7.89): "all_then_head",
+        ("alike", 20): "all_then_head",
         ("drawn", 0.29): "head",
         ("drawn", 1.06): "all_then_head",
-        ("drawn", 7.89): "all_then_head",
+        ("drawn", 20): "all_then_head",
         ("unknown", 0.29): "all",
         ("unknown", 1.06): "all",
-        ("unknown", 7.89): "all",
+        ("unknown", 20): "all",
     }
 
 
