@@ -45,7 +45,7 @@ def trials() -> list[Settings]:
     return [
         *(
             ceiling("ceiling", learning_rate=rate, epochs=epochs)
-            for rate, epochs in ((8e-3, 6), (4e-3, 6), (2e-3, 6), (1.6e-2, 6), (8e-3, 10))
+            for rate, epochs in ((8e-3, 6), (4e-3, 6), (1.6e-2, 6), (8e-3, 10), (8e-3, 20))
         ),
         *(trial for epsilon in _EPSILONS for trial in _of_rule(epsilon)),
         *(trial for epsilon in _EPSILONS for trial in _of_paper(epsilon)),
