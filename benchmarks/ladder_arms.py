@@ -13,10 +13,12 @@ N_PATIENTS, N_IMAGES = 8800, 30_000  # of training; the images nearly
 NO_NOISE = 1e3  # stands for no budget in settings of private steps without noise
 _STRONG = dict(augmentation="strong", head="halves", inverted=0.0)
 STARTS = {  # public training on unsided labels
-    "halves": _STRONG | dict(epochs=20),
-    "halves_10_passes": _STRONG | dict(epochs=10),
-    "halves_inverted": _STRONG | dict(epochs=20, inverted=0.25),
+    "80_passes": _STRONG | dict(epochs=80),
+    "40_passes": _STRONG | dict(epochs=40),
+    "20_passes": _STRONG | dict(epochs=20),
+    "20_passes_inverted": _STRONG | dict(epochs=20, inverted=0.25),
 }
+START = "80_passes"
 OTHER_PARTS = {"all weights, then the head": "all_then_head", "all weights alone": "all"}
 ABOUT = {
     "zero-shot": "the public model, untouched",
@@ -63,7 +65,7 @@ class Settings:
     arm: str
     epsilon: float | None = None
     seed: int = 0
-    start: str = "halves"
+    start: str = START
     head: str = "halves"
     trained: str = "all"
     unit: str = "patient"
@@ -86,7 +88,7 @@ class Settings:
         return {key: getattr(self, name) for name, key in _OF_RULE.items()}
 
 
-def ours(arm: str, epsilon: float, *, start: str = "halves", **by_hand: object) -> Settings:
+def ours(arm: str, epsilon: float, *, start: str = START, **by_hand: object) -> Settings:
     """Return our recipe by its rule.
 
     Args:
@@ -131,5 +133,5 @@ def paper(arm: str, epsilon: float, **tuned: object) -> Settings:
 
 def ceiling(arm: str, **tuned: object) -> Settings:
     """Return ordinary training, of which learning rate and epochs are tuned."""
-    start = "none" if arm == "ceiling, random weights" else "halves"
+    start = "none" if arm == "ceiling, random weights" else START
     return Settings(arm, unit="image", averaging=0.99, start=start, **tuned)

@@ -94,8 +94,8 @@ def _from_random_weights() -> list[Settings]:
 
 
 def explored() -> list[Settings]:
-    """Return what was tried besides, one trial each: all weights before the head; a public model of
-    10 passes; one that saw inverted films.
+    """Return what was tried besides, one trial each: all weights before the head; public models of
+    fewer passes, and one that saw inverted films.
     """
     longer = [
         ours(
@@ -107,7 +107,11 @@ def explored() -> list[Settings]:
         )
         for epochs, batch in LONGER
     ]
-    starts = {"10 public passes": "halves_10_passes", "public films inverted": "halves_inverted"}
+    starts = {
+        "20 public passes": "20_passes",
+        "20 public passes, a quarter of the films inverted": "20_passes_inverted",
+        "40 public passes": "40_passes",
+    }
     return [
         Settings("zero-shot"),
         *(

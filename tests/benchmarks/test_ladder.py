@@ -33,22 +33,21 @@ def test_every_tuned_arm_has_equally_many_different_trials_at_each_budget():
 
 def test_what_was_explored_are_longer_schedules_and_other_public_models():
     explored = {trial.arm: trial for trial in ladder_plan.explored() if trial.epsilon}
-    longer = [trial for trial in explored.values() if trial.start == "halves"]
+    longer = [trial for trial in explored.values() if trial.start == ladder_arms.START]
     assert sorted((trial.epochs, trial.batch, trial.epsilon) for trial in longer) == [
         (6, 512, 7.89),
         (16, 1024, 7.89),
         (16, 2048, 7.89),
     ]
-    starts = {trial.start for trial in explored.values()} - {"halves"}
-    assert ladder_arms.STARTS["halves_10_passes"]["epochs"] == 10
-    assert ladder_arms.STARTS["halves_inverted"]["inverted"] == 0.25
-    assert starts == set(ladder_arms.STARTS) - {"halves"}
+    starts = {trial.start for trial in explored.values()} - {ladder_arms.START}
+    assert ladder_arms.STARTS["20_passes_inverted"]["inverted"] == 0.25
+    assert starts == set(ladder_arms.STARTS) - {ladder_arms.START}
 
 
 @pytest.mark.parametrize("epsilon", EPSILONS)
 @pytest.mark.parametrize("arm", ["ours, patient", "ours, image", "ours, random weights"])
 def test_ours_follows_the_rule(arm, epsilon):
-    start = "none" if arm == "ours, random weights" else "halves"
+    start = "none" if arm == "ours, random weights" else ladder_arms.START
     n_units = ladder_arms.N_IMAGES if arm == "ours, image" else ladder_arms.N_PATIENTS
     settings = ladder_arms.ours(arm, epsilon, start=start)
     rule, _ = recipe_rule.settle(epsilon, n_units, "unknown" if start == "none" else "alike")
@@ -127,7 +126,7 @@ def test_the_ladder_has_three_seeds_of_each_arm_from_one_start_and_one_of_pieces
     seeds = collections.defaultdict(list)
     for run in runs:
         seeds[run.arm, run.epsilon].append(run.seed)
-        assert run.start == ("none" if "random weights" in run.arm else "halves")
+        assert run.start == ("none" if "random weights" in run.arm else ladder_arms.START)
     once = {"zero-shot", *ladder_arms.OTHER_PARTS, "same recipe", "same recipe, clipped"}
     for (arm, _), numbers in seeds.items():
         assert numbers == ([0] if arm in once else [0, 1, 2])
@@ -191,12 +190,12 @@ def test_a_public_model_is_trained_once_and_standardised_for_the_head(tmp_path, 
     build_cohort.build(ladder.PUBLIC, n_patients=24)
     for name in ladder.STARTS:
         monkeypatch.setitem(ladder.STARTS, name, ladder.STARTS[name] | {"epochs": 1})
-    ladder.make_start("halves")
-    path = ladder.start_path("halves")
+    ladder.make_start("20_passes")
+    path = ladder.start_path("20_passes")
     weights, known = weight_files.load_weights(path)
     assert not any(":" in name for name in known)  # labels without sides
     assert weights["scale"].std() > 0 and weights["centre"].abs().max() > 0
     made = path.stat().st_mtime_ns
-    ladder.make_start("halves")
+    ladder.make_start("20_passes")
     assert path.stat().st_mtime_ns == made
-    assert ladder.start_path("halves_inverted") != path
+    assert ladder.start_path("20_passes_inverted") != path
