@@ -1,5 +1,7 @@
 """Tables of the ladder's trials and results, for figures and docs."""
 
+import dataclasses
+
 import ladder_arms
 import ladder_levels
 import pandas as pd
@@ -161,6 +163,34 @@ def difference_table(stored: dict) -> pd.DataFrame:
 def arm_table() -> pd.DataFrame:
     """Return what each arm of the ladder is."""
     return pd.DataFrame(ladder_arms.ABOUT.items(), columns=["arm", "what it is"])
+
+
+def start_table(rows: list[dict]) -> pd.DataFrame:
+    """Return what longer public training is worth: of each public model the trials untouched, and
+    of the head that our recipe trains on its features at epsilon 1.06 per patient.
+
+    Args:
+        rows: of `benchmarks/results/ladder_trials.json`.
+
+    Returns:
+        public passes, inverted (share of its films), zero-shot, private head (mean AUROC; NaN: not
+        run), and both of scanner B's images, whose films are inverted.
+    """
+    table = []
+    for name, start in ladder_arms.STARTS.items():
+        private = dataclasses.asdict(ladder_arms.ours("", 1.06, start=name)) | {"arm": None}
+        found = {}
+        for row in rows:
+            if row["start"] == name and row["arm"].startswith("zero-shot"):
+                found["zero-shot"] = row
+            elif private == {key: row.get(key) for key in private} | {"arm": None}:
+                found["private head"] = row
+        line = {"public passes": start["epochs"], "inverted": start["inverted"]}
+        for what in ("zero-shot", "private head"):
+            row = found.get(what, {"auroc": None, "by_scanner": {"B": None}})
+            line |= {what: row["auroc"], f"{what}, scanner B": row["by_scanner"]["B"]}
+        table.append(line)
+    return pd.DataFrame(table).sort_values(["public passes", "inverted"], ignore_index=True)
 
 
 def negative(values: list[float]) -> list[float]:

@@ -362,6 +362,7 @@ def write_all(folder: Path) -> None:
         "ladder_differences": as_markdown(ladder_tables.difference_table(stored("ladder"))),
         "ct_ladder": ct_ladder(),
         "ladder_trials": trials("ladder_trials"),
+        "ladder_starts": as_markdown(ladder_tables.start_table(stored("ladder_trials")["rows"])),
         "ct_trials": trials("ct_trials"),
         "coverage": coverage(),
         "small_groups": small_groups(),
