@@ -1838,6 +1838,15 @@ FAULTS = [
         ("test_head_reading",),
     ),
     Fault(
+        "a trunk that mixes patients under a private head",
+        "training.private_step",
+        "            model_validation.trainable_layers(self.network)",
+        "            pass",
+        (
+            "test_frozen_head::test_a_trunk_that_mixes_patients_is_refused_where_the_head_alone_is_trained",
+        ),
+    ),
+    Fault(
         "the head clipped to the norm of all weights",
         "training.private_step",
         '{"head": None}',

@@ -56,7 +56,7 @@ class Needed:
 
     Attributes:
         estimate, low, high: patients, with a 95 % percentile interval over runs and test patients;
-            `high` is infinite where the curve does not bound it.
+            where the curve does not bound it `low` is 0, `high` infinite.
         law: fitted to the whole curve.
         misfit: root mean square of measured minus fitted share: a bad law shows here, not in the
             interval.
@@ -118,21 +118,23 @@ def patients_needed(
         )
     law = fit(products, curve["share"].to_numpy(float))
     needed = law.product(target_share)
-    low, high = products.min() / BEYOND, products.max() * BEYOND
-    if not low <= needed <= high:
+    fewest, most = curve["n_patients"].min() / BEYOND, curve["n_patients"].max() * BEYOND
+    if not fewest <= needed / epsilon <= most:
+        ends = law.share(np.array([fewest, most]) * epsilon)
         errors.refuse(
-            f"a share that the curve tells of, {law.share(low):.2f} to {law.share(high):.2f}",
+            f"a share that the curve tells of, {ends[0]:.2f} to {ends[1]:.2f} at epsilon"
+            f" {epsilon:g}",
             target_share,
-            f"At epsilon {epsilon:g} it was measured from {products.min() / epsilon:,.0f} to "
-            f"{products.max() / epsilon:,.0f} patients; ask within {BEYOND:g} times of it.",
+            f"It was measured from {curve['n_patients'].min():,} to"
+            f" {curve['n_patients'].max():,} patients; ask within {BEYOND:g} times of it.",
         )
     drawn = [law.product(target_share) for law in _laws(products, curve, n_bootstrap)]
     ends = np.quantile(drawn, [0.025, 0.975]) / epsilon
     misfit = float(np.sqrt(np.mean((law.share(products) - curve["share"]) ** 2)))
     return Needed(
         round(needed / epsilon),
-        float(ends[0]),
-        float(ends[1]) if ends[1] * epsilon <= 10 * high else float("inf"),
+        float(ends[0]) if ends[0] >= fewest else 0.0,
+        float(ends[1]) if ends[1] <= most else float("inf"),
         law,
         misfit,
     )

@@ -53,7 +53,11 @@ def parts(replicates: pd.DataFrame, arms: pd.DataFrame, records: Collection[dict
         `ANOTHER`, whose difference names the parameters. No row without the runs.
     """
     means = group_contrasts.macro(replicates).xs(("auroc", ALL), level=["metric", "attribute"])
-    parameters = {record["run"]: record.get("parameters", {}) for record in records}
+    parameters = {
+        record["run"]: record.get("parameters", {})
+        | {"start": record.get("made_from", {}).get("start")}
+        for record in records
+    }
     tables = []
     for row in study_arms.pooled_arms(arms).query("arm == 'dp'").itertuples():
         runs, of_seeds = _runs_of(arms, row)
@@ -122,18 +126,15 @@ def _declared(parameters: dict, arm: str) -> dict:
 
 def _of_arms(means: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     """Return the parts of one price, from the runs of `ARMS`."""
-    own = runs.assign(pool=runs.groupby("arm")["run"].transform("first"))
-    names = own.drop_duplicates("arm").set_index("arm")["run"]
-    arms = [names[arm] for arm in ARMS]
-    is_own = means.index.get_level_values("run").isin(own["run"])
-    pooled = study_arms.pool(means[is_own], own)
-    pairs = [*zip(arms, arms[1:]), (arms[0], arms[-1])]
-    differences = {
-        part: group_contrasts.changes(
-            pooled[pooled.index.get_level_values("run").isin(pair)], pair[1]
-        )
-        for part, pair in zip(PARTS, pairs)
-    }
+    of_seeds = runs.set_index(["arm", "seed"])["run"]
+    differences = {}
+    for part, (one, other) in zip(PARTS, [*zip(ARMS, ARMS[1:]), (ARMS[0], ARMS[-1])]):
+        single = {
+            run: means.xs(of_seeds[one, seed], level="run") - means.xs(run, level="run")
+            for seed, run in of_seeds[other].items()
+        }
+        pools = pd.DataFrame({"run": list(single), "pool": next(iter(single))})
+        differences[part] = study_arms.pool(pd.concat(single, names=["run"]), pools)
     rows = confidence_intervals.summarise(pd.concat(differences, names=["part"]))
     return rows.assign(difference=rows["part"].map(PARTS))
 

@@ -180,19 +180,25 @@ def _check_recipe(chosen: dict, values: dict) -> None:
     """Refuse what notebook 03 would refuse after hours of notebook 02, as far as it is known now.
 
     Raises:
-        InputError: halves of volumes, the head alone where its input is not standardised, or
-            settings by hand of what is not trained.
+        InputError: halves of volumes or beside whole films, the head alone where its input is not
+            standardised, or settings by hand of what is not trained.
     """
     cohort, pretrain = chosen["03"]["COHORT"], chosen["02"]["PRETRAIN"]
     of_all = study_data.value(chosen, "02", "HEAD")
     head = values.get("HEAD") or of_all
     if "halves" in (head, of_all) and manifests.read(cohort).volume:
         errors.refuse("HEAD = 'levels' for volumes", "'halves'", "Set it in the profile.")
+    if of_all == "halves" != head and pretrain != "none":
+        errors.refuse(
+            "HEAD = 'halves', as the public model of notebook 02 has it",
+            repr(head),
+            "A model of halves of films does not read whole ones: leave HEAD out.",
+        )
     names = ("TRAINED", *recipe_rule.OF_ALL_WEIGHTS, *recipe_rule.OF_HEAD)
     by_hand = {name: values.get(name) for name in names}
-    start = recipe_rule.start_of(pretrain, cohort, head)
-    is_standardised = pretrain != "none" and head in recipe_rule.STANDARDISED
+    is_standardised = recipe_rule.is_standardised(pretrain, head, of_all)
     recipe_rule.head_alone_fits(by_hand["TRAINED"], head, is_standardised)
+    start = recipe_rule.start_of(pretrain, cohort, head, of_all)
     if by_hand["TRAINED"] or start == "unknown":  # the number of patients has no say then
         recipe_rule.settle(values["EPSILON"], 1, start, **by_hand)
 

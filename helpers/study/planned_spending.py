@@ -60,13 +60,13 @@ def planned(steps: Collection[plan.Step], out: Path) -> str:
     uuids = {line["uuid"] for line in spent.runs()}
     lines, others = [], spent.runs(spent.sharing(key))
     for values in planned_runs:
-        made = promise_of(values, train)
+        made, chosen = promise_of(values, train)
         note = private_run_files.note_of(out / "runs" / values["run"])
         is_again = "spend again" in values["CONFIRM"]
         if (
             not note
             or note["uuid"] not in uuids
-            or (is_again and _is_other(note["identity"], made, values))
+            or (is_again and _is_other(note["identity"], made, values | chosen))
         ):
             lines.append(composition.line_of(made.as_dict()))
     budgets = [values["BUDGET"] for values in planned_runs if values["BUDGET"] is not None]
@@ -77,8 +77,9 @@ def planned(steps: Collection[plan.Step], out: Path) -> str:
 def _private_runs(steps: Collection[plan.Step], out: Path) -> list[dict]:
     """Return the parameters of the private runs of a study, with the name of each as `run`.
 
-    PRECISION and PRETRAIN are those of notebook 02, also of one that was run before. A run that
-    leaves noise out spends nothing that could be planned: it has no privacy, as the baseline.
+    PRECISION, PRETRAIN and the network are those of notebook 02, also of one that was run before. A
+    run that leaves noise out spends nothing that could be planned: it has no privacy, as the
+    baseline.
     """
     baselines, network = [_parameters(step) for step in _steps_of("02", steps)], {}
     if baselines:
@@ -87,7 +88,8 @@ def _private_runs(steps: Collection[plan.Step], out: Path) -> list[dict]:
         cohort = manifests.name_of(_parameters(private[0])["COHORT"])
         settings = out / "runs" / f"{cohort}-network" / "network.json"
         network = files.read_json(settings, "Run notebook 02 first.")
-    known = {name: network[name] for name in ("PRECISION", "PRETRAIN") if network}
+    shared = ("PRECISION", "PRETRAIN", "WIDTH", "CHANNELS")
+    known = {name: network[name] for name in shared if name in network}
     known |= {"HEAD_OF_02": network.get("HEAD")}
     values_of_runs = [
         known | _parameters(step) | {"run": step.outputs[0].parts[1]}
@@ -125,7 +127,12 @@ def _is_other(identity: dict, made: promise.Promise, values: dict) -> bool:
     """Return whether a run that was begun differs from what is planned, as far as that can be told
     before its start is known.
     """
-    values = values | {"AVERAGING": learning_rate.AVERAGING[values["SCHEDULE"]]}
+    values = values | {
+        "AVERAGING": learning_rate.AVERAGING[values["SCHEDULE"]],
+        "head": made.as_dict().get("head") or values["HEAD"] or values["HEAD_OF_02"],
+        "width": values.get("WIDTH"),
+        "channels": values.get("CHANNELS"),
+    }
     declared = {
         name: values[name]
         for name in identity.get("parameters", {})
@@ -140,8 +147,9 @@ def _is_other(identity: dict, made: promise.Promise, values: dict) -> bool:
     return bool(list(private_run_files.differences(identity, files.plain(planned))))
 
 
-def promise_of(values: dict, train: pd.DataFrame) -> promise.Promise:
-    """Return the promise of a private run from the parameters of notebooks 02 and 03.
+def promise_of(values: dict, train: pd.DataFrame) -> tuple[promise.Promise, dict]:
+    """Return the promise of a private run from the parameters of notebooks 02 and 03, and its
+    recipe, see `recipe_rule.settle`.
 
     Args:
         values: UPPER_CASE name -> value.
@@ -156,14 +164,17 @@ def promise_of(values: dict, train: pd.DataFrame) -> promise.Promise:
         values["EPSILON"],
         n_units,
         recipe_rule.start_of(
-            values["PRETRAIN"], values["COHORT"], values["HEAD"] or values["HEAD_OF_02"]
+            values["PRETRAIN"],
+            values["COHORT"],
+            values["HEAD"] or values["HEAD_OF_02"],
+            values["HEAD_OF_02"],
         ),
         **{name: values[name] for name in names},
     )
     clip_norm, batching, head = recipe_rule.batching_of(
         chosen, n_units, values["MAX_IMAGES_PER_PATIENT"]
     )
-    return promise.settle(
+    settled = promise.settle(
         promise.PrivacyBudget(
             values["EPSILON"],
             values["DELTA"],
@@ -178,3 +189,4 @@ def promise_of(values: dict, train: pd.DataFrame) -> promise.Promise:
         pos_weight="private labels" if values["POS_WEIGHT"] == "private" else values["POS_WEIGHT"],
         head=head,
     )
+    return settled, chosen

@@ -47,7 +47,7 @@ def predict(
     """
     errors.one_of("SCORE_SHIFTS", shifts, N_SHIFTS)
     if not len(rows):
-        return np.zeros((0, model.head.out_features), dtype=np.float32)
+        return np.zeros((0, len(model.reading.column)), dtype=np.float32)
     model.eval()
     batch_size = max(1, batch_size // (8 if images.ndim == 4 else 1))  # volumes are larger
     chosen = moves(images.shape[1:])[:shifts]

@@ -15,7 +15,15 @@ from torch import nn
 
 from helpers.core import errors, notebook_parameters
 from helpers.data import cohorts
-from helpers.privacy import accounting, clipping, privacy_ledger, promise, sampling_and_noise, units
+from helpers.privacy import (
+    accounting,
+    clipping,
+    model_validation,
+    privacy_ledger,
+    promise,
+    sampling_and_noise,
+    units,
+)
 from helpers.training import (
     frozen_head,
     image_loss,
@@ -128,6 +136,7 @@ class PrivateArm(sampling_and_noise.Unrepeatable):
         """Hook what is trained, and take its data: images, or features where it is the head."""
         self.data, self.model = self.data_of(data), self.network
         if self.is_head_alone:
+            model_validation.trainable_layers(self.network)  # the trunk is no part of the reader
             self.model = frozen_head.FeatureReader(self.network)
         self.clipped = clipping.ClippedSum(
             self.model, self.promise.clip_norm, networks.rows_per_image(self.network)

@@ -16,8 +16,8 @@ first in value as long as the features are of images like the private ones. So:
 
 - from public images like the private ones ("alike"): the head; beyond `BOTH_FROM` units x epsilon
   all weights first, then the head, within one budget;
-- from drawn images for real patients ("drawn"): the same from a tenth of that, since the features
-  are poor;
+- from drawn images for real patients ("drawn"): the same from far less, since the features are
+  poor;
 - from random weights, a file, or a head whose input is not standardised by public images
   ("unknown"): all weights.
 """
@@ -45,7 +45,7 @@ _NOT_PROMISED = ("TRAINED", "EPOCHS", "LEARNING_RATE", "HEAD_LEARNING_RATE", "HE
 OF_HEAD = ("HEAD_STEPS", "HEAD_LEARNING_RATE", "HEAD_CLIP_NORM", "HEAD_SHARE")
 
 
-def start_of(pretrain: str, cohort: str, head: str) -> str:
+def start_of(pretrain: str, cohort: str, head: str, public_head: str) -> str:
     """Return what is known in public of where training starts: one of `STARTS`.
 
     No private image and no private result has a say in it.
@@ -54,19 +54,30 @@ def start_of(pretrain: str, cohort: str, head: str) -> str:
         pretrain: PRETRAIN of notebook 02.
         cohort: the private one, COHORT.
         head: of the network, see `head_reading`.
+        public_head: of the public model, HEAD of notebook 02.
 
     Returns:
         "alike" from a public data set of the same kind of images; "drawn" where it is drawn and the
         patients are real; else "unknown".
     """
     is_file = pretrain == "none" or pretrain.endswith(".safetensors")
-    if is_file or head not in STANDARDISED:
+    if is_file or not is_standardised(pretrain, head, public_head):
         return "unknown"
     public, private = manifests.read(pretrain), manifests.read(cohort)
     if bool(public.volume) != bool(private.volume):
         return "unknown"
     is_drawn = public.access == "embedded" and private.access != "embedded"
     return "drawn" if is_drawn else "alike"
+
+
+def is_standardised(pretrain: str, head: str, public_head: str) -> bool:
+    """Return whether public images standardise the input of a head, as far as is known before the
+    public model is read.
+
+    Args:
+        pretrain, head, public_head: see `start_of`.
+    """
+    return pretrain != "none" and head == public_head and head in STANDARDISED
 
 
 def recipe_for(epsilon: float, n_units: int, start: str = "alike") -> dict[str, str | int | float]:

@@ -210,6 +210,14 @@ def test_a_head_that_is_not_standardised_is_not_trained_alone():
     assert frozen_head.is_head_alone(model)
 
 
+def test_a_trunk_that_mixes_patients_is_refused_where_the_head_alone_is_trained(small_cohort):
+    model = network_of()
+    model.blocks[0].norm1 = torch.nn.BatchNorm2d(model.blocks[0].norm1.num_channels)
+    networks.train_only(model, "head")
+    with pytest.raises(errors.InputError, match=r"blocks.0.norm1 \(BatchNorm2d\)"):
+        arm_of(small_cohort, model)
+
+
 def test_how_labels_without_a_side_are_read_is_in_the_identity(small_cohort):
     settings = dict(learning_rate=1e-3, schedule="cosine", averaging=0.0, head_learning_rate=1.0)
     kept = []

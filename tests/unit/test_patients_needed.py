@@ -63,6 +63,20 @@ def test_smaller_budgets_need_more_patients_and_larger_shares_too():
     assert far["patients"].isna().all()
 
 
+def test_no_number_is_given_far_from_the_patients_that_were_measured():
+    law = patients_needed.Law(20_000, 0.7)
+    curve = curve_of(law)
+    for epsilon, n_patients in ((1.06, 120_000), (7.89, 300)):  # products are within the curve
+        with pytest.raises(errors.InputError, match="from 1,000 to 35,000 patients"):
+            patients_needed.patients_needed(epsilon, law.share(n_patients * epsilon), curve)
+    near = law.share(90_000 * 1.06)
+    needed = patients_needed.patients_needed(1.06, near, curve_of(law, 0.05), n_bootstrap=100)
+    assert needed.high == np.inf and needed.low > 1000 / 3
+    few = law.share(500 * 7.89)
+    needed = patients_needed.patients_needed(7.89, few, curve_of(law, 0.05), n_bootstrap=100)
+    assert needed.low == 0 and needed.high < np.inf
+
+
 def test_what_the_curve_does_not_tell_is_refused():
     curve = curve_of(patients_needed.Law(20_000, 0.7))
     with pytest.raises(errors.InputError, match="a share that the curve tells of, 0"):

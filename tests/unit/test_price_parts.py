@@ -111,9 +111,12 @@ def test_parts_and_their_price_are_of_the_seed_that_all_four_arms_have():
     assert estimates.drop("price").sum() == pytest.approx(estimates["price"])
 
 
+def _of_seed_0():
+    return [record | {"run": record["run"] + "0", "seed": 0} for record in OF_SEED_1]
+
+
 def test_the_parts_of_several_seeds_add_up_to_their_price():
-    of_seed_0 = [record | {"run": record["run"] + "0", "seed": 0} for record in OF_SEED_1]
-    arms = arms_of(*SEEDS, *OF_SEED_1, *of_seed_0)
+    arms = arms_of(*SEEDS, *OF_SEED_1, *_of_seed_0())
     means = random_means(arms)
     table = parts_of(means, arms)
     assert table["of_seeds"].unique().tolist() == ["of seeds 0 and 1"]
@@ -123,6 +126,24 @@ def test_the_parts_of_several_seeds_add_up_to_their_price():
     assert estimates["price"] == pytest.approx(
         (of_runs["base"] + of_runs["base1"] - of_runs["dp"] - of_runs["dp1"]) / 2
     )
+
+
+def test_what_all_arms_of_a_seed_share_is_not_in_the_interval():
+    arms = arms_of(*SEEDS[:2], *SEEDS[3:], *OF_SEED_1, *_of_seed_0())
+    luck = {0: 0.04, 1: -0.04}  # of a seed, in each of its four arms
+    means = {row.run: np.full(40, 0.8) + luck[row.seed] for row in arms.itertuples()}
+    table = parts_of(means, arms)
+    assert (table["high"] - table["low"]).tolist() == pytest.approx([0] * 4)
+
+
+def test_runs_from_different_public_models_have_no_parts():
+    arms = arms_of(*FOUR)
+    records = records_of(arms)
+    for record in records:
+        start = {"whole": "other"}.get(record["run"], "same")
+        record["made_from"] = {"start": start}
+    table = price_parts.parts(replicates_of(MEANS), arms, records)
+    assert table[["part", "difference"]].values.tolist() == [[price_parts.ANOTHER, "start"]]
 
 
 def test_without_a_seed_that_all_four_arms_have_nothing_is_said():

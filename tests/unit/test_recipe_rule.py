@@ -52,19 +52,20 @@ def test_what_is_trained_follows_from_the_start_the_budget_and_the_number_of_uni
 
 
 @pytest.mark.parametrize(
-    ("pretrain", "cohort", "head", "start"),
+    ("pretrain", "cohort", "head", "public_head", "start"),
     [
-        ("none", "synthetic_cxr_private", "halves", "unknown"),
-        ("a/start.safetensors", "taix_ray", "halves", "unknown"),
-        ("synthetic_cxr_public", "synthetic_cxr_private", "halves", "alike"),
-        ("synthetic_cxr_public", "synthetic_cxr_private", "sided", "unknown"),
-        ("synthetic_cxr_public", "taix_ray", "halves", "drawn"),
-        ("chestxray14", "taix_ray", "halves", "alike"),
-        ("chestxray14", "panorama", "levels", "unknown"),
+        ("none", "synthetic_cxr_private", "halves", "halves", "unknown"),
+        ("a/start.safetensors", "taix_ray", "halves", "halves", "unknown"),
+        ("synthetic_cxr_public", "synthetic_cxr_private", "halves", "halves", "alike"),
+        ("synthetic_cxr_public", "synthetic_cxr_private", "halves", "pooled", "unknown"),
+        ("synthetic_cxr_public", "synthetic_cxr_private", "sided", "sided", "unknown"),
+        ("synthetic_cxr_public", "taix_ray", "halves", "halves", "drawn"),
+        ("chestxray14", "taix_ray", "halves", "halves", "alike"),
+        ("chestxray14", "panorama", "levels", "levels", "unknown"),
     ],
 )
-def test_the_start_is_judged_by_what_is_public(pretrain, cohort, head, start):
-    assert recipe_rule.start_of(pretrain, cohort, head) == start
+def test_the_start_is_judged_by_what_is_public(pretrain, cohort, head, public_head, start):
+    assert recipe_rule.start_of(pretrain, cohort, head, public_head) == start
 
 
 def test_settle_keeps_what_is_given_and_says_what_the_rule_decided():

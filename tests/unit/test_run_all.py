@@ -160,6 +160,22 @@ def test_a_recipe_that_cannot_be_is_refused_before_anything_runs(profile, settin
         plan_of(profile, *settings)
 
 
+@pytest.mark.parametrize(
+    "head, comparison, complaint",
+    [
+        ("halves", {"HEAD": "levels"}, "HEAD = 'halves', as the public model"),
+        ("pooled", {"HEAD": "halves", "TRAINED": "head"}, "standardised by public images"),
+    ],
+)
+def test_a_comparison_whose_head_the_public_model_does_not_fit_is_refused(
+    head, comparison, complaint
+):
+    chosen, lists = profiles.collect(profiles.read_profile("smoke"), [(None, "HEAD", head)])
+    way = {"RECIPE": "other", "EPSILON": 8.0}
+    with pytest.raises(errors.InputError, match=complaint):
+        plan.plan(chosen, lists | {"comparisons": [way | comparison]})
+
+
 def test_every_step_has_parameters_of_its_notebook_alone_and_the_model_accepts_them():
     for step in plan_of("demo"):
         number = step.notebook.name[:2]

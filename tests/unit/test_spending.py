@@ -153,6 +153,8 @@ def test_a_run_that_this_register_does_not_know_is_planned_anew(out, monkeypatch
         ("03.LEARNING_RATE=0.001", 2),
         ("03.SCHEDULE=constant", 2),
         ("02.PRECISION=bfloat16", 2),
+        ("WIDTH=16", 2),
+        ("HEAD=sided", 2),
     ],
 )
 def test_what_is_to_be_spent_again_is_planned(out, setting, n_new):
@@ -164,7 +166,7 @@ def test_what_is_to_be_spent_again_is_planned(out, setting, n_new):
         | {"PRETRAIN": "synthetic_cxr_public", "HEAD_OF_02": "halves"}
     )
     assert values["EPSILON"] == 1.0
-    made = planned_spending.promise_of(values, train)
+    made, _ = planned_spending.promise_of(values, train)
     run_register.append(
         "begin",
         "a",
@@ -184,6 +186,8 @@ def test_what_is_to_be_spent_again_is_planned(out, setting, n_new):
                     "SCHEDULE": "cosine",
                     "AVERAGING": 0.97,
                     "PRECISION": "float32",
+                    "width": 8,
+                    "head": "halves",
                 },
                 "data": "d",
                 "start": "s",
@@ -284,7 +288,7 @@ def test_the_promise_planned_is_the_promise_made(out, settings):
         mode="private",
         allow_weak_delta="weak delta" in values["CONFIRM"],
     )
-    assert planned_spending.promise_of(values, train) == expected
+    assert planned_spending.promise_of(values, train)[0] == expected
 
 
 def test_the_promise_planned_has_the_steps_of_the_head(out):
@@ -295,13 +299,15 @@ def test_the_promise_planned_has_the_steps_of_the_head(out):
         "PRETRAIN": "synthetic_cxr_public",
         "HEAD_OF_02": "halves",
         "EPSILON": 1000.0,  # with so few patients
+        "TRAINED": "all_then_head",
         "HEAD_STEPS": 25,
         "HEAD_CLIP_NORM": 0.3,
     }
-    made = planned_spending.promise_of(values, train)
+    made, _ = planned_spending.promise_of(values, train)
     assert (made.head.expected_batch_size, made.head.steps, made.head.clip_norm) == (90, 25, 0.3)
     assert 0.98 * made.epsilon <= accounting.epsilon_of_all(made.runs(), 1e-3) <= made.epsilon
-    alone = planned_spending.promise_of(values | {"EPSILON": 1.0}, train)
+    by_rule = values | {"EPSILON": 1.0, "TRAINED": None}
+    alone, _ = planned_spending.promise_of(by_rule, train)
     assert alone.head is None and alone.sample_rate == 1
 
 
