@@ -120,9 +120,9 @@ def head_for(epsilon: float, n_units: int) -> dict[str, int | float]:
     few, many, most = HEAD_RATES
     product = epsilon * n_units
     rate = min(few * product, many * math.sqrt(product), most)
-    steps = max(20, round(math.sqrt(product) / 4), round(product / 600))
+    steps = min(MOST_HEAD_STEPS, max(20, round(math.sqrt(product) / 2.2)))
     return {
-        "HEAD_STEPS": min(MOST_HEAD_STEPS, steps),
+        "HEAD_STEPS": steps,
         "HEAD_LEARNING_RATE": float(f"{rate:.2g}"),
         "HEAD_CLIP_NORM": 0.1,
         "HEAD_SHARE": 0.5,
