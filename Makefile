@@ -82,11 +82,11 @@ benchmark: $(VENV)/.installed  ## time a private step beside the alternatives, i
 	@$(CLEAN_ENV) $(PY) benchmarks/private_step.py
 	@$(PY) benchmarks/private_step.py --figure
 
-ladder: $(VENV)/.installed  ## train all ways at all budgets with three seeds, into benchmarks/results/ (90 minutes; the same command goes on)
+ladder: $(VENV)/.installed  ## train all ways at all budgets with three seeds, into benchmarks/results/ (hours; the same command goes on)
 	@$(CLEAN_ENV) $(PY) benchmarks/ladder.py --scratch results_ladder
 	@$(PY) benchmarks/private_step.py --figure
 
-ladder-trials: $(VENV)/.installed  ## the trials on the tuning cohort from which the ladder takes its settings (90 minutes; the same command goes on)
+ladder-trials: $(VENV)/.installed  ## the trials on the tuning cohort from which the ladder takes its settings (hours; the same command goes on)
 	@$(CLEAN_ENV) $(PY) benchmarks/ladder.py --tune --scratch results_ladder
 
 ladder-ct: $(VENV)/.installed  ## the same of CT: trials, then all budgets with three seeds (the same command goes on)

@@ -6,7 +6,7 @@ trained, and how. Needs no torch. Raises `InputError` for settings of all weight
 alone is trained.
 
 Rates, steps and passes were set by trials on a drawn tuning cohort (`make ladder-trials` repeats
-them), never on its test patients; the limit for drawn starts after real films had been looked at
+them), never on the ladder's; the limit for drawn starts after real films had been looked at
 (`benchmarks/results/real_ladder.json`).
 
 Two ways to spend a budget: the *head* alone, on frozen features and with every unit in each step,

@@ -117,3 +117,12 @@ def test_another_cohort_is_predicted_with_the_shifts_of_the_run(small_cohort, re
         assert run_records.read_record(known["run"])["parameters"].get("SCORE_SHIFTS", 1) == shifts
         predictions = other_cohort.try_elsewhere(model, 1, known["run"], "other")
         assert np.array_equal(predictions["score"], at_home["score"])
+
+
+@pytest.mark.parametrize("head", ["halves", "pooled"])
+def test_no_image_has_no_scores_of_each_finding(head):
+    names = ["effusion:right", "effusion:left", "pneumonia"]  # two outputs under "halves"
+    model = networks.resnet9(names, width=8, head=head)
+    images = np.zeros((1, 48, 48), np.uint8)
+    some, none = (prediction.predict(model, images, np.arange(n), 1) for n in (1, 0))
+    assert some.shape == (1, 3) and none.shape == (0, 3)
