@@ -115,6 +115,8 @@ class FrozenFeatures(training_set.TrainingSet):
                 self.network, self.images, self.rows, self.channels, self.precision
             )
         places = torch.from_numpy(positions)
+        if len(places) and bool((places.diff() == 1).all()):
+            places = slice(int(places[0]), int(places[-1]) + 1)  # a view; a full batch is large
         return self._features[places].to(device), self.labels[places].to(device)
 
 

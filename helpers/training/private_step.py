@@ -238,8 +238,9 @@ class PrivateArm(sampling_and_noise.Unrepeatable):
             return self.head_arm.set_gradients()
         self.randomness.check_step_left()
         self.clipped.take()  # what an interrupted attempt at this step left
-        views = self.promise.views_per_image
-        drawn = {unit: np.repeat(images, views) for unit, images in self.draw().items()}
+        drawn, views = self.draw(), self.promise.views_per_image
+        if views > 1:
+            drawn = {unit: np.repeat(images, views) for unit, images in drawn.items()}
         loss_sum, norms = self.add_units(drawn, self.steps_done)
         signal, noise = self.set_noisy_mean()
         if not self.shows_diagnostics:
