@@ -17,8 +17,11 @@ STARTS = {  # public training on unsided labels
     "40_passes": _STRONG | dict(epochs=40),
     "20_passes": _STRONG | dict(epochs=20),
     "20_passes_inverted": _STRONG | dict(epochs=20, inverted=0.25),
+    "80_passes_inverted": _STRONG | dict(epochs=80, inverted=0.25),
 }
 START = "80_passes"
+INVERTED = ", inverted public films"  # after the name of an arm from the start below
+INVERTED_START = "80_passes_inverted"
 OTHER_PARTS = {"all weights, then the head": "all_then_head", "all weights alone": "all"}
 ABOUT = {
     "zero-shot": "the public model, untouched",
@@ -32,6 +35,10 @@ ABOUT = {
     "all weights alone": "ours: all weights, no steps of the head alone",
     "same recipe, clipped": "ours at the largest budget without noise",
     "same recipe": "the same without clipping either",
+    "zero-shot" + INVERTED: "a public model that saw a quarter of its films inverted, untouched",
+    "ours, patient" + INVERTED: "our recipe by its rule from there, a promise to patients",
+    "paper, our start" + INVERTED: "the paper's recipe, tuned as above, from there; a promise to "
+    "images",
     "ours, random weights": "all weights without a public start, best of two trials at each budget",
     "ceiling, random weights": "without privacy and without a public start, best of two trials",
 }

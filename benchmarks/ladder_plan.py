@@ -111,6 +111,7 @@ def explored() -> list[Settings]:
         "20 public passes": "20_passes",
         "20 public passes, a quarter of the films inverted": "20_passes_inverted",
         "40 public passes": "40_passes",
+        "80 public passes, a quarter of the films inverted": ladder_arms.INVERTED_START,
     }
     return [
         Settings("zero-shot"),
@@ -154,7 +155,7 @@ def best_trial(arm: str, epsilon: float | None = None) -> dict:
 
 def ladder() -> list[Settings]:
     """Return all runs of the ladder, those that say most first: all arms of a seed, seed by seed;
-    each piece of ours alone, and what splits the price, with one seed; random weights.
+    each piece of ours alone, and what splits the price, with one seed; other starts.
 
     Tuned arms are left out, and named in print, as long as their trials are not finished.
     """
@@ -177,6 +178,9 @@ def ladder() -> list[Settings]:
         without_noise,
         dataclasses.replace(without_noise, arm="same recipe", clip_norm=1e6, head_clip_norm=1e6),
     ]
+    from_inverted = [
+        _inverted(line) for line in compared if line.arm in ("ours, patient", "paper, our start")
+    ]
     from_random = [
         *(
             line
@@ -187,10 +191,22 @@ def ladder() -> list[Settings]:
     ]
     return [
         Settings("zero-shot"),
+        _inverted(Settings("zero-shot")),
         *(dataclasses.replace(line, seed=seed) for seed in SEEDS for line in compared),
         *pieces,
-        *(dataclasses.replace(line, seed=seed) for seed in SEEDS for line in from_random),
+        *(
+            dataclasses.replace(line, seed=seed)
+            for seed in SEEDS
+            for line in from_inverted + from_random
+        ),
     ]
+
+
+def _inverted(line: Settings) -> Settings:
+    """Return an arm from the public model that saw inverted films."""
+    return dataclasses.replace(
+        line, arm=line.arm + ladder_arms.INVERTED, start=ladder_arms.INVERTED_START
+    )
 
 
 def _random(arm: str, epsilon: float, **tuned: object) -> Settings:

@@ -40,7 +40,8 @@ def test_what_was_explored_are_longer_schedules_and_other_public_models():
         (16, 2048, 7.89),
     ]
     starts = {trial.start for trial in explored.values()} - {ladder_arms.START}
-    assert ladder_arms.STARTS["20_passes_inverted"]["inverted"] == 0.25
+    for name in ("20_passes_inverted", ladder_arms.INVERTED_START):
+        assert ladder_arms.STARTS[name]["inverted"] == 0.25
     assert starts == set(ladder_arms.STARTS) - {ladder_arms.START}
 
 
@@ -126,8 +127,11 @@ def test_the_ladder_has_three_seeds_of_each_arm_from_one_start_and_one_of_pieces
     seeds = collections.defaultdict(list)
     for run in runs:
         seeds[run.arm, run.epsilon].append(run.seed)
-        assert run.start == ("none" if "random weights" in run.arm else ladder_arms.START)
-    once = {"zero-shot", *ladder_arms.OTHER_PARTS, "same recipe", "same recipe, clipped"}
+        inverted = run.arm.endswith(ladder_arms.INVERTED)
+        other = "none" if "random weights" in run.arm else None
+        assert run.start == (ladder_arms.INVERTED_START if inverted else other or ladder_arms.START)
+    untouched = {"zero-shot", "zero-shot" + ladder_arms.INVERTED}
+    once = {*untouched, *ladder_arms.OTHER_PARTS, "same recipe", "same recipe, clipped"}
     for (arm, _), numbers in seeds.items():
         assert numbers == ([0] if arm in once else [0, 1, 2])
     random = next(run for run in runs if run.arm == "ours, random weights")
@@ -139,6 +143,7 @@ def test_arms_without_all_their_trials_are_left_out_and_named(tmp_path, monkeypa
     monkeypatch.setattr(ladder_plan, "RESULTS", tmp_path)
     arms = {run.arm for run in ladder_plan.ladder()}
     tuned = {"ceiling", "paper, our start", "ours, random weights", "ceiling, random weights"}
+    tuned.add("paper, our start" + ladder_arms.INVERTED)
     assert arms == set(ladder_arms.ABOUT) - tuned
     assert capsys.readouterr().out.count("Left out") == 1 + 3 + 3 + 1
 

@@ -33,7 +33,11 @@ def test_trials_change_one_thing_of_the_rule_at_a_time():
             ("all", {"batch": "EXPECTED_BATCH_SIZE", "learning_rate": "LEARNING_RATE"}, 4),
             ("head", {"head_steps": "HEAD_STEPS", "head_clip_norm": "HEAD_CLIP_NORM"}, 3),
         ):
-            found = [t for t in trials if (t.epsilon, t.trained) == (epsilon, trained)]
+            found = [
+                t
+                for t in trials
+                if (t.arm, t.epsilon, t.trained) == ("ours, patient", epsilon, trained)
+            ]
             assert all(getattr(found[0], name) == chosen[key] for name, key in names.items())
             assert len(found) == n_trials
             assert all(len(changed(trial, found[0])) == 1 for trial in found[1:])
