@@ -6,6 +6,7 @@ One tidy table in, one Axes out; `main` reads the results and writes the PNG fil
 from pathlib import Path
 
 import benchmark_figures
+import ladder_arms
 import ladder_tables
 import matplotlib.pyplot as plt
 import numpy as np
@@ -142,6 +143,12 @@ ARM_LOOKS = {
     "ours, image": ("#00436B", "o-"),
     "paper, as published": ("#E69F00", "^--"),
     "paper, our start": ("#CC79A7", "s--"),
+    "ours, patient" + ladder_arms.INVERTED: ("#009E73", "v-"),
+}
+LEVEL_LOOKS = {  # arms without a budget: colour, line, name
+    "ceiling": ("black", "-", "no privacy"),
+    "zero-shot": ("0.5", "--", "public model, untouched"),
+    "zero-shot" + ladder_arms.INVERTED: ("#009E73", ":", "public model of inverted films, too"),
 }
 
 
@@ -159,23 +166,15 @@ def plot_ladder(
         ax: where to draw; a new figure when None.
     """
     ax = ax or plt.figure(figsize=(7.5, 4.2)).add_subplot()
-    for arm, style, label in (
-        ("ceiling", "-", "no privacy"),
-        ("zero-shot", "--", "public model, untouched"),
-    ):
+    for arm, (color, style, label) in LEVEL_LOOKS.items():
         for row in table[table["arm"] == arm].itertuples():
-            ax.axhline(
-                row.estimate,
-                color="black" if arm == "ceiling" else "0.5",
-                linestyle=style,
-                label=label,
-            )
-            ax.axhspan(row.low, row.high, color="0.5", alpha=0.12, linewidth=0)
+            ax.axhline(row.estimate, color=color, linestyle=style, label=label)
+            ax.axhspan(row.low, row.high, color=color, alpha=0.1, linewidth=0)
     for number, (arm, (color, style)) in enumerate(ARM_LOOKS.items()):
         rows = table[table["arm"] == arm].sort_values("epsilon")
         if rows.empty:
             continue
-        positions = rows["epsilon"] * 1.035 ** (number - 1.5)
+        positions = rows["epsilon"] * 1.035 ** (number - 2)
         ax.errorbar(
             positions,
             rows["estimate"],
@@ -242,7 +241,7 @@ def main(folder: Path) -> None:
             ):
                 table = pd.DataFrame(levels)
                 table[["estimate", "low", "high"]] = table["auroc"].tolist()
-                shown = table[table["arm"].isin([*ARM_LOOKS, "ceiling", "zero-shot"])]
+                shown = table[table["arm"].isin([*ARM_LOOKS, *LEVEL_LOOKS])]
                 if len(shown):  # none of an earlier version
                     plot_ladder(shown, **about).figure.savefig(folder / f"{name}.png", dpi=150)
         if (folder / "ladder_trials.json").exists():

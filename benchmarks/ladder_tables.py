@@ -141,23 +141,26 @@ def goal_table(stored: dict) -> pd.DataFrame:
 
 
 def difference_table(stored: dict) -> pd.DataFrame:
-    """Return ours per patient minus each other arm at each budget, paired, as text.
+    """Return ours per patient minus each other arm of the same public model at each budget, paired,
+    as text.
 
     Args:
         stored: `benchmarks/results/ladder.json`.
     """
-    ours = [level for level in stored["levels"] if level["arm"] == "ours, patient"]
     names = {"minus_zero_shot": "minus zero-shot", "minus_ceiling": "minus ceiling"}
-    names |= {f"minus {arm}": f"minus {arm}" for arm in ladder_levels.COMPARED}
-    shown = [key for key in names if any(key in level for level in ours)]
-    return pd.DataFrame(
-        [
-            {"epsilon": level["epsilon"]}
-            | {names[key]: with_interval(level.get(key), "+") for key in shown}
-            for level in ours
-        ],
-        columns=["epsilon", *(names[key] for key in shown)],
-    )
+    others = [arm for arm in ladder_levels.COMPARED if not arm.endswith(ladder_arms.INVERTED)]
+    names |= {f"minus {arm}": f"minus {arm}" for arm in others}
+    rows = []
+    for suffix in ("", ladder_arms.INVERTED):
+        keys = {key if "_" in key else key + suffix: name for key, name in names.items()}
+        rows += [
+            {"arm": level["arm"], "epsilon": level["epsilon"]}
+            | {name: with_interval(level.get(key), "+") for key, name in keys.items()}
+            for level in stored["levels"]
+            if level["arm"] == "ours, patient" + suffix
+        ]
+    table = pd.DataFrame(rows, columns=["arm", "epsilon", *names.values()])
+    return table.fillna("").loc[:, lambda made: (made != "").any()]
 
 
 def arm_table() -> pd.DataFrame:

@@ -6,6 +6,7 @@ import ladder_levels
 import numpy as np
 import pandas as pd
 import pytest
+from ladder_arms import INVERTED
 from sklearn.metrics import roc_auc_score
 
 
@@ -52,6 +53,21 @@ def test_intervals_hold_patients_and_the_seeds_of_both_arms():
         pytest.approx(np.sqrt((0.004**2 + of_seeds * (1 + 0.25)) / 0.2**2), rel=0.03),
     )
     assert entries["zero-shot", None]["share"][0] == 0 and "share" not in entries["ceiling", None]
+
+
+def test_arms_from_inverted_films_are_held_against_their_own_public_model():
+    by_arm = {
+        ("zero-shot", None): replicates([0.70], np.zeros(10)),
+        ("zero-shot" + INVERTED, None): replicates([0.80], np.zeros(10)),
+        ("ceiling", None): replicates([0.90], np.zeros(10)),
+        ("ours, patient", 1.06): replicates([0.80], np.zeros(10)),
+        ("ours, patient" + INVERTED, 1.06): replicates([0.85], np.zeros(10)),
+    }
+    entries = {entry["arm"]: entry for entry in ladder_levels.levels(by_arm)}
+    for arm, gain in (("ours, patient", 0.10), ("ours, patient" + INVERTED, 0.05)):
+        assert entries[arm]["minus_zero_shot"][0] == pytest.approx(gain)
+        assert entries[arm]["share"][0] == pytest.approx(0.5)
+    assert entries["zero-shot" + INVERTED]["share"][0] == 0
 
 
 def test_replicates_resample_whole_patients_and_begin_with_the_estimate():

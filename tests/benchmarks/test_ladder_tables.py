@@ -11,6 +11,7 @@ import ladder_tables
 import numpy as np
 import pandas as pd
 import pytest
+from ladder_arms import INVERTED
 
 
 def test_sensitivity_names_the_one_knob_that_a_trial_changes():
@@ -47,7 +48,7 @@ def test_what_a_start_is_worth_is_of_our_rule_alone():
         for number, trial in enumerate(ladder_plan.trials())
     ]
     table = ladder_tables.start_table(rows).set_index(["public passes", "inverted"])
-    assert list(table.index) == [(20, 0.0), (20, 0.25), (40, 0.0), (80, 0.0)]
+    assert list(table.index) == [(20, 0.0), (20, 0.25), (40, 0.0), (80, 0.0), (80, 0.25)]
     of_rule = next(row for row in rows if (row["arm"], row["epsilon"]) == ("ours, patient", 1.06))
     assert table.loc[(80, 0.0), "private head"] == of_rule["auroc"]
     for name, inverted in (("20_passes", 0.0), ("20_passes_inverted", 0.25)):
@@ -139,15 +140,24 @@ def test_the_table_of_goals_says_what_was_missed_and_what_was_not_run():
 
 def test_differences_are_of_ours_per_patient_at_each_budget():
     gained = {"minus_zero_shot": [0.05, 0.04, 0.06], "minus paper, our start": [0.02, 0.01, 0.03]}
-    levels = [level("zero-shot", None, 0.8), level("ours, patient", 1.06, 0.85, **gained)]
+    other_start = gained | {"minus paper, our start" + INVERTED: [0.01, 0.0, 0.02]}
+    levels = [
+        level("zero-shot", None, 0.8),
+        level("ours, patient", 1.06, 0.85, **gained),
+        level("ours, patient" + INVERTED, 1.06, 0.9, **other_start),
+    ]
     table = ladder_tables.difference_table({"levels": levels})
     assert table.columns.tolist() == [
+        "arm",
         "epsilon",
         "minus zero-shot",
         "minus ceiling",
         "minus paper, our start",
     ]
-    assert table["minus paper, our start"].tolist() == ["+0.020 [+0.010, +0.030]"]
+    assert table["minus paper, our start"].tolist() == [
+        "+0.020 [+0.010, +0.030]",
+        "+0.010 [+0.000, +0.020]",  # the paper's recipe from the same public model
+    ]
     assert ladder_tables.difference_table({"levels": []}).empty  # before the ladder was run
 
 
