@@ -69,6 +69,7 @@ def plot_sensitivity(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt.Axe
     ax.set_yticks(range(len(changes)), changes)
     ax.invert_yaxis()
     ax.set(xlabel="mean AUROC minus that of the rule\n(tuning cohort, one seed, no interval)")
+    ax.locator_params(axis="x", nbins=4)
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
     return ax
 

@@ -216,15 +216,13 @@ def contrast_table(stored: dict, arms: Collection[str]) -> pd.DataFrame:
 
 
 def curve_by_rule(stored: dict) -> pd.DataFrame:
-    """Return the learning curve of ours by the rule: of the head alone where the run of both parts
-    was not made.
+    """Return the runs of the learning curve whose recipe is that of the rule, all else left out.
 
     Args:
         stored: `results/learning_curve.json`.
     """
     rows = pd.DataFrame(stored["rows"])
-    has_rule = rows.groupby(["n_patients", "epsilon"])["by_rule"].transform("any")
-    return rows[rows["by_rule"] | ~has_rule].reset_index(drop=True)
+    return rows[rows["by_rule"]].reset_index(drop=True)
 
 
 def _change(row: dict) -> list[float] | None:
