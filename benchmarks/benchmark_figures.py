@@ -163,3 +163,41 @@ def learning_curve(stored: dict) -> plt.Figure:
 
 
 WHOLE = {"real_ladder": real_ladder, "learning_curve": learning_curve}
+
+
+def plot_small_groups(table: pd.DataFrame, wanted: tuple[float, float]) -> np.ndarray:
+    """Draw coverage in small groups, before and after, a panel a quantity.
+
+    Args:
+        table: columns quantity, intervals, n_findings, patients_with, patients_without, auroc,
+            coverage.
+        wanted: coverage that is looked for.
+    """
+    names = list(dict.fromkeys(table["quantity"]))
+    axes = plt.figure(figsize=(8.5, 3.6)).subplots(1, len(names), sharey=True)
+    sizes = list(dict.fromkeys(zip(table["patients_with"], table["patients_without"])))
+    kinds = list(dict.fromkeys(zip(table["intervals"], table["n_findings"])))
+    shown = {kind: f"{kind[0]}, {kind[1]} finding{'s' * (kind[1] > 1)}" for kind in kinds}
+    for ax, quantity in zip(axes, names):
+        rows = table[table["quantity"] == quantity]
+        for offset, (kind, marker) in enumerate(zip(kinds, "x^so")):
+            part = rows[(rows["intervals"] == kind[0]) & (rows["n_findings"] == kind[1])]
+            place = [
+                sizes.index(size) for size in zip(part["patients_with"], part["patients_without"])
+            ]
+            ax.plot(
+                np.array(place) + 0.16 * (offset - 1.5),
+                part["coverage"],
+                marker,
+                color=f"C{offset}",
+                markersize=4,
+                alpha=0.8,
+                label=shown[kind],
+            )
+        ax.axhspan(*wanted, color="0.5", alpha=0.15, linewidth=0)
+        ax.axhline(0.95, color="0.5", linestyle="--", linewidth=0.8)
+        ax.set_xticks(range(len(sizes)), [f"{a}\n{b}" for a, b in sizes], fontsize=8)
+        ax.set(title=quantity, xlabel="patients with / without")
+    axes[0].set(ylabel="share of cohorts covered\n(a point an AUROC)")
+    axes[-1].legend(fontsize=8, loc="lower right")
+    return axes

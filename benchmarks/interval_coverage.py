@@ -1,11 +1,17 @@
 """Are 95 % intervals right 95 times in a hundred? Cohorts are drawn again and again from a model
 whose truth is known.
 
-In: numbers of cohorts, patients, resamples. Out: `results/coverage.json` and `coverage.png`: how
-often intervals of mean AUROC, of a signed contrast and of a paired difference cover the truth, with
-patients and with images resampled, by how alike the images of a patient are (contrast and
-gap_change are of groups that are equal: what is not covered is called); and the same for the AUROC
-of small groups, down to the fewest patients for which one is shown.
+In: numbers of cohorts, patients, resamples. Out: `results/coverage.json`, `coverage.png` and
+`coverage_small.png`:
+
+- how often percentile intervals of mean AUROC, of a signed contrast and of a paired difference
+cover
+  the truth, with patients and with images resampled, by how alike the images of a patient are
+  (contrast and gap_change are of groups that are equal: what is not covered is called);
+- in small groups, how often intervals of AUROC, of a group's contrast with a rest five times as
+  large and of the paired change of that contrast cover the truth: percentile intervals (before),
+      and those from influences that the notebooks show (after), of one finding and of means over
+      several. Patients have 1 to 8 images, within-patient correlation 0.5.
 
     python benchmarks/interval_coverage.py
 """
@@ -24,14 +30,16 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from helpers.analysis import bootstrap
+from helpers.analysis import auroc_intervals, bootstrap
 from helpers.core import files, run_records
 from helpers.figures import house_style
 
 N_PATIENTS, IMAGES_A_PATIENT, N_FINDINGS, N_BOOTSTRAP = 300, 4, 2, 400
 CORRELATIONS = (0.0, 0.25, 0.5, 0.75)  # of two images of a patient, of labels and of scores
 AUROCS = {"no privacy": 0.88, "private": 0.80}  # of both groups
-SMALL = ((10, 10), (10, 40), (20, 60), (40, 120))  # patients with and without a finding
+SMALL = ((10, 10), (10, 40), (10, 200), (20, 60), (40, 120), (80, 80))  # patients with, without
+LEVELS, N_AVERAGED = (0.75, 0.85, 0.9, 0.97), (1, 2, 8)  # AUROC without privacy; findings of a mean
+LOST, TIMES, WANTED = 0.03, 5, (0.935, 0.965)  # by privacy; size of the rest; coverage
 QUANTITIES = ("mean AUROC", "contrast", "paired difference", "gap_change")
 
 
@@ -136,35 +144,120 @@ def coverage(correlation: float, unit: str, n_cohorts: int) -> list[dict]:
     return rows
 
 
-def small_group(n_with: int, n_without: int, auroc: float, n_cohorts: int) -> dict:
-    """Return how often the interval of one AUROC covers the truth, for so many patients with and
-    without a finding.
-    """
-    rng = np.random.default_rng([n_with, n_without, int(100 * auroc)])
-    patients = np.repeat(np.arange(n_with + n_without), IMAGES_A_PATIENT)
-    labels, covered = (patients < n_with).astype(float), []
-    for _ in range(n_cohorts):
-        noise = np.sqrt(0.5) * rng.standard_normal(n_with + n_without)[patients] + np.sqrt(
-            0.5
-        ) * rng.standard_normal(len(patients))
-        values = bootstrap.ranked(
-            labels,
-            np.sqrt(2) * norm.ppf(auroc) * labels + noise,
-            bootstrap.Draws.of(patients, N_BOOTSTRAP, rng),
-            ("auroc",),
+def group(
+    rng: np.random.Generator, n_with: int, n_without: int, auroc: float, n_findings: int
+) -> tuple[np.ndarray, list[tuple[np.ndarray, list[np.ndarray]]]]:
+    """Return patients of each image, and labels and scores in both arms of each finding."""
+    n = n_with + n_without
+    patients = np.repeat(np.arange(n), rng.integers(1, 9, n))
+
+    def noise() -> np.ndarray:
+        return np.sqrt(0.5) * (
+            rng.standard_normal(n)[patients] + rng.standard_normal(len(patients))
         )
-        low, high = np.nanpercentile(values["auroc"][1:], [2.5, 97.5])
-        covered.append(low <= auroc <= high)
-    return {
-        "patients_with": n_with,
-        "patients_without": n_without,
-        "auroc": auroc,
-        "coverage": float(np.mean(covered)),
-    }
+
+    findings = []
+    for _ in range(n_findings):
+        labels = (rng.permutation(n) < n_with)[patients].astype(float)
+        common = np.sqrt(0.8) * noise()
+        scores = [
+            np.sqrt(2) * norm.ppf(level) * labels + common + np.sqrt(0.2) * noise()
+            for level in (auroc, auroc - LOST)
+        ]
+        findings.append((labels, scores))
+    return patients, findings
+
+
+def from_influences(sides: list[tuple], n_findings: int, sizes: list[int]) -> list[tuple]:
+    """Return the intervals of level, contrast and change as the notebooks have them."""
+    means, influence = [], []
+    for patients, findings in sides:
+        values = [
+            [
+                auroc_intervals.influences(labels, score, patients, patients.max() + 1)
+                for score in scores
+            ]
+            for labels, scores in findings
+        ]
+        means.append(np.mean([[value[0] for value in of] for of in values], axis=0))
+        influence.append(np.mean([[value[1] for value in of] for of in values], axis=0))
+
+    def spread(values: np.ndarray, smaller: int) -> auroc_intervals.Spread:
+        freedom = auroc_intervals.effective_patients(values) if n_findings > 1 else smaller - 1
+        return auroc_intervals.Spread(auroc_intervals.standard_error(values), freedom)
+
+    levels = [
+        auroc_intervals.of_level(mean[0], spread(values[0], n), n)
+        for mean, values, n in zip(means, influence, sizes)
+    ]
+    contrast = auroc_intervals.of_contrast(means[0][0], levels[0], means[1][0], levels[1])
+    lost = [mean[1] - mean[0] for mean in means]
+    change = lost[0] - lost[1]
+    apart = np.concatenate([values[1] - values[0] for values in influence])
+    margin = spread(apart, min(sizes)).margin(0.025)
+    return [levels[0], contrast, (change - margin, change + margin)]
+
+
+def from_percentiles(sides: list[tuple], rng: np.random.Generator) -> list[tuple]:
+    """Return the same intervals as percentiles of resampled patients."""
+    means = []
+    for patients, findings in sides:
+        draws = bootstrap.Draws.of(patients, N_BOOTSTRAP, rng)
+        values = [
+            [bootstrap.ranked(labels, score, draws, ("auroc",))["auroc"][1:] for score in scores]
+            for labels, scores in findings
+        ]
+        means.append(np.mean(values, axis=0))
+    (here, here_private), (there, there_private) = means
+    quantities = (here, here - there, (here_private - here) - (there_private - there))
+    return [tuple(np.nanpercentile(values, [2.5, 97.5])) for values in quantities]
+
+
+def small_group(
+    n_with: int, n_without: int, auroc: float, n_findings: int, n_cohorts: int, is_before: bool
+) -> list[dict]:
+    """Return how often intervals cover the truth in a group of so many patients, a row a quantity.
+
+    Args:
+        n_with, n_without: patients with and without each finding.
+        auroc: of both groups, without privacy.
+        n_findings: of the mean.
+        n_cohorts: drawn.
+        is_before: percentile intervals in place of those from influences.
+    """
+    rng = np.random.default_rng([n_with, n_without, int(100 * auroc), n_findings])
+    sizes, missed, widths = [n_with, n_without], [], []
+    for _ in range(n_cohorts):
+        sides = [group(rng, k * n_with, k * n_without, auroc, n_findings) for k in (1, TIMES)]
+        found = (
+            from_percentiles(sides, rng)
+            if is_before
+            else from_influences(sides, n_findings, [min(sizes), TIMES * min(sizes)])
+        )
+        truths_ = (auroc, 0.0, 0.0)
+        missed.append([(t < low, t > high) for t, (low, high) in zip(truths_, found)])
+        widths.append([high - low for low, high in found])
+    below, above = np.mean(missed, axis=0).T
+    return [
+        {
+            "patients_with": n_with,
+            "patients_without": n_without,
+            "auroc": auroc,
+            "n_findings": n_findings,
+            "quantity": quantity,
+            "intervals": "percentile" if is_before else "influence",
+            "coverage": float(1 - below[k] - above[k]),
+            "too_high": float(below[k]),
+            "too_low": float(above[k]),
+            "width": float(np.mean(widths, axis=0)[k]),
+            "n_cohorts": n_cohorts,
+        }
+        for k, quantity in enumerate(("AUROC", "contrast", "gap_change"))
+    ]
 
 
 def main() -> int:
-    """Simulate, write and draw; 1 if an interval of resampled patients does not cover."""
+    """Simulate, write and draw; 1 if an interval of many resampled patients does not cover."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cohorts", type=int, default=2000)
     n_cohorts = parser.parse_args().cohorts
@@ -175,13 +268,14 @@ def main() -> int:
             for unit in ("patient", "image")
         ]
         small = [
-            pool.submit(small_group, *sizes, auroc, n_cohorts)
+            pool.submit(small_group, *sizes, auroc, n_findings, n, is_before)
+            for is_before, n in ((True, n_cohorts // 5), (False, n_cohorts))
+            for n_findings in (N_AVERAGED[:1] if is_before else N_AVERAGED)
             for sizes in SMALL
-            for auroc in (0.8, 0.9)
+            for auroc in LEVELS
         ]
         table, small = (
-            pd.DataFrame([row for job in jobs for row in job.result()]),
-            pd.DataFrame([job.result() for job in small]),
+            pd.DataFrame([row for job in jobs for row in job.result()]) for jobs in (jobs, small)
         )
     results = Path(__file__).parent / "results"
     files.write_json(
@@ -198,16 +292,22 @@ def main() -> int:
         },
     )
     with plt.style.context(house_style.STYLE):
-        benchmark_figures.plot_coverage(table)[0].figure.savefig(
-            results / "coverage.png", dpi=150, bbox_inches="tight"
-        )
+        for name, axes in (
+            ("coverage", benchmark_figures.plot_coverage(table)),
+            ("coverage_small", benchmark_figures.plot_small_groups(small, WANTED)),
+        ):
+            axes[0].figure.savefig(results / f"{name}.png", dpi=150, bbox_inches="tight")
     print(
         table.pivot(index=["unit", "quantity"], columns="correlation", values="coverage").round(3)
     )
     print(
         small.pivot(
-            index=["patients_with", "patients_without"], columns="auroc", values="coverage"
-        ).round(3)
+            index=["intervals", "n_findings", "quantity", "patients_with", "patients_without"],
+            columns="auroc",
+            values="coverage",
+        )
+        .round(3)
+        .to_string()
     )
     return int(not table[table["unit"] == "patient"]["coverage"].between(0.935, 0.965).all())
 

@@ -26,7 +26,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from helpers.analysis import confidence_intervals, group_contrasts, metric_table, study_arms
+from helpers.analysis import (
+    confidence_intervals,
+    estimate_tables,
+    group_contrasts,
+    influence_table,
+    study_arms,
+)
 from helpers.core import files, fingerprints, paths, run_records
 from helpers.data import cohorts, manifests
 from helpers.data.synthetic import chest_cohort
@@ -141,8 +147,8 @@ def run(
 
 def gap_changes(share: float, predictions: dict[str, pd.DataFrame]) -> list[dict]:
     """Return contrast and gap_change of every arm at one share."""
-    replicated = metric_table.replicate(
-        predictions, cohort_of(share).table, ["scanner"], n_bootstrap=N_BOOTSTRAP, names=("auroc",)
+    influences = group_contrasts.with_means(
+        influence_table.of_auroc(predictions, cohort_of(share).table, ["scanner"])
     )
     runs_table = study_arms.arm_table(
         [
@@ -157,14 +163,12 @@ def gap_changes(share: float, predictions: dict[str, pd.DataFrame]) -> list[dict
             for name in predictions
         ]
     )
-    contrasts = study_arms.pool(
-        group_contrasts.macro(group_contrasts.contrasts(replicated)), runs_table
-    )
     columns = ["run", "estimate", "low", "high"]
-    levels = confidence_intervals.summarise(contrasts)[columns].assign(what="contrast")
-    changed = confidence_intervals.summarise(group_contrasts.changes(contrasts, "none"))[
-        columns
-    ].assign(what="gap_change")
+    levels = estimate_tables.auroc_contrasts(influences, runs_table)[columns]
+    levels = levels.assign(what="contrast")
+    changed = confidence_intervals.of_changes(
+        estimate_tables.gap_changes(influences, runs_table, "none")
+    )[columns].assign(what="gap_change")
     return pd.concat([levels, changed]).assign(share=share).to_dict("records")
 
 

@@ -11,10 +11,10 @@ import pandas as pd
 from ladder_tables import with_interval
 
 from helpers.analysis import (
-    confidence_intervals,
     equivalence,
+    estimate_tables,
     group_contrasts,
-    metric_table,
+    influence_table,
     study_arms,
 )
 from helpers.core import run_records
@@ -83,22 +83,20 @@ def contrasts(runs: list, start: str, table: pd.DataFrame) -> list[dict]:
     records = [run_records.read_record(run.key) for run in runs]
     arms = study_arms.arm_table(records)
     predictions = {run.key: run_records.read_predictions(run.key) for run in runs}
-    replicates = metric_table.replicate(
-        predictions, table, ATTRIBUTES, n_bootstrap=N_BOOTSTRAP, names=("auroc",)
-    )
-    pooled = study_arms.pool(group_contrasts.macro(group_contrasts.contrasts(replicates)), arms)
-    baseline = arms.loc[arms["arm"] == "baseline", "pool"]
-    changed = group_contrasts.changes(pooled, baseline.iloc[0] if len(baseline) else None)
-    return _rows(pooled, changed, arms, start)
+    influences = influence_table.of_auroc(predictions, table, ATTRIBUTES)
+    influences = group_contrasts.with_means(influences)
+    baseline = next(iter(arms.loc[arms["arm"] == "baseline", "pool"]), None)
+    changed = estimate_tables.gap_changes(influences, arms, baseline)
+    return _rows(estimate_tables.auroc_contrasts(influences, arms), changed, arms, start)
 
 
 def _rows(
-    pooled: pd.DataFrame, changed: pd.DataFrame, arms: pd.DataFrame, start: str
+    contrasts: pd.DataFrame, changed: pd.DataFrame, arms: pd.DataFrame, start: str
 ) -> list[dict]:
     """Return a row a contrast and arm, with its change beside it."""
     index = ["run", "attribute", "group"]
     columns = [*index, "estimate", "low", "high"]
-    table = confidence_intervals.summarise(pooled)[columns]
+    table = contrasts[columns]
     of_change = equivalence.of_changes(changed, MARGIN)
     names = {name: f"change_{name}" for name in ("estimate", "low", "high")}
     kept = [*index, *names.values(), "minimum_detectable", "verdict"]

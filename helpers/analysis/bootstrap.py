@@ -1,6 +1,6 @@
 """Bootstrap of patients: every metric of a set of images under all resamples at once.
 
-In: the patient of each image, labels, scores, decisions. Out: one number a resample, the plain
+In: the patient of each image, labels, scores, thresholds. Out: one number a resample, the plain
 estimate first. Raises `InputError` for arrays of unequal length. A resample in which a metric is
 undefined is NaN, never 0.
 
@@ -20,7 +20,8 @@ from helpers.core import errors
 
 RANKED = ("auroc", "auprc")
 RATES = ("accuracy", "sensitivity", "specificity", "ppv", "selection_rate")
-PROBABILITIES = ("brier", "calibration_slope")
+PROBABILITIES = ("brier", "calibration_slope", "calibration_intercept", "ece")
+N_BINS = 10  # of scores, equally wide
 _MOST_SLOPE = 20  # a calibration slope beyond it means labels that scores part without error
 # patients times resamples at a time: their running sums stay in the processor's cache
 _TOGETHER = 300_000
@@ -38,9 +39,7 @@ class Draws:
     counts: tuple[np.ndarray, ...]
 
     @classmethod
-    def of(
-        cls, patients: np.ndarray, n_bootstrap: int, stream: np.random.Generator, skip: int = 0
-    ) -> "Draws":
+    def of(cls, patients: np.ndarray, n_bootstrap: int, stream: np.random.Generator) -> "Draws":
         """Return draws of patients with replacement, as many as there are.
 
         Guarantees: images of one patient weigh alike in every resample.
@@ -49,13 +48,10 @@ class Draws:
             patients: (n,) patient of each image.
             n_bootstrap: number of resamples.
             stream: source of the draws.
-            skip: number of resamples of the stream to leave out, since they are drawn already.
         """
         names, codes = np.unique(patients, return_inverse=True)
         even, counts = np.full(len(names), 1 / len(names)), [np.ones((len(names), 1), np.uint8)]
         together = max(32, _TOGETHER // len(names))
-        for first in range(0, skip, together):
-            stream.multinomial(len(names), even, size=min(together, skip - first))
         for first in range(0, n_bootstrap, together):
             drawn = stream.multinomial(len(names), even, size=min(together, n_bootstrap - first))
             # nobody is drawn 256 times
@@ -155,31 +151,49 @@ def ranked(
     return {name: np.concatenate(values) for name, values in parts.items()}
 
 
-def rates(labels: np.ndarray, decisions: np.ndarray, draws: Draws) -> dict[str, np.ndarray]:
-    """Return rates of decisions, for each resample.
+def rates(
+    labels: np.ndarray, scores: np.ndarray, thresholds: np.ndarray, draws: Draws
+) -> dict[str, np.ndarray]:
+    """Return rates of decisions, for each resample with its own threshold.
 
     accuracy: right decisions of all images; sensitivity: of those with the finding; specificity: of
     those without; ppv (positive predictive value): right ones of the positive decisions;
     selection_rate: positive decisions of all images.
 
     Args:
-        labels, decisions: (n,) 1 or 0.
+        labels: (n,) 1 or 0.
+        scores: (n,) floats; a decision is positive from the threshold on.
+        thresholds: (1 + resamples,), see `operating_points.thresholds`.
         draws: of the same images.
 
     Returns:
-        (1 + resamples,) floats in [0, 1] each; NaN where no image has weight.
+        (1 + resamples,) floats in [0, 1] each; NaN where no image has weight, or without threshold.
     """
-    errors.same_length(labels=labels, decisions=decisions, patients=draws.patients)
-    positive, called, both, everybody = draws.sums(
-        np.stack([labels, decisions, labels * decisions, np.ones(len(labels))])
-    )
-    neither = everybody - positive - called + both
+    errors.same_length(labels=labels, scores=scores, patients=draws.patients)
+    levels, rank = np.unique(thresholds, return_inverse=True)  # NaN last
+    level = np.searchsorted(levels, scores, side="right")  # thresholds that a score reaches
+    called, counted = {}, {}
+    for label in (1, 0):
+        images = np.flatnonzero(labels == label)
+        at_level = sparse.csr_array(
+            (np.ones(len(images)), (level[images], draws.patients[images])),
+            (len(levels) + 1, draws.n_patients),
+        )
+        above, first = [], 0
+        for weights in draws.weights():
+            reached = np.cumsum((at_level @ weights)[::-1], axis=0)[::-1]
+            columns = np.arange(weights.shape[1])
+            above.append((reached[rank[first + columns] + 1, columns], reached[0]))
+            first += len(columns)
+        called[label], counted[label] = (np.concatenate(parts) for parts in zip(*above))
+        called[label][np.isnan(thresholds)] = np.nan
+    positive, n = called[1] + called[0], counted[1] + counted[0]
     return {
-        "accuracy": _share(both + neither, everybody),
-        "sensitivity": _share(both, positive),
-        "specificity": _share(neither, everybody - positive),
-        "ppv": _share(both, called),
-        "selection_rate": _share(called, everybody),
+        "accuracy": _share(called[1] + counted[0] - called[0], n),
+        "sensitivity": _share(called[1], counted[1]),
+        "specificity": _share(counted[0] - called[0], counted[0]),
+        "ppv": _share(called[1], positive),
+        "selection_rate": _share(positive, n),
     }
 
 
@@ -188,9 +202,13 @@ def probabilities(labels: np.ndarray, scores: np.ndarray, draws: Draws) -> dict[
 
     brier: mean squared difference of score and label (Brier 1950). calibration_slope: of the
     logistic regression of the label on the logit of the score, 1 where scores are as extreme as
-    they should be, below 1 where they are too extreme (Cox 1958). Resamples of the slope are one
-    Newton step away from the estimate, not fitted anew: right to first order, which is for groups
-    of some hundred images; the standard error is that of the sandwich formula clustered by patient.
+    they should be, below 1 where they are too extreme (Cox 1958). calibration_intercept: of the
+    same with slope 1, on the logit scale, 0 where scores are as large as they should be on average,
+    below 0 where they are too large. Resamples of both are one Newton step away from the estimate,
+    not fitted anew: right to first order, which is for groups of some hundred images; the standard
+    error is that of the sandwich formula clustered by patient. ece: expected calibration error, the
+    mean over images of the distance of mean score and share of labels in ten equally wide bins
+    (Naeini et al. 2015); above 0 by construction, the more so the fewer images.
 
     Args:
         labels: (n,) 1 or 0.
@@ -198,9 +216,9 @@ def probabilities(labels: np.ndarray, scores: np.ndarray, draws: Draws) -> dict[
         draws: of the same images.
 
     Returns:
-        (1 + resamples,) floats each; NaN where there is no image, or for the slope no spread of
-        scores, a single class, or labels that scores part (almost) without error: no finite slope
-        fits them.
+        (1 + resamples,) floats each; NaN where there is no image, for intercept and slope with a
+        single class, for the slope also without spread of scores, or with labels that scores part
+        (almost) without error: no finite slope fits them.
     """
     errors.same_length(labels=labels, scores=scores, patients=draws.patients)
     logits = special.logit(np.clip(scores, 1e-6, 1 - 1e-6))
@@ -222,7 +240,36 @@ def probabilities(labels: np.ndarray, scores: np.ndarray, draws: Draws) -> dict[
         if abs(beta[1]) < _MOST_SLOPE:
             slope = beta[1] + _share(i00 * u1 - i01 * u0, i00 * i11 - i01**2)
             slope[(positive == 0) | (positive == everybody)] = np.nan
-    return {"brier": _share(squared, everybody), "calibration_slope": slope}
+    return {
+        "brier": _share(squared, everybody),
+        "calibration_slope": slope,
+        "calibration_intercept": _intercept(labels, logits, draws),
+        "ece": _calibration_error(labels, scores, draws),
+    }
+
+
+def _intercept(labels: np.ndarray, logits: np.ndarray, draws: Draws) -> np.ndarray:
+    """Return the intercept of the logistic regression of labels on logits with slope 1."""
+    if len(set(labels)) < 2:
+        return np.full(draws.n, np.nan)
+    intercept = 0.0
+    for _ in range(50):
+        expected = special.expit(logits + intercept)
+        move = (labels - expected).sum() / (expected * (1 - expected)).sum()
+        intercept += np.clip(move, -2, 2)
+        if abs(move) < 1e-9:
+            break
+    expected = special.expit(logits + intercept)
+    score, information = draws.sums(np.stack([labels - expected, expected * (1 - expected)]))
+    return intercept + _share(score, information)
+
+
+def _calibration_error(labels: np.ndarray, scores: np.ndarray, draws: Draws) -> np.ndarray:
+    """Return the expected calibration error."""
+    bins = np.minimum((np.asarray(scores) * N_BINS).astype(int), N_BINS - 1)
+    present = np.unique(bins)
+    apart = draws.sums((bins == present[:, None]) * (labels - scores))
+    return _share(np.abs(apart).sum(axis=0), draws.sums(np.ones((1, len(bins))))[0])
 
 
 def _logistic_fit(line: np.ndarray, labels: np.ndarray, steps: int = 50) -> np.ndarray:

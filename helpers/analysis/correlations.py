@@ -62,7 +62,8 @@ def drops_by_finding(
     """Return each finding's AUROC drop (private minus non-private) in each private arm.
 
     Args:
-        aurocs: pooled AUROC of everybody, index (run, finding), from `everybodys_auroc`.
+        aurocs: pooled influences on everybody's AUROC, index (run, finding), from
+            `everybodys_auroc`.
         arms: from `study_arms.pooled_arms`.
         baseline: the arm without privacy; None gives no rows.
         n_positive: finding -> number of positive training images.
@@ -72,7 +73,7 @@ def drops_by_finding(
         arms); findings that are not estimable are left out.
     """
     drops = (
-        confidence_intervals.summarise(group_contrasts.changes(aurocs, baseline))
+        confidence_intervals.of_changes(group_contrasts.changes(aurocs, baseline))
         .rename(columns={"estimate": "drop"})
         .dropna(subset="drop")
     )
@@ -114,7 +115,8 @@ def of_drops(
     patients on which the drop is not measured.
 
     Args:
-        aurocs, arms, baseline, n_positive: as in `drops_by_finding`.
+        aurocs: pooled replicates of everybody's AUROC, from `everybodys_auroc`.
+        arms, baseline, n_positive: as in `drops_by_finding`.
         of_halves: the same as `aurocs`, on each of two disjoint halves of the test patients.
 
     Returns:
@@ -144,7 +146,7 @@ def of_drops(
 
 def everybodys_auroc(table: pd.DataFrame, arms: pd.DataFrame) -> pd.DataFrame:
     """Return the pooled AUROC of all patients together, index (run, finding), from a table of
-    `metric_table`.
+    `metric_table` or `influence_table`.
     """
     return study_arms.pool(
         table.xs(("auroc", ALL, ALL), level=["metric", "attribute", "group"]), arms

@@ -1,29 +1,141 @@
 """Contrasts between groups of patients, how privacy changes them, and gaps as they are often
 reported.
 
-In: replicates of metrics (`metric_table`). Out: the same reduced. What cannot be estimated is NaN.
+In: replicates of metrics (`metric_table`) or influences of patients (`influence_table`). Out: the
+same reduced. What cannot be estimated is NaN.
 """
+
+from collections.abc import Collection
 
 import numpy as np
 import pandas as pd
 
 from helpers.analysis import study_arms
+from helpers.analysis.auroc_intervals import N_AVERAGED, N_SMALLER
 from helpers.analysis.metric_table import ALL, REST
+from helpers.core import errors
 from helpers.data import groups
 
+MACRO = "macro"  # the finding of a mean over findings
 
-def macro(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the mean over findings (those estimable) of each row of `metric_table` or `contrasts`,
-    as finding "macro".
+
+def averaged(table: pd.DataFrame, given: Collection[str] = ()) -> pd.DataFrame:
+    """Return the findings that means are over: one set for each metric and attribute, the same in
+    every group and arm.
+
+    Guarantees: a group never changes which findings another group of its attribute is compared by.
+    The set depends on labels and on which groups are estimable, never on the size of a metric.
+
+    Args:
+        table: from `metric_table.replicate` or `influence_table.of_auroc`, all arms together.
+        given: findings chosen before, the same for every attribute; else those that are estimable
+            in every known group, and its rest, in every arm. Groups with fewer than half of the
+            findings do not count, and have no mean.
+
+    Returns:
+        metric, attribute, n_findings, findings (tuple of names).
+
+    Raises:
+        InputError: a given finding is not in the table.
     """
+    known_names = list(table.index.unique("finding"))
+    for name in given:
+        errors.one_of("each of FINDINGS", name, known_names)
+    is_there = table[0].notna()
+    known = ~groups.is_unknown(table.index.get_level_values("group"))
+    rows = []
+    for (metric, attribute), part in is_there[known].groupby(
+        level=["metric", "attribute"], sort=False
+    ):
+        cells = part.unstack("finding", sort=False).fillna(False).astype(bool)
+        enough = cells[cells.sum(axis=1) >= max(1, cells.shape[1] / 2)]
+        names = tuple(name for name in cells if name in given)
+        if not names and len(enough):  # none given, or a metric about images, not findings
+            names = tuple(name for name in cells if enough[name].all())
+        rows.append([metric, attribute, len(names), names])
+    return pd.DataFrame(rows, columns=["metric", "attribute", "n_findings", "findings"])
+
+
+def with_means(table: pd.DataFrame, of_means: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Return a table with the means over findings before its rows.
+
+    Args:
+        table, of_means: see `macro`.
+    """
+    return pd.concat([macro(table, of_means), table])
+
+
+def macro(table: pd.DataFrame, of_means: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Return the mean over findings of each row, as finding "macro"; NaN where one of the findings
+    is not estimable.
+
+    Args:
+        table: as in `averaged`.
+        of_means: from `averaged`; None for that of this table.
+    """
+    of_means = averaged(table) if of_means is None else of_means
+    # an attribute that is known of nobody has none
+    findings_of = of_means.set_index(["metric", "attribute"])["findings"].to_dict()
     levels = [level for level in table.index.names if level != "finding"]
-    estimable = table[table[0].notna()]
-    mean = estimable.groupby(level=levels, sort=False).mean()
+    names = table.index.to_frame(index=False)
+    keys = [*zip(names["metric"], names["attribute"])]
+    kept = table[
+        [finding in findings_of.get(key, ()) for finding, key in zip(names["finding"], keys)]
+    ]
+    by_row = kept.groupby(level=levels, sort=False)
     # A replicate that lacks one of these findings would be the mean of other findings than the
     # estimate.
-    mean = mean.mask(estimable.isna().groupby(level=levels, sort=False).any())
+    mean = by_row.mean().mask(kept.isna().groupby(level=levels, sort=False).any())
+    names = mean.index.to_frame(index=False)
+    wanted = [len(findings_of[key]) for key in zip(names["metric"], names["attribute"])]
+    mean[by_row.size().to_numpy() < np.array(wanted)] = np.nan
+    if N_SMALLER in table:
+        mean[N_SMALLER], mean[N_AVERAGED] = by_row[N_SMALLER].min(), by_row[N_AVERAGED].sum()
     mean = mean.reindex(table.index.droplevel("finding").unique())
-    return pd.concat({"macro": mean}, names=["finding"]).reorder_levels(table.index.names)
+    return pd.concat({MACRO: mean}, names=["finding"]).reorder_levels(table.index.names)
+
+
+def only_means(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of `with_means` that are means over findings."""
+    return table[table.index.get_level_values("finding") == MACRO]
+
+
+def with_findings(rows: pd.DataFrame, of_means: pd.DataFrame) -> pd.DataFrame:
+    """Return means over findings with the number and the names of these, as columns n_findings and
+    findings.
+
+    Args:
+        rows: with metric and attribute.
+        of_means: from `averaged`.
+    """
+    names = of_means["findings"].map(", ".join)
+    return rows.merge(of_means.assign(findings=names), "left", on=["metric", "attribute"])
+
+
+def pairs(index: pd.MultiIndex) -> tuple[np.ndarray, np.ndarray, pd.MultiIndex]:
+    """Return of each contrast the position of its group's row, that of the rest's, and its own
+    index, with the name of what is compared as group: "female - male", "B - A", ">= 80 - rest".
+
+    Args:
+        index: of a table of `metric_table`, each row once.
+    """
+    rows = index.to_frame(index=False)
+    is_rest = rows["group"].str.startswith(REST).to_numpy()
+    named = rows[is_rest].assign(group=rows.loc[is_rest, "group"].str.removeprefix(REST))
+    compared = named.groupby("attribute")["group"].unique()
+    names, kept = [], []
+    for attribute, group in zip(named["attribute"], named["group"]):
+        first, *others = sorted(name for name in compared[attribute] if name != group)
+        names.append(f"{group} - rest" if others else f"{group} - {first}")
+        kept.append(
+            bool(others)
+            or names[-1] == "female - male"
+            or (groups.sort_key(group) > groups.sort_key(first) and group != "male")
+        )
+    kept = np.array(kept, dtype=bool)
+    of_group = index.get_indexer(pd.MultiIndex.from_frame(named[kept]))
+    of_rest = np.flatnonzero(is_rest)[kept]
+    return of_group, of_rest, pd.MultiIndex.from_frame(named.assign(group=names)[kept])
 
 
 def contrasts(table: pd.DataFrame) -> pd.DataFrame:
@@ -35,43 +147,35 @@ def contrasts(table: pd.DataFrame) -> pd.DataFrame:
     sensitivity, equal opportunity.
 
     Args:
-        table: from `metric_table.replicate`.
+        table: from `metric_table.replicate` or `influence_table.of_auroc`, or the means of it.
 
     Returns:
-        The same index and columns; the group names what is compared: "female - male", "B - A", ">=
-        80 - rest".
+        The same index and columns; the group names what is compared, see `pairs`.
 
     Source: Tayebi Arasteh et al. (2024), their official code, for the accuracy parity difference;
     Dwork et al. (2012) and Hardt, Price and Srebro (2016) for the others.
     """
-    is_rest = table.index.get_level_values("group").str.startswith(REST)
-    rest = table[is_rest].rename(index=lambda name: name.removeprefix(REST), level="group")
-    difference = table.loc[rest.index] - rest
-    names, kept = [], []
-    compared = rest.groupby(level="attribute").apply(
-        lambda part: sorted(part.index.get_level_values("group").unique())
-    )
-    for attribute, group in zip(
-        *(difference.index.get_level_values(level) for level in ("attribute", "group"))
-    ):
-        first, *others = [g for g in compared[attribute] if g != group]
-        names.append(f"{group} - rest" if others else f"{group} - {first}")
-        kept.append(
-            bool(others)
-            or names[-1] == "female - male"
-            or (groups.sort_key(group) > groups.sort_key(first) and group != "male")
-        )
-    frame = difference.index.to_frame().assign(group=names)
-    return difference.set_axis(pd.MultiIndex.from_frame(frame))[np.array(kept, dtype=bool)]
+    of_group, of_rest, names = pairs(table.index)
+    group, rest = table.iloc[of_group].set_axis(names), table.iloc[of_rest].set_axis(names)
+    return difference(group, rest)
 
 
-def changes(table: pd.DataFrame, baseline: str | None) -> pd.DataFrame:
-    """Return each other arm's value minus the baseline's, paired by resample: of a contrast this is
-    the `gap_change`.
+def difference(one: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
+    """Return the difference of rows of tables, replicates or influences, paired."""
+    if N_SMALLER not in one:
+        return one - other
+    smaller = np.minimum(one[N_SMALLER], other[N_SMALLER])
+    return (one - other).assign(**{N_SMALLER: smaller, N_AVERAGED: one[N_AVERAGED]})
+
+
+def changes(table: pd.DataFrame, baseline: str | None, *, is_given: bool = False) -> pd.DataFrame:
+    """Return each other arm's value minus the baseline's, paired: of a contrast this is the
+    `gap_change`.
 
     Args:
-        table: pooled contrasts or metrics.
+        table: pooled contrasts or levels.
         baseline: name of the arm without privacy; None gives no rows.
+        is_given: whether the baseline is one given model, see `study_arms.seeds_of_difference`.
     """
     if baseline is None or baseline not in table.index.get_level_values("run"):
         return table.iloc[:0]
@@ -81,8 +185,8 @@ def changes(table: pd.DataFrame, baseline: str | None) -> pd.DataFrame:
         .reindex(others.index.droplevel("run"))
         .set_axis(others.index)
     )
-    return (others - reference).assign(
-        **{name: others[name] + reference[name] for name in study_arms.BETWEEN_SEEDS}
+    return difference(others, reference).assign(
+        **study_arms.seeds_of_difference(others, reference, is_given)
     )
 
 
@@ -107,13 +211,13 @@ def described_gaps(table: pd.DataFrame) -> pd.DataFrame:
         & ~groups.is_unknown(known["group"])
         & known["metric"].isin(of_metrics)
     ]
+    findings_of = averaged(table).set_index(["metric", "attribute"])["findings"]
     rows = []
     for (run, attribute), part in known.groupby(["run", "attribute"], sort=False):
         gaps, n_findings, worst = {}, 0, None
         for metric, values in part.groupby("metric"):
             cells = values.pivot(index="finding", columns="group", values=0)
-            # findings that are estimable in all groups that have any
-            cells = cells.dropna(axis=1, how="all").dropna()
+            cells = cells.loc[list(findings_of[metric, attribute])].dropna(axis=1)
             gaps[metric] = cells.max(axis=1) - cells.min(axis=1)
             if metric == "auroc" and cells.size:
                 n_findings, worst = len(cells), cells.mean().idxmin()

@@ -10,22 +10,28 @@ group with too few patients with or without the finding is NaN ("not estimable")
 dropped.
 """
 
+import dataclasses
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
 
-from helpers.analysis import bootstrap, metrics, shared_images
+from helpers.analysis import bootstrap, metrics, operating_points, shared_images
 from helpers.core import random_streams, run_records
 from helpers.data import groups
 
 LEVELS = ["run", "metric", "finding", "attribute", "group"]
 ALL = "all"  # the attribute and group of everybody
 REST = "not: "  # before a group's name: everybody known who is not in it
-ANY = "any finding"  # of underdiagnosis_rate, which is about images, not findings
-UNDERDIAGNOSIS = "underdiagnosis_rate"
-METRICS = (*bootstrap.RANKED, *bootstrap.RATES, *bootstrap.PROBABILITIES, UNDERDIAGNOSIS)
+ANY = "any finding"  # of `OF_IMAGES`, which are about images, not findings
+UNDERDIAGNOSIS, OVERDIAGNOSIS = "underdiagnosis_rate", "overdiagnosis_rate"
+# by one threshold on the largest score of any finding, as if it were a label "no finding"
+_OF_NO_FINDING = "_of_no_finding"
+OF_IMAGES = tuple(
+    rate + of for of in ("", _OF_NO_FINDING) for rate in (UNDERDIAGNOSIS, OVERDIAGNOSIS)
+)
+METRICS = (*bootstrap.RANKED, *bootstrap.RATES, *bootstrap.PROBABILITIES, *OF_IMAGES)
 
 
 def replicate(
@@ -34,36 +40,38 @@ def replicate(
     attributes: list[str],
     *,
     n_bootstrap: int = 500,
-    skip: int = 0,
     min_patients: int = 10,
     seed: int = 0,
     names: tuple[str, ...] = METRICS,
-    sensitivity: float | None = None,
+    operating_point: str = "false alarms 0.2",
     age_edges: list[float] | None = None,
 ) -> pd.DataFrame:
     """Return metrics of every run, finding and group, with their bootstrap replicates.
 
-    Thresholds are fitted on `valid` and carried to `test`; intervals of thresholded metrics are
-    conditional on them. Each group of two or more known ones also has its complement, named "not:
-    <group>"; "unknown" is in neither. The underdiagnosis_rate is the share of images with at least
-    one finding for which no finding is called (Seyyed-Kalantari et al. 2021, Nature Medicine
-    27:2176-2182).
+    Thresholds are fitted on `valid`, at the same operating point in every run, and carried to
+    `test`; each replicate has thresholds of its own, of resampled patients of `valid`. Each group
+    of two or more known ones also has its complement, named "not: <group>"; "unknown" is in
+    neither.
+
+    underdiagnosis_rate: the share of images with at least one finding for which no finding is
+    called; overdiagnosis_rate: of images without any, all of whose labels are known, for which one
+    is called; each finding at its own threshold. The same "_of_no_finding" are the error rates of
+    one decision on the largest score of an image, at the same operating point, as in Seyyed-
+    Kalantari et al. (2021, Nature Medicine 27:2176-2182), whose models have a label "no finding".
 
     Args:
         predictions: run -> table of `run_records.PREDICTION_COLUMNS`.
         table: the cohort's table.
         attributes: see `groups.add_groups`.
         n_bootstrap: number of replicates.
-        skip: number of replicates of the same stream to leave out, since they are drawn already.
-        min_patients: fewest patients with and fewest without the finding for a group to be
-            estimable.
+        min_patients: for a group to be estimable, see `metrics.is_estimable`.
         seed: of the stream "bootstrap".
         names: which of `METRICS`.
-        sensitivity: wanted of thresholds on `valid`, in (0, 1]; None for Youden's.
+        operating_point: see `operating_points.parts_of`.
         age_edges: see `groups.add_groups`.
 
     Returns:
-        Index `LEVELS`; columns 0 (the estimate), skip + 1 ... skip + n_bootstrap.
+        Index `LEVELS`; columns 0 (the estimate), 1 ... n_bootstrap.
 
     Raises:
         InputError: runs differ in their images, or images are not in the table.
@@ -73,22 +81,23 @@ def replicate(
         images["patient_id"].to_numpy(),
         n_bootstrap,
         random_streams.random_stream(seed, "bootstrap"),
-        skip,
     )
-    members = list(_members(images, attributes))
+    groups_of = list(members(images, attributes))
     decided = {
-        (run, finding): _with_decisions(part, images, sensitivity)
+        (run, finding): decided_one
         for run, predicted in predictions.items()
-        for finding, part in predicted.groupby("finding", sort=False)
+        for finding, decided_one in _decided(
+            predicted, images, n_bootstrap, seed, operating_point, names
+        )
     }
 
     def of_finding(key: tuple[str, str]) -> dict[tuple, np.ndarray]:
         values, known = {}, {}  # known: two groups are each other's rest, and are counted once
-        for attribute, group, inside in members:
-            use = inside & decided[key]["label"].notna().to_numpy()
+        for attribute, group, inside in groups_of:
+            use = inside & ~np.isnan(decided[key].labels)
             if use.tobytes() not in known:
                 known[use.tobytes()] = _metrics_of(
-                    decided[key][use], draws[use], min_patients, names
+                    decided[key], use, draws[use], min_patients, names
                 )
             values |= {
                 (key[0], metric, key[1], attribute, group): value
@@ -99,27 +108,25 @@ def replicate(
     rows = {}
     # most of the work is done by numpy, beside each other
     with ThreadPoolExecutor(run_records.hardware()["threads"]) as threads:
-        for values in threads.map(of_finding, decided):
+        of_findings = [key for key in decided if key[1] != ANY]
+        for values in threads.map(of_finding, of_findings):
             rows |= values
-    if UNDERDIAGNOSIS in names:
-        for run in predictions:
-            parts = [part for (of_run, _), part in decided.items() if of_run == run]
-            sick = pd.concat([part["label"] for part in parts], axis=1).eq(1).any(axis=1).to_numpy()
-            called = pd.concat([part["decision"] for part in parts], axis=1).max(axis=1).to_numpy()
+    for run in predictions:
+        if set(names) & set(OF_IMAGES):
+            of_run = {finding: part for (name, finding), part in decided.items() if name == run}
             rows |= {
-                (run, UNDERDIAGNOSIS, ANY, attribute, group): _missed(
-                    called, sick & inside, draws, images, min_patients
-                )
-                for attribute, group, inside in members
+                (run, *key): value
+                for key, value in _of_images(of_run, draws, groups_of, min_patients).items()
+                if key[0] in names
             }
     return pd.DataFrame(
         list(rows.values()),
         index=pd.MultiIndex.from_tuples(rows, names=LEVELS),
-        columns=[0, *range(skip + 1, skip + n_bootstrap + 1)],
+        columns=range(n_bootstrap + 1),
     )
 
 
-def _members(images: pd.DataFrame, attributes: list[str]) -> Iterator[tuple[str, str, np.ndarray]]:
+def members(images: pd.DataFrame, attributes: list[str]) -> Iterator[tuple[str, str, np.ndarray]]:
     """Yield attribute, group and which images are in it; for groups with a rest also the rest."""
     yield ALL, ALL, np.ones(len(images), dtype=bool)
     for attribute in attributes:
@@ -132,64 +139,132 @@ def _members(images: pd.DataFrame, attributes: list[str]) -> Iterator[tuple[str,
                 yield attribute, REST + group, known & ~inside
 
 
-def _with_decisions(
-    predicted: pd.DataFrame, images: pd.DataFrame, sensitivity: float | None
-) -> pd.DataFrame:
-    """Return one finding's test predictions in the order of `images`, with decisions by the
-    threshold of `valid`.
+@dataclasses.dataclass(frozen=True)
+class _Decided:
+    """Labels (NaN: unknown) and scores of the test images, and a threshold a resample."""
+
+    labels: np.ndarray
+    scores: np.ndarray
+    thresholds: np.ndarray
+
+
+def _decided(
+    predicted: pd.DataFrame,
+    images: pd.DataFrame,
+    n_bootstrap: int,
+    seed: int,
+    operating_point: str,
+    names: tuple[str, ...],
+) -> Iterator[tuple[str, _Decided]]:
+    """Yield each finding of a run with its thresholds, `ANY` last: an image has any if a label is
+    1, none if all are 0, and its score is the largest one.
     """
-    valid = predicted[(predicted["split"] == "valid") & predicted["label"].notna()]
-    # rows of unknown labels may be left out
-    test = predicted[predicted["split"] == "test"].set_index("image_id").reindex(images.index)
-    test["patient_id"] = images["patient_id"]
-    if valid["label"].nunique() < 2:
-        return test.assign(decision=np.nan)
-    labels, scores = valid["label"].to_numpy(), valid["score"].to_numpy()
-    value = (
-        metrics.youden_threshold(labels, scores)
-        if sensitivity is None
-        else metrics.sensitivity_threshold(labels, scores, sensitivity)
-    )
-    return test.assign(decision=(test["score"] >= value).astype(float).mask(test["score"].isna()))
+    valid = predicted[predicted["split"] == "valid"]
+    test = predicted[predicted["split"] == "test"]
+    draws = None
+    if len(valid) and set(names) - {*bootstrap.RANKED, *bootstrap.PROBABILITIES}:
+        codes = valid.groupby("image_id", sort=False)["patient_id"].first()
+        draws = bootstrap.Draws.of(
+            codes.to_numpy(), n_bootstrap, random_streams.random_stream(seed, "valid")
+        )
+        places = pd.Series(range(len(codes)), codes.index)
+
+    def decided(known: pd.DataFrame, rows: pd.DataFrame) -> _Decided:
+        known = known[known["label"].notna()]
+        # rows of unknown labels may be left out
+        rows = rows.set_index("image_id").reindex(images.index)
+        thresholds = np.full(1 + n_bootstrap, np.nan)
+        if draws is not None and known["label"].nunique() == 2:
+            thresholds = operating_points.thresholds(
+                known["label"].to_numpy(),
+                known["score"].to_numpy(),
+                draws[places[known["image_id"]].to_numpy()],
+                operating_point,
+            )
+        return _Decided(rows["label"].to_numpy(float), rows["score"].to_numpy(float), thresholds)
+
+    of_valid = dict(list(valid.groupby("finding", sort=False)))
+    for finding, rows in test.groupby("finding", sort=False):
+        yield finding, decided(of_valid.get(finding, valid.iloc[:0]), rows)
+    if set(names) & set(OF_IMAGES):
+        yield ANY, decided(_any_of(valid), _any_of(test))
+
+
+def _any_of(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return image_id, label and score of `ANY`."""
+    by_image = rows.groupby("image_id", sort=False)
+    largest, n_known = by_image["label"].max(), by_image["label"].count()
+    is_known = (largest == 1) | (n_known == rows["finding"].nunique())
+    return pd.DataFrame(
+        {"label": largest.where(is_known), "score": by_image["score"].max()}
+    ).reset_index()
 
 
 def _metrics_of(
-    rows: pd.DataFrame, draws: bootstrap.Draws, min_patients: int, names: tuple[str, ...]
+    decided: _Decided,
+    use: np.ndarray,
+    draws: bootstrap.Draws,
+    min_patients: int,
+    names: tuple[str, ...],
 ) -> dict[str, np.ndarray]:
     """Return metrics of some images under all resamples; NaN where not estimable."""
-    patients = rows.groupby("label")["patient_id"].nunique().reindex([0, 1], fill_value=0)
-    values = dict.fromkeys(
-        (name for name in names if name != UNDERDIAGNOSIS), np.full(draws.n, np.nan)
-    )
-    if patients.min() < min_patients:
+    values = {name: np.full(draws.n, np.nan) for name in names if name not in OF_IMAGES}
+    labels, scores = decided.labels[use], decided.scores[use]
+    if not metrics.is_estimable(labels, draws.patients, min_patients):
         return values
-    labels, scores = rows["label"].to_numpy(), rows["score"].to_numpy()
     values |= bootstrap.ranked(
         labels, scores, draws, tuple(name for name in bootstrap.RANKED if name in names)
     )
     # else `valid` lacks a class
-    if set(names) & set(bootstrap.RATES) and rows["decision"].notna().all():
-        values |= bootstrap.rates(labels, rows["decision"].to_numpy(), draws)
+    if set(names) & set(bootstrap.RATES) and not np.isnan(decided.thresholds[0]):
+        values |= bootstrap.rates(labels, scores, decided.thresholds, draws)
     if set(names) & set(bootstrap.PROBABILITIES):
         values |= bootstrap.probabilities(labels, scores, draws)
     return {name: values[name] for name in names if name in values}
 
 
-def _missed(
-    called: np.ndarray,
-    sick: np.ndarray,
+def _of_images(
+    decided: dict[str, _Decided],
     draws: bootstrap.Draws,
-    images: pd.DataFrame,
+    groups_of: list[tuple[str, str, np.ndarray]],
     min_patients: int,
-) -> np.ndarray:
-    """Return the share of sick images for which nothing is called.
-
-    NaN with too few patients or without thresholds.
-    """
-    if images.loc[sick, "patient_id"].nunique() < min_patients or np.isnan(called).any():
-        return np.full(draws.n, np.nan)
-    missed, everybody = draws[sick].sums(np.stack([1 - called[sick], np.ones(sick.sum())]))
-    return np.divide(missed, everybody, out=np.full(draws.n, np.nan), where=everybody > 0)
+) -> dict[tuple, np.ndarray]:
+    """Return `OF_IMAGES` of one run in every group; NaN with few patients, or no thresholds."""
+    inside = np.stack([mask for *_, mask in groups_of]).astype(np.float32)
+    of_any, *of_findings = decided[ANY], *(part for name, part in decided.items() if name != ANY)
+    kinds = {"": of_findings, _OF_NO_FINDING: [of_any]}
+    parts: dict[str, list] = {
+        rate + of: [] for of in kinds for rate in (UNDERDIAGNOSIS, OVERDIAGNOSIS)
+    }
+    first = 0
+    for weights in draws.weights():
+        columns = slice(first, first + weights.shape[1])
+        first = columns.stop
+        counted = weights.astype(np.float32)[draws.patients]
+        for of, kind in kinds.items():
+            called = np.zeros(counted.shape, dtype=bool)
+            for part in kind:
+                called |= part.scores[:, None] >= part.thresholds[columns]
+            lacks = np.isnan([part.thresholds[columns] for part in kind]).any(axis=0)
+            for rate, label, wrong in ((UNDERDIAGNOSIS, 1, ~called), (OVERDIAGNOSIS, 0, called)):
+                use = inside * (of_any.labels == label)
+                whole = use @ counted
+                share = np.divide(
+                    use @ (counted * wrong),
+                    whole,
+                    out=np.full(whole.shape, np.nan),
+                    where=whole > 0,
+                )
+                parts[rate + of].append(np.where(lacks, np.nan, share))
+    rows = {}
+    for name, values in parts.items():
+        label = 1 if name.startswith(UNDERDIAGNOSIS) else 0
+        for (attribute, group, mask), value in zip(groups_of, np.hstack(values)):
+            n = len(np.unique(draws.patients[mask & (of_any.labels == label)]))
+            rows[name, ANY, attribute, group] = (
+                value if n >= min_patients else np.full(draws.n, np.nan)
+            )
+    return rows
 
 
 def group_sizes(
@@ -208,7 +283,7 @@ def group_sizes(
     """
     test = groups.add_groups(table[table["split"] == "test"], attributes, age_edges)
     parts = []
-    for attribute, group, inside in _members(test, attributes):
+    for attribute, group, inside in members(test, attributes):
         if not group.startswith(REST):
             rows = test[inside]
             parts.append(
@@ -222,6 +297,39 @@ def group_sizes(
                 }
             )
     return pd.DataFrame(parts)
+
+
+def prevalences(
+    table: pd.DataFrame,
+    findings: list[str],
+    attributes: list[str],
+    age_edges: list[float] | None = None,
+) -> pd.Series:
+    """Return the share of positive among known labels of test images by (attribute, group,
+    finding), rests included.
+
+    Args:
+        table, findings, attributes, age_edges: as in `group_sizes`.
+    """
+    test = groups.add_groups(table[table["split"] == "test"], attributes, age_edges)
+    shares = {
+        (attribute, group): test.loc[inside, findings].mean()
+        for attribute, group, inside in members(test, attributes)
+    }
+    return pd.concat(shares, names=["attribute", "group", "finding"])
+
+
+def of_many_images(table: pd.DataFrame, times: int = 100) -> pd.Series:
+    """Return the test patients with at least so many times the median number of images, and how
+    many
+    they have: what is said of all images is said of them.
+
+    Args:
+        table: the cohort's table.
+        times: of the median.
+    """
+    n_images = table[table["split"] == "test"].groupby("patient_id").size()
+    return n_images[n_images >= times * n_images.median()].sort_values(ascending=False)
 
 
 def one_image_each(table: pd.DataFrame, seed: int) -> pd.DataFrame:

@@ -7,7 +7,7 @@ the paper's printed numbers beside this study's.
 import numpy as np
 import pandas as pd
 
-from helpers.analysis import group_contrasts, metrics, published_results, study_arms
+from helpers.analysis import confidence_intervals, group_contrasts, published_results, study_arms
 from helpers.analysis.metric_table import ALL
 from helpers.data import groups
 
@@ -42,37 +42,26 @@ def findings_per_image(
     )
 
 
-def standard_errors(
-    predictions: dict[str, pd.DataFrame], metric_table: pd.DataFrame
-) -> pd.DataFrame:
+def standard_errors(replicates: pd.DataFrame, influences: pd.DataFrame) -> pd.DataFrame:
     """Return the standard error of each run's AUROC by finding twice: from the bootstrap, and in
-    closed form (Obuchowski).
+    closed form, which the intervals are made of.
 
     Args:
-        predictions: run -> its predictions.
-        metric_table: from `metric_table.replicate`.
+        replicates: from `metric_table.replicate`.
+        influences: from `influence_table.of_auroc`.
 
     Returns:
         run, finding, bootstrap, closed_form, ratio of the first to the second.
     """
-    rows = []
-    for run, predicted in predictions.items():
-        for finding, part in predicted[
-            (predicted["split"] == "test") & predicted["label"].notna()
-        ].groupby("finding", sort=False):
-            variance = metrics.clustered_auroc_variance(
-                *(part[column].to_numpy() for column in ("label", "score", "patient_id"))
-            )
-            draws = metric_table.loc[(run, "auroc", finding, ALL, ALL)].to_numpy(float)[1:]
-            rows.append(
-                {
-                    "run": run,
-                    "finding": finding,
-                    "bootstrap": draws.std(ddof=1),
-                    "closed_form": variance**0.5,
-                }
-            )
-    table = pd.DataFrame(rows)
+    drawn = replicates.xs(("auroc", ALL), level=["metric", "attribute"]).droplevel("group")
+    of_everybody = influences.xs(("auroc", ALL), level=["metric", "attribute"]).droplevel("group")
+    of_everybody = of_everybody.loc[drawn.index]
+    table = pd.DataFrame(
+        {
+            "bootstrap": drawn.drop(columns=0).std(axis=1),
+            "closed_form": confidence_intervals.spread(of_everybody).patients,
+        }
+    ).reset_index()
     return table.assign(
         ratio=table["bootstrap"] / table["closed_form"].where(table["closed_form"] > 0)
     )

@@ -1,9 +1,9 @@
 """What the price of privacy is made of: schedule, clipping, noise.
 
-In: replicates of single runs, the arms of a study, among them the recipe of a private arm without
-noise and without clipping, and records. Out: a row a part, and a sentence. A study without those
-runs has no row, one whose runs have another recipe has one row that names what differs, and the
-sentence says so.
+In: influences of patients on single runs, the arms of a study, among them the recipe of a private
+arm without noise and without clipping, and records. Out: a row a part, and a sentence. A study
+without those runs has no row, one whose runs have another recipe has one row that names what
+differs, and the sentence says so.
 
 The parts are differences between neighbours of four arms: without privacy, the same recipe without
 noise and clipping, the same with clipping, private. What two of them cost together only is in the
@@ -33,16 +33,16 @@ ABSENT = (
 )
 
 
-def parts(replicates: pd.DataFrame, arms: pd.DataFrame, records: Collection[dict]) -> pd.DataFrame:
+def parts(influences: pd.DataFrame, arms: pd.DataFrame, records: Collection[dict]) -> pd.DataFrame:
     """Return the parts of the price at each budget whose recipe was also run without noise, with
     and without clipping.
 
     Guarantees: the estimates of the parts add up to that of the price, which is that of the seeds
-    that all four arms have. Arms are paired by seed and resample. Runs without noise or clipping
+    that all four arms have. Arms are paired by seed and patient. Runs without noise or clipping
     differ from the private run of their seed in nothing else that was declared.
 
     Args:
-        replicates: from `metric_table.replicate`, of single runs.
+        influences: from `influence_table.of_auroc`, with means.
         arms: from `study_arms.arm_table`.
         records: of the runs, with `parameters`.
 
@@ -52,7 +52,7 @@ def parts(replicates: pd.DataFrame, arms: pd.DataFrame, records: Collection[dict
         estimate (mean AUROC over findings that is lost), low, high. Of another recipe one row, part
         `ANOTHER`, whose difference names the parameters. No row without the runs.
     """
-    means = group_contrasts.macro(replicates).xs(("auroc", ALL), level=["metric", "attribute"])
+    means = group_contrasts.only_means(influences).xs(ALL, level="attribute")
     parameters = {
         record["run"]: record.get("parameters", {})
         | {"start": record.get("made_from", {}).get("start")}
@@ -130,12 +130,14 @@ def _of_arms(means: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     differences = {}
     for part, (one, other) in zip(PARTS, [*zip(ARMS, ARMS[1:]), (ARMS[0], ARMS[-1])]):
         single = {
-            run: means.xs(of_seeds[one, seed], level="run") - means.xs(run, level="run")
+            run: group_contrasts.difference(
+                means.xs(of_seeds[one, seed], level="run"), means.xs(run, level="run")
+            )
             for seed, run in of_seeds[other].items()
         }
         pools = pd.DataFrame({"run": list(single), "pool": next(iter(single))})
         differences[part] = study_arms.pool(pd.concat(single, names=["run"]), pools)
-    rows = confidence_intervals.summarise(pd.concat(differences, names=["part"]))
+    rows = confidence_intervals.of_changes(pd.concat(differences, names=["part"]))
     return rows.assign(difference=rows["part"].map(PARTS))
 
 

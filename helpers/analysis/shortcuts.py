@@ -8,7 +8,7 @@ images of one scanner is that of chance.
 import numpy as np
 import pandas as pd
 
-from helpers.analysis import bootstrap, confidence_intervals
+from helpers.analysis import bootstrap, confidence_intervals, metrics
 from helpers.core import errors, random_streams
 
 
@@ -120,12 +120,10 @@ def _of_finding(
         n_positive, n = draws[images].sums(np.stack([labels[images], np.ones(len(images))]))
         wins += np.nan_to_num(auroc(scores, images)) * n_positive * (n - n_positive)
         pairs += n_positive * (n - n_positive)
-    both = (
-        part[part.groupby("value")["label"].transform("nunique") == 2]
-        .groupby("label")["patient_id"]
-        .nunique()
-    )
-    if len(both) < 2 or both.min() < min_patients:
+    both = part[part.groupby("value")["label"].transform("nunique") == 2]
+    if not metrics.is_estimable(
+        both["label"].to_numpy(), both["patient_id"].to_numpy(), min_patients
+    ):
         pairs[:] = 0
     alone = (
         auroc(part["value"].map(shares).to_numpy(float), everyone)

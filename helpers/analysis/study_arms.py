@@ -11,8 +11,8 @@ from scipy import stats
 
 from helpers.core.run_records import SAME_RECIPE
 
-# columns of pooled tables: v = s^2 / n over seeds, and v^2 / (n - 1)
-BETWEEN_SEEDS = ["seed_variance", "seed_doubt"]
+# columns of pooled tables: v = s^2 / n over seeds, v^2 / (n - 1), n
+BETWEEN_SEEDS = ["seed_variance", "seed_doubt", "n_seeds"]
 _SHOWN_ARM = {
     "zero_shot": "zero-shot",
     "baseline": "no privacy",
@@ -103,7 +103,8 @@ def pool(table: pd.DataFrame, arms: pd.DataFrame) -> pd.DataFrame:
 
     The variance of an arm's mean has two parts: that of patients is in the replicates of the mean;
     that of training again is s^2 / n of its seeds, kept beside them, with how well so few seeds
-    tell it (0 with one seed: then it is not known, and intervals are about test patients only).
+    tell it (0 with one seed: then it is not known, and intervals are about test patients only; see
+    `seeds_of_difference`).
 
     Args:
         table: a row a run and what else; the mean over findings and contrasts are taken before, not
@@ -115,44 +116,92 @@ def pool(table: pd.DataFrame, arms: pd.DataFrame) -> pd.DataFrame:
         table.index.set_codes(pd.Index(table.index.levels[0]).get_indexer(pools), level="run")
     )
     if not named.index.has_duplicates:
-        return named.assign(**dict.fromkeys(BETWEEN_SEEDS, 0.0))
+        return named.assign(**dict(zip(BETWEEN_SEEDS, (0.0, 0.0, 1.0))))
     seeds = named.groupby(level=list(named.index.names), sort=False)
     mean = seeds.mean().mask(named.isna().groupby(level=list(named.index.names), sort=False).any())
     n, variance = seeds[0].size(), (seeds[0].var() / seeds[0].size()).fillna(0.0)
-    return mean.assign(**dict(zip(BETWEEN_SEEDS, (variance, variance**2 / (n - 1).clip(lower=1)))))
+    doubt = variance**2 / (n - 1).clip(lower=1)
+    return mean.assign(**dict(zip(BETWEEN_SEEDS, (variance, doubt, n.astype(float)))))
+
+
+def seeds_of_difference(
+    one: pd.DataFrame, other: pd.DataFrame, other_is_given: bool
+) -> dict[str, np.ndarray]:
+    """Return `BETWEEN_SEEDS` of the difference of two arms, row by row.
+
+    An arm with one seed does not tell how much training again changes it. It borrows the other
+    arm's variance between seeds: n seeds against 1 have s^2 (1 / n + 1), told by n - 1. Taken as 0
+    it would make intervals far too narrow. Without seeds in either arm nothing is known, and the
+    variance is 0: what is said is about these two models.
+
+    Args:
+        one, other: of pooled tables, the same rows.
+        other_is_given: whether the other arm is one given model, such as the public one, which is
+            the same for everybody: then it has no variance of its own.
+    """
+    v, doubt, n = one[BETWEEN_SEEDS].to_numpy(float).T
+    w, other_doubt, m = other[BETWEEN_SEEDS].to_numpy(float).T
+    if not other_is_given:
+        borrows, lends = (m > 1) & (n == 1), (n > 1) & (m == 1)
+        v, w = np.where(borrows, w * m, v), np.where(lends, v * n, w)
+        most = np.maximum(n, m) - 1
+        with np.errstate(divide="ignore", invalid="ignore"):
+            of_both = np.where(borrows | lends, (v + w) ** 2 / most, doubt + other_doubt)
+        doubt, other_doubt = of_both, 0.0
+    return dict(zip(BETWEEN_SEEDS, (v + w, doubt + other_doubt, n)))
+
+
+def seeds_in_words(arms: pd.DataFrame, baseline: str | None, is_given: bool = False) -> pd.Series:
+    """Return of each arm, by its first run, what an interval of its difference to the baseline says
+    of training again.
+
+    Args:
+        arms: from `pooled_arms`.
+        baseline: the first run of the arm compared with.
+        is_given: see `seeds_of_difference`.
+    """
+    n_of = arms.set_index("run")["n_seeds"]
+    m = n_of.get(baseline, 1)
+
+    def words(n: int) -> str:
+        if n == m == 1 or (is_given and n == 1):
+            return "1 each: these models only" if not is_given else "1: this model only"
+        if is_given or (n > 1 and m > 1):
+            return f"{n}" if is_given else f"{n} and {m}"
+        return f"{n} and {m}: the single one borrows the other's variance"
+
+    return n_of.map(words).rename("seeds")
+
+
+def seeds_of(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Return the standard error of each row of a table over training again, and its degrees of
+    freedom; 0 and infinite where it has no `BETWEEN_SEEDS`, or one seed.
+    """
+    if BETWEEN_SEEDS[0] not in table:
+        return np.zeros(len(table)), np.full(len(table), np.inf)
+    variance, doubt, _ = table[BETWEEN_SEEDS].to_numpy(float).T
+    freedom = np.divide(variance**2, doubt, out=np.full(len(doubt), np.inf), where=doubt > 0)
+    return np.sqrt(variance), freedom
 
 
 def with_seeds(table: pd.DataFrame) -> pd.DataFrame:
-    """Return replicates alone, spread about their mean so that their variance has the seeds' in it.
-
-    Few seeds tell their variance badly: the spread is widened as Student's t is against the normal,
-    with the degrees of freedom of the sum of both variances (Satterthwaite 1946), that of patients
-    taken as known.
+    """Return replicates alone, spread about their mean so that the 95 % interval has training again
+    in it, see `auroc_intervals.Spread`.
     """
     if BETWEEN_SEEDS[0] not in table:
         return table
-    values, (variance, doubt) = (
-        table.drop(columns=BETWEEN_SEEDS),
-        (table[name] for name in BETWEEN_SEEDS),
-    )
-    if not variance.any():
+    values, (error, freedom) = table.drop(columns=BETWEEN_SEEDS), seeds_of(table)
+    if not error.any():
         return values
     draws = values.drop(columns=0)
-    of_patients = draws.var(axis=1).fillna(0.0)
-    widened = stats.t.ppf(
-        0.975,
-        np.divide(
-            (of_patients + variance) ** 2, doubt, out=np.full(len(doubt), np.inf), where=doubt > 0
-        ),
-    ) / stats.norm.ppf(0.975)
-    spread = np.sqrt((of_patients + variance) / of_patients.where(of_patients > 1e-20)) * widened
+    of_patients = draws.std(axis=1).fillna(0.0)
+    of_seeds = stats.t.ppf(0.975, freedom) / stats.norm.ppf(0.975) * error
+    spread = np.sqrt(1 + (of_seeds / of_patients.where(of_patients > 1e-10)) ** 2)
     mean = draws.mean(axis=1)
     spread_draws = draws.sub(mean, axis=0).mul(spread, axis=0).add(mean, axis=0)
     # Where patients make no difference the replicates are all alike, and cannot be spread.
     normal = stats.norm.ppf((np.arange(draws.shape[1]) + 0.5) / draws.shape[1])
-    alone = pd.DataFrame(
-        np.outer(np.sqrt(variance) * widened, normal), draws.index, draws.columns
-    ).add(mean, axis=0)
+    alone = pd.DataFrame(np.outer(of_seeds, normal), draws.index, draws.columns).add(mean, axis=0)
     return pd.concat([values[[0]], spread_draws.where(spread.notna(), alone, axis=0)], axis=1)
 
 

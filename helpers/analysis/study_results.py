@@ -7,11 +7,22 @@ Arms whose privacy unit is the image come last, in every table and figure: their
 promise, not one more budget of the patient-level arms.
 """
 
+import numpy as np
 import pandas as pd
 
-from helpers.analysis import external_predictions, metric_table, study_arms, study_summary
+from helpers.analysis import (
+    confidence_intervals,
+    external_predictions,
+    group_contrasts,
+    influence_table,
+    metric_table,
+    study_arms,
+    study_summary,
+)
 from helpers.core import errors, run_records
 from helpers.data import cohorts, manifests
+
+CALIBRATION = ("calibration_intercept", "calibration_slope")
 
 
 def opened(
@@ -105,13 +116,17 @@ def elsewhere(
     min_patients: int,
     age_edges: list[float],
     seed: int,
-) -> pd.DataFrame:
-    """Return `study_summary.summary` of the same models among the patients of another cohort.
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return `study_summary.summary` of the same models among the patients of another cohort, and
+    their calibration there, by arm and finding.
 
     Args:
         cohort: where the models were tried, see `other_cohort.try_elsewhere`.
         records: of the models' runs.
         n_bootstrap, min_patients, age_edges, seed: see `metric_table.replicate`.
+
+    Returns:
+        The summary; run, arm_label, finding, metric (of `CALIBRATION`), estimate, low, high.
 
     Raises:
         InputError: a model was not tried there, or on other data.
@@ -127,14 +142,50 @@ def elsewhere(
         evaluation["run"]: run_records.read_predictions(evaluation["run"])
         for evaluation in evaluations
     }
-    replicates = metric_table.replicate(
-        predictions,
-        table,
-        ["sex", "age"],
-        n_bootstrap=n_bootstrap,
-        min_patients=min_patients,
-        seed=seed,
-        age_edges=age_edges,
-        names=("auroc",),
+    influences = influence_table.of_auroc(
+        predictions, table, ["sex", "age"], min_patients=min_patients, age_edges=age_edges
     )
-    return study_summary.summary(study_arms.arm_table(evaluations), replicates)
+    arms = study_arms.arm_table(evaluations)
+    calibration = study_arms.pool(
+        metric_table.replicate(
+            predictions,
+            table,
+            [],
+            n_bootstrap=n_bootstrap,
+            min_patients=min_patients,
+            seed=seed,
+            names=CALIBRATION,
+        ),
+        arms,
+    )
+    return (
+        study_summary.summary(arms, group_contrasts.with_means(influences)),
+        confidence_intervals.summarise(calibration).merge(arms[["run", "arm_label"]], on="run"),
+    )
+
+
+def calibration_shift(here: pd.DataFrame, there: pd.DataFrame) -> pd.DataFrame:
+    """Return by how much calibration differs among the patients of another cohort: what a model
+    would have to be recalibrated by there.
+
+    Args:
+        here: estimates of everybody by arm_label, finding and metric, with low and high.
+        there: of the other cohort's patients, see `elsewhere`; nobody is in both.
+
+    Returns:
+        arm_label, finding, metric, here, there, shift, low, high (of the shift, by MOVER).
+    """
+    both = here.merge(there, on=["arm_label", "finding", "metric"], suffixes=("_here", "_there"))
+    ends = {
+        side: (both[f"low_{side}"], both[f"estimate_{side}"], both[f"high_{side}"])
+        for side in ("here", "there")
+    }
+    (low, value, high), (low_there, value_there, high_there) = ends["here"], ends["there"]
+    shift = value_there - value
+    return both[["arm_label", "finding", "metric"]].assign(
+        here=value,
+        there=value_there,
+        shift=shift,
+        low=shift - np.hypot(value_there - low_there, high - value),
+        high=shift + np.hypot(high_there - value_there, value - low),
+    )

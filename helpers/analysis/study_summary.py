@@ -1,36 +1,39 @@
 """The study in one row an arm: mean AUROC, and its contrasts by sex and of the oldest group.
 
-In: replicates of single runs. Out: the table that is kept as `expected/*.csv`.
+In: influences of patients on single runs. Out: the table that is kept as `expected/*.csv`.
 """
 
 import pandas as pd
 
-from helpers.analysis import confidence_intervals, group_contrasts, study_arms
+from helpers.analysis import (
+    confidence_intervals,
+    estimate_tables,
+    group_contrasts,
+    study_arms,
+)
 from helpers.analysis.metric_table import ALL
 
 
-def summary(arms: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+def summary(arms: pd.DataFrame, influences: pd.DataFrame) -> pd.DataFrame:
     """Return the study in one row an arm: mean AUROC, and its contrasts by sex and of the oldest
     group, with intervals.
 
     Args:
         arms: from `study_arms.arm_table`.
-        table: from `metric_table.replicate`, of single runs.
+        influences: from `influence_table.of_auroc`, with means.
 
     Returns:
         The columns of `study_arms.arm_table`, one row an arm, macro_auroc, low, high, and for sex
         and age <name>_contrast, <name>_low, <name>_high.
     """
-    aurocs = table[table.index.get_level_values("metric") == "auroc"]
-    everybody = _of(
-        confidence_intervals.summarise(study_arms.pool(group_contrasts.macro(aurocs), arms)), ALL
-    ).rename(columns={"estimate": "macro_auroc"})
+    means = study_arms.pool(group_contrasts.only_means(influences), arms)
+    everybody = _of(confidence_intervals.of_levels(means), ALL).rename(
+        columns={"estimate": "macro_auroc"}
+    )
     rows = study_arms.pooled_arms(arms).merge(
         everybody[["run", "macro_auroc", "low", "high"]], on="run"
     )
-    contrasts = confidence_intervals.summarise(
-        study_arms.pool(group_contrasts.macro(group_contrasts.contrasts(aurocs)), arms)
-    )
+    contrasts = estimate_tables.auroc_contrasts(influences, arms)
     for attribute in ("sex", "age"):
         named = {
             "estimate": f"{attribute}_contrast",

@@ -78,13 +78,28 @@ AgeEdges = Annotated[
     ),
     Predicate(lambda edges: edges[0] == 0 and edges == sorted(set(edges))),
 ]
+Findings = Annotated[
+    list[str],
+    _field(
+        "that means are over; [] takes those estimable in every group of an attribute",
+        form='names of findings, e.g. ["pneumonia", "effusion"], or []',
+    ),
+]
 NBootstrap = Annotated[
-    int, _field("resamples", unit="of patients", paper="1,000 of images", ge=20, le=1e5)
+    int,
+    _field(
+        "resamples, for all metrics but AUROC",
+        unit="of patients",
+        paper="1,000 of images",
+        ge=20,
+        le=1e5,
+    ),
 ]
 MinPatients = Annotated[
     int,
     _field(
-        "fewest with, and without, the finding for a group to be estimable",
+        "fewest with, and without, the finding, and half of the distinct ones, for a group to be"
+        " estimable",
         unit="patients",
         ge=1,
         le=1e5,
@@ -329,10 +344,19 @@ class FairnessAnalysis(_Model):
     TABLE: Table
     ATTRIBUTES: Attributes
     AGE_EDGES: AgeEdges
+    FINDINGS: Findings
     N_BOOTSTRAP: NBootstrap
     MIN_PATIENTS: MinPatients
-    TARGET_SENSITIVITY: float | None = _field(
-        "of decisions, reached on valid, e.g. 0.9; None: Youden's threshold", gt=0, le=1
+    OPERATING_POINT: str = _field(
+        "of decisions, the same in every arm, fitted on valid",
+        paper="youden",
+        form='"youden", or "sensitivity" or "false alarms" and a number between 0 and 1, e.g.'
+        ' "false alarms 0.2"',
+        pattern=r"^(youden|(sensitivity|false alarms) 0?\.\d*[1-9]\d*)$",
+    )
+    STRATA: list[str] = _field(
+        "columns within whose groups contrasts are also compared: site, scanner, view",
+        form=_COLUMNS,
     )
     MARGIN: float = _field(
         "equivalence margin: smaller changes of a contrast do not matter",
@@ -361,6 +385,7 @@ class PaperComparison(_Model):
         "columns that may give a finding away: scanner, source", form=_COLUMNS
     )
     AGE_EDGES: AgeEdges
+    FINDINGS: Findings
     N_BOOTSTRAP: NBootstrap
     MIN_PATIENTS: MinPatients
     SEED: Seed

@@ -1,4 +1,4 @@
-"""Figures of ROC and calibration curves by group, a panel an arm.
+"""Figures of ROC, calibration and decision curves by group, a panel an arm.
 
 In: tables of `analysis.curves`. Out: Axes; nothing is computed here.
 """
@@ -52,6 +52,25 @@ def plot_calibration(table: pd.DataFrame) -> np.ndarray:
         ax.set(title=in_lines(arm), xlabel="mean score", aspect="equal")
     axes[0].set(ylabel="share with the finding\n(95 % patient bootstrap)")
     axes[-1].legend(loc="lower right", fontsize=8)
+    return axes
+
+
+def plot_net_benefit(table: pd.DataFrame) -> np.ndarray:
+    """Draw decision curves by group, mean over findings, a panel an arm.
+
+    Args:
+        table: from `curves.net_benefit`, with arm_label.
+    """
+    axes = _panels(table)
+    for ax, (arm, rows) in zip(axes, table.groupby("arm_label", sort=False)):
+        for style, (group, points) in zip(("-", "--", "-.", ":"), rows.groupby("group")):
+            (line,) = ax.plot(points["chance"], points["net_benefit"], style, label=group)
+            everybody = points["everybody"].where(points["everybody"] > -0.05)
+            ax.plot(points["chance"], everybody, style, color=line.get_color(), linewidth=0.6)
+        ax.axhline(0, color="0.8", linewidth=0.8, zorder=0)
+        ax.set(title=in_lines(arm), xlabel="act from this chance on")
+    axes[0].set(ylabel="net benefit, mean over findings\n(thin: every image called; no interval)")
+    axes[-1].legend(loc="upper right", fontsize=8)
     return axes
 
 

@@ -5,6 +5,7 @@ By hand, against scikit-learn and a refit, and what the bootstrap draws.
 
 import numpy as np
 import pytest
+from scipy import optimize, special
 from sklearn import metrics as oracle
 from sklearn.linear_model import LogisticRegression
 
@@ -16,7 +17,6 @@ RNG = np.random.default_rng(2)
 PATIENTS = RNG.integers(0, 60, 300)
 LABELS = (RNG.random(300) < 0.3).astype(float)
 SCORES = np.clip(RNG.random(300) * 0.6 + 0.3 * LABELS, 0, 1).round(2)  # rounding makes ties
-DECISIONS = (SCORES > 0.5).astype(float)
 DRAWS = Draws.of(PATIENTS, 50, np.random.default_rng(7))
 WEIGHTS = np.hstack(DRAWS.counts).astype(float)[DRAWS.patients]  # (images, 1 + resamples)
 
@@ -70,8 +70,10 @@ def test_ranked_is_nan_in_resamples_without_a_class_and_only_there():
             assert np.isnan(values).all()
 
 
-def test_rates_agree_with_sklearn():
-    rates = bootstrap.rates(LABELS, DECISIONS, DRAWS)
+def test_rates_agree_with_sklearn_at_the_threshold_of_each_resample():
+    thresholds = np.random.default_rng(2).choice(SCORES, WEIGHTS.shape[1])
+    thresholds[[3, 5]] = np.inf, np.nan  # nothing is called; not known
+    rates = bootstrap.rates(LABELS, SCORES, thresholds, DRAWS)
     assert set(rates) == set(bootstrap.RATES)
     for name, score in {
         "accuracy": oracle.accuracy_score,
@@ -82,10 +84,18 @@ def test_rates_agree_with_sklearn():
         ),
         "selection_rate": lambda y, d, sample_weight: np.average(d, weights=sample_weight),
     }.items():
-        assert rates[name] == pytest.approx(
-            [score(LABELS, DECISIONS, sample_weight=column) for column in WEIGHTS.T], abs=1e-12
-        )
-    assert np.isnan(bootstrap.rates(np.zeros(300), np.zeros(300), DRAWS)["sensitivity"]).all()
+        expected = [
+            score(LABELS, (threshold <= SCORES).astype(int), sample_weight=column)
+            for threshold, column in zip(thresholds, WEIGHTS.T)
+            if np.isfinite(threshold)
+        ]
+        assert rates[name][np.isfinite(thresholds)] == pytest.approx(expected, abs=1e-12)
+        assert np.isnan(rates[name][5])
+    assert (rates["sensitivity"][3], rates["specificity"][3]) == (0, 1) and np.isnan(
+        rates["ppv"][3]
+    )
+    none = np.full(WEIGHTS.shape[1], 0.5)
+    assert np.isnan(bootstrap.rates(np.zeros(300), SCORES, none, DRAWS)["sensitivity"]).all()
 
 
 def test_brier_agrees_with_sklearn():
@@ -176,3 +186,28 @@ def test_intervals_of_resampled_patients_are_wider_than_of_images():
 def test_arrays_of_unequal_length_are_refused():
     with pytest.raises(errors.InputError, match="of one length"):
         bootstrap.ranked(LABELS[:-1], SCORES, DRAWS)
+
+
+def test_calibration_intercept_is_that_of_a_regression_with_slope_1_and_its_resamples_nearly():
+    intercepts = bootstrap.probabilities(LABELS, SCORES, DRAWS)["calibration_intercept"]
+    logits = special.logit(SCORES.clip(1e-6, 1 - 1e-6))
+    fits = [
+        optimize.brentq(lambda a, w=column: w @ (LABELS - special.expit(logits + a)), -9, 9)
+        for column in WEIGHTS.T
+    ]
+    assert intercepts[0] == pytest.approx(fits[0], abs=1e-6)
+    assert np.corrcoef(intercepts[1:], fits[1:])[0, 1] > 0.97
+    one_class = bootstrap.probabilities(np.ones(300), SCORES, DRAWS)
+    assert np.isnan(one_class["calibration_intercept"]).all()
+
+
+def test_expected_calibration_error_is_that_of_a_loop_over_ten_bins():
+    errors_ = bootstrap.probabilities(LABELS, SCORES, DRAWS)["ece"]
+    for column in (0, 7):
+        weight, apart = WEIGHTS[:, column], 0.0
+        for k in range(10):
+            inside = (k / 10 <= SCORES) & (((k + 1) / 10 > SCORES) | (k == 9))
+            if weight[inside].sum():
+                shares = [np.average(v[inside], weights=weight[inside]) for v in (LABELS, SCORES)]
+                apart += weight[inside].sum() / weight.sum() * abs(shares[0] - shares[1])
+        assert errors_[column] == pytest.approx(apart, abs=1e-12)

@@ -6,6 +6,7 @@ import pytest
 from conftest import arms_of, run_record
 
 from helpers.analysis import correlations, study_arms
+from helpers.analysis.auroc_intervals import N_AVERAGED, N_SMALLER
 from helpers.analysis.metric_table import LEVELS
 
 
@@ -90,9 +91,9 @@ def test_drops_against_non_private_auroc_lean_to_the_negative_only_where_coupled
 
 def test_drops_by_finding_are_private_minus_non_private():
     whole, *halves = study(np.random.default_rng(1))
-    drops = correlations.drops_by_finding(whole, ARMS, "base", pd.Series({"f0": 70.0})).set_index(
-        "finding"
-    )
+    influences = whole.assign(**{N_SMALLER: 50.0, N_AVERAGED: 1.0})
+    drops = correlations.drops_by_finding(influences, ARMS, "base", pd.Series({"f0": 70.0}))
+    drops = drops.set_index("finding")
     assert drops.loc["f0", "drop"] == pytest.approx(
         whole.loc[("e1", "f0"), 0] - whole.loc[("base", "f0"), 0]
     )
@@ -119,12 +120,12 @@ def test_drops_by_finding_are_private_minus_non_private():
                 pd.Series(np.arange(8.0), index=[f"f{k}" for k in range(8)]),
             )["estimate"].tolist()
         )
-    rare = whole.copy()
+    rare = influences.copy()
     rare.loc[("e1", "f3")] = np.nan
     assert "f3" not in set(
         correlations.drops_by_finding(rare, ARMS, "base", pd.Series(dtype=float))["finding"]
     )
-    assert correlations.drops_by_finding(whole, ARMS, None, pd.Series(dtype=float)).empty
+    assert correlations.drops_by_finding(influences, ARMS, None, pd.Series(dtype=float)).empty
     assert correlations.of_drops(whole, halves, ARMS, None, pd.Series(dtype=float)).empty
 
 

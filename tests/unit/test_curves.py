@@ -1,4 +1,4 @@
-"""ROC and calibration by group: against scikit-learn, and what is left out."""
+"""ROC, calibration and decision curves by group: against scikit-learn, and what is left out."""
 
 import numpy as np
 import pytest
@@ -45,3 +45,26 @@ def test_calibration_lies_on_the_diagonal_only_where_scores_are_probabilities(
         bins.groupby("group")["n"].sum().to_dict()
         == table["sex"].value_counts()[["female", "male"]].to_dict()
     )
+
+
+def test_net_benefit_by_hand():
+    labels, scores = np.repeat([1.0, 0.0], 40), np.tile(np.repeat([0.4, 0.1], 20), 2)
+    scores[40:50] = 0.1  # 20 of 40 with it, 10 of 40 without it score 0.4
+    table = image_table(np.arange(80), sex="female", a=labels)
+    points = curves.net_benefit({"run": predictions_of(table, {"a": scores})}, table, "sex")
+    row = points.set_index("chance").loc[0.2]
+    # of 80: 20 right ones, 10 wrong ones at 0.2 / 0.8 each
+    assert row["net_benefit"] == pytest.approx((20 - 10 / 4) / 80)
+    assert row["everybody"] == pytest.approx(0.5 - 0.5 / 4)
+    assert points.set_index("chance").loc[0.5, "net_benefit"] == 0  # nobody scores 0.5
+    assert (points["n_findings"] == 1).all()
+
+
+def test_net_benefit_counts_scores_that_are_too_high_against_the_model(study):
+    table, predictions = study
+    points = curves.net_benefit({"run": predictions}, table, "sex").set_index(["group", "chance"])
+    too_high = predictions.assign(score=predictions["score"] ** 0.2)
+    worse = curves.net_benefit({"run": too_high}, table, "sex").set_index(["group", "chance"])
+    assert (points["net_benefit"] >= worse["net_benefit"] - 1e-12).all()
+    assert points.loc[("female", 0.5), "net_benefit"] > worse.loc[("female", 0.5), "net_benefit"]
+    assert curves.net_benefit({"run": predictions}, table, "sex", min_patients=5000).empty

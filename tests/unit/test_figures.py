@@ -322,6 +322,23 @@ def test_plot_roc_and_calibration_have_a_panel_an_arm():
         assert len(axes[0].lines) == 3
 
 
+def test_plot_net_benefit_draws_each_group_beside_calling_everybody():
+    points = pd.DataFrame(
+        {
+            "arm_label": "a",
+            "group": ["female"] * 3 + ["male"] * 3,
+            "chance": [0.1, 0.2, 0.3] * 2,
+            "net_benefit": 0.02,
+            "everybody": [0.1, 0.0, -0.4] * 2,
+        }
+    )
+    (ax,) = curve_figures.plot_net_benefit(points)
+    assert len(ax.lines) == 5  # two groups, each with calling everybody, and 0
+    drawn = [line.get_ydata() for line in ax.lines]
+    assert np.isnan(drawn[1][2])  # far below 0 nobody would
+    assert "no interval" in ax.get_ylabel()
+
+
 def test_plot_group_gradients_has_a_line_a_group_and_what_it_would_be_without_clipping():
     table = pd.DataFrame(
         {

@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import arms_of, run_record
+from scipy import stats
 
-from helpers.analysis import metric_table, price_parts, study_arms
+from helpers.analysis import group_contrasts, metric_table, price_parts, study_arms
 
 OF_RECIPE = {"recipe_of_epsilon": 8.0, "recipe_of_unit": "patient"}
 ABLATION = (
@@ -13,12 +14,12 @@ ABLATION = (
     run_record("clipped", "same_recipe_clipped", **OF_RECIPE),
 )
 FOUR = (("base", "baseline"), *ABLATION, ("dp", "dp", 8.0))
-# mean AUROC over two findings: the estimate, then three resamples
+# mean AUROC over two findings, then the influence of three patients on it
 MEANS = {
-    "base": [0.90, 0.92, 0.88, 0.90],
-    "whole": [0.86, 0.87, 0.85, 0.86],
-    "clipped": [0.85, 0.87, 0.83, 0.86],
-    "dp": [0.80, 0.81, 0.80, 0.79],
+    "base": [0.90, 0.02, -0.02, 0.00],
+    "whole": [0.86, 0.01, -0.01, 0.00],
+    "clipped": [0.85, 0.02, -0.02, 0.01],
+    "dp": [0.80, 0.01, 0.00, -0.01],
 }
 
 
@@ -47,18 +48,19 @@ def records_of(arms, **changes):
 
 
 def parts_of(means, arms, **changes):
-    return price_parts.parts(replicates_of(means), arms, records_of(arms, **changes))
+    return price_parts.parts(influences_of(means), arms, records_of(arms, **changes))
 
 
-def replicates_of(means):
-    """Replicates as `metric_table` has them: findings a and b lie 0.02 about their mean."""
+def influences_of(means):
+    """Influences with means: findings a and b lie 0.02 about their mean."""
     rows = {
-        (run, metric, finding, "all", "all"): np.array(values) + shift
+        (run, "auroc", finding, "all", "all"): np.array(values)
+        + np.r_[shift, np.zeros(len(values) - 1)]
         for run, values in means.items()
-        for metric in ("auroc", "accuracy")
         for finding, shift in (("a", 0.02), ("b", -0.02))
     }
-    return pd.DataFrame(rows).T.rename_axis(metric_table.LEVELS)
+    table = pd.DataFrame(rows).T.rename_axis(metric_table.LEVELS)
+    return group_contrasts.with_means(table.assign(n_smaller=30, n_averaged=1))
 
 
 def test_parts_of_four_arms_worked_by_hand():
@@ -66,10 +68,17 @@ def test_parts_of_four_arms_worked_by_hand():
     assert list(table.index) == ["schedule", "clipping", "noise", "price"]
     # 0.90 - 0.86, 0.86 - 0.85, 0.85 - 0.80, 0.90 - 0.80
     assert table["estimate"].tolist() == pytest.approx([0.04, 0.01, 0.05, 0.10])
-    # the same resample of both: clipping 0, 0.02, 0, of which 2.5 % and 97.5 %
-    assert table.loc["clipping", ["low", "high"]].tolist() == pytest.approx([0, 0.019])
-    # schedule 0.05, 0.03, 0.04: 0.03 + 0.05 x 0.01, 0.05 - 0.05 x 0.01
-    assert table.loc["schedule", ["low", "high"]].tolist() == pytest.approx([0.0305, 0.0495])
+    # the same patients of both: 0.01, -0.01, 0, of which the sum of squares is 0.0002 and that of
+    # fourth powers 2e-8, so 3 x 4e-8 / 2e-8 = 6 degrees of freedom
+    half = stats.t.ppf(0.975, 6) * 0.0002**0.5
+    assert table.loc["schedule", ["low", "high"]].tolist() == pytest.approx(
+        [0.04 - half, 0.04 + half]
+    )
+    # -0.01, 0.01, -0.01: 3 x 9e-8 / 3e-8 = 9
+    half = stats.t.ppf(0.975, 9) * 0.0003**0.5
+    assert table.loc["clipping", ["low", "high"]].tolist() == pytest.approx(
+        [0.01 - half, 0.01 + half]
+    )
     assert table.loc["noise", "difference"] == "same recipe, clipped, minus private"
     assert (table["epsilon"] == 8).all() and (table["unit"] == "patient").all()
 
@@ -89,7 +98,7 @@ OF_SEED_1 = (
 
 def random_means(arms):
     rng = np.random.default_rng(0)
-    return {run: rng.uniform(0.6, 0.9, 40) for run in arms["run"]}
+    return {run: np.r_[rng.uniform(0.6, 0.9), rng.normal(0, 1e-3, 40)] for run in arms["run"]}
 
 
 def test_parts_and_their_price_are_of_the_seed_that_all_four_arms_have():
@@ -131,7 +140,7 @@ def test_the_parts_of_several_seeds_add_up_to_their_price():
 def test_what_all_arms_of_a_seed_share_is_not_in_the_interval():
     arms = arms_of(*SEEDS[:2], *SEEDS[3:], *OF_SEED_1, *_of_seed_0())
     luck = {0: 0.04, 1: -0.04}  # of a seed, in each of its four arms
-    means = {row.run: np.full(40, 0.8) + luck[row.seed] for row in arms.itertuples()}
+    means = {row.run: np.r_[0.8 + luck[row.seed], np.zeros(40)] for row in arms.itertuples()}
     table = parts_of(means, arms)
     assert (table["high"] - table["low"]).tolist() == pytest.approx([0] * 4)
 
@@ -142,7 +151,7 @@ def test_runs_from_different_public_models_have_no_parts():
     for record in records:
         start = {"whole": "other"}.get(record["run"], "same")
         record["made_from"] = {"start": start}
-    table = price_parts.parts(replicates_of(MEANS), arms, records)
+    table = price_parts.parts(influences_of(MEANS), arms, records)
     assert table[["part", "difference"]].values.tolist() == [[price_parts.ANOTHER, "start"]]
 
 
@@ -194,11 +203,11 @@ def test_the_sentence_has_the_numbers_of_the_table(tmp_path):
     table = parts_of(MEANS, arms_of(*FOUR))
     said = price_parts.in_words(table)
     assert said.startswith(
-        "Of the mean AUROC that privacy costs at epsilon 8 per patient, +0.100 [+0.081, +0.110],"
-        " the schedule makes +0.040 ["
+        "Of the mean AUROC that privacy costs at epsilon 8 per patient, +0.100 [+0."
     )
-    assert ", clipping +0.010 [+0.000, +0.019] and noise +0.050 [" in said
-    assert said.endswith("; the 95 % CI of clipping includes 0.")
+    assert "], the schedule makes +0.040 [+0.005, +0.075]" in said
+    assert ", clipping +0.010 [-0.029, +0.049] and noise +0.050 [" in said
+    assert said.endswith("; the 95 % CI of clipping and noise includes 0.")
     table.to_csv(tmp_path / "parts.csv", index=False)
     assert price_parts.in_words(pd.read_csv(tmp_path / "parts.csv")) == said
     assert price_parts.in_words(table.assign(low=0.01)).endswith("all three 95 % CIs exclude 0.")

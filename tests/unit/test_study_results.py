@@ -7,9 +7,10 @@ from conftest import arms_of, image_table, logistic, predictions_of
 
 from helpers.analysis import (
     conclusions,
-    confidence_intervals,
     equivalence,
+    estimate_tables,
     group_contrasts,
+    influence_table,
     paper_comparison,
     planned_comparisons,
     planted_effects,
@@ -224,22 +225,16 @@ def study(weaker=1.0):
 
 def conclusions_of(table, predictions):
     """What notebook 04 would conclude."""
-    replicated = replicate(predictions, table, ["sex"], n_bootstrap=400, names=("auroc",))
+    influences = group_contrasts.with_means(influence_table.of_auroc(predictions, table, ["sex"]))
     runs_table = arms_of(("base", "baseline"), ("dp", "dp", 2.0))
     arms = study_arms.pooled_arms(runs_table)
-    changes = group_contrasts.changes(
-        study_arms.pool(group_contrasts.macro(group_contrasts.contrasts(replicated)), runs_table),
-        "base",
-    )
-    prices = confidence_intervals.summarise(
-        group_contrasts.changes(
-            study_arms.pool(group_contrasts.macro(replicated), runs_table), "base"
-        )
-    )
+    changes = estimate_tables.gap_changes(influences, runs_table, "base")
+    prices = estimate_tables.auroc_changes(influences, runs_table, "base")
+    prices = prices[(prices["group"] == "all") & (prices["finding"] == "macro")]
     planned = planned_comparisons.planned_table(changes, arms, [["sex", "female - male", 2]], 0.02)
     return conclusions.conclusions(
-        study_summary.summary(runs_table, replicated),
-        prices[prices["group"] == "all"],
+        study_summary.summary(runs_table, influences),
+        prices,
         prices.iloc[:0],
         planned,
         equivalence.of_changes(changes, 0.02),
@@ -302,7 +297,8 @@ def test_findings_per_image_are_counted_by_age_and_sex():
 def test_standard_errors_of_bootstrap_and_closed_form_agree():
     table, predictions = study()
     errors = paper_comparison.standard_errors(
-        predictions, replicate(predictions, table, [], n_bootstrap=800, names=("auroc",))
+        replicate(predictions, table, [], n_bootstrap=800, names=("auroc",)),
+        influence_table.of_auroc(predictions, table, []),
     )
     assert errors["ratio"].between(0.9, 1.1).all()
     assert len(errors) == 4
@@ -329,6 +325,16 @@ def test_beside_published_draws_only_what_is_verified():
     assert this_study["difference"] == pytest.approx(-0.08)
     assert this_study["chance_corrected_ratio"] == pytest.approx(0.30 / 0.38)
     assert others.loc[others["study"] == "this study", "contrast"].tolist() == [0.1, 0.3]
+
+
+def test_calibration_shift_by_hand():
+    columns = ["arm_label", "finding", "metric", "estimate", "low", "high"]
+    here = pd.DataFrame([["dp", "a", "calibration_slope", 1.0, 0.7, 1.2]], columns=columns)
+    there = pd.DataFrame([["dp", "a", "calibration_slope", 0.5, 0.1, 0.8]], columns=columns)
+    row = study_results.calibration_shift(here, there).iloc[0]
+    assert row["shift"] == pytest.approx(-0.5)
+    assert row["low"] == pytest.approx(-0.5 - np.hypot(0.4, 0.2))
+    assert row["high"] == pytest.approx(-0.5 + np.hypot(0.3, 0.3))
 
 
 def test_records_of_refuses_no_run_and_a_run_of_other_data(tmp_path, monkeypatch):

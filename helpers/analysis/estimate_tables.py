@@ -1,0 +1,95 @@
+"""What notebooks show: levels and contrasts of every metric with their intervals.
+
+In: replicates of all metrics and influences on AUROC, both with means, of single runs. Out: a row
+an estimate. AUROC has intervals from influences, all other metrics percentile intervals.
+"""
+
+import pandas as pd
+
+from helpers.analysis import confidence_intervals, group_contrasts, study_arms
+
+
+def levels(replicates: pd.DataFrame, influences: pd.DataFrame, arms: pd.DataFrame) -> pd.DataFrame:
+    """Return every metric of every arm, finding and group, means over findings first.
+
+    Args:
+        replicates: `group_contrasts.with_means` of `metric_table.replicate`.
+        influences: the same of `influence_table.of_auroc`.
+        arms: from `study_arms.arm_table`.
+
+    Returns:
+        The index levels, estimate, low, high, remark, and the columns of `study_arms.pooled_arms`.
+    """
+    auroc = confidence_intervals.of_levels(study_arms.pool(influences, arms))
+    others = confidence_intervals.summarise(study_arms.pool(_others(replicates), arms))
+    return _together(auroc, others, arms)
+
+
+def contrasts(
+    replicates: pd.DataFrame, influences: pd.DataFrame, arms: pd.DataFrame, of_means: pd.DataFrame
+) -> pd.DataFrame:
+    """Return contrasts between groups, means over findings, of every metric of every arm.
+
+    Args:
+        replicates, influences, arms: as in `levels`.
+        of_means: from `group_contrasts.averaged`.
+
+    Returns:
+        As `levels`, and n_findings and findings that the mean is over.
+    """
+    others = group_contrasts.contrasts(group_contrasts.only_means(_others(replicates)))
+    others = confidence_intervals.summarise(study_arms.pool(others, arms))
+    rows = _together(auroc_contrasts(influences, arms), others, arms)
+    return group_contrasts.with_findings(rows, of_means)
+
+
+def auroc_contrasts(influences: pd.DataFrame, arms: pd.DataFrame) -> pd.DataFrame:
+    """Return contrasts of AUROC between groups, means over findings, with their intervals.
+
+    Args:
+        influences, arms: as in `levels`.
+    """
+    means = group_contrasts.only_means(influences)
+    pooled = study_arms.pool(means, arms)
+    contrasted = study_arms.pool(group_contrasts.contrasts(means), arms)
+    return confidence_intervals.of_contrasts(
+        pooled, contrasted, group_contrasts.pairs(pooled.index)
+    )
+
+
+def gap_changes(influences: pd.DataFrame, arms: pd.DataFrame, baseline: str | None) -> pd.DataFrame:
+    """Return influences of the change of every contrast of AUROC against the arm without privacy.
+
+    Args:
+        influences, arms: as in `levels`.
+        baseline: name of the arm without privacy; None gives no rows.
+    """
+    contrasted = group_contrasts.contrasts(group_contrasts.only_means(influences))
+    return group_contrasts.changes(study_arms.pool(contrasted, arms), baseline)
+
+
+def auroc_changes(
+    influences: pd.DataFrame, arms: pd.DataFrame, baseline: str | None, *, is_given: bool = False
+) -> pd.DataFrame:
+    """Return by how much the AUROC of each arm, finding and group differs from that of an arm, with
+    its interval and p.
+
+    Args:
+        influences, arms: as in `levels`.
+        baseline, is_given: see `group_contrasts.changes`.
+    """
+    pooled = study_arms.pool(influences, arms)
+    changed = group_contrasts.changes(pooled, baseline, is_given=is_given)
+    return confidence_intervals.of_changes(changed)
+
+
+def _others(replicates: pd.DataFrame) -> pd.DataFrame:
+    """Return the replicates of all metrics but AUROC."""
+    return replicates[replicates.index.get_level_values("metric") != "auroc"]
+
+
+def _together(auroc: pd.DataFrame, others: pd.DataFrame, arms: pd.DataFrame) -> pd.DataFrame:
+    """Return estimates of AUROC, then those of other metrics, with what the arms are."""
+    rows = pd.concat([part for part in (auroc, others) if len(part)] or [auroc])
+    rows = rows.assign(remark=rows["remark"].fillna(""))
+    return rows.merge(study_arms.pooled_arms(arms), on="run")

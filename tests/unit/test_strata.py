@@ -1,0 +1,90 @@
+"""Contrasts within strata: a planted Simpson table, and a harm that every stratum has."""
+
+import numpy as np
+import pytest
+from conftest import arms_of, image_table, logistic, predictions_of
+
+from helpers.analysis import strata
+
+ARMS = arms_of(("base", "baseline"), ("dp", "dp", 2.0))
+
+
+def two_sites(harm=0.0, n=3000):
+    """Site B is small for men and large for women, has more sick patients and higher scores, which
+    are worth less: in the pool women seem to be served worse. `harm` lowers the evidence in women
+    of both sites.
+    """
+    rng = np.random.default_rng(1)
+    female = rng.random(n) < 0.5
+    at_b = rng.random(n) < np.where(female, 0.7, 0.2)
+    label = (rng.random(n) < np.where(at_b, 0.3, 0.5)).astype(float)
+    evidence = np.where(at_b, 1.0, 2.4) * (1 - harm * female)
+    noise = rng.standard_normal(n)
+    table = image_table(
+        np.arange(n),
+        sex=np.where(female, "female", "male"),
+        site=np.where(at_b, "B", "A"),
+        view="PA",
+        edema=label,
+    )
+    scores = {
+        run: logistic(evidence * label + noise + 0.2 * rng.standard_normal(n))
+        for run in ("base", "dp")
+    }
+    return table, {run: predictions_of(table, {"edema": score}) for run, score in scores.items()}
+
+
+def contrasts_of(harm=0.0, stratum="site", **options):
+    table, predictions = two_sites(harm)
+    rows = strata.contrasts(predictions, table, ["sex", "site"], stratum, ARMS, **options)
+    return rows[(rows["run"] == "base") & (rows["what"] == "contrast")].set_index("stratum")
+
+
+def test_a_harm_that_no_site_has_is_seen_in_the_pool_and_gone_at_a_common_case_mix():
+    rows = contrasts_of()
+    assert list(rows.index) == ["pooled", "common case mix", "A", "B"]
+    assert (rows["attribute"] == "sex").all()  # the stratum itself is no attribute
+    assert rows.loc["pooled", "high"] < -0.04
+    for name in ("A", "B", "common case mix"):
+        assert rows.loc[name, "low"] < 0 < rows.loc[name, "high"]
+    shares = rows.loc[["A", "B"], "share"]
+    assert shares.sum() == pytest.approx(1) and shares["A"] == pytest.approx(0.55, abs=0.03)
+    assert rows.loc["common case mix", "estimate"] == pytest.approx(
+        (rows.loc[["A", "B"], "estimate"] * shares).sum()
+    )
+    assert rows.loc["common case mix", "share"] == pytest.approx(1)
+
+
+def test_a_harm_that_every_site_has_stays():
+    rows = contrasts_of(harm=0.5)
+    assert (rows["high"] < 0).all()
+    assert (rows["remark"] == "").all()
+
+
+def test_a_sign_that_turns_is_remarked():
+    table, predictions = two_sites(harm=-0.4)  # women are served better at each site
+    rows = strata.contrasts(predictions, table, ["sex"], "site", ARMS)
+    of_base = rows[(rows["run"] == "base") & (rows["what"] == "contrast")].set_index("stratum")
+    assert of_base.loc["pooled", "estimate"] < 0 < of_base.loc["common case mix", "low"]
+    assert (of_base["remark"] == strata.OTHER_SIGN).all()
+
+
+def test_changes_of_gaps_are_compared_within_strata_too():
+    table, predictions = two_sites()
+    rows = strata.contrasts(predictions, table, ["sex"], "site", ARMS, baseline="base")
+    changes = rows[rows["what"] == "gap_change"].set_index("stratum")
+    assert set(changes["run"]) == {"dp"} and len(changes) == 4
+    assert (changes["high"] - changes["low"] < 0.06).all()  # paired: most noise is shared
+    assert changes["estimate"].abs().max() < 0.02
+
+
+def test_a_stratum_in_which_a_group_is_not_estimable_is_left_out_and_the_share_says_so():
+    table, predictions = two_sites()
+    table.loc[(table["site"] == "A") & (table["sex"] == "female"), "edema"] = 0.0
+    for rows in predictions.values():
+        rows["label"] = table["edema"].to_numpy()
+    rows = strata.contrasts(predictions, table, ["sex"], "site", ARMS)
+    of_base = rows[(rows["run"] == "base") & (rows["what"] == "contrast")].set_index("stratum")
+    assert np.isnan(of_base.loc["A", "estimate"])
+    assert of_base.loc["common case mix", "estimate"] == of_base.loc["B", "estimate"]
+    assert of_base.loc["common case mix", "share"] == pytest.approx(0.45, abs=0.03)
