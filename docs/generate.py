@@ -129,8 +129,11 @@ def coverage() -> str:
 
 
 def small_groups() -> str:
-    """Return the coverage in groups with few patients."""
-    return as_markdown(pd.DataFrame(stored("coverage")["small_groups"]))
+    """Return the coverage in groups with few patients, a column an AUROC."""
+    table = pd.DataFrame(stored("coverage")["small_groups"])
+    rows = ["quantity", "intervals", "n_findings", "patients_with", "patients_without"]
+    wide = table.set_index([*rows, "auroc"])["coverage"].unstack("auroc", sort=False)
+    return as_markdown(wide.rename(columns="AUROC {:g}".format).reset_index())
 
 
 def planted_truth(name: str) -> str:
@@ -198,6 +201,9 @@ def numbers() -> dict[str, str]:
     kept = (printed.loc[sorted(ct_levels)] - 0.5) / (printed.loc[float("inf")] - 0.5)
     ct = manifests.read("synthetic_ct_private").layout.patients
 
+    small = pd.DataFrame(covered["small_groups"]).query("intervals == 'influence'")
+    is_one = small["n_findings"] == 1
+
     def percent(share: float) -> str:
         return f"{100 * share:.0f} %"
 
@@ -221,6 +227,11 @@ def numbers() -> dict[str, str]:
         "covered_patients": span(100 * of_patients, ".1f") + " %",
         "covered_images": span(100 * of_images, ".1f") + " %",
         "n_coverage_cohorts": f"{covered['n_cohorts']:,}",
+        "covered_one": span(100 * small["coverage"][is_one], ".1f") + " %",
+        "covered_means": span(100 * small["coverage"][~is_one], ".1f") + " %",
+        "n_small_cells": str(len(small)),
+        "n_small_outside": str((~small["coverage"].between(0.935, 0.965)).sum()),
+        "cxr_least_coverage": percent(stored("planted_truth")["goals"]["least_coverage"]),
         "cxr_mean_coverage": percent(stored("planted_truth")["goals"]["mean_coverage"]),
         "cxr_cohorts": str(stored("planted_truth")["n_cohorts"]),
         "ct_mean_coverage": percent(stored("ct_planted_truth")["goals"]["mean_coverage"]),

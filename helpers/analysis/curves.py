@@ -14,7 +14,7 @@ from helpers.data import groups
 
 FALSE_ALARMS = np.linspace(0, 1, 51)  # at which curves of several findings are averaged
 N_BINS = 8  # of scores, equally filled
-CHANCES = np.linspace(0.02, 0.5, 25)  # of a finding, from which on it is acted upon
+CHANCES = np.linspace(0.02, 0.5, 25).round(2)  # of a finding, from which on it is acted upon
 
 
 def roc(

@@ -46,7 +46,7 @@ def plot_drops(table: pd.DataFrame, panels: dict[str, str]) -> np.ndarray:
         ax.axhline(0, color="0.5", linestyle="--", zorder=0)
         ax.margins(y=0.1)
         ax.set(xlabel=xlabel)
-    axes[0].set(ylabel="AUROC, private minus non-private\n(95 % patient bootstrap)")
+    axes[0].set(ylabel="AUROC, private minus non-private\n(95 % CI over patients)")
     axes[-1].legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
     key = [
         f"{number} {name.replace('_', ' ')}"

@@ -70,7 +70,7 @@ def plot_privacy_utility(
         ax.set_xticks([])
     ax.set(
         xlabel="privacy budget epsilon (log scale; smaller is more private)",
-        ylabel="mean AUROC over findings, test patients\n(95 % patient bootstrap; the axis is cut)",
+        ylabel="mean AUROC over findings, test patients\n(95 % CI over patients; the axis is cut)",
     )
     handles, labels = ax.get_legend_handles_labels()
     unique = dict(zip(labels, handles))
@@ -151,7 +151,7 @@ def plot_by_finding(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt.Axes
         linewidths=0.5,
         annot_kws={"fontsize": 8},
         ax=ax,
-        cbar_kws={"label": "AUROC (95 % patient bootstrap)"},
+        cbar_kws={"label": "AUROC (95 % CI over patients)"},
     )
     ax.tick_params(rotation=0)
     for row, column in np.argwhere(values.isna().to_numpy()):  # seaborn leaves such cells empty
