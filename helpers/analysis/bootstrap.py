@@ -68,6 +68,13 @@ class Draws:
         """Number of patients, also of those without an image here."""
         return len(self.counts[0])
 
+    def present(self) -> "Draws":
+        """Return the draws of the same images without the patients who have none here: a small
+        group has few of all.
+        """
+        present, codes = np.unique(self.patients, return_inverse=True)
+        return Draws(codes, tuple(part[present] for part in self.counts))
+
     def weights(self) -> Iterator[np.ndarray]:
         """Yield (n_patients, some resamples) floats, how often each patient counts."""
         yield from (part.astype(np.float64) for part in self.counts)
@@ -81,12 +88,9 @@ class Draws:
 
     def sums(self, values: np.ndarray) -> np.ndarray:
         """Return (k, resamples) weighted sums over images of each row of values (k, n)."""
-        of_patients = np.stack([np.bincount(self.patients, row, self.n_patients) for row in values])
-        # a small group has few of all patients
-        present = np.flatnonzero(np.bincount(self.patients, minlength=self.n_patients))
-        return np.hstack(
-            [of_patients[:, present] @ part[present].astype(np.float64) for part in self.counts]
-        )
+        here = self.present()
+        of_patients = np.stack([np.bincount(here.patients, row, here.n_patients) for row in values])
+        return np.hstack([of_patients @ weights for weights in here.weights()])
 
 
 def ranked(
@@ -109,7 +113,7 @@ def ranked(
         (1 + resamples,) floats in [0, 1] each; NaN where a class has no weight.
     """
     errors.same_length(labels=labels, scores=scores, patients=draws.patients)
-    parts = {name: [] for name in names}
+    draws, parts = draws.present(), {name: [] for name in names}
     with_it, without = np.flatnonzero(labels == 1), np.flatnonzero(labels == 0)
     # the scores at which something is counted
     levels, level = np.unique(scores[with_it], return_inverse=True)
@@ -170,6 +174,7 @@ def rates(
         (1 + resamples,) floats in [0, 1] each; NaN where no image has weight, or without threshold.
     """
     errors.same_length(labels=labels, scores=scores, patients=draws.patients)
+    draws = draws.present()
     levels, rank = np.unique(thresholds, return_inverse=True)  # NaN last
     level = np.searchsorted(levels, scores, side="right")  # thresholds that a score reaches
     called, counted = {}, {}
@@ -223,53 +228,51 @@ def probabilities(labels: np.ndarray, scores: np.ndarray, draws: Draws) -> dict[
     errors.same_length(labels=labels, scores=scores, patients=draws.patients)
     logits = special.logit(np.clip(scores, 1e-6, 1 - 1e-6))
     line = np.stack([np.ones(len(logits)), logits])  # intercept, slope
-    squared, everybody = draws.sums(np.stack([(scores - labels) ** 2, line[0]]))
-    slope = np.full(draws.n, np.nan)
-    if len(set(labels)) == 2 and np.ptp(logits) > 1e-9:
-        beta = _logistic_fit(line, labels)
-        expected = special.expit(beta @ line)
-        u0, u1, i00, i01, i11, positive = draws.sums(
-            np.stack(
-                [
-                    *(line * (labels - expected)),
-                    *(line[[0, 0, 1]] * line[[0, 1, 1]] * expected * (1 - expected)),
-                    labels,
-                ]
-            )
+    has_both = len(set(labels)) == 2
+    beta = _logistic_fit(line, labels) if has_both and np.ptp(logits) > 1e-9 else np.full(2, np.nan)
+    alone = _intercept(logits, labels) if has_both else np.nan
+    of_line, of_alone = (
+        special.expit(np.nan_to_num(beta) @ line),
+        special.expit(logits + np.nan_to_num(alone)),
+    )
+    bins = np.minimum((np.asarray(scores) * N_BINS).astype(int), N_BINS - 1)
+    in_bin = bins == np.unique(bins)[:, None]
+    squared, everybody, positive, u0, u1, i00, i01, i11, score, information, *apart = draws.sums(
+        np.stack(
+            [
+                (scores - labels) ** 2,
+                line[0],
+                labels,
+                *(line * (labels - of_line)),
+                *(line[[0, 0, 1]] * line[[0, 1, 1]] * of_line * (1 - of_line)),
+                labels - of_alone,
+                of_alone * (1 - of_alone),
+                *(in_bin * (labels - scores)),
+            ]
         )
-        if abs(beta[1]) < _MOST_SLOPE:
-            slope = beta[1] + _share(i00 * u1 - i01 * u0, i00 * i11 - i01**2)
-            slope[(positive == 0) | (positive == everybody)] = np.nan
+    )
+    slope = np.full(draws.n, np.nan)
+    if abs(beta[1]) < _MOST_SLOPE:
+        slope = beta[1] + _share(i00 * u1 - i01 * u0, i00 * i11 - i01**2)
+        slope[(positive == 0) | (positive == everybody)] = np.nan
     return {
         "brier": _share(squared, everybody),
         "calibration_slope": slope,
-        "calibration_intercept": _intercept(labels, logits, draws),
-        "ece": _calibration_error(labels, scores, draws),
+        "calibration_intercept": alone + _share(score, information),
+        "ece": _share(np.abs(apart).sum(axis=0), everybody),
     }
 
 
-def _intercept(labels: np.ndarray, logits: np.ndarray, draws: Draws) -> np.ndarray:
+def _intercept(logits: np.ndarray, labels: np.ndarray, steps: int = 50) -> float:
     """Return the intercept of the logistic regression of labels on logits with slope 1."""
-    if len(set(labels)) < 2:
-        return np.full(draws.n, np.nan)
     intercept = 0.0
-    for _ in range(50):
+    for _ in range(steps):
         expected = special.expit(logits + intercept)
         move = (labels - expected).sum() / (expected * (1 - expected)).sum()
-        intercept += np.clip(move, -2, 2)
+        intercept += float(np.clip(move, -2, 2))
         if abs(move) < 1e-9:
             break
-    expected = special.expit(logits + intercept)
-    score, information = draws.sums(np.stack([labels - expected, expected * (1 - expected)]))
-    return intercept + _share(score, information)
-
-
-def _calibration_error(labels: np.ndarray, scores: np.ndarray, draws: Draws) -> np.ndarray:
-    """Return the expected calibration error."""
-    bins = np.minimum((np.asarray(scores) * N_BINS).astype(int), N_BINS - 1)
-    present = np.unique(bins)
-    apart = draws.sums((bins == present[:, None]) * (labels - scores))
-    return _share(np.abs(apart).sum(axis=0), draws.sums(np.ones((1, len(bins))))[0])
+    return intercept
 
 
 def _logistic_fit(line: np.ndarray, labels: np.ndarray, steps: int = 50) -> np.ndarray:

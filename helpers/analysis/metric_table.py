@@ -11,7 +11,7 @@ dropped.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -83,12 +83,19 @@ def replicate(
         random_streams.random_stream(seed, "bootstrap"),
     )
     groups_of = list(members(images, attributes))
+    known_draws: dict[int, bootstrap.Draws] = {}  # most runs predicted the same images of `valid`
+
+    def of_valid(images_of_valid: pd.Series) -> bootstrap.Draws:
+        key = hash((tuple(images_of_valid.index), tuple(images_of_valid)))
+        if key not in known_draws:
+            stream = random_streams.random_stream(seed, "valid")
+            known_draws[key] = bootstrap.Draws.of(images_of_valid.to_numpy(), n_bootstrap, stream)
+        return known_draws[key]
+
     decided = {
         (run, finding): decided_one
         for run, predicted in predictions.items()
-        for finding, decided_one in _decided(
-            predicted, images, n_bootstrap, seed, operating_point, names
-        )
+        for finding, decided_one in _decided(predicted, images, of_valid, operating_point, names)
     }
 
     def of_finding(key: tuple[str, str]) -> dict[tuple, np.ndarray]:
@@ -151,30 +158,27 @@ class _Decided:
 def _decided(
     predicted: pd.DataFrame,
     images: pd.DataFrame,
-    n_bootstrap: int,
-    seed: int,
+    draws_of: Callable[[pd.Series], bootstrap.Draws],
     operating_point: str,
     names: tuple[str, ...],
 ) -> Iterator[tuple[str, _Decided]]:
     """Yield each finding of a run with its thresholds, `ANY` last: an image has any if a label is
     1, none if all are 0, and its score is the largest one.
+
+    `draws_of` takes the patients of the images of `valid`.
     """
-    valid = predicted[predicted["split"] == "valid"]
-    test = predicted[predicted["split"] == "test"]
-    draws = None
-    if len(valid) and set(names) - {*bootstrap.RANKED, *bootstrap.PROBABILITIES}:
-        codes = valid.groupby("image_id", sort=False)["patient_id"].first()
-        draws = bootstrap.Draws.of(
-            codes.to_numpy(), n_bootstrap, random_streams.random_stream(seed, "valid")
-        )
-        places = pd.Series(range(len(codes)), codes.index)
+    valid, test = (predicted[predicted["split"] == split] for split in ("valid", "test"))
+    patients = valid.groupby("image_id", sort=False)["patient_id"].first()
+    needed = len(valid) and set(names) - {*bootstrap.RANKED, *bootstrap.PROBABILITIES}
+    draws = draws_of(patients) if needed else None
+    places = pd.Series(range(len(patients)), patients.index)
 
     def decided(known: pd.DataFrame, rows: pd.DataFrame) -> _Decided:
         known = known[known["label"].notna()]
         # rows of unknown labels may be left out
         rows = rows.set_index("image_id").reindex(images.index)
-        thresholds = np.full(1 + n_bootstrap, np.nan)
-        if draws is not None and known["label"].nunique() == 2:
+        thresholds = np.array([np.nan])
+        if draws is not None:
             thresholds = operating_points.thresholds(
                 known["label"].to_numpy(),
                 known["score"].to_numpy(),
@@ -243,9 +247,13 @@ def _of_images(
         counted = weights.astype(np.float32)[draws.patients]
         for of, kind in kinds.items():
             called = np.zeros(counted.shape, dtype=bool)
-            for part in kind:
-                called |= part.scores[:, None] >= part.thresholds[columns]
-            lacks = np.isnan([part.thresholds[columns] for part in kind]).any(axis=0)
+            thresholds = [
+                np.broadcast_to(part.thresholds, draws.n)[columns]
+                for part in kind  # NaN without any
+            ]
+            for part, threshold in zip(kind, thresholds):
+                called |= part.scores[:, None] >= threshold
+            lacks = np.isnan(thresholds).any(axis=0)
             for rate, label, wrong in ((UNDERDIAGNOSIS, 1, ~called), (OVERDIAGNOSIS, 0, called)):
                 use = inside * (of_any.labels == label)
                 whole = use @ counted
