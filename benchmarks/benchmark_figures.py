@@ -169,13 +169,14 @@ def plot_small_groups(table: pd.DataFrame, wanted: tuple[float, float]) -> np.nd
     """Draw coverage in small groups, before and after, a panel a quantity.
 
     Args:
-        table: columns quantity, intervals, n_findings, patients_with, patients_without, auroc,
-            coverage.
+        table: columns quantity, intervals, n_findings, images, patients_with, patients_without,
+            auroc, coverage; several images a patient are drawn.
         wanted: coverage that is looked for.
     """
     names = list(dict.fromkeys(table["quantity"]))
     axes = plt.figure(figsize=(8.5, 3.6)).subplots(1, len(names), sharey=True)
     sizes = list(dict.fromkeys(zip(table["patients_with"], table["patients_without"])))
+    table = table[table["images"] != "1"]
     kinds = list(dict.fromkeys(zip(table["intervals"], table["n_findings"])))
     shown = {kind: f"{kind[0]}, {kind[1]} finding{'s' * (kind[1] > 1)}" for kind in kinds}
     for ax, quantity in zip(axes, names):

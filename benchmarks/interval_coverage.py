@@ -30,7 +30,16 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from helpers.analysis import auroc_intervals, bootstrap
+from helpers.analysis import (
+    auroc_intervals,
+    bootstrap,
+    confidence_intervals,
+    estimate_tables,
+    group_contrasts,
+    study_arms,
+)
+from helpers.analysis.metric_table import LEVELS as LEVELS_OF_TABLE
+from helpers.analysis.metric_table import REST
 from helpers.core import files, run_records
 from helpers.figures import house_style
 
@@ -40,6 +49,7 @@ AUROCS = {"no privacy": 0.88, "private": 0.80}  # of both groups
 SMALL = ((10, 10), (10, 40), (10, 200), (20, 60), (40, 120), (80, 80))  # patients with, without
 LEVELS, N_AVERAGED = (0.75, 0.85, 0.9, 0.97), (1, 2, 8)  # AUROC without privacy; findings of a mean
 LOST, TIMES, WANTED = 0.03, 5, (0.935, 0.965)  # by privacy; size of the rest; coverage
+RUNS, TOGETHER = ("free", "private"), 100  # cohorts at a time
 QUANTITIES = ("mean AUROC", "contrast", "paired difference", "gap_change")
 
 
@@ -145,16 +155,18 @@ def coverage(correlation: float, unit: str, n_cohorts: int) -> list[dict]:
 
 
 def group(
-    rng: np.random.Generator, n_with: int, n_without: int, auroc: float, n_findings: int
+    rng: np.random.Generator, n_with: int, n_without: int, auroc: float, n_findings: int, most: int
 ) -> tuple[np.ndarray, list[tuple[np.ndarray, list[np.ndarray]]]]:
-    """Return patients of each image, and labels and scores in both arms of each finding."""
+    """Return patients of each image, and labels and scores in both arms of each finding.
+
+    A patient has 1 to `most` images, all with the finding or all without.
+    """
     n = n_with + n_without
-    patients = np.repeat(np.arange(n), rng.integers(1, 9, n))
+    patients = np.repeat(np.arange(n), rng.integers(1, most + 1, n))
 
     def noise() -> np.ndarray:
-        return np.sqrt(0.5) * (
-            rng.standard_normal(n)[patients] + rng.standard_normal(len(patients))
-        )
+        lasting = rng.standard_normal(n)[patients]
+        return np.sqrt(0.5) * (lasting + rng.standard_normal(len(patients)))
 
     findings = []
     for _ in range(n_findings):
@@ -168,34 +180,51 @@ def group(
     return patients, findings
 
 
-def from_influences(sides: list[tuple], n_findings: int, sizes: list[int]) -> list[tuple]:
-    """Return the intervals of level, contrast and change as the notebooks have them."""
-    means, influence = [], []
-    for patients, findings in sides:
-        values = [
-            [
-                auroc_intervals.influences(labels, score, patients, patients.max() + 1)
-                for score in scores
-            ]
-            for labels, scores in findings
-        ]
-        means.append(np.mean([[value[0] for value in of] for of in values], axis=0))
-        influence.append(np.mean([[value[1] for value in of] for of in values], axis=0))
+def influences_of(cohorts: list[list[tuple]], sizes: list[int]) -> pd.DataFrame:
+    """Return influences as `influence_table` has them: a cohort is an attribute, of a group B and
+    the rest A.
+    """
+    rows = {}
+    for number, sides in enumerate(cohorts):
+        n_of = [patients.max() + 1 for patients, _ in sides]
+        for name, rest, side, first in (("B", "A", 0, 0), ("A", "B", 1, n_of[0])):
+            patients, findings = sides[side]
+            for finding, (labels, of_arms) in enumerate(findings):
+                for run, scores in zip(RUNS, of_arms):
+                    estimate, influence = auroc_intervals.influences(
+                        labels, scores, patients + first, sum(n_of)
+                    )
+                    hidden = auroc_intervals.hidden_error(estimate, sizes[side])
+                    row = np.r_[estimate, sizes[side], 1, hidden, influence]
+                    for shown in (name, f"{REST}{rest}"):
+                        rows[run, "auroc", f"f{finding}", f"cohort {number}", shown] = row
+    index = pd.MultiIndex.from_tuples(rows, names=LEVELS_OF_TABLE)
+    columns = [0, *auroc_intervals.ABOUT, *range(1, len(row) - 3)]
+    return pd.DataFrame(list(rows.values()), index, columns)
 
-    def spread(values: np.ndarray, smaller: int) -> auroc_intervals.Spread:
-        freedom = auroc_intervals.effective_patients(values) if n_findings > 1 else smaller - 1
-        return auroc_intervals.Spread(auroc_intervals.standard_error(values), freedom)
 
-    levels = [
-        auroc_intervals.of_level(mean[0], spread(values[0], n), n)
-        for mean, values, n in zip(means, influence, sizes)
+def from_influences(cohorts: list[list[tuple]], sizes: list[int]) -> np.ndarray:
+    """Return (cohorts, 3, 2) limits of level, contrast and change, by what the notebooks call."""
+    about = dict(epsilon_target=None, unit="patient", seed=0, seconds=0.0)
+    records = [about | {"run": run, "arm": arm} for run, arm in zip(RUNS, ("baseline", "dp"))]
+    records[1]["epsilon_target"] = 1.0
+    arms = study_arms.arm_table(records)
+    table = group_contrasts.with_means(influences_of(cohorts, sizes))
+    means = study_arms.pool(group_contrasts.only_means(table), arms)
+    levels = confidence_intervals.of_levels(means.xs("B", level="group", drop_level=False))
+    contrasts = estimate_tables.auroc_contrasts(table, arms)
+    changes = estimate_tables.gap_changes(table, arms, RUNS[0])
+    shown = [
+        rows[rows["run"] == run]
+        .set_index("attribute")
+        .loc[[f"cohort {k}" for k in range(len(cohorts))]]
+        for rows, run in (
+            (levels, RUNS[0]),
+            (contrasts, RUNS[0]),
+            (confidence_intervals.of_changes(changes), RUNS[1]),
+        )
     ]
-    contrast = auroc_intervals.of_contrast(means[0][0], levels[0], means[1][0], levels[1])
-    lost = [mean[1] - mean[0] for mean in means]
-    change = lost[0] - lost[1]
-    apart = np.concatenate([values[1] - values[0] for values in influence])
-    margin = spread(apart, min(sizes)).margin(0.025)
-    return [levels[0], contrast, (change - margin, change + margin)]
+    return np.stack([rows[["low", "high"]].to_numpy(float) for rows in shown], axis=1)
 
 
 def from_percentiles(sides: list[tuple], rng: np.random.Generator) -> list[tuple]:
@@ -214,7 +243,13 @@ def from_percentiles(sides: list[tuple], rng: np.random.Generator) -> list[tuple
 
 
 def small_group(
-    n_with: int, n_without: int, auroc: float, n_findings: int, n_cohorts: int, is_before: bool
+    n_with: int,
+    n_without: int,
+    auroc: float,
+    n_findings: int,
+    most: int,
+    n_cohorts: int,
+    is_before: bool,
 ) -> list[dict]:
     """Return how often intervals cover the truth in a group of so many patients, a row a quantity.
 
@@ -222,34 +257,37 @@ def small_group(
         n_with, n_without: patients with and without each finding.
         auroc: of both groups, without privacy.
         n_findings: of the mean.
+        most: images of a patient.
         n_cohorts: drawn.
         is_before: percentile intervals in place of those from influences.
     """
-    rng = np.random.default_rng([n_with, n_without, int(100 * auroc), n_findings])
-    sizes, missed, widths = [n_with, n_without], [], []
-    for _ in range(n_cohorts):
-        sides = [group(rng, k * n_with, k * n_without, auroc, n_findings) for k in (1, TIMES)]
-        found = (
-            from_percentiles(sides, rng)
-            if is_before
-            else from_influences(sides, n_findings, [min(sizes), TIMES * min(sizes)])
-        )
-        truths_ = (auroc, 0.0, 0.0)
-        missed.append([(t < low, t > high) for t, (low, high) in zip(truths_, found)])
-        widths.append([high - low for low, high in found])
-    below, above = np.mean(missed, axis=0).T
+    rng = np.random.default_rng([n_with, n_without, int(100 * auroc), n_findings, most])
+    smaller, limits = min(n_with, n_without), []
+    for first in range(0, n_cohorts, TOGETHER):
+        cohorts = [
+            [group(rng, k * n_with, k * n_without, auroc, n_findings, most) for k in (1, TIMES)]
+            for _ in range(min(TOGETHER, n_cohorts - first))
+        ]
+        if is_before:
+            limits.append(np.array([from_percentiles(sides, rng) for sides in cohorts]))
+        else:
+            limits.append(from_influences(cohorts, [smaller, TIMES * smaller]))
+    low, high = np.moveaxis(np.concatenate(limits), -1, 0)  # (cohorts, quantities)
+    truth = np.array([auroc, 0.0, 0.0])
+    too_high, too_low = (truth < low).mean(axis=0), (truth > high).mean(axis=0)
     return [
         {
             "patients_with": n_with,
             "patients_without": n_without,
             "auroc": auroc,
             "n_findings": n_findings,
+            "images": f"1 to {most}" if most > 1 else "1",
             "quantity": quantity,
             "intervals": "percentile" if is_before else "influence",
-            "coverage": float(1 - below[k] - above[k]),
-            "too_high": float(below[k]),
-            "too_low": float(above[k]),
-            "width": float(np.mean(widths, axis=0)[k]),
+            "coverage": float(1 - too_high[k] - too_low[k]),
+            "too_high": float(too_high[k]),
+            "too_low": float(too_low[k]),
+            "width": float((high - low).mean(axis=0)[k]),
             "n_cohorts": n_cohorts,
         }
         for k, quantity in enumerate(("AUROC", "contrast", "gap_change"))
@@ -268,9 +306,12 @@ def main() -> int:
             for unit in ("patient", "image")
         ]
         small = [
-            pool.submit(small_group, *sizes, auroc, n_findings, n, is_before)
-            for is_before, n in ((True, n_cohorts // 5), (False, n_cohorts))
-            for n_findings in (N_AVERAGED[:1] if is_before else N_AVERAGED)
+            pool.submit(small_group, *sizes, auroc, n_findings, most, n, is_before)
+            for is_before, n, designs in (
+                (True, n_cohorts // 4, [(1, 8)]),
+                (False, n_cohorts // 2, [*((n, 8) for n in N_AVERAGED), (1, 1), (8, 1)]),
+            )
+            for n_findings, most in designs
             for sizes in SMALL
             for auroc in LEVELS
         ]
@@ -302,7 +343,14 @@ def main() -> int:
     )
     print(
         small.pivot(
-            index=["intervals", "n_findings", "quantity", "patients_with", "patients_without"],
+            index=[
+                "intervals",
+                "images",
+                "n_findings",
+                "quantity",
+                "patients_with",
+                "patients_without",
+            ],
             columns="auroc",
             values="coverage",
         )

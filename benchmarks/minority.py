@@ -54,7 +54,7 @@ from helpers.training import (
 
 SHARES, EPSILONS, DELTA = (1 / 2, 1 / 4, 1 / 8), (1.06, 7.89), 1e-5
 PATIENTS = {"train": 2900, "test": 900}
-SEED, N_BOOTSTRAP = 7, 500  # of the generator and of training
+SEED = 7  # of the generator and of training
 
 
 def cohort_of(share: float) -> cohorts.Cohort:

@@ -131,7 +131,7 @@ def coverage() -> str:
 def small_groups() -> str:
     """Return the coverage in groups with few patients, a column an AUROC."""
     table = pd.DataFrame(stored("coverage")["small_groups"])
-    rows = ["quantity", "intervals", "n_findings", "patients_with", "patients_without"]
+    rows = ["quantity", "intervals", "images", "n_findings", "patients_with", "patients_without"]
     wide = table.set_index([*rows, "auroc"])["coverage"].unstack("auroc", sort=False)
     return as_markdown(wide.rename(columns="AUROC {:g}".format).reset_index())
 
@@ -203,6 +203,7 @@ def numbers() -> dict[str, str]:
     ct = manifests.read("synthetic_ct_private").layout.patients
 
     small = pd.DataFrame(covered["small_groups"]).query("intervals == 'influence'")
+    one_each, small = (small[(small["images"] == "1") == is_one] for is_one in (True, False))
     is_one = small["n_findings"] == 1
 
     def percent(share: float) -> str:
@@ -232,6 +233,7 @@ def numbers() -> dict[str, str]:
         "n_coverage_cohorts": f"{covered['n_cohorts']:,}",
         "covered_one": span(100 * small["coverage"][is_one], ".1f") + " %",
         "covered_means": span(100 * small["coverage"][~is_one], ".1f") + " %",
+        "covered_one_each": span(100 * one_each["coverage"], ".1f") + " %",
         "n_small_cells": str(len(small)),
         "n_small_outside": str((~small["coverage"].between(0.935, 0.965)).sum()),
         "cxr_least_coverage": percent(stored("planted_truth")["goals"]["least_coverage"]),

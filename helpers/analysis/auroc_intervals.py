@@ -19,8 +19,9 @@ from scipy import special, stats
 from helpers.core import errors
 
 Limits = tuple[np.ndarray, np.ndarray]
-# columns of a table of influences: patients of the smaller class, findings averaged
-N_SMALLER, N_AVERAGED = "n_smaller", "n_averaged"
+# columns of a table of influences: patients of the smaller class, findings averaged, error that
+# influences do not show, see `hidden_error`
+N_SMALLER, N_AVERAGED, HIDDEN = ABOUT = ("n_smaller", "n_averaged", "hidden_error")
 
 
 def influences(
@@ -59,6 +60,20 @@ def influences(
         factor = np.sqrt(n_of[label] / (n_of[label] - 1)) / len(rows)
         whole += factor * np.bincount(patients[rows], in_order - estimate, n_patients)
     return float(estimate), whole
+
+
+def hidden_error(estimate: float, n_smaller: int) -> float:
+    """Return a standard error of an AUROC of 0 or 1, of which influences show none, else 0.
+
+    All pairs are in order, or none: nothing is known of the spread but that it is small. It is
+    taken from Wilson's limit, as in `of_level`.
+
+    Args:
+        estimate: AUROC.
+        n_smaller: patients of the smaller class.
+    """
+    z = stats.norm.isf(0.025)
+    return float(z / (n_smaller + z**2)) if estimate in (0.0, 1.0) else 0.0
 
 
 def standard_error(influence: np.ndarray) -> np.ndarray:
@@ -117,8 +132,8 @@ class Spread:
         Guarantees: the interval covers at least as often as it says, at any level and however few
         the seeds. Student's t of the sum of both variances (Satterthwaite) does not: with three
         seeds against one it misses 7 % in place of 5, and 3 % in place of 0.8. So the two distances
-        are added as squares (Graybill and Wang 1980, J Am Stat Assoc 75:869-873), which is exact
-        where one of them is 0.
+        are added as squares (Banerjee 1960, Sankhya 22:357-358), which is exact where one of them
+        is 0.
 
         Args:
             tail: probability beyond that limit, in (0, 0.5]; 0.025 of a 95 % interval.
@@ -144,7 +159,8 @@ def of_level(
     """Return the interval of an AUROC, or of a mean of several: Student's t on the logit scale.
 
     Where all pairs are in order nothing is known of the spread: the lower limit is then that of
-    Wilson's interval for n successes of n, n / (n + z^2), the upper one 1.
+    Wilson's interval for n successes of n, n / (n + z^2), the upper one 1; where none is, the
+    reverse.
 
     Args:
         estimate: (...) AUROC.
@@ -158,9 +174,11 @@ def of_level(
         half = spread.margin(tail) / (estimate * (1 - estimate))
         place = special.logit(estimate)
         low, high = special.expit(place - half), special.expit(place + half)
-    is_end = (spread.patients <= 0) | (estimate >= 1)
-    z = stats.norm.isf(tail)
-    return np.where(is_end, n_smaller / (n_smaller + z**2), low), np.where(is_end, 1.0, high)
+    wilson = stats.norm.isf(tail) ** 2 / (n_smaller + stats.norm.isf(tail) ** 2)
+    ends = [estimate >= 1, estimate <= 0]
+    # constant scores have no spread, and half of all pairs in order: the limits are the estimate
+    low, high = (np.where(spread.margin(tail) == 0, estimate, limit) for limit in (low, high))
+    return np.select(ends, [1 - wilson, 0.0], low), np.select(ends, [1.0, wilson], high)
 
 
 def of_contrast(
@@ -168,9 +186,10 @@ def of_contrast(
     of_group: Limits,
     rest: np.ndarray,
     of_rest: Limits,
+    correlation: np.ndarray | float = 0.0,
     of_seeds: np.ndarray | float = 0.0,
 ) -> Limits:
-    """Return the interval of group - rest, which share no patient, from the limits of both.
+    """Return the interval of group - rest from the limits of both.
 
     Each limit takes the distances of that side (MOVER; Zou and Donner 2008, Statistics in Medicine
     27:1693-1702): near 1 an AUROC can be much lower than estimated, but hardly higher.
@@ -178,9 +197,24 @@ def of_contrast(
     Args:
         group, rest: (...) AUROC.
         of_group, of_rest: their limits, over patients alone.
+        correlation: of both estimates; 0 where they share no patient, as all groups of patients do.
+            Groups of images, such as views, share some.
         of_seeds: distance over training again, of the contrast.
     """
+
+    def joined(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        squared = one**2 + other**2 - 2 * correlation * one * other
+        return np.hypot(np.sqrt(np.maximum(0.0, squared)), of_seeds)
+
     difference = group - rest
-    below = np.hypot(group - of_group[0], of_rest[1] - rest)
-    above = np.hypot(of_group[1] - group, rest - of_rest[0])
-    return difference - np.hypot(below, of_seeds), difference + np.hypot(above, of_seeds)
+    below = joined(group - of_group[0], of_rest[1] - rest)
+    return difference - below, difference + joined(of_group[1] - group, rest - of_rest[0])
+
+
+def correlation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return the correlation of two estimates over the choice of patients, from (..., n_patients)
+    influences on each; 0 where one of them does not vary.
+    """
+    scale = standard_error(one) * standard_error(other)
+    shared = (one * other).sum(axis=-1)
+    return np.divide(shared, scale, out=np.zeros_like(scale), where=scale > 0)

@@ -9,18 +9,17 @@ import numpy as np
 import pandas as pd
 
 from helpers.analysis import auroc_intervals, study_arms
-from helpers.analysis.auroc_intervals import N_AVERAGED, N_SMALLER
+from helpers.analysis.auroc_intervals import ABOUT, HIDDEN, N_AVERAGED, N_SMALLER
 
 _FEW, _NEAR_1 = 20, 0.9
-TOO_NARROW = "few patients: too narrow where the AUROC is near 1"
+TOO_NARROW = "few patients, AUROC near 1: the interval may be too narrow"
 
 
-def summarise(table: pd.DataFrame, percent: float = 95) -> pd.DataFrame:
-    """Return estimate and percentile interval of each row, as columns beside the index levels.
+def summarise(table: pd.DataFrame) -> pd.DataFrame:
+    """Return estimate and 95 % percentile interval of each row, as columns beside the index levels.
 
     Args:
         table: replicates, pooled or of single runs.
-        percent: of the interval, 95 unless said otherwise.
 
     Returns:
         The index levels, estimate, low, high, and n_replicates, those in which the metric could be
@@ -30,7 +29,7 @@ def summarise(table: pd.DataFrame, percent: float = 95) -> pd.DataFrame:
         return pd.DataFrame(columns=[*table.index.names, "estimate", "low", "high", "n_replicates"])
     values = study_arms.with_seeds(table)
     draws = values.drop(columns=0)
-    limits = _quantiles(draws, (100 - percent) / 200)
+    limits = _quantiles(draws, 0.025)
     return pd.concat(
         [values[0].rename("estimate"), limits, draws.notna().sum(axis=1).rename("n_replicates")],
         axis=1,
@@ -47,6 +46,12 @@ def _quantiles(draws: pd.DataFrame, tail: float) -> pd.DataFrame:
     return limits
 
 
+def influences_of(table: pd.DataFrame) -> np.ndarray:
+    """Return (n, n_patients) influences alone."""
+    about = [0, *ABOUT, *study_arms.BETWEEN_SEEDS]
+    return table.drop(columns=about, errors="ignore").to_numpy(float)
+
+
 def spread(table: pd.DataFrame) -> auroc_intervals.Spread:
     """Return the standard errors of each row of a table of influences, with their degrees of
     freedom.
@@ -57,9 +62,8 @@ def spread(table: pd.DataFrame) -> auroc_intervals.Spread:
     Args:
         table: influences, or their means, contrasts or changes; pooled or of single runs.
     """
-    about = [0, N_SMALLER, N_AVERAGED, *study_arms.BETWEEN_SEEDS]
-    influence = table.drop(columns=about, errors="ignore").to_numpy(float)
-    error = auroc_intervals.standard_error(influence)
+    influence = influences_of(table)
+    error = np.hypot(auroc_intervals.standard_error(influence), table[HIDDEN].to_numpy(float))
     effective = auroc_intervals.effective_patients(influence)
     freedom = np.where(table[N_AVERAGED] > 1, effective, table[N_SMALLER] - 1)
     freedom = np.where(error == 0, 1.0, freedom)  # no spread, at any freedom
@@ -99,7 +103,9 @@ def of_contrasts(levels: pd.DataFrame, contrasts: pd.DataFrame, pairs: tuple) ->
         estimate = levels[0].to_numpy(float)[rows]
         smaller = levels[N_SMALLER].to_numpy(float)[rows]
         sides += [estimate, auroc_intervals.of_level(estimate, alone[rows], smaller)]
-    limits = auroc_intervals.of_contrast(*sides, spread(contrasts).of_seeds(0.025))
+    influence = influences_of(levels)
+    shared = auroc_intervals.correlation(influence[of_group], influence[of_rest])
+    limits = auroc_intervals.of_contrast(*sides, shared, spread(contrasts).of_seeds(0.025))
     return _rows(contrasts, limits, np.fmax(sides[0], sides[2]))
 
 

@@ -4,6 +4,8 @@ In: predictions of several runs, the cohort's table. Out: tables of points for `
 group without enough patients has no curve.
 """
 
+from collections.abc import Collection
+
 import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_curve
@@ -21,29 +23,30 @@ def roc(
     predictions: dict[str, pd.DataFrame],
     table: pd.DataFrame,
     attribute: str,
+    findings: Collection[str],
     min_patients: int = 10,
 ) -> pd.DataFrame:
     """Return ROC curves by group, averaged over findings at equal false-alarm rates.
 
-    No interval: AUROC, the area under each, has one in the table of metrics.
+    No interval: AUROC, the area under each, has one in the table of metrics. A group for which one
+    of the findings is not estimable has no curve.
 
     Args:
         predictions: run -> table of `run_records.PREDICTION_COLUMNS`.
         table: the cohort's table.
         attribute: see `groups.add_groups`.
-        min_patients: fewest patients with and without a finding.
+        findings: that curves are means over, see `group_contrasts.averaged`.
+        min_patients: see `metrics.is_estimable`.
 
     Returns:
         run, group, false_alarm_rate, sensitivity (mean over findings), n_findings.
     """
     rows = []
     for (run, group), part in _by_group(predictions, table, attribute):
+        of_findings = _estimable(part, findings, min_patients)
         curves = [
             np.interp(FALSE_ALARMS, *roc_curve(one["label"], one["score"])[:2])
-            for _, one in part.groupby("finding")
-            if metrics.is_estimable(
-                one["label"].to_numpy(), one["patient_id"].to_numpy(), min_patients
-            )
+            for one in of_findings
         ]
         if curves:
             rows.append(
@@ -133,6 +136,7 @@ def net_benefit(
     predictions: dict[str, pd.DataFrame],
     table: pd.DataFrame,
     attribute: str,
+    findings: Collection[str],
     min_patients: int = 10,
 ) -> pd.DataFrame:
     """Return decision curves by group, means over findings: what acting on scores is worth.
@@ -144,8 +148,7 @@ def net_benefit(
     where they are not calibrated. No interval.
 
     Args:
-        predictions, table, attribute: as in `roc`.
-        min_patients: see `metrics.is_estimable`.
+        predictions, table, attribute, findings, min_patients: as in `roc`.
 
     Returns:
         run, group, chance, net_benefit, everybody (called), n_findings.
@@ -154,10 +157,8 @@ def net_benefit(
     odds = CHANCES / (1 - CHANCES)
     for (run, group), part in _by_group(predictions, table, attribute):
         benefits, everybody = [], []
-        for _, one in part.groupby("finding"):
+        for one in _estimable(part, findings, min_patients):
             labels, scores = one["label"].to_numpy(), one["score"].to_numpy()
-            if not metrics.is_estimable(labels, one["patient_id"].to_numpy(), min_patients):
-                continue
             called = scores[:, None] >= CHANCES
             right, wrong = called[labels == 1].sum(axis=0), called[labels == 0].sum(axis=0)
             benefits.append((right - odds * wrong) / len(labels))
@@ -177,6 +178,18 @@ def net_benefit(
             )
     columns = ["run", "group", "chance", "net_benefit", "everybody", "n_findings"]
     return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=columns)
+
+
+def _estimable(
+    rows: pd.DataFrame, findings: Collection[str], min_patients: int
+) -> list[pd.DataFrame]:
+    """Return the rows of each finding, none where one of them is not estimable."""
+    parts = [rows[rows["finding"] == finding] for finding in findings]
+    is_whole = all(
+        metrics.is_estimable(part["label"].to_numpy(), part["patient_id"].to_numpy(), min_patients)
+        for part in parts
+    )
+    return parts if is_whole else []
 
 
 def _by_group(

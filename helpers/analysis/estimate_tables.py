@@ -1,12 +1,16 @@
 """What notebooks show: levels and contrasts of every metric with their intervals.
 
 In: replicates of all metrics and influences on AUROC, both with means, of single runs. Out: a row
-an estimate. AUROC has intervals from influences, all other metrics percentile intervals.
+an estimate. AUROC has intervals from influences, all other metrics percentile intervals, but for
+the expected calibration error: it is above 0 by construction, the more so the fewer images, so that
+it has no interval, and no contrast.
 """
 
 import pandas as pd
 
 from helpers.analysis import confidence_intervals, group_contrasts, study_arms
+
+NO_INTERVAL = ("ece",)
 
 
 def levels(replicates: pd.DataFrame, influences: pd.DataFrame, arms: pd.DataFrame) -> pd.DataFrame:
@@ -22,6 +26,8 @@ def levels(replicates: pd.DataFrame, influences: pd.DataFrame, arms: pd.DataFram
     """
     auroc = confidence_intervals.of_levels(study_arms.pool(influences, arms))
     others = confidence_intervals.summarise(study_arms.pool(_others(replicates), arms))
+    no_interval = others["metric"].isin(NO_INTERVAL)
+    others[["low", "high"]] = others[["low", "high"]].mask(no_interval)
     return _together(auroc, others, arms)
 
 
@@ -37,7 +43,9 @@ def contrasts(
     Returns:
         As `levels`, and n_findings and findings that the mean is over.
     """
-    others = group_contrasts.contrasts(group_contrasts.only_means(_others(replicates)))
+    others = group_contrasts.only_means(_others(replicates))
+    others = others[~others.index.get_level_values("metric").isin(NO_INTERVAL)]
+    others = group_contrasts.contrasts(others)
     others = confidence_intervals.summarise(study_arms.pool(others, arms))
     rows = _together(auroc_contrasts(influences, arms), others, arms)
     return group_contrasts.with_findings(rows, of_means)

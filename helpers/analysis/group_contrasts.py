@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from helpers.analysis import study_arms
-from helpers.analysis.auroc_intervals import N_AVERAGED, N_SMALLER
-from helpers.analysis.metric_table import ALL, REST
+from helpers.analysis.auroc_intervals import HIDDEN, N_AVERAGED, N_SMALLER
+from helpers.analysis.metric_table import ALL, ANY, REST
 from helpers.core import errors
 from helpers.data import groups
 
@@ -24,7 +24,10 @@ def averaged(table: pd.DataFrame, given: Collection[str] = ()) -> pd.DataFrame:
     every group and arm.
 
     Guarantees: a group never changes which findings another group of its attribute is compared by.
-    The set depends on labels and on which groups are estimable, never on the size of a metric.
+    The set depends on labels and on which groups have enough patients (those of AUROC, where it is
+    there), never on the size of a metric: of another metric it lacks only findings for which that
+    is not estimable among everybody, in any arm. Where it is not in one group, that group has no
+    mean.
 
     Args:
         table: from `metric_table.replicate` or `influence_table.of_auroc`, all arms together.
@@ -43,16 +46,25 @@ def averaged(table: pd.DataFrame, given: Collection[str] = ()) -> pd.DataFrame:
         errors.one_of("each of FINDINGS", name, known_names)
     is_there = table[0].notna()
     known = ~groups.is_unknown(table.index.get_level_values("group"))
-    rows = []
-    for (metric, attribute), part in is_there[known].groupby(
-        level=["metric", "attribute"], sort=False
-    ):
+    sets: dict[tuple[str, str], tuple] = {}
+    by_kind = is_there[known].groupby(level=["metric", "attribute"], sort=False)
+    for key, part in sorted(by_kind, key=lambda item: item[0][0] != "auroc"):  # AUROC first
         cells = part.unstack("finding", sort=False).fillna(False).astype(bool)
-        enough = cells[cells.sum(axis=1) >= max(1, cells.shape[1] / 2)]
-        names = tuple(name for name in cells if name in given)
-        if not names and len(enough):  # none given, or a metric about images, not findings
-            names = tuple(name for name in cells if enough[name].all())
-        rows.append([metric, attribute, len(names), names])
+        of_everybody = sets.get(("auroc", key[1])) if set(cells) - {ANY} else None
+        if of_everybody is None:
+            enough = cells[cells.sum(axis=1) >= max(1, cells.shape[1] / 2)]
+            sets[key] = tuple(name for name in cells if name in given)
+            if not sets[key] and len(enough):  # none given, or a metric of images, not findings
+                sets[key] = tuple(name for name in cells if enough[name].all())
+        else:
+            rows_of = is_there.index.get_level_values
+            everybody = (rows_of("metric") == key[0]) & (rows_of("attribute") == ALL)
+            lacking = set(rows_of("finding")[everybody & ~is_there])
+            sets[key] = tuple(name for name in of_everybody if name not in lacking)
+    order = list(
+        dict.fromkeys(zip(*(table.index.get_level_values(i) for i in ("metric", "attribute"))))
+    )
+    rows = [[*key, len(sets[key]), sets[key]] for key in order if key in sets]
     return pd.DataFrame(rows, columns=["metric", "attribute", "n_findings", "findings"])
 
 
@@ -91,6 +103,7 @@ def macro(table: pd.DataFrame, of_means: pd.DataFrame | None = None) -> pd.DataF
     mean[by_row.size().to_numpy() < np.array(wanted)] = np.nan
     if N_SMALLER in table:
         mean[N_SMALLER], mean[N_AVERAGED] = by_row[N_SMALLER].min(), by_row[N_AVERAGED].sum()
+        mean[HIDDEN] = (kept[HIDDEN] ** 2).groupby(level=levels).sum() ** 0.5 / mean[N_AVERAGED]
     mean = mean.reindex(table.index.droplevel("finding").unique())
     return pd.concat({MACRO: mean}, names=["finding"]).reorder_levels(table.index.names)
 
@@ -130,7 +143,10 @@ def pairs(index: pd.MultiIndex) -> tuple[np.ndarray, np.ndarray, pd.MultiIndex]:
         kept.append(
             bool(others)
             or names[-1] == "female - male"
-            or (groups.sort_key(group) > groups.sort_key(first) and group != "male")
+            or (
+                groups.sort_key(group) > groups.sort_key(first)
+                and (group, first) != ("male", "female")
+            )
         )
     kept = np.array(kept, dtype=bool)
     of_group = index.get_indexer(pd.MultiIndex.from_frame(named[kept]))
@@ -165,7 +181,9 @@ def difference(one: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
     if N_SMALLER not in one:
         return one - other
     smaller = np.minimum(one[N_SMALLER], other[N_SMALLER])
-    return (one - other).assign(**{N_SMALLER: smaller, N_AVERAGED: one[N_AVERAGED]})
+    hidden = np.hypot(one[HIDDEN], other[HIDDEN])
+    about = {N_SMALLER: smaller, N_AVERAGED: one[N_AVERAGED], HIDDEN: hidden}
+    return (one - other).assign(**about)
 
 
 def changes(table: pd.DataFrame, baseline: str | None, *, is_given: bool = False) -> pd.DataFrame:
@@ -190,7 +208,7 @@ def changes(table: pd.DataFrame, baseline: str | None, *, is_given: bool = False
     )
 
 
-def described_gaps(table: pd.DataFrame) -> pd.DataFrame:
+def described_gaps(table: pd.DataFrame, of_means: pd.DataFrame | None = None) -> pd.DataFrame:
     """Return largest minus smallest value over the known groups of each attribute, mean over
     findings. Not tested.
 
@@ -203,6 +221,7 @@ def described_gaps(table: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         table: from `metric_table.replicate`, or pooled.
+        of_means: see `macro`.
     """
     of_metrics = ["auroc", "accuracy", "selection_rate", "sensitivity", "specificity"]
     known = table[0].drop(ALL, level="attribute").reset_index()
@@ -211,7 +230,8 @@ def described_gaps(table: pd.DataFrame) -> pd.DataFrame:
         & ~groups.is_unknown(known["group"])
         & known["metric"].isin(of_metrics)
     ]
-    findings_of = averaged(table).set_index(["metric", "attribute"])["findings"]
+    of_means = averaged(table) if of_means is None else of_means
+    findings_of = of_means.set_index(["metric", "attribute"])["findings"]
     rows = []
     for (run, attribute), part in known.groupby(["run", "attribute"], sort=False):
         gaps, n_findings, worst = {}, 0, None

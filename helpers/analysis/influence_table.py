@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.analysis import auroc_intervals, metric_table, metrics, shared_images
-from helpers.analysis.auroc_intervals import N_AVERAGED, N_SMALLER
+from helpers.analysis.auroc_intervals import ABOUT
 from helpers.data import groups
 
 
@@ -33,8 +33,7 @@ def of_auroc(
 
     Returns:
         Index `metric_table.LEVELS`, and "stratum" if there is one; metric "auroc"; columns 0 (the
-        estimate), `N_SMALLER` (patients of the smaller class), `N_AVERAGED` (1 finding), 1 ...
-        number of test patients. NaN where not estimable.
+        estimate), `auroc_intervals.ABOUT`, 1 ... number of test patients. NaN where not estimable.
     """
     within = [stratum] if stratum else []
     grouped = groups.add_groups(table, [*attributes, *within], age_edges)
@@ -52,20 +51,21 @@ def of_auroc(
             labels, scores = test["label"].to_numpy(float), test["score"].to_numpy(float)
             for key, inside in groups_of:
                 use = inside & ~np.isnan(labels)
-                row = np.full(3 + len(names), np.nan)
+                row = np.full(1 + len(ABOUT) + len(names), np.nan)
                 if metrics.is_estimable(labels[use], patients[use], min_patients):
                     estimate, influence = auroc_intervals.influences(
                         labels[use], scores[use], patients[use], len(names)
                     )
                     smaller = min(len(np.unique(patients[use & (labels == k)])) for k in (0, 1))
-                    row = np.r_[estimate, smaller, 1, influence]
+                    hidden = auroc_intervals.hidden_error(estimate, smaller)
+                    row = np.r_[estimate, smaller, 1, hidden, influence]
                 rows[run, "auroc", finding, *key] = row
     return pd.DataFrame(
         list(rows.values()),
         index=pd.MultiIndex.from_tuples(
             rows, names=[*metric_table.LEVELS, *(["stratum"] if stratum else [])]
         ),
-        columns=[0, N_SMALLER, N_AVERAGED, *range(1, len(names) + 1)],
+        columns=[0, *ABOUT, *range(1, len(names) + 1)],
     )
 
 

@@ -57,7 +57,8 @@ def replicate(
     called; overdiagnosis_rate: of images without any, all of whose labels are known, for which one
     is called; each finding at its own threshold. The same "_of_no_finding" are the error rates of
     one decision on the largest score of an image, at the same operating point, as in Seyyed-
-    Kalantari et al. (2021, Nature Medicine 27:2176-2182), whose models have a label "no finding".
+    Kalantari et al. (2021, Nature Medicine 27:2176-2182); their models have an output "no finding"
+    of its own, of which the largest score is our stand-in.
 
     Args:
         predictions: run -> table of `run_records.PREDICTION_COLUMNS`.

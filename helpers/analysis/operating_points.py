@@ -15,19 +15,17 @@ from scipy import sparse
 from helpers.analysis import bootstrap
 from helpers.core import errors
 
-RULES = {
-    "youden": "sensitivity + specificity is largest (Youden 1950)",
-    "sensitivity": "the largest threshold of at least that sensitivity",
-    "false alarms": "the smallest threshold of at most that share of false alarms",
-}
-
 
 def parts_of(operating_point: str) -> tuple[str, float]:
     """Return the rule of an operating point and its number (NaN of Youden's).
 
+    youden: sensitivity + specificity is largest (Youden 1950, Cancer 3:32-35); sensitivity: the
+    largest threshold of at least that one; false alarms: the smallest threshold of at most that
+    share.
+
     Args:
-        operating_point: "youden", or another of `RULES` and a number in (0, 1), such as "false
-            alarms 0.2".
+        operating_point: "youden", or another rule and a number in (0, 1), such as "false alarms
+            0.2".
 
     Raises:
         InputError: it is neither.

@@ -10,6 +10,7 @@ import pandas as pd
 from helpers.analysis import equivalence, study_arms
 
 _OF_CHANGE = ["estimate", "low", "high", "p", "verdict", "smallest_margin", "minimum_detectable"]
+_OF_CHANGE += ["remark"]  # of the interval
 
 
 def planned_table(
@@ -17,8 +18,9 @@ def planned_table(
 ) -> pd.DataFrame:
     """Return the planned comparisons with p, p adjusted by Holm, and verdict, in the order planned.
 
-    A comparison that this study cannot make (a budget that was not run, a group that is not
-    estimable) stays in the table and in the count, so that nobody can drop it after looking.
+    A change is called worse or different only where the adjusted p is at most 5 %; equivalence is
+    not adjusted. A comparison that this study cannot make (a budget that was not run, a group that
+    is not estimable) stays in the table and in the count, so that nobody can drop it after looking.
 
     Args:
         changes: influences of gap_change, see `estimate_tables.gap_changes`.
@@ -29,7 +31,7 @@ def planned_table(
 
     Returns:
         attribute, group, epsilon, arm_label, estimate, low, high, p, p_holm, verdict,
-        smallest_margin, minimum_detectable.
+        smallest_margin, minimum_detectable, remark.
     """
     run_of = {
         row.epsilon: (row.run, row.arm_label) for row in study_arms.one_way(arms).itertuples()
@@ -46,8 +48,10 @@ def planned_table(
             row |= estimates.loc[key, _OF_CHANGE].to_dict()
         else:
             reason = "budget not run" if run is None else "no such contrast here"
-            row |= dict.fromkeys(_OF_CHANGE, np.nan) | {"verdict": reason}
+            row |= dict.fromkeys(_OF_CHANGE, np.nan) | {"verdict": reason, "remark": ""}
         rows.append(row)
     table = pd.DataFrame(rows, columns=["attribute", "group", "epsilon", "arm_label", *_OF_CHANGE])
     table.insert(8, "p_holm", equivalence.holm(table["p"].to_numpy(float)))
-    return table
+    claims = table["verdict"].str.startswith((equivalence.WORSE, equivalence.DIFFERENT))
+    not_shown = claims & (table["p_holm"] > equivalence.ALPHA)
+    return table.assign(verdict=table["verdict"].mask(not_shown, equivalence.INCONCLUSIVE))

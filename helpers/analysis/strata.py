@@ -1,7 +1,8 @@
 """Contrasts of AUROC between groups within strata, and at a common case mix.
 
 In: predictions, the cohort's table, an attribute such as site, scanner or view. Out: a row a
-contrast, arm and stratum. Raises `InputError` as `metric_table` does.
+contrast, arm and stratum. Raises `InputError` as `metric_table` does, and for a stratum that has
+the name of a row of its own.
 
 A pooled contrast compares patients of different strata, too: two groups that are served alike
 within each site differ in the pool where one of them is seen more often at the site whose scores
@@ -9,25 +10,32 @@ are higher, or whose patients are harder (Simpson's paradox). Within a stratum o
 of that stratum are compared.
 """
 
+from collections.abc import Collection
+
 import numpy as np
 import pandas as pd
 
 from helpers.analysis import confidence_intervals, group_contrasts, influence_table, study_arms
-from helpers.analysis.auroc_intervals import N_SMALLER
+from helpers.analysis.auroc_intervals import HIDDEN, N_AVERAGED, N_SMALLER
+from helpers.analysis.metric_table import ALL
+from helpers.core import errors
 from helpers.data import groups
 
 POOLED, COMMON = "pooled", "common case mix"
 OTHER_SIGN = "pooled and common case mix differ in sign"
+COLUMNS = ["run", "what", "attribute", "group", "stratum", "estimate", "low", "high", "share"]
+COLUMNS += ["n_findings", "findings", "remark"]
 
 
 def contrasts(
     predictions: dict[str, pd.DataFrame],
     table: pd.DataFrame,
-    attributes: list[str],
+    influences: pd.DataFrame,
     stratum: str,
     arms: pd.DataFrame,
     *,
     baseline: str | None = None,
+    given: Collection[str] = (),
     min_patients: int = 10,
     age_edges: list[float] | None = None,
 ) -> pd.DataFrame:
@@ -36,54 +44,64 @@ def contrasts(
     patients compared, group and rest alike.
 
     All rows of a contrast are means over the same findings: those estimable in every group of the
-    attribute in every stratum that has one (see `group_contrasts.averaged`). Weights are taken as
-    known.
+    attribute in every stratum that has one (see `group_contrasts.averaged`); "pooled" may be over
+    fewer than elsewhere. Weights are taken as known.
 
     Args:
-        predictions, table, attributes, min_patients, age_edges: see `influence_table.of_auroc`.
-        stratum: an attribute; as one of `attributes` it is left out there.
+        predictions, table, min_patients, age_edges: see `influence_table.of_auroc`.
+        influences: of the same, without strata; its attributes are compared, but the stratum.
+        stratum: an attribute.
         arms: from `study_arms.arm_table`.
         baseline: the arm without privacy.
+        given: see `group_contrasts.averaged`.
 
     Returns:
-        run, what ("contrast" or "gap_change"), attribute, group (what is compared), stratum (its
-        name, `POOLED` or `COMMON`), estimate, low, high, share (of the compared patients, in the
-        strata where the contrast is estimable), n_findings, findings, remark (`OTHER_SIGN`).
+        `COLUMNS`: what ("contrast" or "gap_change"), group (what is compared), stratum (its name,
+        `POOLED` or `COMMON`), share (of the compared patients, in the strata where the contrast is
+        estimable), remark (`OTHER_SIGN`, or of `confidence_intervals`).
+
+    Raises:
+        InputError: a stratum has the name of `POOLED` or `COMMON`.
     """
-    compared = [attribute for attribute in attributes if attribute != stratum]
-    options = dict(min_patients=min_patients, age_edges=age_edges)
-    within = influence_table.of_auroc(predictions, table, compared, stratum=stratum, **options)
-    whole = influence_table.of_auroc(predictions, table, compared, **options)
-    of_means = group_contrasts.averaged(within)
-    of_strata = _contrasts_of(within, of_means, arms)
-    pooled = _contrasts_of(whole, of_means, arms)
+    attributes = influences.index.get_level_values("attribute")
+    compared = [name for name in attributes.unique() if name not in (stratum, ALL)]
+    whole = influences[attributes.isin(compared)]
+    if whole.empty or not len(group_contrasts.pairs(whole.index)[2]):
+        return pd.DataFrame(columns=COLUMNS)
+    within = influence_table.of_auroc(
+        predictions,
+        table,
+        compared,
+        stratum=stratum,
+        min_patients=min_patients,
+        age_edges=age_edges,
+    )
+    within = within[within.index.get_level_values("attribute") != ALL]
+    for name in {POOLED, COMMON} & set(within.index.get_level_values("stratum")):
+        errors.refuse(f"other names of groups of {stratum}", repr(name), "Rename the group.")
+    of_means = group_contrasts.averaged(within, given)
     shares = _shares(table, compared, stratum, age_edges)
-    tables = {POOLED: pooled, COMMON: _weighted(of_strata, shares)} | {
-        name: part.droplevel("stratum")
-        for name, part in of_strata.groupby(level="stratum", sort=False)
+    means = {
+        POOLED: group_contrasts.macro(whole, of_means),
+        stratum: group_contrasts.macro(within, of_means),
     }
+    single = {name: group_contrasts.contrasts(part) for name, part in means.items()}
+    single[COMMON] = _weighted(single[stratum], shares)
     rows = []
-    for name, part in tables.items():
-        for what, values in (
-            ("contrast", part),
-            ("gap_change", group_contrasts.changes(part, baseline)),
-        ):
-            of_values = confidence_intervals.of_changes(values).drop(columns=["p", "remark"])
-            rows.append(of_values.assign(what=what, stratum=name))
+    for name, part in single.items():
+        pooled = study_arms.pool(part, arms)
+        changes = confidence_intervals.of_changes(group_contrasts.changes(pooled, baseline))
+        if name == COMMON:
+            levels = _common(pooled, study_arms.pool(means[stratum], arms), shares)
+        else:
+            of_arms = study_arms.pool(means[name], arms)
+            pairs = group_contrasts.pairs(of_arms.index)
+            levels = confidence_intervals.of_contrasts(of_arms, pooled, pairs)
+        for what, values in (("contrast", levels), ("gap_change", changes)):
+            values = values if "stratum" in values else values.assign(stratum=name)
+            rows.append(values.assign(what=what))
     result = group_contrasts.with_findings(pd.concat(rows, ignore_index=True), of_means)
-    result["share"] = [
-        shares.get((row.attribute, row.stratum), 1.0 if row.stratum == POOLED else np.nan)
-        for row in result.itertuples()
-    ]
-    return _with_remarks(_covered(result)).drop(columns=["metric", "finding"])
-
-
-def _contrasts_of(
-    influences: pd.DataFrame, of_means: pd.DataFrame, arms: pd.DataFrame
-) -> pd.DataFrame:
-    """Return pooled influences of contrasts, means over findings."""
-    means = group_contrasts.macro(influences, of_means)
-    return study_arms.pool(group_contrasts.contrasts(means), arms)
+    return _with_remarks(_with_shares(result, shares))[COLUMNS]
 
 
 def _shares(
@@ -100,44 +118,73 @@ def _shares(
     return shares
 
 
-def _weighted(of_strata: pd.DataFrame, shares: dict[tuple[str, str], float]) -> pd.DataFrame:
-    """Return the mean over strata of pooled contrasts, over those where it is estimable in every
-    arm.
+def _used(of_strata: pd.DataFrame, shares: dict) -> tuple[pd.DataFrame, pd.Series, list[str]]:
+    """Return contrasts of the strata in which they are estimable in every arm, their weights, and
+    the index levels but the stratum.
     """
     names = of_strata.index.to_frame(index=False)
-    keys = ["attribute", "group", "stratum"]
-    missing = of_strata[0].isna().groupby([names[key].to_numpy() for key in keys]).transform("any")
+    keys = [names[key].to_numpy() for key in ("attribute", "group", "stratum")]
+    missing = of_strata[0].isna().groupby(keys).transform("any")
     used = of_strata[~missing.to_numpy()]
     names = used.index.to_frame(index=False)
-    weight = pd.Series(
-        [shares[key] for key in zip(names["attribute"], names["stratum"])], used.index, dtype=float
-    )
+    weight = [shares[key] for key in zip(names["attribute"], names["stratum"])]
     levels = [level for level in used.index.names if level != "stratum"]
-    weight = weight / weight.groupby(level=levels).transform("sum")
+    weight = pd.Series(weight, used.index, dtype=float)
+    return used, weight / weight.groupby(level=levels).transform("sum"), levels
+
+
+def _weighted(of_strata: pd.DataFrame, shares: dict) -> pd.DataFrame:
+    """Return the weighted mean over strata of contrasts of single runs."""
+    used, weight, levels = _used(of_strata, shares)
     summed = used.mul(weight, axis=0).groupby(level=levels, sort=False).sum()
-    variance, doubt, n_seeds = study_arms.BETWEEN_SEEDS
-    summed[N_SMALLER] = used.groupby(level=levels)[N_SMALLER].min()
-    summed[n_seeds] = used.groupby(level=levels)[n_seeds].min()
-    # strata share a run: their errors of training again may add up
-    error = (used[variance] ** 0.5).mul(weight).groupby(level=levels, sort=False).sum()
-    freedom = used[variance] ** 2 / used[doubt].where(used[doubt] > 0)
-    summed[variance] = error**2
-    summed[doubt] = (summed[variance] ** 2 / freedom.groupby(level=levels).min()).fillna(0.0)
-    order = of_strata.index.droplevel("stratum").unique()
-    return summed.reindex(order)
+    of_row = used.groupby(level=levels, sort=False)
+    summed[N_SMALLER], summed[N_AVERAGED] = of_row[N_SMALLER].min(), of_row[N_AVERAGED].first()
+    hidden = (used[HIDDEN] * weight) ** 2
+    summed[HIDDEN] = hidden.groupby(level=levels, sort=False).sum() ** 0.5
+    return summed.reindex(of_strata.index.droplevel("stratum").unique())
 
 
-def _covered(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return rows whose share at the common case mix is that of the strata in it."""
-    keys = ["run", "what", "attribute", "group"]
-    is_stratum = ~rows["stratum"].isin([POOLED, COMMON]) & rows["estimate"].notna()
-    covered = rows[is_stratum].groupby(["attribute", "group", "run", "what"])["share"].sum()
-    total = [
-        covered.get((row.attribute, row.group, row.run, row.what), 0.0) for row in rows.itertuples()
-    ]
-    return rows.assign(share=rows["share"].where(rows["stratum"] != COMMON, total)).sort_values(
-        keys, kind="stable", ignore_index=True
+def _common(weighted: pd.DataFrame, means: pd.DataFrame, shares: dict) -> pd.DataFrame:
+    """Return contrasts at the common case mix, with the strata's limits joined by MOVER.
+
+    Strata of images may share patients: the distances are scaled to the standard error that the
+    weighted influences have.
+    """
+    contrasted = group_contrasts.contrasts(means.drop(columns=study_arms.BETWEEN_SEEDS))
+    pairs = group_contrasts.pairs(means.index)
+    of_strata = confidence_intervals.of_contrasts(means, contrasted, pairs)
+    used, weight, levels = _used(contrasted, shares)
+    limits = of_strata.set_index(used.index.names).loc[used.index]
+
+    def joined(values: np.ndarray) -> np.ndarray:
+        squares = pd.Series((weight * values) ** 2, used.index).groupby(level=levels).sum()
+        return np.sqrt(squares).reindex(weighted.index).to_numpy(float)
+
+    spread, apart = confidence_intervals.spread(weighted), confidence_intervals.spread(used)
+    alone = joined(apart.patients)
+    scale = np.divide(spread.patients, alone, out=np.ones_like(alone), where=alone > 0)
+    estimate = weighted[0].to_numpy(float)
+    below, above = (
+        np.hypot(scale * joined(distance.to_numpy(float)), spread.of_seeds(0.025))
+        for distance in (limits["estimate"] - limits["low"], limits["high"] - limits["estimate"])
     )
+    rows = pd.DataFrame(
+        {"estimate": estimate, "low": estimate - below, "high": estimate + above, "remark": ""},
+        index=weighted.index,
+    )
+    return rows.reset_index()
+
+
+def _with_shares(rows: pd.DataFrame, shares: dict) -> pd.DataFrame:
+    """Return rows with the share of the compared patients that each is about."""
+    share = [shares.get((row.attribute, row.stratum), np.nan) for row in rows.itertuples()]
+    rows = rows.assign(share=np.where(rows["stratum"] == POOLED, 1.0, share))
+    keys = ["run", "what", "attribute", "group"]
+    is_used = rows["share"].where(rows["estimate"].notna() & (rows["stratum"] != POOLED))
+    total = is_used.groupby([rows[key] for key in keys]).transform("sum")
+    rows["share"] = rows["share"].where(rows["stratum"] != COMMON, total)
+    order = rows["stratum"].map({POOLED: 0, COMMON: 1}).fillna(2)
+    return rows.assign(order=order).sort_values([*keys, "order"], kind="stable", ignore_index=True)
 
 
 def _with_remarks(rows: pd.DataFrame) -> pd.DataFrame:
@@ -147,5 +194,5 @@ def _with_remarks(rows: pd.DataFrame) -> pd.DataFrame:
     signs = np.sign(wide["estimate"]).unstack("stratum")
     excludes = ((wide["low"] > 0) | (wide["high"] < 0)).unstack("stratum").any(axis=1)
     differ = (signs[POOLED] * signs[COMMON] < 0) & excludes
-    of_row = pd.MultiIndex.from_frame(rows[keys]).map(differ)
-    return rows.assign(remark=np.where(of_row.to_numpy(dtype=bool), OTHER_SIGN, ""))
+    of_row = pd.MultiIndex.from_frame(rows[keys]).map(differ).to_numpy(dtype=bool)
+    return rows.assign(remark=rows["remark"].mask(of_row, OTHER_SIGN))

@@ -151,23 +151,22 @@ def seeds_of_difference(
     return dict(zip(BETWEEN_SEEDS, (v + w, doubt + other_doubt, n)))
 
 
-def seeds_in_words(arms: pd.DataFrame, baseline: str | None, is_given: bool = False) -> pd.Series:
+def seeds_in_words(arms: pd.DataFrame, baseline: str | None) -> pd.Series:
     """Return of each arm, by its first run, what an interval of its difference to the baseline says
     of training again.
 
     Args:
         arms: from `pooled_arms`.
         baseline: the first run of the arm compared with.
-        is_given: see `seeds_of_difference`.
     """
     n_of = arms.set_index("run")["n_seeds"]
     m = n_of.get(baseline, 1)
 
     def words(n: int) -> str:
-        if n == m == 1 or (is_given and n == 1):
-            return "1 each: these models only" if not is_given else "1: this model only"
-        if is_given or (n > 1 and m > 1):
-            return f"{n}" if is_given else f"{n} and {m}"
+        if n == m == 1:
+            return "1 each: these models only"
+        if n > 1 and m > 1:
+            return f"{n} and {m}"
         return f"{n} and {m}: the single one borrows the other's variance"
 
     return n_of.map(words).rename("seeds")

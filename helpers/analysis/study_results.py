@@ -7,6 +7,8 @@ Arms whose privacy unit is the image come last, in every table and figure: their
 promise, not one more budget of the patient-level arms.
 """
 
+from collections.abc import Collection
+
 import numpy as np
 import pandas as pd
 
@@ -116,6 +118,7 @@ def elsewhere(
     min_patients: int,
     age_edges: list[float],
     seed: int,
+    given: Collection[str] = (),
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return `study_summary.summary` of the same models among the patients of another cohort, and
     their calibration there, by arm and finding.
@@ -124,6 +127,7 @@ def elsewhere(
         cohort: where the models were tried, see `other_cohort.try_elsewhere`.
         records: of the models' runs.
         n_bootstrap, min_patients, age_edges, seed: see `metric_table.replicate`.
+        given: findings that means are over, as far as they are known there.
 
     Returns:
         The summary; run, arm_label, finding, metric (of `CALIBRATION`), estimate, low, high.
@@ -158,8 +162,12 @@ def elsewhere(
         ),
         arms,
     )
+    known = set(given) & set(influences.index.unique("finding"))
+    influences = group_contrasts.with_means(
+        influences, group_contrasts.averaged(influences, sorted(known))
+    )
     return (
-        study_summary.summary(arms, group_contrasts.with_means(influences)),
+        study_summary.summary(arms, influences),
         confidence_intervals.summarise(calibration).merge(arms[["run", "arm_label"]], on="run"),
     )
 

@@ -41,7 +41,8 @@ def bounds(means: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for _, part in means[shown.to_numpy()].groupby(level=["run", "attribute"], sort=False):
         level = 100 * 0.95 ** (1 / len(part))
-        error = confidence_intervals.spread(part).margin(0.025) / 1.96
+        spread = confidence_intervals.spread(part)
+        error = np.hypot(spread.patients, spread.seeds)
         rows.append(
             confidence_intervals.of_levels(part, level).assign(
                 shrunk=shrunk(part[0].to_numpy(float), error)

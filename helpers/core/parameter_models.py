@@ -101,7 +101,7 @@ MinPatients = Annotated[
         "fewest with, and without, the finding, and half of the distinct ones, for a group to be"
         " estimable",
         unit="patients",
-        ge=1,
+        ge=2,
         le=1e5,
     ),
 ]

@@ -6,7 +6,6 @@ import pytest
 from conftest import arms_of, run_record
 
 from helpers.analysis import correlations, study_arms
-from helpers.analysis.auroc_intervals import N_AVERAGED, N_SMALLER
 from helpers.analysis.metric_table import LEVELS
 
 
@@ -91,7 +90,7 @@ def test_drops_against_non_private_auroc_lean_to_the_negative_only_where_coupled
 
 def test_drops_by_finding_are_private_minus_non_private():
     whole, *halves = study(np.random.default_rng(1))
-    influences = whole.assign(**{N_SMALLER: 50.0, N_AVERAGED: 1.0})
+    influences = whole.assign(n_smaller=50.0, n_averaged=1.0, hidden_error=0.0)
     drops = correlations.drops_by_finding(influences, ARMS, "base", pd.Series({"f0": 70.0}))
     drops = drops.set_index("finding")
     assert drops.loc["f0", "drop"] == pytest.approx(

@@ -1,6 +1,7 @@
 """ROC, calibration and decision curves by group: against scikit-learn, and what is left out."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import image_table, predictions_of
 from sklearn.metrics import roc_auc_score
@@ -21,14 +22,14 @@ def study():
 
 def test_roc_has_the_area_of_auroc_and_no_unknown_group(study):
     table, predictions = study
-    points = curves.roc({"run": predictions}, table, "sex")
+    points = curves.roc({"run": predictions}, table, "sex", ["a"])
     assert set(points["group"]) == {"female", "male"}
     female = points[points["group"] == "female"]
     rows = predictions[(table["sex"] == "female").to_numpy()]
     assert np.trapezoid(female["sensitivity"], female["false_alarm_rate"]) == pytest.approx(
         roc_auc_score(rows["label"], rows["score"]), abs=0.005
     )
-    assert curves.roc({"run": predictions}, table, "sex", min_patients=5000).empty
+    assert curves.roc({"run": predictions}, table, "sex", ["a"], min_patients=5000).empty
 
 
 def test_calibration_lies_on_the_diagonal_only_where_scores_are_probabilities(
@@ -51,7 +52,7 @@ def test_net_benefit_by_hand():
     labels, scores = np.repeat([1.0, 0.0], 40), np.tile(np.repeat([0.4, 0.1], 20), 2)
     scores[40:50] = 0.1  # 20 of 40 with it, 10 of 40 without it score 0.4
     table = image_table(np.arange(80), sex="female", a=labels)
-    points = curves.net_benefit({"run": predictions_of(table, {"a": scores})}, table, "sex")
+    points = curves.net_benefit({"run": predictions_of(table, {"a": scores})}, table, "sex", ["a"])
     row = points.set_index("chance").loc[0.2]
     # of 80: 20 right ones, 10 wrong ones at 0.2 / 0.8 each
     assert row["net_benefit"] == pytest.approx((20 - 10 / 4) / 80)
@@ -62,9 +63,24 @@ def test_net_benefit_by_hand():
 
 def test_net_benefit_counts_scores_that_are_too_high_against_the_model(study):
     table, predictions = study
-    points = curves.net_benefit({"run": predictions}, table, "sex").set_index(["group", "chance"])
+    points = curves.net_benefit({"run": predictions}, table, "sex", ["a"]).set_index(
+        ["group", "chance"]
+    )
     too_high = predictions.assign(score=predictions["score"] ** 0.2)
-    worse = curves.net_benefit({"run": too_high}, table, "sex").set_index(["group", "chance"])
+    worse = curves.net_benefit({"run": too_high}, table, "sex", ["a"]).set_index(
+        ["group", "chance"]
+    )
     assert points["net_benefit"].xs("female").mean() > worse["net_benefit"].xs("female").mean()
     assert points.loc[("female", 0.5), "net_benefit"] > worse.loc[("female", 0.5), "net_benefit"]
-    assert curves.net_benefit({"run": predictions}, table, "sex", min_patients=5000).empty
+    assert curves.net_benefit({"run": predictions}, table, "sex", ["a"], min_patients=5000).empty
+
+
+def test_a_group_without_one_of_the_findings_has_no_curve(study):
+    table, predictions = study
+    second = predictions.assign(finding="b")
+    second.loc[(table["sex"] == "male").to_numpy(), "label"] = 0.0
+    both = {"run": pd.concat([predictions, second], ignore_index=True)}
+    for curve in (curves.roc, curves.net_benefit):
+        points = curve(both, table, "sex", ["a", "b"])
+        assert set(points["group"]) == {"female"} and (points["n_findings"] == 2).all()
+        assert set(curve(both, table, "sex", ["a"])["group"]) == {"female", "male"}

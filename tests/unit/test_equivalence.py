@@ -7,7 +7,7 @@ from conftest import arms_of, run_record
 from scipy.stats import norm
 
 from helpers.analysis import equivalence, planned_comparisons
-from helpers.analysis.auroc_intervals import N_AVERAGED, N_SMALLER, Spread
+from helpers.analysis.auroc_intervals import Spread
 from helpers.analysis.metric_table import LEVELS
 
 
@@ -26,8 +26,8 @@ def table_of(rows, n=4000):
     )
     table = pd.DataFrame(draws, index, range(1, n + 1))
     table.insert(0, 0, [estimate for estimate, _ in rows.values()])
-    about = {N_SMALLER: 100.0, N_AVERAGED: 2.0}
-    return table.assign(**about, seed_variance=0.0, seed_doubt=0.0, n_seeds=1.0)
+    table = table.assign(n_smaller=100.0, n_averaged=2.0, hidden_error=0.0)
+    return table.assign(seed_variance=0.0, seed_doubt=0.0, n_seeds=1.0)
 
 
 @pytest.mark.parametrize(
@@ -128,6 +128,11 @@ def test_planned_table_keeps_every_hypothesis_in_its_order():
     assert comparisons.loc[1, "estimate"] == -0.08
     assert comparisons.loc[1, "p_holm"] == pytest.approx(4 * comparisons.loc[1, "p"])
     assert comparisons["p"].isna().tolist() == [False, False, True, True]
+    # p 0.021 alone, 0.085 after Holm for four
+    weak = table_of({("dp1", "sex", "female - male"): (-0.046, 0.02)})
+    assert equivalence.of_changes(weak, 0.02).loc[0, "verdict"].startswith("differs from 0")
+    adjusted = planned_comparisons.planned_table(weak, arms, planned, 0.02).loc[1]
+    assert adjusted["p_holm"] > 0.05 and adjusted["verdict"] == "inconclusive"
     assert planned_comparisons.planned_table(changes, arms, [], 0.02).empty
 
 

@@ -9,8 +9,10 @@ from scipy import stats
 from sklearn.metrics import accuracy_score, roc_auc_score
 
 from helpers.analysis import (
+    auroc_intervals,
     bootstrap,
     confidence_intervals,
+    equivalence,
     estimate_tables,
     group_contrasts,
     influence_table,
@@ -209,7 +211,7 @@ def test_a_single_seed_borrows_the_other_arms_variance_and_intervals_cover(n_pri
     index = pd.MultiIndex.from_product([runs, ["auroc"], ["macro"], ["all"], cohorts], names=LEVELS)
     table = pd.DataFrame(influence.reshape(-1, 100), index, range(1, 101))
     table.insert(0, 0, 0.8 + estimates.ravel())
-    table = table.assign(n_smaller=50, n_averaged=2)
+    table = table.assign(n_smaller=50, n_averaged=2, hidden_error=0.0)
     changed = group_contrasts.changes(study_arms.pool(table, arms), "b0")
     rows = confidence_intervals.of_changes(changed)
     assert 0.94 < rows["low"].le(0).mul(rows["high"].ge(0)).mean() < 0.99
@@ -227,7 +229,6 @@ def test_seeds_are_said_in_words():
     words = study_arms.seeds_in_words(pooled, "base")
     assert words["dp"] == "2 and 1: the single one borrows the other's variance"
     assert words["other"] == "1 each: these models only"
-    assert study_arms.seeds_in_words(pooled, "base", is_given=True)["dp"] == "2"
 
 
 def test_described_gaps_keep_findings_where_a_group_has_only_sick_patients(table):
@@ -597,24 +598,129 @@ def test_a_finding_that_one_arm_lacks_is_not_averaged_in_another(table):
     assert group_contrasts.averaged(fewer)["findings"].tolist() == [("edema",)]
 
 
-def test_contrasts_of_auroc_are_asymmetric_near_1_and_pool_seeds(table):
+def test_limits_of_a_contrast_are_mover_of_both_levels_and_the_seeds(table):
+    """By hand, from the influences of two seeds on women and men."""
     predictions = two_arms(table) | {"dp1": scored(table, 3, 0.8)}
     arms = arms_of(("base", "baseline"), ("dp", "dp", 2.0), run_record("dp1", "dp", 2.0, seed=1))
-    influences = with_means_of(predictions, table, ["sex"])
-    rows = estimate_tables.auroc_contrasts(influences, arms).set_index(["run", "group"])
-    one, pooled = (
-        estimate_tables.auroc_contrasts(
-            influences[influences.index.get_level_values("run").isin(runs)], arms
+    influences = influence_table.of_auroc(predictions, table, ["sex"])
+    rows = estimate_tables.auroc_contrasts(group_contrasts.with_means(influences), arms)
+    row = rows.set_index("run").loc["dp"]
+    of_seed, values = {}, {}
+    for sex in ("female", "male"):
+        cells = influences.loc[
+            [(run, "auroc", f, "sex", sex) for run in ("dp", "dp1") for f in ("edema", "mass")]
+        ]
+        of_seed[sex] = cells[0].to_numpy().reshape(2, 2).mean(axis=1)
+        influence = cells[range(1, cells.shape[1] - 3)].to_numpy().mean(axis=0)
+        spread = auroc_intervals.Spread(
+            auroc_intervals.standard_error(influence), auroc_intervals.effective_patients(influence)
         )
-        .set_index(["run", "group"])
-        .loc["dp"]
-        .iloc[0]
-        for runs in (["dp"], ["dp", "dp1"])
+        smaller = cells["n_smaller"].min()
+        values[sex] = cells[0].mean(), auroc_intervals.of_level(cells[0].mean(), spread, smaller)
+    (women, of_women), (men, of_men) = values["female"], values["male"]
+    apart = of_seed["female"] - of_seed["male"]
+    seeds = stats.t.ppf(0.975, 1) * apart.std(ddof=1) / np.sqrt(2)
+    assert row["estimate"] == pytest.approx(women - men)
+    below = np.hypot(women - of_women[0], of_men[1] - men)
+    above = np.hypot(of_women[1] - women, men - of_men[0])
+    assert row["low"] == pytest.approx(women - men - np.hypot(below, seeds))
+    assert row["high"] == pytest.approx(women - men + np.hypot(above, seeds))
+    assert row["remark"] == ""
+
+
+def test_one_finding_of_few_patients_near_1_is_remarked():
+    index = pd.MultiIndex.from_tuples(
+        [("r", "auroc", "a", "site", name) for name in "ABCD"], names=LEVELS
     )
-    assert rows.loc["dp"].iloc[0]["estimate"] == pooled["estimate"] != one["estimate"]
-    means = group_contrasts.contrasts(group_contrasts.only_means(influences))[0]
-    two = means.xs("female - male", level="group")
-    assert pooled["estimate"] == pytest.approx((two["dp"].iloc[0] + two["dp1"].iloc[0]) / 2)
+    influence = np.random.default_rng(0).normal(0, 0.003, (4, 60))
+    table = pd.DataFrame(influence, index, range(1, 61)).assign(
+        n_smaller=[12, 12, 30, 12], n_averaged=[1, 1, 1, 8], hidden_error=0.0
+    )
+    table.insert(0, 0, [0.95, 0.8, 0.95, 0.95])
+    remarks = confidence_intervals.of_levels(table)["remark"].tolist()
+    assert remarks == [confidence_intervals.TOO_NARROW, "", "", ""]
+
+
+def test_groups_of_images_have_the_interval_of_estimates_that_share_patients(table):
+    view = np.where(np.arange(len(table)) % 2, "AP", "PA")
+    seen = table.assign(view=view)
+    influences = with_means_of({"base": scored(table, 1, 1.5)}, seen, ["view"])
+    row = estimate_tables.auroc_contrasts(influences, arms_of(("base", "baseline"))).iloc[0]
+    means = group_contrasts.only_means(influences).xs("view", level="attribute")
+    pa, ap = (means.xs(name, level="group") for name in ("PA", "AP"))
+    assert row["group"] == "PA - AP"
+    values = [confidence_intervals.influences_of(part)[0] for part in (pa, ap)]
+    shared = auroc_intervals.correlation(*values)
+    assert abs(shared) > 0.01
+    limits = [
+        confidence_intervals.of_levels(part)[["low", "high"]].to_numpy()[0] for part in (pa, ap)
+    ]
+    low, high = auroc_intervals.of_contrast(
+        pa[0].iloc[0], tuple(limits[0]), ap[0].iloc[0], tuple(limits[1]), shared
+    )
+    assert (row["low"], row["high"]) == (pytest.approx(low), pytest.approx(high))
+
+
+def test_a_perfect_group_is_uncertain_and_its_change_is_not_equivalent():
+    rng, n = np.random.default_rng(0), 60
+    label = np.tile([1.0, 0.0], n)
+    table = image_table(np.arange(2 * n), sex=np.repeat(["female", "male"], n), a=label)
+    predictions = {
+        run: predictions_of(table, {"a": label + 0.1 * rng.random(2 * n)}) for run in ("base", "dp")
+    }
+    influences = with_means_of(predictions, table, ["sex"])
+    arms = arms_of(("base", "baseline"), ("dp", "dp", 2.0))
+    level = confidence_intervals.of_levels(influences).iloc[0]
+    assert (level["estimate"], level["high"]) == (1, 1) and level["low"] < 0.97
+    change = estimate_tables.gap_changes(influences, arms, "base")
+    row = equivalence.of_changes(change, 0.02).iloc[0]
+    assert row["estimate"] == 0 and row["low"] < -0.02 < 0.02 < row["high"]
+    assert row["verdict"] == "inconclusive"
+
+
+@pytest.mark.parametrize("value, limits", [(0.5, (0.5, 0.5)), ("inverted", (0.0, None))])
+def test_scores_that_tell_nothing_or_the_reverse_have_no_interval_above_chance(value, limits):
+    label = np.tile([1.0, 0.0], 200)
+    table = image_table(np.arange(400), a=label)
+    score = 1 - label if value == "inverted" else np.full(400, value)
+    row = confidence_intervals.of_levels(
+        with_means_of({"r": predictions_of(table, {"a": score})}, table, [])
+    ).iloc[0]
+    assert row["low"] == limits[0]
+    assert row["high"] == limits[1] if limits[1] else 0 < row["high"] < 0.05
+
+
+def test_low_scores_in_one_group_do_not_change_which_findings_are_averaged(table):
+    """Nobody is called for mass among women: PPV has no value there, and women no mean PPV."""
+    predictions = two_arms(table)
+    rows = predictions["dp"]
+    women = rows["image_id"].isin(table.loc[table["sex"] == "female", "image_id"])
+    rows.loc[women & (rows["finding"] == "mass"), "score"] = 0.0
+    drawn = replicate(predictions, table, ["sex"], n_bootstrap=20)
+    of_means = group_contrasts.averaged(drawn).set_index(["metric", "attribute"])["findings"]
+    assert of_means["ppv", "sex"] == of_means["auroc", "sex"] == ("edema", "mass")
+    means = group_contrasts.macro(drawn)[0].xs("ppv", level="metric").sort_index()
+    assert np.isnan(means["dp", "macro", "sex", "female"])
+    assert np.isfinite(means["dp", "macro", "sex", "male"])
+
+
+def test_the_expected_calibration_error_has_no_interval_and_no_contrast(table):
+    drawn = group_contrasts.with_means(replicate(two_arms(table), table, ["sex"], n_bootstrap=20))
+    influences, arms = with_means_of(two_arms(table), table, ["sex"]), arms_of(*ARMS)
+    of_means = group_contrasts.averaged(drawn.drop("macro", level="finding"))
+    levels = estimate_tables.levels(drawn, influences, arms)
+    of_ece = levels[levels["metric"] == "ece"]
+    assert of_ece["estimate"].notna().any() and of_ece[["low", "high"]].isna().all().all()
+    contrasts = estimate_tables.contrasts(drawn, influences, arms, of_means)
+    assert "ece" not in set(contrasts["metric"]) and "brier" in set(contrasts["metric"])
+    assert set(contrasts["findings"]) == {"edema, mass", "any finding"}
+
+
+def test_male_is_a_group_like_any_other_where_the_other_is_not_female(table):
+    diverse = table.assign(sex=table["sex"].replace({"female": "diverse"}))
+    influences = influence_table.of_auroc(two_arms(table), diverse, ["sex"])
+    names = group_contrasts.contrasts(influences).index.unique("group")
+    assert list(names) == ["male - diverse"]
 
 
 def test_one_way_takes_the_default_for_patients_and_never_mixes():

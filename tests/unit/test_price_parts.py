@@ -60,7 +60,7 @@ def influences_of(means):
         for finding, shift in (("a", 0.02), ("b", -0.02))
     }
     table = pd.DataFrame(rows).T.rename_axis(metric_table.LEVELS)
-    return group_contrasts.with_means(table.assign(n_smaller=30, n_averaged=1))
+    return group_contrasts.with_means(table.assign(n_smaller=30, n_averaged=1, hidden_error=0.0))
 
 
 def test_parts_of_four_arms_worked_by_hand():

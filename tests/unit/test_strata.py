@@ -2,19 +2,20 @@
 
 import numpy as np
 import pytest
-from conftest import arms_of, image_table, logistic, predictions_of
+from conftest import arms_of, image_table, logistic, predictions_of, run_record
 
-from helpers.analysis import strata
+from helpers.analysis import estimate_tables, group_contrasts, influence_table, strata
+from helpers.core import errors
 
 ARMS = arms_of(("base", "baseline"), ("dp", "dp", 2.0))
 
 
-def two_sites(harm=0.0, n=3000):
+def two_sites(harm=0.0, n=3000, seed=1):
     """Site B is small for men and large for women, has more sick patients and higher scores, which
     are worth less: in the pool women seem to be served worse. `harm` lowers the evidence in women
     of both sites.
     """
-    rng = np.random.default_rng(1)
+    rng = np.random.default_rng(seed)
     female = rng.random(n) < 0.5
     at_b = rng.random(n) < np.where(female, 0.7, 0.2)
     label = (rng.random(n) < np.where(at_b, 0.3, 0.5)).astype(float)
@@ -34,9 +35,14 @@ def two_sites(harm=0.0, n=3000):
     return table, {run: predictions_of(table, {"edema": score}) for run, score in scores.items()}
 
 
+def of_sex(predictions, table):
+    return influence_table.of_auroc(predictions, table, ["sex"])
+
+
 def contrasts_of(harm=0.0, stratum="site", **options):
     table, predictions = two_sites(harm)
-    rows = strata.contrasts(predictions, table, ["sex", "site"], stratum, ARMS, **options)
+    influences = influence_table.of_auroc(predictions, table, ["sex", "site"])
+    rows = strata.contrasts(predictions, table, influences, stratum, ARMS, **options)
     return rows[(rows["run"] == "base") & (rows["what"] == "contrast")].set_index("stratum")
 
 
@@ -63,7 +69,7 @@ def test_a_harm_that_every_site_has_stays():
 
 def test_a_sign_that_turns_is_remarked():
     table, predictions = two_sites(harm=-0.4)  # women are served better at each site
-    rows = strata.contrasts(predictions, table, ["sex"], "site", ARMS)
+    rows = strata.contrasts(predictions, table, of_sex(predictions, table), "site", ARMS)
     of_base = rows[(rows["run"] == "base") & (rows["what"] == "contrast")].set_index("stratum")
     assert of_base.loc["pooled", "estimate"] < 0 < of_base.loc["common case mix", "low"]
     assert (of_base["remark"] == strata.OTHER_SIGN).all()
@@ -71,7 +77,8 @@ def test_a_sign_that_turns_is_remarked():
 
 def test_changes_of_gaps_are_compared_within_strata_too():
     table, predictions = two_sites()
-    rows = strata.contrasts(predictions, table, ["sex"], "site", ARMS, baseline="base")
+    influences = of_sex(predictions, table)
+    rows = strata.contrasts(predictions, table, influences, "site", ARMS, baseline="base")
     changes = rows[rows["what"] == "gap_change"].set_index("stratum")
     assert set(changes["run"]) == {"dp"} and len(changes) == 4
     assert (changes["high"] - changes["low"] < 0.06).all()  # paired: most noise is shared
@@ -83,8 +90,43 @@ def test_a_stratum_in_which_a_group_is_not_estimable_is_left_out_and_the_share_s
     table.loc[(table["site"] == "A") & (table["sex"] == "female"), "edema"] = 0.0
     for rows in predictions.values():
         rows["label"] = table["edema"].to_numpy()
-    rows = strata.contrasts(predictions, table, ["sex"], "site", ARMS)
+    rows = strata.contrasts(predictions, table, of_sex(predictions, table), "site", ARMS)
     of_base = rows[(rows["run"] == "base") & (rows["what"] == "contrast")].set_index("stratum")
     assert np.isnan(of_base.loc["A", "estimate"])
     assert of_base.loc["common case mix", "estimate"] == of_base.loc["B", "estimate"]
     assert of_base.loc["common case mix", "share"] == pytest.approx(0.45, abs=0.03)
+
+
+def test_the_pooled_row_is_that_of_the_table_of_contrasts():
+    table, predictions = two_sites()
+    influences = of_sex(predictions, table)
+    pooled = strata.contrasts(predictions, table, influences, "site", ARMS)
+    pooled = pooled[pooled["stratum"] == "pooled"].set_index("run")
+    shown = estimate_tables.auroc_contrasts(group_contrasts.with_means(influences), ARMS)
+    shown = shown.set_index("run")
+    for name in ("estimate", "low", "high"):
+        assert pooled[name].to_dict() == pytest.approx(shown[name].to_dict())
+
+
+@pytest.mark.slow
+def test_the_common_case_mix_covers_in_small_groups_with_several_seeds():
+    arms = arms_of(("base", "baseline"), run_record("dp", "baseline", seed=1))
+    covered = []
+    for seed in range(120):
+        table, predictions = two_sites(n=260, seed=seed)
+        rows = strata.contrasts(predictions, table, of_sex(predictions, table), "site", arms)
+        row = rows.set_index("stratum").loc["common case mix"]
+        covered.append(row["low"] <= 0 <= row["high"])
+    assert np.mean(covered) > 0.91
+
+
+def test_without_contrasts_there_are_no_rows_and_a_stratum_called_pooled_is_refused():
+    table, predictions = two_sites()
+    influences = influence_table.of_auroc(predictions, table, ["site"])
+    assert list(strata.contrasts(predictions, table, influences, "site", ARMS)) == strata.COLUMNS
+    alone = table.assign(sex="female")
+    influences = of_sex(predictions, alone)
+    assert strata.contrasts(predictions, alone, influences, "site", ARMS).empty
+    named = table.assign(site=table["site"].replace({"A": "pooled"}))
+    with pytest.raises(errors.InputError, match="other names of groups of site; got 'pooled'"):
+        strata.contrasts(predictions, named, of_sex(predictions, named), "site", ARMS)

@@ -22,7 +22,7 @@ def means_of(estimates, errors, n=400, seed=0):
         influence[k, n * k : n * (k + 1)] = error * part / np.linalg.norm(part)
     table = pd.DataFrame(influence, index, range(1, influence.shape[1] + 1))
     table.insert(0, 0, estimates)
-    return table.assign(n_smaller=100, n_averaged=2)
+    return table.assign(n_smaller=100, n_averaged=2, hidden_error=0.0)
 
 
 def test_bounds_hold_for_all_groups_at_once_and_the_worst_is_covered():
