@@ -64,6 +64,7 @@ def _check_groups(chosen: dict, manifest: manifest_schema.Manifest) -> None:
     for what, columns, sensible in (
         ("the ATTRIBUTES of notebook 04", chosen["04"].get("ATTRIBUTES", []), groupable),
         ("the attributes in PLANNED of notebook 04", planned, groupable),
+        ("the STRATA of notebook 04", chosen["04"].get("STRATA", []), groupable),
         ("the ATTRIBUTES of notebook 05", chosen["05"].get("ATTRIBUTES", []), groupable),
         ("the SHORTCUTS of notebook 05", chosen["05"].get("SHORTCUTS", []), further),
     ):
@@ -95,13 +96,14 @@ def _groupable(manifest: manifest_schema.Manifest) -> list[str]:
 
 
 def fitted_defaults(chosen: dict) -> dict[str, dict[str, list[str]]]:
-    """Return ATTRIBUTES and SHORTCUTS of the analyses where their defaults, which are the demo's,
-    name what the study's cohort does not have: {notebook: {parameter: those that it has}}.
+    """Return ATTRIBUTES, STRATA and SHORTCUTS of the analyses where their defaults, which are the
+    demo's, name what the study's cohort does not have: {notebook: {parameter: those that it has}}.
     """
     manifest = manifests.read(chosen["01"]["COHORT"])
     fitted = {"04": {}, "05": {}}
     for number, name, known in (
         ("04", "ATTRIBUTES", _groupable(manifest)),
+        ("04", "STRATA", _groupable(manifest)),
         ("05", "ATTRIBUTES", _groupable(manifest)),
         ("05", "SHORTCUTS", list(manifest.further_columns)),
     ):

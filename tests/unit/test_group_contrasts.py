@@ -759,3 +759,45 @@ def test_prevalences_are_of_known_labels_in_groups_and_rests(table):
     assert shares["sex", "female", "edema"] == pytest.approx(women["edema"].mean())
     men = table[(table["split"] == "test") & (table["sex"] == "male")]
     assert shares["sex", "not: female", "mass"] == pytest.approx(men["mass"].mean())
+
+
+def test_groups_that_are_served_alike_differ_in_accuracy_where_a_finding_is_commoner_in_one():
+    """A planted table of base rates: AUROC says alike, accuracy, PPV and selection rate do not."""
+    rng, n = np.random.default_rng(4), 12_000
+    female = rng.random(n) < 0.5
+    label = (rng.random(n) < np.where(female, 0.5, 0.1)).astype(float)
+    sex, split = np.where(female, "female", "male"), np.where(np.arange(n) % 4, "test", "valid")
+    table = image_table(np.arange(n), sex=sex, split=split, a=label)
+    predictions = {"base": predictions_of(table, {"a": logistic(label + rng.standard_normal(n))})}
+    drawn = replicate(predictions, table, ["sex"], n_bootstrap=100)
+    of_means = group_contrasts.averaged(drawn)
+    influences, arms = with_means_of(predictions, table, ["sex"]), arms_of(("base", "baseline"))
+    drawn = group_contrasts.with_means(drawn)
+    rows = estimate_tables.contrasts(drawn, influences, arms, of_means).set_index("metric")
+    for name in ("accuracy", "ppv", "selection_rate"):
+        assert rows.loc[name, "low"] > 0 or rows.loc[name, "high"] < 0
+    for name in ("auroc", "sensitivity", "specificity"):
+        assert rows.loc[name, "low"] < 0.01 and rows.loc[name, "high"] > -0.01
+
+
+def test_identical_arms_have_no_change_with_certainty(table):
+    same = scored(table, 1, 1.5)
+    influences = with_means_of({"base": same, "dp": same}, table, ["sex", "age"])
+    changed = estimate_tables.gap_changes(influences, arms_of(*ARMS), "base")
+    changes = equivalence.of_changes(changed, 0.02)
+    known = changes[changes["estimate"].notna()]
+    assert (known[["estimate", "low", "high"]] == 0).all().all() and (known["p"] == 1).all()
+    assert (known["verdict"] == "equivalent").all() and len(known) > 3
+
+
+def test_a_finding_of_two_in_a_thousand_is_estimable_and_uncertain():
+    rng, n = np.random.default_rng(7), 6000
+    label = np.zeros(n)
+    label[:12] = 1  # 0.2 %
+    table = image_table(np.arange(n), sex=np.where(np.arange(n) % 2, "female", "male"), a=label)
+    predictions = {"base": predictions_of(table, {"a": 1.5 * label + rng.standard_normal(n)})}
+    influences = with_means_of(predictions, table, ["sex"])
+    row = confidence_intervals.of_levels(influences).iloc[0]
+    assert row["high"] - row["low"] > 0.1
+    contrasts = estimate_tables.auroc_contrasts(influences, arms_of(("base", "baseline")))
+    assert contrasts["estimate"].isna().all()  # six women with it

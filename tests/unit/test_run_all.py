@@ -439,6 +439,7 @@ def test_group_contrasts_decide_the_analyses_only():
             "PLANNED to be a list of [attribute, contrast, epsilon]",
         ),
         (["--set", "05.SHORTCUTS=['ward']"], "SHORTCUTS of notebook 05"),
+        (["--set", "04.STRATA=['ward']"], "STRATA of notebook 04"),
         (["--set", "03.CONFIRM=['weak delt']"], "Did you mean 'weak delta'"),
         (["--set", "ALLOW_WEAK_DELTA=True"], "the parameter of the notebooks to be one of"),
         (["--set", "04.MARGIN=0"], "MARGIN to be a number in (0, 0.5]; got 0"),
@@ -554,7 +555,7 @@ def dry_run(ward, *words):
 def test_defaults_of_the_demo_do_not_break_a_profile_of_real_data(ward):
     *_, fairness, comparison = plan_of("ward")
     assert fairness.parameters["ATTRIBUTES"] == comparison.parameters["ATTRIBUTES"] == ["sex"]
-    assert comparison.parameters["SHORTCUTS"] == []
+    assert comparison.parameters["SHORTCUTS"] == fairness.parameters["STRATA"] == []
 
 
 def test_a_drawn_cohort_keeps_the_defaults():
