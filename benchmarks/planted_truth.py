@@ -43,7 +43,13 @@ from helpers.core import files, paths, run_records
 from helpers.data import manifests
 from helpers.data.images import decode_volume
 from helpers.data.synthetic import generators
-from helpers.training import networks, prediction, start_weights, weight_files
+from helpers.training import (
+    network_settings,
+    networks,
+    prediction,
+    start_weights,
+    weight_files,
+)
 
 TRUTH_SEED, COHORTS_SEED, RARE_SEED = 101, 102, 103  # of the generator; 0 is the study's
 CONTRASTS = {
@@ -107,18 +113,17 @@ def predict(
     os.environ["RESULTS_DIR"] = results
     torch.set_num_threads(1)
     images, table = draw(study, seed, number)
-    predictions, meanings = (
-        {},
-        {finding: rule.meaning for finding, rule in manifests.read(study.cohort).findings.items()},
-    )
+    settings, predictions = network_settings.read(study.cohort), {}
+    rules = manifests.read(study.cohort).findings
+    meanings = {finding: rule.meaning for finding, rule in rules.items()}
     for run in arms_of(study, results)["run"]:
-        known = run_records.read_record(run)["parameters"]
         weights, names = weight_files.load_weights(paths.run_dir(run) / "weights.safetensors")
         model = networks.resnet9(
-            len(names), known["channels"], known["width"], 0, known["head"], images.ndim - 1
+            names, settings.channels, settings.width, 0, settings.head, images.ndim - 1
         )
         model.load_state_dict(weights)
-        scores = prediction.predict(model, images, np.arange(len(images)), known["channels"])
+        # one view in place of five: five times as many cohorts, of models that rank alike
+        scores = prediction.predict(model, images, np.arange(len(images)), settings.channels)
         columns = {
             finding: start_weights.alike(canonical, names)[0]
             for finding, canonical in meanings.items()
@@ -143,7 +148,7 @@ def arms_of(study: Study, results: str) -> pd.DataFrame:
             [run_records.read_record(run) for run in run_records.runs_of(study.cohort)]
         )
     )
-    return table[table["recipe"] == "default"]
+    return study_arms.main_arms(table[table["recipe"] == "default"])
 
 
 def influences_of(table: pd.DataFrame, predictions: dict[str, pd.DataFrame]) -> pd.DataFrame:
