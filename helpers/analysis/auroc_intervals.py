@@ -211,10 +211,15 @@ def of_contrast(
     return difference - below, difference + joined(of_group[1] - group, rest - of_rest[0])
 
 
-def correlation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Return the correlation of two estimates over the choice of patients, from (..., n_patients)
-    influences on each; 0 where one of them does not vary.
+def correlation(
+    one: np.ndarray, other: np.ndarray, error: np.ndarray, other_error: np.ndarray
+) -> np.ndarray:
+    """Return the correlation of two estimates over the choice of patients; 0 where one of them does
+    not vary.
+
+    Args:
+        one, other: (..., n_patients) influences.
+        error, other_error: (...) standard errors, hidden ones included, which are of nobody.
     """
-    scale = standard_error(one) * standard_error(other)
-    shared = (one * other).sum(axis=-1)
+    scale, shared = error * other_error, (one * other).sum(axis=-1)
     return np.divide(shared, scale, out=np.zeros_like(scale), where=scale > 0)

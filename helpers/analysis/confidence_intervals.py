@@ -12,7 +12,7 @@ from helpers.analysis import auroc_intervals, study_arms
 from helpers.analysis.auroc_intervals import ABOUT, HIDDEN, N_AVERAGED, N_SMALLER
 
 _FEW, _NEAR_1 = 20, 0.9
-TOO_NARROW = "few patients, AUROC near 1: the interval may be too narrow"
+TOO_NARROW = "one finding of few patients: too narrow where an AUROC is near 1"
 
 
 def summarise(table: pd.DataFrame) -> pd.DataFrame:
@@ -65,7 +65,8 @@ def spread(table: pd.DataFrame) -> auroc_intervals.Spread:
     influence = influences_of(table)
     error = np.hypot(auroc_intervals.standard_error(influence), table[HIDDEN].to_numpy(float))
     effective = auroc_intervals.effective_patients(influence)
-    freedom = np.where(table[N_AVERAGED] > 1, effective, table[N_SMALLER] - 1)
+    is_mean = (table[N_AVERAGED] > 1) & ~np.isnan(effective)  # NaN: all hidden
+    freedom = np.where(is_mean, effective, table[N_SMALLER] - 1)
     freedom = np.where(error == 0, 1.0, freedom)  # no spread, at any freedom
     return auroc_intervals.Spread(error, freedom, *study_arms.seeds_of(table))
 
@@ -103,8 +104,10 @@ def of_contrasts(levels: pd.DataFrame, contrasts: pd.DataFrame, pairs: tuple) ->
         estimate = levels[0].to_numpy(float)[rows]
         smaller = levels[N_SMALLER].to_numpy(float)[rows]
         sides += [estimate, auroc_intervals.of_level(estimate, alone[rows], smaller)]
-    influence = influences_of(levels)
-    shared = auroc_intervals.correlation(influence[of_group], influence[of_rest])
+    influence, error = influences_of(levels), alone.patients
+    shared = auroc_intervals.correlation(
+        influence[of_group], influence[of_rest], error[of_group], error[of_rest]
+    )
     limits = auroc_intervals.of_contrast(*sides, shared, spread(contrasts).of_seeds(0.025))
     return _rows(contrasts, limits, np.fmax(sides[0], sides[2]))
 

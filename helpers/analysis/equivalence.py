@@ -43,7 +43,7 @@ def of_changes(changes: pd.DataFrame, margin: float, n_planned: int = 1) -> pd.D
 
     minimum_detectable: the true change whose 95 % interval excludes 0 with 80 % power, at the level
     of Holm's first step. smallest_margin: the smallest one within which these data would be
-    equivalent.
+    equivalent. p_margin: of a change no larger than the margin.
 
     Args:
         changes: influences of gap_change, see `estimate_tables.gap_changes`.
@@ -58,6 +58,9 @@ def of_changes(changes: pd.DataFrame, margin: float, n_planned: int = 1) -> pd.D
     ]
     return wide.assign(
         verdict=verdicts,
+        p_margin=confidence_intervals.spread(changes).p(
+            np.maximum(0.0, wide["estimate"].abs().to_numpy() - margin)
+        ),
         smallest_margin=np.maximum(-narrow["low"], narrow["high"]),
         minimum_detectable=minimum_detectable_change(
             confidence_intervals.spread(changes), n_planned

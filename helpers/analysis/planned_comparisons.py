@@ -10,7 +10,7 @@ import pandas as pd
 from helpers.analysis import equivalence, study_arms
 
 _OF_CHANGE = ["estimate", "low", "high", "p", "verdict", "smallest_margin", "minimum_detectable"]
-_OF_CHANGE += ["remark"]  # of the interval
+_OF_CHANGE += ["remark", "p_margin"]
 
 
 def planned_table(
@@ -18,9 +18,10 @@ def planned_table(
 ) -> pd.DataFrame:
     """Return the planned comparisons with p, p adjusted by Holm, and verdict, in the order planned.
 
-    A change is called worse or different only where the adjusted p is at most 5 %; equivalence is
-    not adjusted. A comparison that this study cannot make (a budget that was not run, a group that
-    is not estimable) stays in the table and in the count, so that nobody can drop it after looking.
+    A change is called different only where its p, and worse only where its p against the margin,
+    is at most 5 % when adjusted; equivalence is not adjusted. A comparison that this study cannot
+    make (a budget that was not run, a group that is not estimable) stays in the table and in the
+    count, so that nobody can drop it after looking.
 
     Args:
         changes: influences of gap_change, see `estimate_tables.gap_changes`.
@@ -52,6 +53,10 @@ def planned_table(
         rows.append(row)
     table = pd.DataFrame(rows, columns=["attribute", "group", "epsilon", "arm_label", *_OF_CHANGE])
     table.insert(8, "p_holm", equivalence.holm(table["p"].to_numpy(float)))
-    claims = table["verdict"].str.startswith((equivalence.WORSE, equivalence.DIFFERENT))
-    not_shown = claims & (table["p_holm"] > equivalence.ALPHA)
-    return table.assign(verdict=table["verdict"].mask(not_shown, equivalence.INCONCLUSIVE))
+    beyond = equivalence.holm(table["p_margin"].to_numpy(float)) <= equivalence.ALPHA
+    differs = (table["p_holm"] <= equivalence.ALPHA).to_numpy()
+    is_worse = table["verdict"].str.startswith(equivalence.WORSE).to_numpy()
+    claims = is_worse | (table["verdict"] == equivalence.DIFFERENT).to_numpy()
+    adjusted = table["verdict"].mask(is_worse & ~beyond, equivalence.DIFFERENT)
+    adjusted = adjusted.mask(claims & ~beyond & ~differs, equivalence.INCONCLUSIVE)
+    return table.drop(columns="p_margin").assign(verdict=adjusted)

@@ -77,6 +77,8 @@ def contrasts(
         age_edges=age_edges,
     )
     within = within[within.index.get_level_values("attribute") != ALL]
+    if within.empty:  # the stratum is known of nobody
+        return pd.DataFrame(columns=COLUMNS)
     for name in {POOLED, COMMON} & set(within.index.get_level_values("stratum")):
         errors.refuse(f"other names of groups of {stratum}", repr(name), "Rename the group.")
     of_means = group_contrasts.averaged(within, given)
@@ -168,11 +170,12 @@ def _common(weighted: pd.DataFrame, means: pd.DataFrame, shares: dict) -> pd.Dat
         np.hypot(scale * joined(distance.to_numpy(float)), spread.of_seeds(0.025))
         for distance in (limits["estimate"] - limits["low"], limits["high"] - limits["estimate"])
     )
+    remarks = limits["remark"].groupby(level=levels).max().reindex(weighted.index)
     rows = pd.DataFrame(
-        {"estimate": estimate, "low": estimate - below, "high": estimate + above, "remark": ""},
+        {"estimate": estimate, "low": estimate - below, "high": estimate + above},
         index=weighted.index,
     )
-    return rows.reset_index()
+    return rows.assign(remark=remarks.fillna("")).reset_index()
 
 
 def _with_shares(rows: pd.DataFrame, shares: dict) -> pd.DataFrame:

@@ -159,7 +159,9 @@ def test_intervals_of_groups_of_images_that_share_patients_cover(is_opposite):
             spread = Spread(auroc_intervals.standard_error(values[1]), freedom)
             sides.append((*values, auroc_intervals.of_level(values[0], spread, freedom + 1)))
         (one, here, of_one), (other, there, of_other) = sides
-        shared = auroc_intervals.correlation(here, there)
+        shared = auroc_intervals.correlation(
+            here, there, *map(auroc_intervals.standard_error, (here, there))
+        )
         assert (shared < 0) == is_opposite
         low, high = auroc_intervals.of_contrast(one, of_one, other, of_other, shared)
         covered.append(low <= 0 <= high)

@@ -133,6 +133,12 @@ def test_planned_table_keeps_every_hypothesis_in_its_order():
     assert equivalence.of_changes(weak, 0.02).loc[0, "verdict"].startswith("differs from 0")
     adjusted = planned_comparisons.planned_table(weak, arms, planned, 0.02).loc[1]
     assert adjusted["p_holm"] > 0.05 and adjusted["verdict"] == "inconclusive"
+    # 2.2 errors beyond the margin: worse alone, and different from 0 among four
+    beyond = table_of({("dp1", "sex", "female - male"): (-0.02 - 0.022, 0.01)})
+    assert equivalence.of_changes(beyond, 0.02).loc[0, "verdict"].startswith("worse")
+    adjusted = planned_comparisons.planned_table(beyond, arms, planned, 0.02).loc[1]
+    assert adjusted["verdict"] == "differs from 0, not beyond the margin"
+    assert "p_margin" not in adjusted
     assert planned_comparisons.planned_table(changes, arms, [], 0.02).empty
 
 

@@ -650,7 +650,8 @@ def test_groups_of_images_have_the_interval_of_estimates_that_share_patients(tab
     pa, ap = (means.xs(name, level="group") for name in ("PA", "AP"))
     assert row["group"] == "PA - AP"
     values = [confidence_intervals.influences_of(part)[0] for part in (pa, ap)]
-    shared = auroc_intervals.correlation(*values)
+    errors_of = [auroc_intervals.standard_error(value) for value in values]
+    shared = auroc_intervals.correlation(*values, *errors_of)
     assert abs(shared) > 0.01
     limits = [
         confidence_intervals.of_levels(part)[["low", "high"]].to_numpy()[0] for part in (pa, ap)
@@ -676,6 +677,27 @@ def test_a_perfect_group_is_uncertain_and_its_change_is_not_equivalent():
     row = equivalence.of_changes(change, 0.02).iloc[0]
     assert row["estimate"] == 0 and row["low"] < -0.02 < 0.02 < row["high"]
     assert row["verdict"] == "inconclusive"
+
+
+def test_perfect_findings_have_hidden_errors_in_means_contrasts_and_changes():
+    """Two findings, both perfect in both arms; one image of each view of every patient."""
+    rng, n = np.random.default_rng(1), 120
+    label = np.tile(rng.permutation(np.tile([1.0, 0.0], n // 2)), 2)
+    view = np.repeat(["AP", "PA"], n)
+    table = image_table(np.tile(np.arange(n), 2), view=view, a=label, b=label)
+    perfect = predictions_of(table, {"a": label + 0.1 * rng.random(2 * n), "b": label})
+    influences = with_means_of({"base": perfect, "dp": perfect}, table, ["view"])
+    arms = arms_of(("base", "baseline"), ("dp", "dp", 2.0))
+    changed = estimate_tables.gap_changes(influences, arms, "base")
+    row = equivalence.of_changes(changed, 0.02).iloc[0]
+    assert row["low"] < 0 < row["high"] and np.isfinite(row["p"])
+    # of one perfect finding nothing is lent to the correlation of the views
+    rough = predictions_of(table, {"a": label, "b": label + 2 * rng.standard_normal(2 * n)})
+    influences = with_means_of({"base": rough}, table, ["view"])
+    alone = group_contrasts.contrasts(group_contrasts.only_means(influences))
+    row = estimate_tables.auroc_contrasts(influences, arms_of(("base", "baseline"))).iloc[0]
+    margin = confidence_intervals.spread(alone).margin(0.025)[0]
+    assert (row["high"] - row["low"]) / 2 == pytest.approx(margin, rel=0.15)
 
 
 @pytest.mark.parametrize("value, limits", [(0.5, (0.5, 0.5)), ("inverted", (0.0, None))])

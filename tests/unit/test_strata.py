@@ -130,3 +130,35 @@ def test_without_contrasts_there_are_no_rows_and_a_stratum_called_pooled_is_refu
     named = table.assign(site=table["site"].replace({"A": "pooled"}))
     with pytest.raises(errors.InputError, match="other names of groups of site; got 'pooled'"):
         strata.contrasts(predictions, named, of_sex(predictions, named), "site", ARMS)
+
+
+@pytest.mark.parametrize("weight", [0.95, -0.95])
+def test_strata_of_images_share_patients_and_the_interval_knows(weight):
+    """Each patient has a film of each view; what makes one score high does so in both, or reverses.
+
+    The common case mix has the standard error of its influences, not that of strata apart.
+    """
+    rng, n = np.random.default_rng(3), 400
+    female, label = rng.random(n) < 0.5, (rng.random(n) < 0.5).astype(float)
+    lasting = rng.standard_normal(n)
+    noise = np.r_[lasting, weight * lasting + np.sqrt(1 - weight**2) * rng.standard_normal(n)]
+    table = image_table(
+        np.tile(np.arange(n), 2),
+        sex=np.tile(np.where(female, "female", "male"), 2),
+        view=np.repeat(["AP", "PA"], n),
+        a=np.tile(label, 2),
+    )
+    predictions = {"base": predictions_of(table, {"a": np.tile(label, 2) + noise})}
+    influences = influence_table.of_auroc(predictions, table, ["sex"])
+    rows = strata.contrasts(predictions, table, influences, "view", arms_of(("base", "baseline")))
+    width = (rows["high"] - rows["low"]).set_axis(rows["stratum"])
+    apart = np.hypot(width["AP"], width["PA"]) / 2  # as if no patient had both
+    ratio = width["common case mix"] / apart
+    assert 1.25 < ratio < 1.45 if weight > 0 else ratio < 0.6
+
+
+def test_a_stratum_that_is_known_of_nobody_has_no_rows():
+    table, predictions = two_sites()
+    blank = table.assign(site="")
+    rows = strata.contrasts(predictions, blank, of_sex(predictions, blank), "site", ARMS)
+    assert list(rows) == strata.COLUMNS and rows.empty
