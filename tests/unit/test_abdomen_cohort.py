@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from helpers.analysis import equivalence
+from helpers.analysis.auroc_intervals import Spread
 from helpers.core import errors, files, paths
 from helpers.data.images import decode_volume
 from helpers.data.synthetic import abdomen_cohort, abdomen_phantom
@@ -100,7 +101,8 @@ def test_planted_ranges_are_the_measured_truth_and_two_standard_errors_of_325_pa
         ):
             row = rows.loc[(arm, effect.attribute)]
             truth = 0 if effect.effect == "null" else row["truth"]
-            error = row["smallest_visible"] / equivalence.minimum_detectable_change(1.0)
+            of_one = equivalence.minimum_detectable_change(Spread(1.0, np.inf))
+            error = row["smallest_visible"] / of_one
             assert np.allclose(ends, [truth - 2 * error, truth + 2 * error], atol=0.006)
 
 
