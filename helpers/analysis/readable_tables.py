@@ -51,6 +51,8 @@ def wide(table: pd.DataFrame, columns: str | list[str], rows: str = "label") -> 
     """Return the estimates with groups (or findings) as rows and runs as columns, both in the order
     they come.
     """
+    if table.empty:  # nothing is estimable
+        return pd.DataFrame(index=pd.Index([], name=rows))
     keys = [rows, *([columns] if isinstance(columns, str) else columns)]
     return table.set_index(keys)["estimate"].unstack(keys[1:], sort=False)
 

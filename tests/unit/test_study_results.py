@@ -59,6 +59,13 @@ def test_shown_says_missing_values_in_words():
     assert shown.loc["b", "n"] == 2
 
 
+@pytest.mark.parametrize("columns", ["arm_label", ["metric", "arm_label"]])
+def test_wide_of_nothing_is_an_empty_table_that_can_be_shown(columns):
+    table = pd.DataFrame({"label": ["a"], "arm_label": "x", "metric": "auroc", "estimate": np.nan})
+    wide = readable_tables.wide(table.dropna(subset="estimate"), columns)
+    assert readable_tables.shown(wide).empty
+
+
 COLUMNS = ["run", "arm", "arm_label", "unit", "recipe", "epsilon", "macro_auroc", "low", "high"]
 SUMMARY = pd.DataFrame(
     [
