@@ -47,7 +47,16 @@ N_PATIENTS, IMAGES_A_PATIENT, N_FINDINGS, N_BOOTSTRAP = 300, 4, 2, 400
 CORRELATIONS = (0.0, 0.25, 0.5, 0.75)  # of two images of a patient, of labels and of scores
 AUROCS = {"no privacy": 0.88, "private": 0.80}  # of both groups
 SMALL = ((10, 10), (10, 40), (10, 200), (20, 60), (40, 120), (80, 80))  # patients with, without
-LEVELS, N_AVERAGED = (0.75, 0.85, 0.9, 0.97), (1, 2, 8)  # AUROC without privacy; findings of a mean
+LEVELS = (0.75, 0.85, 0.9, 0.97)  # AUROC without privacy
+# findings of a mean, most images of a patient, cohorts, whether percentiles; 15 core minutes
+DESIGNS = (
+    (1, 8, 300, True),
+    (1, 8, 500, False),
+    (2, 8, 250, False),
+    (8, 8, 400, False),
+    (1, 1, 250, False),
+    (8, 1, 150, False),
+)
 LOST, TIMES, WANTED = 0.03, 5, (0.935, 0.965)  # by privacy; size of the rest; coverage
 RUNS, TOGETHER = ("free", "private"), 100  # cohorts at a time
 QUANTITIES = ("mean AUROC", "contrast", "paired difference", "gap_change")
@@ -306,12 +315,8 @@ def main() -> int:
             for unit in ("patient", "image")
         ]
         small = [
-            pool.submit(small_group, *sizes, auroc, n_findings, most, n, is_before)
-            for is_before, n, designs in (
-                (True, n_cohorts // 4, [(1, 8)]),
-                (False, n_cohorts // 2, [*((n, 8) for n in N_AVERAGED), (1, 1), (8, 1)]),
-            )
-            for n_findings, most in designs
+            pool.submit(small_group, *sizes, auroc, *design)
+            for design in DESIGNS
             for sizes in SMALL
             for auroc in LEVELS
         ]

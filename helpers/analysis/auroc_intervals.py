@@ -130,10 +130,9 @@ class Spread:
         """Return the distance from the estimate to a limit.
 
         Guarantees: the interval covers at least as often as it says, at any level and however few
-        the seeds. Student's t of the sum of both variances (Satterthwaite) does not: with three
-        seeds against one it misses 7 % in place of 5, and 3 % in place of 0.8. So the two distances
-        are added as squares (Banerjee 1960, Sankhya 22:357-358), which is exact where one of them
-        is 0.
+        the seeds. Student's t of the sum of both variances (Satterthwaite) does not with few seeds,
+        least of all at Holm's level. So the two distances are added as squares (Banerjee 1960,
+        Sankhya 22:357-358), which is exact where one of them is 0.
 
         Args:
             tail: probability beyond that limit, in (0, 0.5]; 0.025 of a 95 % interval.

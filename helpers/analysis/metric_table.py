@@ -10,27 +10,22 @@ group with too few patients with or without the finding is NaN ("not estimable")
 dropped.
 """
 
-import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
 
 from helpers.analysis import bootstrap, metrics, operating_points, shared_images
+from helpers.analysis.operating_points import ANY, OF_IMAGES
+from helpers.analysis.operating_points import OVERDIAGNOSIS as OVERDIAGNOSIS
+from helpers.analysis.operating_points import UNDERDIAGNOSIS as UNDERDIAGNOSIS
 from helpers.core import random_streams, run_records
 from helpers.data import groups
 
 LEVELS = ["run", "metric", "finding", "attribute", "group"]
 ALL = "all"  # the attribute and group of everybody
 REST = "not: "  # before a group's name: everybody known who is not in it
-ANY = "any finding"  # of `OF_IMAGES`, which are about images, not findings
-UNDERDIAGNOSIS, OVERDIAGNOSIS = "underdiagnosis_rate", "overdiagnosis_rate"
-# by one threshold on the largest score of any finding, as if it were a label "no finding"
-_OF_NO_FINDING = "_of_no_finding"
-OF_IMAGES = tuple(
-    rate + of for of in ("", _OF_NO_FINDING) for rate in (UNDERDIAGNOSIS, OVERDIAGNOSIS)
-)
 METRICS = (*bootstrap.RANKED, *bootstrap.RATES, *bootstrap.PROBABILITIES, *OF_IMAGES)
 
 
@@ -96,7 +91,9 @@ def replicate(
     decided = {
         (run, finding): decided_one
         for run, predicted in predictions.items()
-        for finding, decided_one in _decided(predicted, images, of_valid, operating_point, names)
+        for finding, decided_one in operating_points.decided_of(
+            predicted, images, of_valid, operating_point, names
+        )
     }
 
     def of_finding(key: tuple[str, str]) -> dict[tuple, np.ndarray]:
@@ -124,7 +121,9 @@ def replicate(
             of_run = {finding: part for (name, finding), part in decided.items() if name == run}
             rows |= {
                 (run, *key): value
-                for key, value in _of_images(of_run, draws, groups_of, min_patients).items()
+                for key, value in operating_points.of_images(
+                    of_run, draws, groups_of, min_patients
+                ).items()
                 if key[0] in names
             }
     return pd.DataFrame(
@@ -147,66 +146,8 @@ def members(images: pd.DataFrame, attributes: list[str]) -> Iterator[tuple[str, 
                 yield attribute, REST + group, known & ~inside
 
 
-@dataclasses.dataclass(frozen=True)
-class _Decided:
-    """Labels (NaN: unknown) and scores of the test images, and a threshold a resample."""
-
-    labels: np.ndarray
-    scores: np.ndarray
-    thresholds: np.ndarray
-
-
-def _decided(
-    predicted: pd.DataFrame,
-    images: pd.DataFrame,
-    draws_of: Callable[[pd.Series], bootstrap.Draws],
-    operating_point: str,
-    names: tuple[str, ...],
-) -> Iterator[tuple[str, _Decided]]:
-    """Yield each finding of a run with its thresholds, `ANY` last: an image has any if a label is
-    1, none if all are 0, and its score is the largest one.
-
-    `draws_of` takes the patients of the images of `valid`.
-    """
-    valid, test = (predicted[predicted["split"] == split] for split in ("valid", "test"))
-    patients = valid.groupby("image_id", sort=False)["patient_id"].first()
-    needed = len(valid) and set(names) - {*bootstrap.RANKED, *bootstrap.PROBABILITIES}
-    draws = draws_of(patients) if needed else None
-    places = pd.Series(range(len(patients)), patients.index)
-
-    def decided(known: pd.DataFrame, rows: pd.DataFrame) -> _Decided:
-        known = known[known["label"].notna()]
-        # rows of unknown labels may be left out
-        rows = rows.set_index("image_id").reindex(images.index)
-        thresholds = np.array([np.nan])
-        if draws is not None:
-            thresholds = operating_points.thresholds(
-                known["label"].to_numpy(),
-                known["score"].to_numpy(),
-                draws[places[known["image_id"]].to_numpy()],
-                operating_point,
-            )
-        return _Decided(rows["label"].to_numpy(float), rows["score"].to_numpy(float), thresholds)
-
-    of_valid = dict(list(valid.groupby("finding", sort=False)))
-    for finding, rows in test.groupby("finding", sort=False):
-        yield finding, decided(of_valid.get(finding, valid.iloc[:0]), rows)
-    if set(names) & set(OF_IMAGES):
-        yield ANY, decided(_any_of(valid), _any_of(test))
-
-
-def _any_of(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return image_id, label and score of `ANY`."""
-    by_image = rows.groupby("image_id", sort=False)
-    largest, n_known = by_image["label"].max(), by_image["label"].count()
-    is_known = (largest == 1) | (n_known == rows["finding"].nunique())
-    return pd.DataFrame(
-        {"label": largest.where(is_known), "score": by_image["score"].max()}
-    ).reset_index()
-
-
 def _metrics_of(
-    decided: _Decided,
+    decided: operating_points.Decided,
     use: np.ndarray,
     draws: bootstrap.Draws,
     min_patients: int,
@@ -226,54 +167,6 @@ def _metrics_of(
     if set(names) & set(bootstrap.PROBABILITIES):
         values |= bootstrap.probabilities(labels, scores, draws)
     return {name: values[name] for name in names if name in values}
-
-
-def _of_images(
-    decided: dict[str, _Decided],
-    draws: bootstrap.Draws,
-    groups_of: list[tuple[str, str, np.ndarray]],
-    min_patients: int,
-) -> dict[tuple, np.ndarray]:
-    """Return `OF_IMAGES` of one run in every group; NaN with few patients, or no thresholds."""
-    inside = np.stack([mask for *_, mask in groups_of]).astype(np.float32)
-    of_any, *of_findings = decided[ANY], *(part for name, part in decided.items() if name != ANY)
-    kinds = {"": of_findings, _OF_NO_FINDING: [of_any]}
-    parts: dict[str, list] = {
-        rate + of: [] for of in kinds for rate in (UNDERDIAGNOSIS, OVERDIAGNOSIS)
-    }
-    first = 0
-    for weights in draws.weights():
-        columns = slice(first, first + weights.shape[1])
-        first = columns.stop
-        counted = weights.astype(np.float32)[draws.patients]
-        for of, kind in kinds.items():
-            called = np.zeros(counted.shape, dtype=bool)
-            thresholds = [
-                np.broadcast_to(part.thresholds, draws.n)[columns]
-                for part in kind  # NaN without any
-            ]
-            for part, threshold in zip(kind, thresholds):
-                called |= part.scores[:, None] >= threshold
-            lacks = np.isnan(thresholds).any(axis=0)
-            for rate, label, wrong in ((UNDERDIAGNOSIS, 1, ~called), (OVERDIAGNOSIS, 0, called)):
-                use = inside * (of_any.labels == label)
-                whole = use @ counted
-                share = np.divide(
-                    use @ (counted * wrong),
-                    whole,
-                    out=np.full(whole.shape, np.nan),
-                    where=whole > 0,
-                )
-                parts[rate + of].append(np.where(lacks, np.nan, share))
-    rows = {}
-    for name, values in parts.items():
-        label = 1 if name.startswith(UNDERDIAGNOSIS) else 0
-        for (attribute, group, mask), value in zip(groups_of, np.hstack(values)):
-            n = len(np.unique(draws.patients[mask & (of_any.labels == label)]))
-            rows[name, ANY, attribute, group] = (
-                value if n >= min_patients else np.full(draws.n, np.nan)
-            )
-    return rows
 
 
 def group_sizes(

@@ -142,6 +142,25 @@ def test_without_seeds_a_margin_is_students_and_without_patients_that_of_seeds()
     assert (low, high) == (pytest.approx(-0.26), pytest.approx(np.hypot(0.05, 0.24)))
 
 
+@pytest.mark.parametrize("n_seeds, ratio", [(2, 4.0), (3, 2.0), (3, 0.5), (10, 1.0)])
+@pytest.mark.parametrize("level", [0.05, 0.05 / 6])
+def test_a_margin_over_few_seeds_covers_at_every_level(n_seeds, ratio, level):
+    """n seeds against one that borrows; Satterthwaite's t of the sum misses more at 3 and 2."""
+    rng, n, freedom = np.random.default_rng(0), 20_000, 40
+    seeds = ratio * rng.standard_normal((n, n_seeds + 1))
+    apart = rng.standard_normal(n) + seeds[:, 1:].mean(axis=1) - seeds[:, 0]
+    of_patients = np.sqrt(rng.chisquare(freedom, n) / freedom)
+    variance = seeds[:, 1:].var(axis=1, ddof=1) * (1 / n_seeds + 1)
+    margin = Spread(of_patients, freedom, np.sqrt(variance), n_seeds - 1).margin(level / 2)
+    noise = 3 * np.sqrt(level / n)
+    assert np.mean(np.abs(apart) > margin) < level + noise
+    if ratio >= 2:
+        total = of_patients**2 + variance
+        satterthwaite = total**2 / (of_patients**4 / freedom + variance**2 / (n_seeds - 1))
+        of_sum = stats.t.isf(level / 2, satterthwaite) * np.sqrt(total)
+        assert np.mean(np.abs(apart) > of_sum) > level + noise
+
+
 @pytest.mark.parametrize("is_opposite", [True, False])
 def test_intervals_of_groups_of_images_that_share_patients_cover(is_opposite):
     """One AP and one PA film of each patient, correlation 0.8, labels opposite or the same; without
