@@ -128,7 +128,9 @@ def main() -> int:
     timed("verdicts", verdicts)
     timed(
         "strata",
-        lambda: strata.contrasts(predictions, table, ATTRIBUTES, STRATUM, runs, baseline="arm 0"),
+        lambda: strata.contrasts(
+            predictions, table, values["influences"], STRATUM, runs, baseline="arm 0"
+        ),
     )
     total, peak_gb = sum(seconds.values()), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     if sizes == SIZES:

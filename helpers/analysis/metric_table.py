@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
+import threadpoolctl
 
 from helpers.analysis import bootstrap, metrics, operating_points, shared_images
 from helpers.analysis.operating_points import ANY, OF_IMAGES
@@ -88,44 +89,44 @@ def replicate(
             known_draws[key] = bootstrap.Draws.of(images_of_valid.to_numpy(), n_bootstrap, stream)
         return known_draws[key]
 
-    decided = {
-        (run, finding): decided_one
-        for run, predicted in predictions.items()
-        for finding, decided_one in operating_points.decided_of(
-            predicted, images, of_valid, operating_point, names
+    def decided_of(run: str) -> dict[str, operating_points.Decided]:
+        return dict(
+            operating_points.decided_of(predictions[run], images, of_valid, operating_point, names)
         )
-    }
+
+    def of_images(run: str) -> dict[tuple, np.ndarray]:
+        rates = operating_points.of_images(decided[run], draws, groups_of, min_patients)
+        return {(run, *key): value for key, value in rates.items() if key[0] in names}
 
     def of_finding(key: tuple[str, str]) -> dict[tuple, np.ndarray]:
+        run, finding = key
         values, known = {}, {}  # known: two groups are each other's rest, and are counted once
         for attribute, group, inside in groups_of:
-            use = inside & ~np.isnan(decided[key].labels)
+            one = decided[run][finding]
+            use = inside & ~np.isnan(one.labels)
             if use.tobytes() not in known:
                 known[use.tobytes()] = _metrics_of(
-                    decided[key], use, draws[use], min_patients, names
+                    one, use, draws[use].present(), min_patients, names
                 )
             values |= {
-                (key[0], metric, key[1], attribute, group): value
+                (run, metric, finding, attribute, group): value
                 for metric, value in known[use.tobytes()].items()
             }
         return values
 
     rows = {}
-    # most of the work is done by numpy, beside each other
-    with ThreadPoolExecutor(run_records.hardware()["threads"]) as threads:
-        of_findings = [key for key in decided if key[1] != ANY]
+    # numpy does most of the work, a core each; threads of BLAS besides would only wait
+    with (
+        threadpoolctl.threadpool_limits(1, "blas"),
+        ThreadPoolExecutor(run_records.hardware()["threads"]) as threads,
+    ):
+        decided = dict(zip(predictions, threads.map(decided_of, predictions)))
+        of_findings = [(run, key) for run, part in decided.items() for key in part if key != ANY]
         for values in threads.map(of_finding, of_findings):
             rows |= values
-    for run in predictions:
         if set(names) & set(OF_IMAGES):
-            of_run = {finding: part for (name, finding), part in decided.items() if name == run}
-            rows |= {
-                (run, *key): value
-                for key, value in operating_points.of_images(
-                    of_run, draws, groups_of, min_patients
-                ).items()
-                if key[0] in names
-            }
+            for values in threads.map(of_images, predictions):
+                rows |= values
     return pd.DataFrame(
         list(rows.values()),
         index=pd.MultiIndex.from_tuples(rows, names=LEVELS),
