@@ -184,6 +184,7 @@ def numbers() -> dict[str, str]:
     from tests.privacy_faults import FAULTS
 
     bootstrap, covered, memory = stored("bootstrap"), stored("coverage"), stored("ct_memory")
+    fairness = stored("fairness_seconds")
     of_patients, of_images = (
         np.array([row["coverage"] for row in covered["rows"] if row["unit"] == unit and at(row)])
         for unit, at in (
@@ -219,6 +220,9 @@ def numbers() -> dict[str, str]:
 
     return {
         "n_faults": str(len(FAULTS)),
+        "fairness_seconds": f"{fairness['seconds']:.0f} s",
+        "fairness_memory": f"{fairness['peak_memory_gb']:.1f} GB",
+        "fairness_size": ", ".join(f"{value:,} {key}" for key, value in fairness["sizes"].items()),
         "bootstrap_seconds": f"{bootstrap['seconds']:.0f} s",
         "bootstrap_ratio": f"{bootstrap['ratio']:.0f}",
         "bootstrap_size": ", ".join(
