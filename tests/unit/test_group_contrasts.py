@@ -628,7 +628,7 @@ def test_limits_of_a_contrast_are_mover_of_both_levels_and_the_seeds(table):
     assert row["remark"] == ""
 
 
-def test_one_finding_of_few_patients_near_1_is_remarked():
+def test_few_patients_near_1_are_remarked():
     index = pd.MultiIndex.from_tuples(
         [("r", "auroc", "a", "site", name) for name in "ABCD"], names=LEVELS
     )
@@ -638,7 +638,8 @@ def test_one_finding_of_few_patients_near_1_is_remarked():
     )
     table.insert(0, 0, [0.95, 0.8, 0.95, 0.95])
     remarks = confidence_intervals.of_levels(table)["remark"].tolist()
-    assert remarks == [confidence_intervals.TOO_NARROW, "", "", ""]
+    assert remarks == [confidence_intervals.TOO_NARROW, "", "", confidence_intervals.TOO_NARROW]
+    assert (confidence_intervals.of_changes(table)["remark"] == "").all()
 
 
 def test_groups_of_images_have_the_interval_of_estimates_that_share_patients(table):
