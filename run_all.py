@@ -18,7 +18,7 @@ from pathlib import Path
 import pandas as pd
 
 from helpers.core import errors, files, locks, paths
-from helpers.study import batches, checklist, plan, profiles, report, step_cache, study_data
+from helpers.study import batches, plan, profiles, report, step_cache, study_data
 
 
 def main(words: list[str] | None = None) -> int:
@@ -183,25 +183,11 @@ def run_study(batch: batches.Batch, title: str) -> int:
         return 1
     if any(batch.results.missing(step) for step in batch.steps):
         return 0  # with --only or --from: the study is not whole yet
+    page = report.of_folder(out, title, [step.id for step in batch.steps])
+    files.write_text(out / "index.html", page)
     table = report.summary(pd.read_csv(out / "tables/04_summary.csv"))
-    together = out / "tables/04_spent_together.csv"
-    spent = pd.read_csv(together)["what was spent"].iloc[0] if together.is_file() else ""
-    parts = out / "tables/04_price_parts.csv"
-    price = pd.read_csv(parts) if parts.is_file() else None
-    links = {step.id: f"notebooks/{step.id}.html" for step in batch.steps}
-    links |= {f"{folder}/": f"{folder}/" for folder in ("tables", "figures", "runs", "cohort")}
-    tables = {
-        artefact
-        for *_, artefact in checklist.CHECKLIST
-        if artefact.startswith("tables/") and (out / artefact).is_file()
-    }
-    files.write_text(
-        out / "index.html",
-        report.page(
-            title, table, out / "figures/04_privacy_utility.png", links, tables, spent, price
-        ),
-    )
-    print(f"\n{table.to_string(index=False)}\n\n{spent}\n\nReport: {out / 'index.html'}")
+    print(f"\n{table.to_string(index=False)}\n\n{report.spent_in(out)}\n")
+    print(f"Report: {out / 'index.html'}")
     return 0
 
 

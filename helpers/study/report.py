@@ -107,6 +107,42 @@ def parts(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def spent_in(out: Path) -> str:
+    """Return what the private runs of a results folder spent together, in words; "" if unknown."""
+    path = out / "tables/04_spent_together.csv"
+    return pd.read_csv(path)["what was spent"].iloc[0] if path.is_file() else ""
+
+
+def of_folder(out: Path, title: str, steps: list[str]) -> str:
+    """Return the page of a finished study, see `page`.
+
+    Args:
+        out: its results folder.
+        title: of the study.
+        steps: ids of its steps, in order.
+
+    Raises:
+        InputError: notebook 04's summary lacks a column.
+    """
+    parts = out / "tables/04_price_parts.csv"
+    links = {step: f"notebooks/{step}.html" for step in steps}
+    links |= {f"{folder}/": f"{folder}/" for folder in ("tables", "figures", "runs", "cohort")}
+    tables = {
+        artefact
+        for *_, artefact in checklist.CHECKLIST
+        if artefact.startswith("tables/") and (out / artefact).is_file()
+    }
+    return page(
+        title,
+        summary(pd.read_csv(out / "tables/04_summary.csv")),
+        out / "figures/04_privacy_utility.png",
+        links,
+        tables,
+        spent_in(out),
+        pd.read_csv(parts) if parts.is_file() else None,
+    )
+
+
 def page(
     title: str,
     table: pd.DataFrame,

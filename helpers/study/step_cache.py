@@ -143,9 +143,9 @@ class Results:
             str(path): self.content_hash(path)
             for path in step.outputs + self._tables_and_figures(step)
         }
-        files.write_json(
-            self._state_path(step), {"key": key, "outputs": outputs, "seconds": seconds}
-        )
+        shown = {str(page): self.content_hash(page) for page in pages(step)}  # for verify.py
+        state = {"key": key, "outputs": outputs, "pages": shown, "seconds": seconds}
+        files.write_json(self._state_path(step), state)
 
     def _tables_and_figures(self, step: plan.Step) -> list[Path]:
         """Return the tables and figures of a step that are there."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.core import fingerprints, paths
+from helpers.core import files, fingerprints, locks, paths
 
 STEP_LINE = re.compile(r"^\[\d+/\d+\] (\S+) +(\S+) ", re.MULTILINE)
 PACKAGE = (
@@ -97,6 +97,23 @@ def finish() -> Callable[[subprocess.Popen], Finished]:
 def run_study(start_study, finish) -> Callable[..., Finished]:
     """run_study(...): as `start_study`, to its end."""
     return lambda *words, **options: finish(start_study(*words, **options))
+
+
+@pytest.fixture(scope="session")
+def smoke_study(tmp_path_factory, run_study, worker_id) -> tuple[Path, Finished]:
+    """The smoke study, run once for all workers: its results folder, which nobody may change, and
+    what the command said.
+    """
+    common = tmp_path_factory.getbasetemp()
+    common = common if worker_id == "master" else common.parent
+    folder = common / "smoke_study" / "results"
+    with (common / "smoke_study.lock").open("w") as handle:
+        locks.wait_for(handle)  # the other worker may be at it
+        if not folder.exists():
+            study = run_study("smoke", folder)
+            assert study.code == 0, study.complaint
+            files.write_json(folder.parent / "finished.json", dataclasses.asdict(study))
+    return folder, Finished(**files.read_json(folder.parent / "finished.json", ""))
 
 
 @pytest.fixture(scope="session")
