@@ -18,7 +18,7 @@ from pathlib import Path
 import pandas as pd
 
 from helpers.core import errors, files, locks, paths
-from helpers.study import batches, plan, profiles, report, step_cache, study_data
+from helpers.study import batches, model_card, plan, profiles, report, step_cache, study_data
 
 
 def main(words: list[str] | None = None) -> int:
@@ -183,6 +183,7 @@ def run_study(batch: batches.Batch, title: str) -> int:
         return 1
     if any(batch.results.missing(step) for step in batch.steps):
         return 0  # with --only or --from: the study is not whole yet
+    model_card.write(out)
     page = report.of_folder(out, title, [step.id for step in batch.steps])
     files.write_text(out / "index.html", page)
     table = report.summary(pd.read_csv(out / "tables/04_summary.csv"))

@@ -79,6 +79,7 @@ def claims_of(out: Path) -> Iterator[claims.Claim]:
     for path in sorted((out / "runs").glob("*/predictions.parquet")):
         yield from checked_runs.of_run(path.parent.name)
     yield checked_results.of_index(out)
+    yield from checked_results.of_cards(out)
     yield from pages(out)
     for number in ("04", "05"):
         yield from recomputed(out, number)

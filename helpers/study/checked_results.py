@@ -6,6 +6,7 @@ and runs. Out: `claims.Claim`s. What cannot be looked at says why.
 
 import ast
 import html
+import itertools
 import json
 import re
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from helpers.core import claims, errors, files, fingerprints, paths
-from helpers.study import report
+from helpers.study import model_card, report
 
 _PASSING = re.compile(r"T_[0-9a-f]{3,}|0x[0-9a-f]{6,}")  # names that pandas and Python draw anew
 
@@ -148,9 +149,7 @@ def of_index(out: Path) -> claims.Claim:
         )
     except (errors.InputError, OSError, ValueError, KeyError) as error:
         return claims.Claim(about, claims.DIFFERS, str(error))
-    lines = zip(stored.splitlines() + [""], again.splitlines() + [""])
-    found = [f"line {k} is {a[:60]!r}" for k, (a, b) in enumerate(lines, 1) if a != b]
-    return claims.of_parts(about, found)
+    return claims.of_parts(about, _other_lines(stored, again))
 
 
 def of_page(notebook: Path, again: str) -> claims.Claim:
@@ -168,6 +167,27 @@ def of_page(notebook: Path, again: str) -> claims.Claim:
         return claims.Claim(about, claims.DIFFERS, "not there")
     is_same = path.read_text(encoding="utf-8") == again
     return claims.of_parts(about, [] if is_same else ["another text"])
+
+
+def of_cards(out: Path) -> list[claims.Claim]:
+    """Return of each model card whether it says what record and tables say."""
+    made = []
+    for path in sorted(out.glob("runs/*/model_card.md")):
+        about = f"runs/{path.parent.name}/model_card.md"
+        try:
+            record = files.read_json(path.with_name("record.json"), "Run the study again.")
+            again = model_card.card(out, record)
+        except (errors.InputError, OSError, ValueError, KeyError, TypeError) as error:
+            made.append(claims.Claim(about, claims.UNCHECKED, str(error)))
+            continue
+        made.append(claims.of_parts(about, _other_lines(path.read_text(encoding="utf-8"), again)))
+    return made
+
+
+def _other_lines(stored: str, again: str) -> list[str]:
+    """Return in words the lines of a text that differ."""
+    pairs = itertools.zip_longest(stored.splitlines(), again.splitlines(), fillvalue="")
+    return [f"line {k} is {a.strip()[:60]!r}" for k, (a, b) in enumerate(pairs, 1) if a != b]
 
 
 def of_readme() -> claims.Claim:

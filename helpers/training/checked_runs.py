@@ -222,7 +222,7 @@ def _of_scores(record: dict, predictions: pd.DataFrame, cohort: cohorts.Cohort) 
             settings.channels,
             settings.width,
             0,
-            record["parameters"].get("HEAD") or settings.head,
+            record["parameters"].get("head") or settings.head,
             cohort.images.ndim - 1,
             cohort.lateral,
         ).to(networks.device())

@@ -73,6 +73,7 @@ def expected_files() -> set[str]:
         predicted = ("predictions.parquet", "record.json")
         names |= {f"runs/{run}/{file}" for file in (*predicted, "weights.safetensors")}
         names |= {f"runs/{ELSEWHERE}-from-{run}/{file}" for file in predicted}
+    names.add(f"runs/{RUNS['dp']}/model_card.md")
     return names | {f"runs/{PRIVATE}-network/network.json"}
 
 

@@ -68,12 +68,13 @@ def test_lies_in_what_a_study_shows_are_found_and_all_else_holds(copy):
         "notebooks/03_dp_training-eps1000-seed0.html": "epsilon",
         "tables/01_prevalence_by_age.csv": "",
         "index.html": "<td>",
+        f"runs/{DP}/model_card.md": "AUROC",
     }
     for name, after in lies.items():
         flip_a_digit(copy / name, after)
     code, made, said = verify(copy)
     assert code == 1
-    assert re.match(r"\d+ claims: \d+ holds, 11 differs, 0 cannot be checked\.$", said)
+    assert re.match(r"\d+ claims: \d+ holds, 12 differs, 0 cannot be checked\.$", said)
     assert made[f"run {DP}: ledger follows from its constants"] == claims.HOLDS
     found = {about for about, verdict in made.items() if verdict == claims.DIFFERS}
     assert found == {
@@ -84,6 +85,7 @@ def test_lies_in_what_a_study_shows_are_found_and_all_else_holds(copy):
         "notebooks/04_fairness_analysis.html shows its notebook",
         "notebooks/03_dp_training-eps1000-seed0.html shows its notebook",
         "index.html: numbers and sentences",
+        f"runs/{DP}/model_card.md",
         *(
             f"step {step}: files"
             for step in (
@@ -105,6 +107,10 @@ def test_lies_in_one_notebook_are_found_and_all_else_of_it_holds(copy):
     assert {claim.verdict for claim in made} == {claims.HOLDS, claims.DIFFERS}
     assert len(made) > 9
     assert not differing([checked_results.of_index(copy), checked_results.of_readme()])
+    assert not differing(cards := checked_results.of_cards(copy))
+    assert len(cards) == 1
+    flip_a_digit(copy / f"runs/{DP}/model_card.md", "AUROC")
+    assert len(differing(checked_results.of_cards(copy))) == 1
 
 
 def rewritten(folder: Path, **changes: object) -> None:

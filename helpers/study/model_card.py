@@ -1,0 +1,176 @@
+"""A model card for each private run: what the model is, for whom, how good in which group, what is
+promised, what is not known.
+
+In: a results folder with the tables of notebook 04. Out: `model_card.md` in the folder of each
+private run, after Mitchell et al. (2019), "Model cards for model reporting". Groups of fewer than
+`FEWEST` patients are left out of cards about data that are not open.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from helpers.core import errors, files
+from helpers.privacy import statement
+
+FEWEST = 10  # test patients of a group that is shown
+_USE = (
+    "To repeat and to question the study it is part of. Not a medical device: nobody may be"
+    " diagnosed, treated or turned away by its scores. Before any use elsewhere it has to be"
+    " tested on patients of that place, by group, with thresholds fitted there."
+)
+
+
+def write(out: Path) -> list[Path]:
+    """Write the card of each private run of a finished study; return the files.
+
+    Raises:
+        InputError: notebook 04 has not run.
+    """
+    written = []
+    for path in sorted((out / "runs").glob("*-dp-*/record.json")):
+        record = files.read_json(path, "Run the study again.")
+        if record.get("ledger") and "trained_on" not in record:
+            files.write_text(path.with_name("model_card.md"), card(out, record))
+            written.append(path.with_name("model_card.md"))
+    return written
+
+
+def card(out: Path, record: dict) -> str:
+    """Return a run's card in Markdown.
+
+    Args:
+        out: the results folder.
+        record: of a private run.
+
+    Raises:
+        InputError: a table of notebook 04 is not there, or lacks a column.
+    """
+    cohort = files.read_json(out / "cohort" / record["cohort"] / "record.json", "Run notebook 01.")
+    is_open = cohort.get("access") in ("embedded", "open")
+    entries, parameters = record["ledger"], record["parameters"]
+    lines = [
+        f"# Model card: {record['run']}",
+        "",
+        f"A classifier of {', '.join(cohort['findings'])}: ResNet9 of width"
+        f" {parameters['width']}, trained with differential privacy (recipe {record['recipe']},"
+        f" seed {record['seed']}); start: {entries['start']}. Weights: `weights.safetensors`,"
+        f" SHA-256 of their values {record.get('weights_hash', 'not recorded')}.",
+        "",
+        "## Intended use",
+        "",
+        _USE,
+        "",
+        "## Privacy",
+        "",
+        statement.privacy_statement(entries),
+        "",
+        f"- guarantee: {entries['guarantee']}",
+        f"- per {entries['unit']}: epsilon {_number(entries['epsilon_spent']['PLD'])} at delta"
+        f" {entries['delta']:g} (PLD, an upper bound), {entries['n_units']:,} units",
+        *(f"- {name}: {words}" for name, words in entries["not_covered"].items()),
+        "",
+        "## Patients",
+        "",
+        f"{cohort['title']}. {cohort['n_images']:,} images of {cohort['n_patients']:,} patients;"
+        f" left out: {sum(cohort['exclusions'].values()):,} rows. Test patients by group:",
+        "",
+        _markdown(_patients(_table(out, "04_group_sizes"), is_open)),
+        "",
+        "## Performance on test patients",
+        "",
+        "AUROC with 95 % confidence intervals over patients.",
+        "",
+        _markdown(_performance(out, record["run"], is_open)),
+        "",
+        "## Does privacy cost some groups more?",
+        "",
+        "Change of each AUROC contrast against the same network without privacy, mean over"
+        " findings.",
+        "",
+        _markdown(_changes(out, record["run"])),
+        "",
+        "## Limits",
+        "",
+        "Groups and findings that are not in the tables could not be estimated, or have few"
+        " patients. Intervals are over patients, and over training again only where there are"
+        " several seeds. What other hospitals, scanners and years would show is not known from"
+        " these numbers.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _table(out: Path, name: str) -> pd.DataFrame:
+    """Return a table of notebook 04."""
+    path = errors.file_exists(out / "tables" / f"{name}.csv", "Run the study to its end first.")
+    return pd.read_csv(path)
+
+
+def _patients(sizes: pd.DataFrame, is_open: bool) -> pd.DataFrame:
+    """Return groups with their numbers of patients and images; of real patients without small ones,
+    and without so many more of the same attribute that nothing follows from the total.
+    """
+    hidden = []
+    for _, rows in sizes.groupby("attribute", sort=False):
+        counts = rows["n_patients"].sort_values()
+        n_hidden = 0 if is_open else int((counts < FEWEST).sum())
+        while 0 < n_hidden < len(counts) and (
+            n_hidden < 2 or counts.iloc[:n_hidden].sum() < FEWEST
+        ):
+            n_hidden += 1
+        hidden += list(counts.index[:n_hidden])
+    return sizes.drop(index=hidden)[["attribute", "label", "n_patients", "n_images"]].rename(
+        columns={"label": "group", "n_patients": "patients", "n_images": "images"}
+    )
+
+
+def _performance(out: Path, run: str, is_open: bool) -> pd.DataFrame:
+    """Return AUROC of each finding, and mean AUROC of each group that is shown."""
+    rows, sizes = _table(out, "04_metrics"), _table(out, "04_group_sizes")
+    of_run = rows[(rows["run"] == run) & (rows["metric"] == "auroc") & rows["estimate"].notna()]
+    everybody = of_run["attribute"] == "all"
+    shown = sizes.loc[_patients(sizes, is_open).index, ["attribute", "group", "label"]]
+    groups = of_run[~everybody & (of_run["finding"] == "macro")]
+    shown = pd.concat(
+        [
+            of_run[everybody].assign(
+                label=of_run["finding"].replace("macro", "mean over findings")
+            ),
+            shown.merge(groups, on=["attribute", "group"]),
+        ]
+    )
+    return pd.DataFrame(
+        {"of": shown["label"], "AUROC": [_interval(row, ".3f") for row in shown.itertuples()]}
+    )
+
+
+def _changes(out: Path, run: str) -> pd.DataFrame:
+    """Return the change of each contrast by privacy, with its verdict."""
+    rows = _table(out, "04_gap_changes")
+    rows = rows[(rows["run"] == run) & rows["estimate"].notna()]
+    return pd.DataFrame(
+        {
+            "contrast": rows["label"],
+            "change": [_interval(row, "+.3f") for row in rows.itertuples()],
+            "verdict": rows["verdict"],
+        }
+    )
+
+
+def _interval(row: tuple, form: str) -> str:
+    """Return an estimate with its interval."""
+    return f"{row.estimate:{form}} [{row.low:{form}}, {row.high:{form}}]"
+
+
+def _number(value: float | None) -> str:
+    """Return an epsilon as text."""
+    return "not finite" if value is None else f"{value:.4g}"
+
+
+def _markdown(table: pd.DataFrame) -> str:
+    """Return a table in Markdown; a sentence where it has no row."""
+    if not len(table):
+        return "None could be estimated, or shown."
+    lines = [list(table.columns), ["---"] * table.shape[1], *table.astype(str).values.tolist()]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
