@@ -1,4 +1,4 @@
-"""How long all of notebook 04's statistics take on a large study.
+"""How long the statistics of notebook 04 take on a large study.
 
 In: sizes below. Out: `results/fairness_seconds.json`: seconds of each part and of all, peak memory.
 Exit code 1 where all takes more than 240 s or 2 GB.

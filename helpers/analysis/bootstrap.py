@@ -302,9 +302,9 @@ def _logistic_fit(line: np.ndarray, labels: np.ndarray, steps: int = 50) -> np.n
 
 def _of_counts(n_images: int) -> type:
     """Return a type of floats in which counts of resampled images are exact: single precision, in
-    half the time, up to 2^24 images, of which resamples may have twice as many.
+    half the time, is up to 2^24, and a resample may have 16 times the images.
     """
-    return np.float32 if n_images < 2**23 else np.float64
+    return np.float32 if n_images < 2**20 else np.float64
 
 
 def _summed(one: np.ndarray, other: np.ndarray) -> np.ndarray:

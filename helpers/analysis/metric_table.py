@@ -10,6 +10,7 @@ group with too few patients with or without the finding is NaN ("not estimable")
 dropped.
 """
 
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -81,12 +82,15 @@ def replicate(
     )
     groups_of = list(members(images, attributes))
     known_draws: dict[int, bootstrap.Draws] = {}  # most runs predicted the same images of `valid`
+    drawing = threading.Lock()
 
     def of_valid(images_of_valid: pd.Series) -> bootstrap.Draws:
         key = hash((tuple(images_of_valid.index), tuple(images_of_valid)))
-        if key not in known_draws:
-            stream = random_streams.random_stream(seed, "valid")
-            known_draws[key] = bootstrap.Draws.of(images_of_valid.to_numpy(), n_bootstrap, stream)
+        with drawing:
+            if key not in known_draws:
+                stream = random_streams.random_stream(seed, "valid")
+                drawn = bootstrap.Draws.of(images_of_valid.to_numpy(), n_bootstrap, stream)
+                known_draws[key] = drawn
         return known_draws[key]
 
     def decided_of(run: str) -> dict[str, operating_points.Decided]:

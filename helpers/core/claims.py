@@ -6,7 +6,7 @@ cannot be checked (why).
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import pandas as pd
 
@@ -35,11 +35,25 @@ def of_parts(about: str, differences: Iterable[str], unchecked: str = "") -> Cla
         differences: in words, one a part that differs.
         unchecked: why some part could not be looked at; counts where nothing differs.
     """
-    found = list(differences)
-    if found:
-        more = f" (+{len(found) - 3} more)" if len(found) > 3 else ""
-        return Claim(about, DIFFERS, "; ".join(found[:3]) + more)
+    all_of_them = list(differences)
+    if all_of_them:
+        more = f" (+{len(all_of_them) - 3} more)" if len(all_of_them) > 3 else ""
+        return Claim(about, DIFFERS, "; ".join(all_of_them[:3]) + more)
     return Claim(about, UNCHECKED if unchecked else HOLDS, unchecked)
+
+
+def guarded(
+    about: str, compute: Callable[..., Iterable[Claim]], *arguments: object
+) -> Iterator[Claim]:
+    """Yield the claims that a function of these arguments returns; where it fails, as on a damaged
+    file, a last one that differs.
+
+    Of the error its kind alone is said: a message may name a patient.
+    """
+    try:
+        yield from compute(*arguments)
+    except Exception as error:  # noqa: BLE001  whatever somebody's file makes a library raise
+        yield Claim(about, DIFFERS, f"its files cannot be read ({type(error).__name__})")
 
 
 def difference(name: str, stored: object, again: object) -> list[str]:
@@ -52,7 +66,7 @@ def difference(name: str, stored: object, again: object) -> list[str]:
         return [
             words
             for key in dict.fromkeys([*stored, *again])
-            for words in difference(f"{name} {key}", stored.get(key), again.get(key))
+            for words in difference(f"{name} {key}".strip(), stored.get(key), again.get(key))
         ]
     if isinstance(stored, list) and isinstance(again, list) and len(stored) == len(again):
         pairs = enumerate(zip(stored, again), 1)
@@ -68,7 +82,7 @@ def is_same(stored: object, again: object) -> bool:
         isinstance(value, (int, float)) and not isinstance(value, bool) for value in (stored, again)
     ]
     if not all(numbers):
-        return stored == again
+        return type(stored) is type(again) and stored == again
     if math.isnan(stored) or math.isnan(again):
         return math.isnan(stored) and math.isnan(again)
     return math.isclose(stored, again, rel_tol=RELATIVE, abs_tol=ABSOLUTE)
@@ -80,14 +94,13 @@ def differences_of_tables(stored: pd.DataFrame, again: pd.DataFrame) -> list[str
     """
     if list(stored) != list(again) or len(stored) != len(again):
         return [f"{len(stored)} rows of {list(stored)}, computed {len(again)} of {list(again)}"]
-    found = []
+    cells = []
     for column in stored:
         rows = zip(stored[column].tolist(), again[column].tolist())
-        for number, (one, other) in enumerate(rows, 1):
-            if not is_same(one, other):
-                found += difference(f"row {number}, {column}", one, other)
-                break
-    return found
+        first = next(((k, *pair) for k, pair in enumerate(rows, 1) if not is_same(*pair)), None)
+        if first:
+            cells += difference(f"row {first[0]}, {column}", *first[1:])
+    return cells
 
 
 def _short(value: object) -> str:

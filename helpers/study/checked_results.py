@@ -1,7 +1,7 @@
 """What a results folder claims in tables, notebooks and pages, looked at again.
 
 In: the folder, and another into which notebooks 04 and 05 were executed again on the same cohort
-and runs. Out: `claims.Claim`s. What cannot be looked at says why.
+and runs. Out: `claims.Claim`s. No claim quotes a notebook's text, which may name a patient.
 """
 
 import ast
@@ -9,34 +9,34 @@ import html
 import itertools
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 
-from helpers.core import claims, errors, files, fingerprints, paths
+from helpers.core import claims, errors, files, fingerprints
 from helpers.study import model_card, report
 
 _PASSING = re.compile(r"T_[0-9a-f]{3,}|0x[0-9a-f]{6,}")  # names that pandas and Python draw anew
+REGISTER = "the privacy register"  # in sentences that need it
 
 
-def of_steps(out: Path) -> list[claims.Claim]:
-    """Return of each step whether its files are those it wrote, by the hashes beside them."""
+def of_steps(out: Path) -> Iterator[claims.Claim]:
+    """Yield of each step whether its files are those it wrote, by the hashes beside them."""
     states = sorted((out / ".state").glob("[0-9]*.json"))
     if not states:
-        why = "no .state/ beside it: the study was not run by run_all.py"
-        return [claims.Claim("files of all steps", claims.UNCHECKED, why)]
-    made = []
+        why = "no .state/ in the folder: run_all.py did not write it, or it was left out"
+        yield claims.Claim("files of all steps", claims.UNCHECKED, why)
     for path in states:
         state = files.readable_json(path)
         written = state.get("outputs", {}) | state.get("pages", {})
         changed = [
-            f"{name} is not what was written"
+            f"{name} is " + ("not what was written" if (out / name).is_file() else "not there")
             for name, value in written.items()
-            if value and value != _hash(out / name)
+            if value is None or value != _hash(out / name)
         ]
         unchecked = "" if written else "the step did not end"
-        made.append(claims.of_parts(f"step {path.stem}: files", changed, unchecked))
-    return made
+        yield claims.of_parts(f"step {path.stem}: files", changed, unchecked)
 
 
 def _hash(path: Path) -> str | None:
@@ -45,111 +45,119 @@ def _hash(path: Path) -> str | None:
 
 
 def parameters_of(notebook: Path) -> dict:
-    """Return the parameters with which a stored notebook was executed.
+    """Return the parameters with which a stored notebook was executed; {} for its defaults.
 
     Raises:
-        InputError: it is not there, not a notebook, or holds something other than literals there.
+        InputError: it is not there, or not JSON.
+        SyntaxError, ValueError, KeyError: it is no notebook, or has other than literals there.
     """
     content = files.read_json(notebook, "Run the study with run_all.py first.")
-    try:
-        for cell in content["cells"]:
-            if "injected-parameters" in cell["metadata"].get("tags", []):
-                lines = ast.parse("".join(cell["source"])).body
-                return {line.targets[0].id: ast.literal_eval(line.value) for line in lines}
-    except (KeyError, TypeError, ValueError, SyntaxError, AttributeError) as error:
-        errors.refuse(f"a notebook with its parameters in {notebook}", error, "Run the step again.")
+    for cell in content["cells"]:
+        if "injected-parameters" in cell["metadata"].get("tags", []):
+            lines = ast.parse("".join(cell["source"])).body
+            return {line.targets[0].id: ast.literal_eval(line.value) for line in lines}
     return {}
 
 
-def of_tables(out: Path, again: Path, number: str) -> list[claims.Claim]:
-    """Return of each table, and each figure's numbers, whether it follows from the predictions.
+def of_tables(
+    out: Path, again: Path, number: str, unchecked: dict[str, str] | None = None
+) -> Iterator[claims.Claim]:
+    """Yield of each table, and each figure's numbers, whether it follows from the predictions.
 
     Args:
         out: the folder looked at.
         again: the folder into which the notebook was executed again.
         number: of the notebook, "04" or "05".
+        unchecked: {table: why} of those that may differ.
     """
-    made, pattern = [], [f"tables/{number}_*", f"figures/{number}_*.csv"]
     names = {
         path.relative_to(folder).as_posix()
         for folder in (out, again)
-        for one in pattern
-        for path in folder.glob(one)
+        for path in folder.glob(f"tables/{number}_*")
     }
     for name in sorted(names):
-        stored, computed = out / name, again / name
-        if not (stored.is_file() and computed.is_file()):
-            where = "stored, but not computed" if stored.is_file() else "computed, but not stored"
-            made.append(claims.Claim(name, claims.DIFFERS, where))
-            continue
-        try:
-            tables = [_table(path) for path in (stored, computed)]
-        except (ValueError, OSError) as error:
-            made.append(claims.Claim(name, claims.DIFFERS, f"not a table ({error})"))
-            continue
-        made.append(claims.of_parts(name, claims.differences_of_tables(*tables)))
-    return made
+        yield from claims.guarded(name, _of_table, out / name, again / name, name, unchecked)
+
+
+def _of_table(
+    stored: Path, computed: Path, name: str, unchecked: dict[str, str] | None
+) -> Iterator[claims.Claim]:
+    """Yield whether a table is the one computed again."""
+    if not (stored.is_file() and computed.is_file()):
+        where = "stored, but not computed" if stored.is_file() else "computed, but not stored"
+        yield claims.Claim(name, claims.DIFFERS, where)
+        return
+    differences = claims.differences_of_tables(_table(stored), _table(computed))
+    if differences and name in (unchecked or {}):
+        yield claims.Claim(name, claims.UNCHECKED, unchecked[name])
+        return
+    yield claims.of_parts(name, differences)
 
 
 def _table(path: Path) -> pd.DataFrame:
     """Return a table of CSV or Parquet, index and all."""
     if path.suffix == ".parquet":
         return pd.read_parquet(path).reset_index()
-    return pd.read_csv(path, keep_default_na=True)
+    return pd.read_csv(path)
 
 
-def of_text(stored: Path, executed: dict) -> claims.Claim:
+def of_text(stored: Path, executed: dict, without_register: bool = False) -> claims.Claim:
     """Return whether a stored notebook shows the sentences and tables of the same one executed
     again.
 
     Args:
         stored: path of the executed notebook.
         executed: the notebook as executed again.
+        without_register: private runs are not in the folder's privacy register, so that cells which
+            speak of it cannot be compared.
     """
-    about, content = f"notebooks/{stored.name}: sentences and tables", files.readable_json(stored)
-    shown = [_said(cell) for cell in content.get("cells", []) if not _is_injected(cell)]
-    again = [_said(cell) for cell in executed["cells"] if not _is_injected(cell)]
+    about = f"notebooks/{stored.name}: sentences and tables"
+    shown, again = (
+        [_said(cell) for cell in notebook["cells"]]
+        for notebook in (files.readable_json(stored), executed)
+    )
     if len(shown) != len(again):
         return claims.Claim(about, claims.DIFFERS, f"{len(shown)} cells, computed {len(again)}")
-    found = []
-    for number, (one, other) in enumerate(zip(shown, again), 1):
-        if one != other:
-            lines = zip(one.splitlines() + [""], other.splitlines() + [""])
-            first = next(((a, b) for a, b in lines if a != b), ("", "more"))
-            found.append(f"cell {number} says {first[0].strip()!r}, computed {first[1].strip()!r}")
-    return claims.of_parts(about, found)
-
-
-def _is_injected(cell: dict) -> bool:
-    """Return whether papermill put a cell in."""
-    return "injected-parameters" in cell["metadata"].get("tags", [])
+    differing = [k for k, pair in enumerate(zip(shown, again), 1) if pair[0] != pair[1]]
+    of_register = [k for k in differing if without_register and REGISTER in shown[k - 1]]
+    return claims.of_parts(
+        about,
+        [f"cell {k} shows something else" for k in differing if k not in of_register],
+        f"cells {of_register} need the privacy register" if of_register else "",
+    )
 
 
 def _said(cell: dict) -> str:
-    """Return source and text of a cell's outputs, pictures left out."""
+    """Return source and outputs of a cell, pictures left out."""
     said = ["".join(cell["source"])]
     for output in cell.get("outputs", []):
         said.append("".join(output.get("text", [])))
-        data = output.get("data", {})
-        said += ["".join(data.get(kind, [])) for kind in ("text/html", "text/plain")]
+        for kind, content in sorted(output.get("data", {}).items()):
+            if not kind.startswith("image/"):
+                said.append("".join(content) if isinstance(content, list) else str(content))
     return _PASSING.sub("", "\n".join(said))
 
 
-def of_index(out: Path) -> claims.Claim:
-    """Return whether the study's page shows the tables and the figure beside it."""
+def of_index(out: Path) -> Iterator[claims.Claim]:
+    """Yield whether the study's page shows the tables and the figure beside it; its title is taken
+    as it is.
+    """
     about, path = "index.html: numbers and sentences", out / "index.html"
     if not path.is_file():
-        return claims.Claim(about, claims.UNCHECKED, "not there: the study is not whole")
+        yield claims.Claim(about, claims.UNCHECKED, "not there: the study is not whole")
+        return
     stored = path.read_text(encoding="utf-8")
-    title = re.search(r"<title>(.*?)</title>", stored, re.DOTALL)
-    steps = re.findall(r'<li><a href="notebooks/([^"]+)\.html">', stored)
-    try:
-        again = report.of_folder(
-            out, html.unescape(title.group(1)) if title else "", list(map(html.unescape, steps))
-        )
-    except (errors.InputError, OSError, ValueError, KeyError) as error:
-        return claims.Claim(about, claims.DIFFERS, str(error))
-    return claims.of_parts(about, _other_lines(stored, again))
+    title = re.search(r"<title>(.*?)</title>", stored, re.DOTALL).group(1)
+    steps = [
+        html.unescape(step)
+        for step in re.findall(r'<li><a href="notebooks/([^"]+)\.html">', stored)
+    ]
+    executed = [path.stem for path in (out / "notebooks").glob("[0-9]*.html")]
+    again = report.of_folder(out, html.unescape(title), steps)
+    differences = _other_lines(stored, again)
+    if sorted(steps) != sorted(executed):
+        differences.append("its notebooks are not those in the folder")
+    yield claims.of_parts(about, differences)
 
 
 def of_page(notebook: Path, again: str) -> claims.Claim:
@@ -169,35 +177,24 @@ def of_page(notebook: Path, again: str) -> claims.Claim:
     return claims.of_parts(about, [] if is_same else ["another text"])
 
 
-def of_cards(out: Path) -> list[claims.Claim]:
-    """Return of each model card whether it says what record and tables say."""
-    made = []
-    for path in sorted(out.glob("runs/*/model_card.md")):
-        about = f"runs/{path.parent.name}/model_card.md"
-        try:
-            record = files.read_json(path.with_name("record.json"), "Run the study again.")
-            again = model_card.card(out, record)
-        except (errors.InputError, OSError, ValueError, KeyError, TypeError) as error:
-            made.append(claims.Claim(about, claims.UNCHECKED, str(error)))
-            continue
-        made.append(claims.of_parts(about, _other_lines(path.read_text(encoding="utf-8"), again)))
-    return made
+def of_card(out: Path, run: str) -> Iterator[claims.Claim]:
+    """Yield whether a model card says what record and tables say."""
+    path, about = out / "runs" / run / "model_card.md", f"runs/{run}/model_card.md"
+    record = files.read_json(path.with_name("record.json"), "Run the study again.")
+    try:
+        again = model_card.card(out, record)
+    except errors.InputError:  # a table or the cohort was left out
+        yield claims.Claim(about, claims.UNCHECKED, "the tables or the cohort are not there")
+        return
+    yield claims.of_parts(about, _other_lines(path.read_text(encoding="utf-8"), again))
 
 
 def _other_lines(stored: str, again: str) -> list[str]:
-    """Return in words the lines of a text that differ."""
-    pairs = itertools.zip_longest(stored.splitlines(), again.splitlines(), fillvalue="")
-    return [f"line {k} is {a.strip()[:60]!r}" for k, (a, b) in enumerate(pairs, 1) if a != b]
+    """Return in words which lines of a text differ."""
+    pairs = itertools.zip_longest(stored.splitlines(), again.splitlines())
+    return [f"line {k} is another" for k, (one, other) in enumerate(pairs, 1) if one != other]
 
 
-def of_readme() -> claims.Claim:
-    """Return whether README's table is that of `expected/demo.csv`."""
-    root = paths.repository_root()
-    readme = (root / "README.md").read_text(encoding="utf-8")
-    again = report.renew_readme(readme, pd.read_csv(root / "expected" / "demo.csv"))
-    return claims.of_parts("README's table", [] if readme == again else ["not expected/demo.csv"])
-
-
-def as_json(made: list[claims.Claim]) -> str:
+def as_json(checked: list[claims.Claim]) -> str:
     """Return claims as JSON, for a program that reads them."""
-    return json.dumps([vars(claim) for claim in made], indent=1)
+    return json.dumps([vars(claim) for claim in checked], indent=1)

@@ -12,6 +12,7 @@ import pandas as pd
 
 from helpers.core import errors, files
 from helpers.privacy import statement
+from helpers.study import report
 
 FEWEST = 10  # test patients of a group that is shown
 _USE = (
@@ -22,17 +23,18 @@ _USE = (
 
 
 def write(out: Path) -> list[Path]:
-    """Write the card of each private run of a finished study; return the files.
+    """Write the card of each private run in the tables of a finished study; return the files.
 
     Raises:
         InputError: notebook 04 has not run.
     """
     written = []
-    for path in sorted((out / "runs").glob("*-dp-*/record.json")):
-        record = files.read_json(path, "Run the study again.")
-        if record.get("ledger") and "trained_on" not in record:
-            files.write_text(path.with_name("model_card.md"), card(out, record))
-            written.append(path.with_name("model_card.md"))
+    for run in _table(out, "04_metrics")["run"].unique():
+        folder = out / "runs" / run
+        record = files.readable_json(folder / "record.json")  # none of predictions from elsewhere
+        if record.get("ledger"):
+            files.write_text(folder / "model_card.md", card(out, record))
+            written.append(folder / "model_card.md")
     return written
 
 
@@ -75,20 +77,20 @@ def card(out: Path, record: dict) -> str:
         f"{cohort['title']}. {cohort['n_images']:,} images of {cohort['n_patients']:,} patients;"
         f" left out: {sum(cohort['exclusions'].values()):,} rows. Test patients by group:",
         "",
-        _markdown(_patients(_table(out, "04_group_sizes"), is_open)),
+        _shown(_patients(_table(out, "04_group_sizes"), is_open)),
         "",
         "## Performance on test patients",
         "",
         "AUROC with 95 % confidence intervals over patients.",
         "",
-        _markdown(_performance(out, record["run"], is_open)),
+        _shown(_performance(out, record["run"], is_open)),
         "",
         "## Does privacy cost some groups more?",
         "",
         "Change of each AUROC contrast against the same network without privacy, mean over"
         " findings.",
         "",
-        _markdown(_changes(out, record["run"])),
+        _shown(_changes(out, record["run"], is_open)),
         "",
         "## Limits",
         "",
@@ -145,10 +147,13 @@ def _performance(out: Path, run: str, is_open: bool) -> pd.DataFrame:
     )
 
 
-def _changes(out: Path, run: str) -> pd.DataFrame:
-    """Return the change of each contrast by privacy, with its verdict."""
-    rows = _table(out, "04_gap_changes")
-    rows = rows[(rows["run"] == run) & rows["estimate"].notna()]
+def _changes(out: Path, run: str, is_open: bool) -> pd.DataFrame:
+    """Return the change of each contrast by privacy, with its verdict, but of attributes of which a
+    group is left out.
+    """
+    rows, sizes = _table(out, "04_gap_changes"), _table(out, "04_group_sizes")
+    hidden = set(sizes["attribute"].drop(index=_patients(sizes, is_open).index))
+    rows = rows[(rows["run"] == run) & rows["estimate"].notna() & ~rows["attribute"].isin(hidden)]
     return pd.DataFrame(
         {
             "contrast": rows["label"],
@@ -168,9 +173,6 @@ def _number(value: float | None) -> str:
     return "not finite" if value is None else f"{value:.4g}"
 
 
-def _markdown(table: pd.DataFrame) -> str:
+def _shown(table: pd.DataFrame) -> str:
     """Return a table in Markdown; a sentence where it has no row."""
-    if not len(table):
-        return "None could be estimated, or shown."
-    lines = [list(table.columns), ["---"] * table.shape[1], *table.astype(str).values.tolist()]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return report.markdown(table) if len(table) else "None could be estimated, or shown."

@@ -1,245 +1,230 @@
 """What a results folder claims of its cohorts and runs, looked at again from their files alone.
 
 In: a cohort's or run's name. Out: `claims.Claim`s: files and hashes, who is in which split, the
-privacy ledger computed anew, scores predicted anew from the weights. What cannot be looked at says
-why; nothing is raised for it.
+ledger (`checked_ledgers`), scores predicted anew from the weights. No claim quotes a patient's row.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from helpers.core import claims, errors, files, fingerprints, paths, run_records
+from helpers.core import claims, files, fingerprints, paths, run_records
 from helpers.data import cohorts
-from helpers.privacy import privacy_ledger, register
-from helpers.training import network_settings, networks, prediction, start_weights, weight_files
+from helpers.training import (
+    checked_ledgers,
+    network_settings,
+    networks,
+    prediction,
+    start_weights,
+    weight_files,
+)
 
-MOST_SCORES = 500  # images predicted again of each run
+MOST_SCORES = 500  # images predicted again of each run, drawn anew each time
 SCORE_DIFFERENCE = 1e-3  # of another machine's arithmetic
 
 
-def of_cohort(name: str) -> list[claims.Claim]:
-    """Return the claims of a built cohort: its files, its data hash, one split a patient, its
+def of_cohort(name: str) -> Iterator[claims.Claim]:
+    """Yield the claims of a built cohort: its files, its data hash, one split a patient, its
     counts.
+
+    Args:
+        name: of its folder.
     """
     folder, about = paths.cohort_dir(name), f"cohort {name}"
     record = files.readable_json(folder / "record.json")
-    if not record:
-        return [claims.Claim(about, claims.DIFFERS, "record.json is not there, or damaged")]
-    recorded = record.get("files", {})
-    changed = _changed_files(folder, recorded)
-    made = [claims.of_parts(f"{about}: files", changed)]
-    try:
-        table, _ = cohorts.read_table(name)
-    except (errors.InputError, OSError) as error:
-        return [*made, claims.Claim(f"{about}: table", claims.DIFFERS, str(error))]
+    written = ("images.npy", "table.parquet", "exclusions.csv")
+    yield claims.of_parts(f"{about}: files", _changed_files(folder, record, written))
+    table = pd.read_parquet(folder / "table.parquet")
     data_hash = fingerprints.fingerprint(
         {
-            "images.npy": recorded.get("images.npy"),
+            "images.npy": record["files"]["images.npy"],
             "table": fingerprints.table_hash(table),
-            "canonical": record.get("canonical"),
+            "canonical": record["canonical"],
         }
     )
-    n_splits = table.groupby("patient_id")["split"].nunique()
+    yield claims.of_parts(
+        f"{about}: data hash", claims.difference("it", record["data_hash"], data_hash)
+    )
+    n_in_several = int((table.groupby("patient_id")["split"].nunique() > 1).sum())
+    yield claims.of_parts(
+        f"{about}: every patient in one split",
+        [f"{n_in_several:,} patients in several"] if n_in_several else [],
+    )
     counts = {"n_images": len(table), "n_patients": table["patient_id"].nunique()}
-    return made + [
-        claims.of_parts(
-            f"{about}: data hash", claims.difference("it", record.get("data_hash"), data_hash)
-        ),
-        claims.of_parts(
-            f"{about}: every patient in one split",
-            [f"{(n_splits > 1).sum():,} patients in several"] if (n_splits > 1).any() else [],
-        ),
-        claims.of_parts(
-            f"{about}: counts",
-            claims.difference("", {key: record.get(key) for key in counts}, counts),
-        ),
-    ]
+    said = {key: record.get(key) for key in counts} | {"cohort": record.get("cohort")}
+    yield claims.of_parts(
+        f"{about}: counts", claims.difference("", said, counts | {"cohort": name})
+    )
 
 
-def of_run(run: str) -> list[claims.Claim]:
-    """Return the claims of a finished run: its files, its data, its predictions, its ledger, and
-    the scores of its weights.
+def of_run(run: str) -> Iterator[claims.Claim]:
+    """Yield the claims of a finished run: its files and name, its data, its predictions, its
+    ledger, and the scores of its weights.
+
+    A run's model tried on another cohort has the record of that run, which is looked at there.
+
+    Args:
+        run: name of its folder.
     """
     record = files.readable_json(paths.run_dir(run) / "record.json")
-    if not record:
-        why = "record.json is not there, or damaged"
-        return [claims.Claim(f"run {run}", claims.DIFFERS, why)]
-    made = [of_files(run)]
-    try:
-        predictions, cohort = run_records.read_predictions(run), cohorts.read(record["cohort"])
-    except (errors.InputError, OSError) as error:
-        return [*made, claims.Claim(f"run {run}: predictions", claims.UNCHECKED, str(error))]
-    made += [
-        claims.of_parts(
-            f"run {run}: trained and tested on this cohort",
-            claims.difference("its data hash", record["data_hash"], cohort.record.get("data_hash")),
-        )
-        if "trained_on" not in record
-        else claims.of_parts(f"run {run}: tried on this cohort", []),
-        _of_predictions(run, predictions, cohort),
-        *of_ledger(record, cohort),
-    ]
-    if "trained_on" in record:  # has no weights of its own
-        return made
-    return made + [_of_scores(record, predictions, cohort)]
+    is_elsewhere = "trained_on" in record
+    yield of_files(run)
+    trained = run
+    if is_elsewhere:
+        trained = run.removeprefix(f"{record['cohort']}-from-")
+        yield claims.of_parts(f"run {run}: is the model of a run here", _not_of(trained, record))
+    else:
+        yield claims.of_parts(f"run {run}: name", claims.difference("it", run, _name_of(record)))
+    folder = paths.cohort_dir(record["cohort"])
+    if Path(record["cohort"]).name != record["cohort"] or not folder.is_dir():
+        yield claims.Claim(f"run {run}: its cohort", claims.UNCHECKED, "it is not in the folder")
+        return
+    cohort, predictions = cohorts.read(record["cohort"]), run_records.read_predictions(run)
+    yield claims.of_parts(
+        f"run {run}: is of this cohort",
+        claims.difference("its data hash", record["data_hash"], cohort.record["data_hash"]),
+    )
+    path = paths.run_dir(trained) / "weights.safetensors"
+    known = weight_files.load_weights(path)[1] if path.exists() else None
+    yield of_predictions(run, predictions, cohort, known if is_elsewhere else None)
+    if not is_elsewhere:
+        yield from checked_ledgers.of_ledger(record, cohort)
+    yield of_scores(record, trained, predictions, cohort)
 
 
 def of_files(run: str) -> claims.Claim:
     """Return whether a run's files are those whose hashes its record has."""
     folder = paths.run_dir(run)
-    recorded = files.readable_json(folder / "record.json").get("files", {})
-    return claims.of_parts(f"run {run}: files", _changed_files(folder, recorded))
+    record = files.readable_json(folder / "record.json")
+    written = ("predictions.parquet",)
+    written += () if "trained_on" in record else ("weights.safetensors",)
+    return claims.of_parts(f"run {run}: files", _changed_files(folder, record, written))
 
 
-def _changed_files(folder: Path, recorded: dict) -> list[str]:
+def _changed_files(folder: Path, record: dict, written: tuple[str, ...]) -> list[str]:
     """Return in words the files that are not those of a record."""
-    if not recorded:
-        return ["its record has no hashes of files"]
-    return [
-        f"{name} is not what was written"
-        for name, value in recorded.items()
-        if value != (fingerprints.file_hash(folder / name) if (folder / name).exists() else None)
+    recorded = record.get("files", {})
+    return ["record.json cannot be read"] * (not record) + [
+        f"{name} is not what was written" if (folder / name).exists() else f"{name} is not there"
+        for name in dict.fromkeys([*written, *recorded])
+        if not (folder / name).exists()
+        or recorded.get(name) != fingerprints.file_hash(folder / name)
     ]
 
 
-def _of_predictions(run: str, predictions: pd.DataFrame, cohort: cohorts.Cohort) -> claims.Claim:
-    """Return whether labels, patients and splits are the cohort's, and nobody trained on is
-    shown.
+def _name_of(record: dict) -> str:
+    """Return the name that follows from what a run is."""
+    return run_records.run_name(
+        record["cohort"],
+        record["arm"],
+        record["seed"],
+        record["epsilon_target"] or record.get("recipe_of_epsilon"),
+        record["recipe"],
+        record["unit"] or record.get("recipe_of_unit") or "patient",
+    )
+
+
+def _not_of(run: str, record: dict) -> list[str]:
+    """Return in words how the record of a model tried elsewhere differs from that of its run."""
+    own = ("run", "cohort", "trained_on", "data_hash", "files")
+    of_run = files.readable_json(paths.run_dir(run) / "record.json")
+    if Path(run).name != run or not of_run:
+        return ["that run is not here"]
+    said, again = (
+        {key: value for key, value in one.items() if key not in own} for one in (record, of_run)
+    )
+    return claims.difference("", said, again) + claims.difference(
+        "trained_on", record["trained_on"], of_run["cohort"]
+    )
+
+
+def of_predictions(
+    run: str, predictions: pd.DataFrame, cohort: cohorts.Cohort, known: list[str] | None
+) -> claims.Claim:
+    """Return whether predictions are of each valid and test image of a cohort, once a finding, with
+    its labels, patients and splits, and of nobody trained on.
+
+    Args:
+        run: its name.
+        predictions: see `run_records.read_predictions`.
+        cohort: whose patients were predicted.
+        known: canonical names that the model knows; None: all findings of the cohort.
     """
-    table = cohort.table.set_index("image_id")
-    known = predictions["image_id"].isin(table.index)
-    found = [f"{(~known).sum():,} rows of images that are not in it"] if not known.all() else []
-    rows = table.reindex(predictions["image_id"])
-    for column in ("patient_id", "split"):
-        n = int((rows[column].to_numpy()[known] != predictions[column].to_numpy()[known]).sum())
-        found += [f"another {column} in {n:,} rows"] if n else []
-    for finding, part in predictions[known].groupby("finding"):
-        if finding not in table:
-            found.append(f"{finding} is no finding of it")
+    table = cohort.table[cohort.table["split"].isin(["valid", "test"])].set_index("image_id")
+    findings = [
+        finding
+        for finding in cohort.findings
+        if known is None or start_weights.alike(cohort.canonical[finding], known)
+    ]
+    shown = list(predictions["finding"].unique())
+    differences = claims.difference("its findings", sorted(shown), sorted(findings))
+    for finding, part in predictions.groupby("finding"):
+        if set(part["image_id"]) != set(table.index) or len(part) != len(table):
+            n = len(set(table.index) - set(part["image_id"]))
+            differences.append(f"{finding}: {len(part):,} images, {n:,} of {len(table):,} lack")
             continue
-        labels = table.loc[part["image_id"], finding].to_numpy(float)
+        rows = table.loc[part["image_id"]]
+        for column in ("patient_id", "split"):
+            n = int((rows[column].to_numpy() != part[column].to_numpy()).sum())
+            differences += [f"{finding}: another {column} in {n:,} rows"] if n else []
+        labels = rows[finding].to_numpy(float) if finding in table else np.full(len(rows), np.inf)
         is_other = ~np.isclose(labels, part["label"].to_numpy(float), equal_nan=True)
-        found += [f"{finding}: {is_other.sum():,} other labels"] if is_other.any() else []
-    shown = set(predictions["split"]) - {"valid", "test"}
-    found += [f"patients of the split {', '.join(sorted(shown))} are in it"] if shown else []
-    return claims.of_parts(f"run {run}: predictions are of the cohort's valid and test", found)
+        differences += [f"{finding}: {is_other.sum():,} other labels"] if is_other.any() else []
+    about = f"run {run}: predictions are of the cohort's valid and test"
+    return claims.of_parts(about, differences)
 
 
-def of_ledger(record: dict, cohort: cohorts.Cohort) -> list[claims.Claim]:
-    """Return whether a private run's ledger follows from its own constants, the cohort and the
-    register; of another run, that it promises nothing.
+def of_scores(
+    record: dict, trained: str, predictions: pd.DataFrame, cohort: cohorts.Cohort
+) -> claims.Claim:
+    """Return whether weights give the stored scores, of images drawn anew each time.
 
     Args:
         record: of the run.
-        cohort: on which it was trained.
+        trained: the run whose weights they are: itself, or the one that was tried on this cohort.
+        predictions: of the run.
+        cohort: whose patients were predicted.
     """
-    run, entries = record["run"], record.get("ledger")
-    promised = ("epsilon_target", "epsilon_spent", "delta", "unit")
-    if not entries:
-        found = [f"{name} is {record[name]}" for name in promised if record.get(name) is not None]
-        return [claims.of_parts(f"run {run}: promises nothing", found)]
-    again, known = _ledger_again(record), set(entries.get("not_covered", ()))
-    found = claims.difference("", {key: entries.get(key) for key in again}, again)
-    found += [
-        f"not_covered lacks {name!r}" for name in privacy_ledger.NOT_COVERED if name not in known
-    ]
-    of_record = {"epsilon_target": "epsilon_target", "delta": "delta", "unit": "unit"}
-    for name, key in of_record.items():
-        found += claims.difference(f"the record's {name}", record[name], entries[key])
-    spent = entries["epsilon_spent"]["PLD"]
-    found += claims.difference("the record's epsilon_spent", record["epsilon_spent"], spent)
-    made = [claims.of_parts(f"run {run}: ledger follows from its constants", found)]
-    if "trained_on" in record:
-        return made
-    n_units = _n_units(cohort, entries["unit"], record["parameters"])
-    found = claims.difference("n_units", entries["n_units"], n_units)
-    return [*made, claims.of_parts(f"run {run}: number of units", found), _of_register(record)]
-
-
-def _ledger_again(record: dict) -> dict:
-    """Return what the ledger says but `not_covered`, computed from its constants."""
-    entries = record["ledger"]
-    first, *second = entries.get("parts", [entries])
-    names = ("expected_batch_size", "noise_multiplier", "clip_norm")
-    weights = paths.run_dir(record["run"]) / "weights.safetensors"
-    lineage = weight_files.lineage_of(weights) if weights.exists() else None
-    again = privacy_ledger.ledger(
-        **{name: first[name] for name in names},
-        **{
-            name: entries[name]
-            for name in ("unit", "n_units", "steps_done", "delta", "mode", "pos_weight")
-            + ("max_images_per_unit", "views_per_image")
-        },
-        steps=first["steps_planned"],
-        epsilon=entries["epsilon_target"],
-        max_images_per_patient=record["parameters"].get("max_images_per_patient"),
-        lineage=lineage[:-1] if lineage else lineage,
-        head={name: second[0][name] for name in names} | {"steps": second[0]["steps_planned"]}
-        if second
-        else None,
-    )
-    left_out = {"not_covered"} | (set() if weights.exists() else {"guarantee", "start"})
-    return {name: value for name, value in again.items() if name not in left_out}
-
-
-def _n_units(cohort: cohorts.Cohort, unit: str, parameters: dict) -> int:
-    """Return how many patients, or images of at most so many a patient, are trained on."""
-    patients = cohort.table.loc[cohort.table["split"] == "train", "patient_id"]
-    if unit == "patient":
-        return patients.nunique()
-    most = parameters.get("max_images_per_patient") or len(patients)
-    return int(patients.value_counts().clip(upper=most).sum())
-
-
-def _of_register(record: dict) -> claims.Claim:
-    """Return whether a private run stands in the register with the steps of its ledger."""
-    about, mode = f"run {record['run']}: in the privacy register", record["ledger"]["mode"]
-    if mode != "private":
-        return claims.Claim(about, claims.HOLDS, f"{mode} mode: nothing is spent or entered")
-    try:
-        lines = [line for line in register.Register().runs() if line["uuid"] == record.get("uuid")]
-    except errors.InputError as error:
-        return claims.Claim(about, claims.DIFFERS, str(error))
-    if not lines:
-        return claims.Claim(about, claims.UNCHECKED, "it is not in the register beside it")
-    steps = record["ledger"]["steps_done"]
-    return claims.of_parts(about, claims.difference("steps", lines[0]["steps"], steps))
-
-
-def _of_scores(record: dict, predictions: pd.DataFrame, cohort: cohorts.Cohort) -> claims.Claim:
-    """Return whether the weights give the stored scores of some test images."""
-    run, about = record["run"], f"run {record['run']}: scores follow from its weights"
-    path = paths.run_dir(run) / "weights.safetensors"
+    about = f"run {record['run']}: scores follow from its weights"
+    path = paths.run_dir(trained) / "weights.safetensors"
     if not path.exists():
-        return claims.Claim(about, claims.UNCHECKED, "weights.safetensors is not there")
-    try:
-        weights, known = weight_files.load_weights(path)
-        settings = network_settings.read(cohort.name)
-        model = networks.resnet9(
-            known,
-            settings.channels,
-            settings.width,
-            0,
-            record["parameters"].get("head") or settings.head,
-            cohort.images.ndim - 1,
-            cohort.lateral,
-        ).to(networks.device())
-        model.load_state_dict(weights)
-    except (errors.InputError, RuntimeError) as error:
-        return claims.Claim(about, claims.UNCHECKED, str(error).splitlines()[0])
-    rows = np.flatnonzero(cohort.table["split"] == "test")[:MOST_SCORES]
-    shifts = prediction.shifts_of(record)
+        return claims.Claim(about, claims.UNCHECKED, "the weights are not there")
+    private = record.get("trained_on", cohort.name)
+    needed = (network_settings.path_of(private), paths.cohort_dir(private) / "record.json")
+    if not all(file.exists() for file in needed):
+        return claims.Claim(about, claims.UNCHECKED, "the network or its cohort is not described")
+    weights, known = weight_files.load_weights(path)
+    settings = network_settings.read(private)
+    head = record["parameters"].get("head")
+    model = networks.resnet9(
+        known,
+        settings.channels,
+        settings.width,
+        0,
+        head if isinstance(head, str) else settings.head,  # else the second part of the promise
+        cohort.images.ndim - 1,
+        cohorts.read(private).lateral,
+    ).to(networks.device())
+    model.load_state_dict(weights)
+    rows = np.flatnonzero(cohort.table["split"].isin(["valid", "test"]))
+    n_images, shifts = len(rows), prediction.shifts_of(record)
+    rows = np.sort(np.random.default_rng().permutation(rows)[:MOST_SCORES])
     scores = prediction.predict(model, cohort.images, rows, settings.channels, shifts=shifts)
     stored = predictions.pivot(index="image_id", columns="finding", values="score")
-    stored, largest = stored.loc[cohort.table["image_id"].iloc[rows]], 0.0
+    stored = stored.reindex(cohort.table["image_id"].iloc[rows])
+    differences = []
     for finding in stored:
         columns = start_weights.alike(cohort.canonical[finding], known)
-        apart = np.abs(stored[finding].to_numpy() - scores[:, columns].mean(1))
-        largest = max(largest, float(apart.max()))
-    found = [f"by up to {largest:.2g}"] if largest > SCORE_DIFFERENCE else []
-    found += claims.difference(
+        again = scores[:, columns].mean(1) if columns else np.full(len(rows), np.nan)
+        apart = np.abs(stored[finding].to_numpy() - again)
+        if not (apart <= SCORE_DIFFERENCE).all():  # NaN, a score that lacks, differs
+            differences.append(f"{finding} by up to {np.nan_to_num(apart, nan=1.0).max():.2g}")
+    differences += claims.difference(
         "weights_hash", record.get("weights_hash"), weight_files.weights_hash(weights)
     )
-    return claims.of_parts(about, found)
+    claim = claims.of_parts(about, differences)
+    if claim.verdict == claims.HOLDS:
+        return claims.Claim(about, claims.HOLDS, f"{len(rows):,} of {n_images:,} images")
+    return claim

@@ -100,16 +100,16 @@ def run_study(start_study, finish) -> Callable[..., Finished]:
 
 
 @pytest.fixture(scope="session")
-def smoke_study(tmp_path_factory, run_study, worker_id) -> tuple[Path, Finished]:
+def smoke_study(tmp_path_factory, run_study) -> tuple[Path, Finished]:
     """The smoke study, run once for all workers: its results folder, which nobody may change, and
     what the command said.
     """
     common = tmp_path_factory.getbasetemp()
-    common = common if worker_id == "master" else common.parent
+    common = common.parent if "PYTEST_XDIST_WORKER" in os.environ else common
     folder = common / "smoke_study" / "results"
     with (common / "smoke_study.lock").open("w") as handle:
         locks.wait_for(handle)  # the other worker may be at it
-        if not folder.exists():
+        if not (folder.parent / "finished.json").exists():
             study = run_study("smoke", folder)
             assert study.code == 0, study.complaint
             files.write_json(folder.parent / "finished.json", dataclasses.asdict(study))
