@@ -12,7 +12,7 @@ import pandas as pd
 
 HOLDS, DIFFERS, UNCHECKED = VERDICTS = "holds", "differs", "cannot be checked"
 # of numbers that were written as text and read again, or summed in another order
-RELATIVE, ABSOLUTE = 1e-6, 1e-9
+RELATIVE, ABSOLUTE = 1e-6, 1e-13
 
 
 @dataclasses.dataclass(frozen=True)
