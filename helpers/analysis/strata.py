@@ -199,3 +199,59 @@ def _with_remarks(rows: pd.DataFrame) -> pd.DataFrame:
     differ = (signs[POOLED] * signs[COMMON] < 0) & excludes
     of_row = pd.MultiIndex.from_frame(rows[keys]).map(differ).to_numpy(dtype=bool)
     return rows.assign(remark=rows["remark"].mask(of_row, OTHER_SIGN))
+
+
+def side_by_side(rows: pd.DataFrame, what: str) -> pd.DataFrame:
+    """Return comparisons pooled and at a common case mix, each with its 95 % CI, and of which
+    strata the latter is the mean.
+
+    Args:
+        rows: from `contrasts`, with label, arm_label and strata, the attribute of the strata.
+        what: "contrast" or "gap_change".
+
+    Returns:
+        Index strata, label, arm_label; columns `POOLED`, `COMMON`, "mean over", n_findings.
+    """
+    rows = rows[(rows["what"] == what) & rows["estimate"].notna()]
+    keys, is_within = ["strata", "label", "arm_label"], ~rows["stratum"].isin([POOLED, COMMON])
+    interval = [
+        f"{row.estimate:+.3f} [{row.low:+.3f}, {row.high:+.3f}]" for row in rows.itertuples()
+    ]
+    both = rows.assign(interval=interval)[~is_within].set_index([*keys, "stratum"])["interval"]
+    mean_over = rows[is_within].groupby(keys, sort=False)["stratum"].agg(", ".join)
+    table = both.unstack("stratum", sort=False).reindex(columns=[POOLED, COMMON])
+    table["mean over"] = mean_over.reindex(table.index)
+    n_findings = rows[~is_within].groupby(keys, sort=False)["n_findings"].first()
+    return table.assign(n_findings=n_findings.reindex(table.index)).dropna()
+
+
+def in_words(rows: pd.DataFrame, planned: pd.DataFrame, margin: float) -> str:
+    """Return how many of the planned changes lie within the margin, pooled and at a common case
+    mix; "" where none was compared.
+
+    Args:
+        rows: as in `side_by_side`.
+        planned: with attribute, group, arm_label.
+        margin: of equivalence; a change within it has its whole 95 % CI there.
+    """
+    if rows.empty:
+        return ""
+    keys = ["attribute", "group", "arm_label"]
+    rows = rows[(rows["what"] == "gap_change") & rows["estimate"].notna()]
+    rows = rows.merge(planned[keys].drop_duplicates(), on=keys)
+    sentences = []
+    for name, part in rows.groupby("strata", sort=False):
+        is_inside = (part["low"] > -margin) & (part["high"] < margin)
+        inside = is_inside.groupby(part["stratum"]).agg(["sum", "size"])
+        if COMMON not in inside.index:
+            continue
+        within = part.loc[~part["stratum"].isin([POOLED, COMMON]), "stratum"].unique()
+        share = part.loc[part["stratum"] == COMMON, "share"].min()
+        (n_common, of_common), (n_pooled, of_pooled) = inside.loc[[COMMON, POOLED]].to_numpy()
+        sentences.append(
+            f"Within strata of {name} ({', '.join(within)}; {share:.0%} of the patients):"
+            f" {n_common} of {of_common} planned changes lie within +-{margin:g} at a common case"
+            f" mix, {n_pooled} of {of_pooled} pooled (95 % CIs; means over the findings that the"
+            " strata share)."
+        )
+    return " ".join(sentences)

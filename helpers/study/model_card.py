@@ -14,6 +14,7 @@ from helpers.core import errors, files
 from helpers.privacy import statement
 from helpers.study import report
 
+_TRAINED = {"head": "its head alone", "all_then_head": "all weights, then the head,"}
 FEWEST = 10  # test patients of a group that is shown
 _USE = (
     "To repeat and to question the study it is part of. Not a medical device: nobody may be"
@@ -55,7 +56,8 @@ def card(out: Path, record: dict) -> str:
         f"# Model card: {record['run']}",
         "",
         f"A classifier of {', '.join(cohort['findings'])}: ResNet9 of width"
-        f" {parameters['width']}, trained with differential privacy (recipe {record['recipe']},"
+        f" {parameters['width']}, {_TRAINED.get(parameters.get('TRAINED'), 'all weights')} trained"
+        f" with differential privacy (recipe {record['recipe']},"
         f" seed {record['seed']}); start: {entries['start']}. Weights: `weights.safetensors`,"
         f" SHA-256 of their values {record.get('weights_hash', 'not recorded')}.",
         "",
@@ -87,8 +89,8 @@ def card(out: Path, record: dict) -> str:
         "",
         "## Does privacy cost some groups more?",
         "",
-        "Change of each AUROC contrast against the same network without privacy, mean over"
-        " findings.",
+        "Change of each AUROC contrast against training without privacy, mean over findings."
+        " Verdicts are against notebook 04's margin and not adjusted for their number.",
         "",
         _shown(_changes(out, record["run"], is_open)),
         "",

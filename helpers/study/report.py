@@ -127,6 +127,10 @@ def of_folder(out: Path, title: str, steps: list[str]) -> str:
     parts = out / "tables/04_price_parts.csv"
     links = {step: f"notebooks/{step}.html" for step in steps}
     links |= {f"{folder}/": f"{folder}/" for folder in ("tables", "figures", "runs", "cohort")}
+    links |= {
+        f"model card of {path.parent.name}": path.relative_to(out).as_posix()
+        for path in sorted(out.glob("runs/*/model_card.md"))
+    }
     tables = {
         artefact
         for *_, artefact in checklist.CHECKLIST
@@ -174,11 +178,12 @@ def page(
 <html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>
 <style>{_STYLE}</style></head><body>
 <h1>{html.escape(title)}</h1>
-<h2>Price of privacy, and whether groups pay it equally</h2>
+<h2>Price of privacy, and how well groups are served</h2>
 {table.to_html(index=False, border=0)}
 <p>Mean AUROC over findings. By sex: AUROC of women minus men; by age: of the oldest band minus the
-rest; 0 means that both are served equally well. In brackets, 95 % confidence intervals from a
-bootstrap of patients. "(demo)": the noise follows from a published seed, so that results repeat;
+rest; 0 means that both are served equally well, and a contrast that was there without privacy is
+no cost of it: for changes see notebook 04. In brackets, 95 % confidence intervals over patients.
+"(demo)": the noise follows from a published seed, so that results repeat;
 epsilon is then no guarantee.</p>
 <p>{html.escape(spent)}</p>
 <img src="data:image/png;base64,{picture}" alt="Mean AUROC against the privacy budget epsilon,

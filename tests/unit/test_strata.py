@@ -1,6 +1,7 @@
 """Contrasts within strata: a planted Simpson table, and a harm that every stratum has."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import arms_of, image_table, logistic, predictions_of, run_record
 
@@ -162,3 +163,39 @@ def test_a_stratum_that_is_known_of_nobody_has_no_rows():
     blank = table.assign(site="")
     rows = strata.contrasts(predictions, blank, of_sex(predictions, blank), "site", ARMS)
     assert list(rows) == strata.COLUMNS and rows.empty
+
+
+def test_pooled_and_common_case_mix_stand_side_by_side_and_are_counted_in_words():
+    table, predictions = two_sites(0.0)
+    influences = influence_table.of_auroc(predictions, table, ["sex", "site"])
+    rows = strata.contrasts(predictions, table, influences, "site", ARMS, baseline="base")
+    rows = rows.assign(strata="site", label="female - male", arm_label=rows["run"])
+    shown = strata.side_by_side(rows, "contrast")
+    assert list(shown) == ["pooled", "common case mix", "mean over", "n_findings"]
+    of_pool = rows[(rows["what"] == "contrast") & (rows["stratum"] == "pooled")].set_index("run")
+    for (_, label, run), row in shown.iterrows():
+        one = of_pool.loc[run]
+        assert label == "female - male"
+        assert row["mean over"] == "A, B"
+        assert row["pooled"] == f"{one['estimate']:+.3f} [{one['low']:+.3f}, {one['high']:+.3f}]"
+
+    def row(stratum, low, high, what="gap_change"):
+        about = dict(strata="site", what=what, attribute="sex", group="female - male")
+        about |= {"arm_label": "epsilon 1", "estimate": (low + high) / 2, "share": 0.94}
+        return about | {"stratum": stratum, "low": low, "high": high}
+
+    changes = [
+        row("pooled", -0.06, 0.01),
+        row("common case mix", -0.01, 0.01),
+        row("A", -0.01, 0.01),
+    ]
+    rows = pd.DataFrame([*changes, row("pooled", -1, 1, "contrast")])
+    planned = pd.DataFrame([dict(attribute="sex", group="female - male", arm_label="epsilon 1")])
+    words = strata.in_words(rows, planned, 0.02)
+    assert words.startswith(
+        "Within strata of site (A; 94% of the patients): 1 of 1 planned changes"
+    )
+    assert "common case mix, 0 of 1 pooled" in words
+    assert strata.in_words(rows, planned, 0.005).count("0 of 1") == 2
+    assert strata.in_words(rows, planned.assign(group="other"), 0.02) == ""
+    assert strata.in_words(pd.DataFrame(), planned, 0.02) == ""
