@@ -76,18 +76,29 @@ def conclusions(
         counts = of_run["verdict"].value_counts()
         sentences.append(
             f"   Of {len(of_run)} contrasts between groups: "
-            + ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
+            + ", ".join(
+                f"{n} {verdict}{_named(of_run[of_run['verdict'] == verdict])}"
+                for verdict, n in counts.items()
+            )
             + "."
         )
     sentences += [made_of] if made_of else []
     for row in planned.itertuples():
         if row.verdict not in ("budget not run", "no such contrast here", "not estimable"):
             sentences.append(
-                f"Planned: {row.group} at {row.arm_label}: gap_change {row.estimate:+.3f}"
-                f" [{row.low:+.3f}, {row.high:+.3f}], p {row.p_holm:.3f} after Holm; {row.verdict}"
+                f"Planned: {row.attribute} {row.group} at {row.arm_label}: gap_change"
+                f" {row.estimate:+.3f} [{row.low:+.3f}, {row.high:+.3f}],"
+                f" p {row.p_holm:.3f} after Holm; {row.verdict}"
                 f" (minimum detectable change {row.minimum_detectable:.3f} at 80 % power)."
             )
     return sentences
+
+
+def _named(rows: pd.DataFrame) -> str:
+    """Return the contrasts of a verdict that says that something differs, with their changes."""
+    if not rows["verdict"].str.startswith(("worse", equivalence.DIFFERENT)).all():
+        return ""
+    return f" ({', '.join(f'{row.label} {row.estimate:+.3f}' for row in rows.itertuples())})"
 
 
 def _interval(table: pd.DataFrame, run: str) -> tuple[float, float, float]:
