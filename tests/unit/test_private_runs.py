@@ -412,6 +412,8 @@ def test_steps_that_a_live_kernel_cannot_write_are_counted(small_cohort, monkeyp
 
 
 def test_an_interrupt_waits_for_the_end_of_the_step(small_cohort):
+    # where tests are started in the background, the shell has them ignore it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     session = session_of(small_cohort)
     noise = session.arm.randomness.noise
     session.arm.randomness.noise = lambda *arguments: (

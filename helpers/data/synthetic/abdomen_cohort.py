@@ -158,7 +158,7 @@ def planted_truth() -> pd.DataFrame:
             effect="harder",
             factor=FEMALE_SIZE,
             share=0.45,
-            contrast=(-0.09, 0.02),
+            contrast=(-0.08, 0.03),
             private_contrast=(-0.09, 0.04),
         ),
         row(
@@ -169,7 +169,7 @@ def planted_truth() -> pd.DataFrame:
             factor=1.0,
             share=2 / 7,
             contrast=(-0.06, 0.06),
-            private_contrast=(-0.06, 0.06),
+            private_contrast=(-0.07, 0.07),
         ),
     ]
     return pd.DataFrame(effects)
