@@ -1,7 +1,7 @@
 """What a results folder claims in tables, notebooks and pages, looked at again.
 
 In: the folder, and another into which notebooks 04 and 05 were executed again on the same cohort
-and runs. Out: `claims.Claim`s. No claim quotes a notebook's text, which may name a patient.
+and runs. Out: claims (`core.claims`). No claim quotes a notebook's text, which may name a patient.
 """
 
 import ast

@@ -1,7 +1,7 @@
 """A private run's ledger, computed again from its constants, and held against what else says the
 same: its parameters, its cohort, the privacy register.
 
-In: the record of a run, its cohort. Out: `claims.Claim`s.
+In: the record of a run, its cohort. Out: claims (`core.claims`).
 """
 
 from collections.abc import Iterator

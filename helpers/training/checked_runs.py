@@ -1,6 +1,6 @@
 """What a results folder claims of its cohorts and runs, looked at again from their files alone.
 
-In: a cohort's or run's name. Out: `claims.Claim`s: files and hashes, who is in which split, the
+In: a cohort's or run's name. Out: claims: files and hashes, who is in which split, the
 ledger (`checked_ledgers`), scores predicted anew from the weights. No claim quotes a patient's row.
 """
 
