@@ -301,8 +301,8 @@ def _logistic_fit(line: np.ndarray, labels: np.ndarray, steps: int = 50) -> np.n
 
 
 def _of_counts(n_images: int) -> type:
-    """Return a type of floats in which counts of resampled images are exact: single precision, in
-    half the time, is up to 2^24, and a resample may have 16 times the images.
+    """Return a type of floats in which counts of resampled images are exact: single precision,
+    which is faster, is up to 2^24, and a resample may have 16 times the images.
     """
     return np.float32 if n_images < 2**20 else np.float64
 

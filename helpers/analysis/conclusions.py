@@ -77,7 +77,7 @@ def conclusions(
         sentences.append(
             f"   Of {len(of_run)} contrasts between groups: "
             + ", ".join(
-                f"{n} {verdict}{_named(of_run[of_run['verdict'] == verdict])}"
+                f"{n} {verdict}{_named(verdict, of_run[of_run['verdict'] == verdict])}"
                 for verdict, n in counts.items()
             )
             + "."
@@ -94,9 +94,9 @@ def conclusions(
     return sentences
 
 
-def _named(rows: pd.DataFrame) -> str:
+def _named(verdict: str, rows: pd.DataFrame) -> str:
     """Return the contrasts of a verdict that says that something differs, with their changes."""
-    if not rows["verdict"].str.startswith(("worse", equivalence.DIFFERENT)).all():
+    if not verdict.startswith((equivalence.WORSE, equivalence.DIFFERENT)):
         return ""
     return f" ({', '.join(f'{row.label} {row.estimate:+.3f}' for row in rows.itertuples())})"
 

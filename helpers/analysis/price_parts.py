@@ -14,7 +14,7 @@ from collections.abc import Collection
 
 import pandas as pd
 
-from helpers.analysis import confidence_intervals, group_contrasts, study_arms
+from helpers.analysis import confidence_intervals, group_contrasts, readable_tables, study_arms
 from helpers.analysis.metric_table import ALL
 
 ARMS = ("baseline", "same_recipe", "same_recipe_clipped", "dp")  # each loses against the one before
@@ -163,8 +163,7 @@ def _sentence(epsilon: float, unit: str, recipe: str, rows: pd.DataFrame) -> str
     """Return what one price is made of."""
 
     def number(part: str) -> str:
-        row = rows.loc[part]
-        return f"{row['estimate']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
+        return readable_tables.with_interval(rows.loc[part])
 
     of_seeds = rows["of_seeds"].iloc[0]  # read from a file, "" is missing
     way = f"epsilon {epsilon:g} per {unit}" + (f", {recipe}" if recipe != "default" else "")

@@ -47,6 +47,16 @@ def shown(
     return text if any(text.index.names) else text.set_index(text.columns[0])
 
 
+def with_interval(row: tuple, form: str = "+.3f") -> str:
+    """Return "estimate [low, high]" of a row that has the three.
+
+    Args:
+        row: of `itertuples`, or a Series.
+        form: of the numbers, e.g. "+.3f" of a difference.
+    """
+    return f"{row.estimate:{form}} [{row.low:{form}}, {row.high:{form}}]"
+
+
 def wide(table: pd.DataFrame, columns: str | list[str], rows: str = "label") -> pd.DataFrame:
     """Return the estimates with groups (or findings) as rows and runs as columns, both in the order
     they come.

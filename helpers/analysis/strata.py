@@ -15,7 +15,13 @@ from collections.abc import Collection
 import numpy as np
 import pandas as pd
 
-from helpers.analysis import confidence_intervals, group_contrasts, influence_table, study_arms
+from helpers.analysis import (
+    confidence_intervals,
+    group_contrasts,
+    influence_table,
+    readable_tables,
+    study_arms,
+)
 from helpers.analysis.auroc_intervals import HIDDEN, N_AVERAGED, N_SMALLER
 from helpers.analysis.metric_table import ALL
 from helpers.core import errors
@@ -214,9 +220,7 @@ def side_by_side(rows: pd.DataFrame, what: str) -> pd.DataFrame:
     """
     rows = rows[(rows["what"] == what) & rows["estimate"].notna()]
     keys, is_within = ["strata", "label", "arm_label"], ~rows["stratum"].isin([POOLED, COMMON])
-    interval = [
-        f"{row.estimate:+.3f} [{row.low:+.3f}, {row.high:+.3f}]" for row in rows.itertuples()
-    ]
+    interval = [readable_tables.with_interval(row) for row in rows.itertuples()]
     both = rows.assign(interval=interval)[~is_within].set_index([*keys, "stratum"])["interval"]
     mean_over = rows[is_within].groupby(keys, sort=False)["stratum"].agg(", ".join)
     table = both.unstack("stratum", sort=False).reindex(columns=[POOLED, COMMON])

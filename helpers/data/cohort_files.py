@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.core import files, fingerprints
-from helpers.data import chunks, duplicates, manifest_schema, manifests
+from helpers.data import chunks, cohorts, duplicates, manifest_schema, manifests
 from helpers.data.synthetic import generators
 
 REFUSED = "exclusions_of_refusal.csv"
@@ -126,13 +126,7 @@ def _record(
         "merged": settled.merged,
         **({} if manifest.patient_id else {"patients": "unknown"}),
         "manifest_hash": manifests.manifest_hash(manifest),
-        "data_hash": fingerprints.fingerprint(
-            {
-                "images.npy": images_hash,
-                "table": fingerprints.table_hash(table),
-                "canonical": canonical,
-            }
-        ),
+        "data_hash": cohorts.data_hash(images_hash, table, canonical),
         "versions": {
             name: importlib.metadata.version(name) for name in ("numpy", "pandas", *decoders)
         },

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers.core import errors, files, paths
+from helpers.core import errors, files, fingerprints, paths
 from helpers.data import manifest_schema, manifests
 
 MADE_BY = "Run notebook 01 with this cohort first."
@@ -84,6 +84,23 @@ class Cohort:
             f"Cohort({self.name!r}, {len(self.table):,} images of"
             f" {self.table['patient_id'].nunique():,} patients)"
         )
+
+
+def data_hash(images_hash: str, table: pd.DataFrame, canonical: dict[str, str]) -> str:
+    """Return the hash of all that training sees of a cohort.
+
+    Args:
+        images_hash: of `images.npy`.
+        table: of the cohort.
+        canonical: finding -> name under which data sets share it.
+    """
+    return fingerprints.fingerprint(
+        {
+            "images.npy": images_hash,
+            "table": fingerprints.table_hash(table),
+            "canonical": canonical,
+        }
+    )
 
 
 def has_pictures(table: pd.DataFrame, record: dict, name: str) -> None:

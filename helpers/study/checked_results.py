@@ -7,7 +7,6 @@ and runs. Out: claims (`core.claims`). No claim quotes a notebook's text, which 
 import ast
 import html
 import itertools
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -193,8 +192,3 @@ def _other_lines(stored: str, again: str) -> list[str]:
     """Return in words which lines of a text differ."""
     pairs = itertools.zip_longest(stored.splitlines(), again.splitlines())
     return [f"line {k} is another" for k, (one, other) in enumerate(pairs, 1) if one != other]
-
-
-def as_json(checked: list[claims.Claim]) -> str:
-    """Return claims as JSON, for a program that reads them."""
-    return json.dumps([vars(claim) for claim in checked], indent=1)

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from helpers.analysis import readable_tables
 from helpers.core import errors, files
-from helpers.privacy import statement
+from helpers.privacy import privacy_ledger, statement
 from helpers.study import report
 
 _TRAINED = {"head": "its head alone", "all_then_head": "all weights, then the head,"}
@@ -70,7 +71,7 @@ def card(out: Path, record: dict) -> str:
         statement.privacy_statement(entries),
         "",
         f"- guarantee: {entries['guarantee']}",
-        f"- per {entries['unit']}: epsilon {_number(entries['epsilon_spent']['PLD'])} at delta"
+        f"- per {entries['unit']}: epsilon {_spent(entries)} at delta"
         f" {entries['delta']:g} (PLD, an upper bound), {entries['n_units']:,} units",
         *(f"- {name}: {words}" for name, words in entries["not_covered"].items()),
         "",
@@ -144,9 +145,8 @@ def _performance(out: Path, run: str, is_open: bool) -> pd.DataFrame:
             shown.merge(groups, on=["attribute", "group"]),
         ]
     )
-    return pd.DataFrame(
-        {"of": shown["label"], "AUROC": [_interval(row, ".3f") for row in shown.itertuples()]}
-    )
+    aurocs = [readable_tables.with_interval(row, ".3f") for row in shown.itertuples()]
+    return pd.DataFrame({"of": shown["label"], "AUROC": aurocs})
 
 
 def _changes(out: Path, run: str, is_open: bool) -> pd.DataFrame:
@@ -159,20 +159,15 @@ def _changes(out: Path, run: str, is_open: bool) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "contrast": rows["label"],
-            "change": [_interval(row, "+.3f") for row in rows.itertuples()],
+            "change": [readable_tables.with_interval(row) for row in rows.itertuples()],
             "verdict": rows["verdict"],
         }
     )
 
 
-def _interval(row: tuple, form: str) -> str:
-    """Return an estimate with its interval."""
-    return f"{row.estimate:{form}} [{row.low:{form}}, {row.high:{form}}]"
-
-
-def _number(value: float | None) -> str:
-    """Return an epsilon as text."""
-    return "not finite" if value is None else f"{value:.4g}"
+def _spent(entries: dict) -> str:
+    """Return what a ledger quotes as spent."""
+    return privacy_ledger.number_in_words(entries["epsilon_spent"]["PLD"])
 
 
 def _shown(table: pd.DataFrame) -> str:

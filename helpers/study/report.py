@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers.analysis import price_parts
+from helpers.analysis import price_parts, readable_tables
 from helpers.core import errors, files, paths
 from helpers.study import checklist
 
@@ -100,7 +100,7 @@ def parts(table: pd.DataFrame) -> pd.DataFrame:
                 "difference": row.difference,
                 "mean AUROC lost": "not estimable"
                 if pd.isna(row.estimate)
-                else f"{row.estimate:+.3f} [{row.low:+.3f}, {row.high:+.3f}]",
+                else readable_tables.with_interval(row),
             }
             for row in price_parts.shown(table).itertuples()
         ]

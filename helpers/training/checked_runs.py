@@ -37,13 +37,7 @@ def of_cohort(name: str) -> Iterator[claims.Claim]:
     written = ("images.npy", "table.parquet", "exclusions.csv")
     yield claims.of_parts(f"{about}: files", _changed_files(folder, record, written))
     table = pd.read_parquet(folder / "table.parquet")
-    data_hash = fingerprints.fingerprint(
-        {
-            "images.npy": record["files"]["images.npy"],
-            "table": fingerprints.table_hash(table),
-            "canonical": record["canonical"],
-        }
-    )
+    data_hash = cohorts.data_hash(record["files"]["images.npy"], table, record["canonical"])
     yield claims.of_parts(
         f"{about}: data hash", claims.difference("it", record["data_hash"], data_hash)
     )
@@ -77,8 +71,11 @@ def of_run(run: str) -> Iterator[claims.Claim]:
         yield claims.of_parts(f"run {run}: is the model of a run here", _not_of(trained, record))
     else:
         yield claims.of_parts(f"run {run}: name", claims.difference("it", run, _name_of(record)))
-    folder = paths.cohort_dir(record["cohort"])
-    if Path(record["cohort"]).name != record["cohort"] or not folder.is_dir():
+    names = [record["cohort"], record.get("trained_on", record["cohort"])]
+    if any(Path(name).name != name for name in names):
+        yield claims.Claim(f"run {run}: its cohort", claims.DIFFERS, "its name is a path")
+        return
+    if not paths.cohort_dir(record["cohort"]).is_dir():
         yield claims.Claim(f"run {run}: its cohort", claims.UNCHECKED, "it is not in the folder")
         return
     cohort, predictions = cohorts.read(record["cohort"]), run_records.read_predictions(run)
