@@ -9,7 +9,7 @@ NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=900
 # What a step computes must not depend on what else is set for matplotlib or Jupyter.
 CLEAN_ENV := env -u MPLBACKEND -u JUPYTER_PATH JUPYTER_PREFER_ENV_PATH=1 GOMP_SPINCOUNT=3000
 
-.PHONY: help demo demo-ct lab test test-all lint unit nbval end-to-end notebooks-beside-studies test-benchmarks mutants docs benchmark ladder ladder-trials ladder-ct notebooks expected clean
+.PHONY: help demo demo-ct audit lab test test-all lint unit nbval end-to-end notebooks-beside-studies test-benchmarks mutants docs benchmark ladder ladder-trials ladder-ct notebooks expected clean
 
 # Notebook 04 draws curves over budgets: 03 also runs at these, beside itself, with a thread each.
 OTHER_BUDGETS := 0.29 1.06
@@ -35,6 +35,9 @@ demo: $(VENV)/.installed  ## run the study on the embedded cohort, into results/
 
 demo-ct: $(VENV)/.installed  ## run the second study, pancreatic cancer on CT, into results_ct/
 	@$(PY) run_all.py --profile demo_ct --out results_ct
+
+audit: $(VENV)/.installed  ## the demo, and attacks on 64 models of each of its ways of training, into results_audit/
+	@$(PY) run_all.py --profile audit --out results_audit
 
 lab: $(VENV)/.installed  ## open the notebooks in JupyterLab
 	$(CLEAN_ENV) $(PY) -m jupyterlab notebooks

@@ -23,7 +23,7 @@ def check(number: str, values: Mapping[str, object]) -> None:
     """Accept the parameters of a notebook.
 
     Args:
-        number: of the notebook, "01" to "05".
+        number: of the notebook, "01" to "06".
         values: UPPER_CASE name -> value, e.g. `globals()`; other names pass.
 
     Raises:
@@ -132,7 +132,7 @@ def _form(field: FieldInfo) -> str:
         return form
     if choices := _choices(field):
         return f"one of {', '.join(map(str, choices))}"
-    kinds = {int: "an integer", float: "a number", str: "a text"}
+    kinds = {bool: "True or False", int: "an integer", float: "a number", str: "a text"}
     form = next(words for kind, words in kinds.items() if kind in _types(field))
     limits = {
         key: getattr(limit, key)

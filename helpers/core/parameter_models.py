@@ -391,10 +391,62 @@ class PaperComparison(_Model):
     SEED: Seed
 
 
+class PrivacyAudit(_Model):
+    """Parameters of notebook 06."""
+
+    COHORT: Cohort
+    EPSILONS: Annotated[
+        list[Annotated[float, pydantic.Field(gt=0, le=1000)]],
+        Predicate(lambda budgets: len(set(budgets)) == len(budgets)),
+    ] = _field(
+        "budgets, per patient, whose recipes are audited",
+        form="a list of different numbers in (0, 1000], e.g. [1.06, 7.89], or []",
+    )
+    DELTA: float = _field("as in notebook 03", gt=0, le=0.1)
+    N_AUDITED: int = _field(
+        "training patients drawn for the audit, each in half of the models; 0: all",
+        unit="patients",
+        ge=0,
+        le=1e8,
+    )
+    N_MODELS: Annotated[int, Predicate(lambda models: models % 2 == 0)] = _field(
+        "of each arm; each is attacked with the others as references",
+        unit="models",
+        form="an even number, 6 at least",
+        ge=6,
+        le=1e4,
+    )
+    NON_PRIVATE_EPOCHS: int = _field(
+        "of the models without privacy; more of them memorise more", unit="passes", ge=1, le=1e5
+    )
+    NON_PRIVATE_LEARNING_RATE: float = _field("highest of the schedule", gt=0, le=100)
+    N_CANARIES: Annotated[int, Predicate(lambda canaries: canaries % 128 == 0)] = _field(
+        "Dirac canaries of a budget", unit="canaries", form="a multiple of 128", ge=128, le=1e6
+    )
+    AUDITED_GROUPS: Annotated[
+        list[str],
+        _field(
+            "columns that make groups, see ATTRIBUTES; findings and numbers of images are added",
+            form=_COLUMNS,
+        ),
+    ]
+    EXPOSURE_MARGIN: float = _field(
+        "equivalence margin: smaller differences in success between groups do not matter",
+        unit="AUROC of the attack",
+        gt=0,
+        le=0.5,
+    )
+    SPEND_ON_AUDIT: bool = _field(
+        "of real patients: train the models, each of which spends of their budget"
+    )
+    SEED: Seed
+
+
 MODELS: dict[str, type[_Model]] = {
     "01": DataPreparation,
     "02": BaselineTraining,
     "03": PrivateTraining,
     "04": FairnessAnalysis,
     "05": PaperComparison,
+    "06": PrivacyAudit,
 }

@@ -78,3 +78,60 @@ def attack_bounds(runs: tuple[accounting.Run, ...], false_positive_rate: float =
         "true_positive_rate": most,
         "posterior": posterior,
     }
+
+
+def roc_bound(runs: tuple[accounting.Run, ...]) -> pd.DataFrame:
+    """Return the curve that no attack's ROC curve can lie above, see `attack_bounds`.
+
+    Args:
+        runs: see `delta_curve`.
+
+    Returns:
+        Columns false_positive_rate (rising, from 1e-5) and true_positive_rate.
+
+    Raises:
+        InputError: a value out of its range.
+    """
+    rates = np.unique(np.concatenate([np.geomspace(1e-5, 0.1, 60), np.linspace(0.1, 0.999, 120)]))
+    most = [attack_bounds(runs, float(rate))["true_positive_rate"] for rate in rates]
+    return pd.DataFrame({"false_positive_rate": rates, "true_positive_rate": most})
+
+
+def auroc_bound(runs: tuple[accounting.Run, ...]) -> float:
+    """Return the largest AUROC that any attack on membership can have: the area under `roc_bound`,
+    summed from above.
+
+    Args:
+        runs: see `delta_curve`.
+
+    Raises:
+        InputError: a value out of its range.
+    """
+    curve = roc_bound(runs)
+    rates, most = curve["false_positive_rate"], curve["true_positive_rate"]
+    # true positives rise with false ones: the value at an interval's end is its largest
+    return float(min(1.0, (np.diff(rates, prepend=0.0) * most).sum() + 1 - rates.iloc[-1]))
+
+
+def bounds_of_measures(
+    runs: dict[str, tuple[accounting.Run, ...]], measures: dict[str, float | None]
+) -> pd.DataFrame:
+    """Return what DP allows of each measure of an attack's success.
+
+    Args:
+        runs: label of an arm -> its runs.
+        measures: name -> the false-positive rate at which it is a true-positive rate; None: AUROC.
+
+    Returns:
+        Columns arm_label, measure, bound.
+    """
+    rows = [
+        [
+            label,
+            name,
+            auroc_bound(run) if rate is None else attack_bounds(run, rate)["true_positive_rate"],
+        ]
+        for label, run in runs.items()
+        for name, rate in measures.items()
+    ]
+    return pd.DataFrame(rows, columns=["arm_label", "measure", "bound"])

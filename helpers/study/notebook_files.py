@@ -86,7 +86,7 @@ def parameter_table(number: str) -> pd.DataFrame:
     parameters cell.
 
     Args:
-        number: of the notebook, "01" to "05".
+        number: of the notebook, "01" to "06".
     """
     defaults = default_parameters(notebooks()[number])
     table = notebook_parameters.table(number)

@@ -89,7 +89,24 @@ def plan(chosen: dict, lists: dict) -> list[Step]:
         [*results, REPLICATES],
         [Path("tables/05_accuracy_parity_difference.csv")],
     )
-    return [preparation, *training, fairness, comparison]
+    audit = [_audit(chosen, lists, baselines[0], inputs)] if lists["audit"] else []
+    return [preparation, *training, fairness, comparison, *audit]
+
+
+def _audit(chosen: dict, lists: dict, first: Step, inputs: list[Path]) -> Step:
+    """Return the step that attacks models of the study's recipes; it trains its own."""
+    notebook = notebook_files.notebooks()["06"]
+    budgets = {"EPSILONS": [float(epsilon) for epsilon in lists["EPSILONS"]]}
+    delta = {"DELTA": chosen["03"]["DELTA"]} if "DELTA" in chosen["03"] else {}
+    return Step(
+        notebook.stem,
+        notebook,
+        budgets | delta | study_data.fitted_defaults(chosen)["06"] | chosen["06"],
+        needs=[first.id],
+        inputs=list(inputs),
+        outputs=[Path("tables/06_attacks.csv"), Path("figures/06_attack_roc.png")],
+        marks=["06_"],
+    )
 
 
 def _preparation(parameters: dict, data_sets: list[str]) -> Step:

@@ -44,12 +44,14 @@ class Profile(pydantic.BaseModel, extra="forbid"):
 
     title: str
     parameters: dict[str, Any] = {}
-    notebooks: dict[Literal["01", "02", "03", "04", "05"], dict[str, Any]] = {}
+    notebooks: dict[Literal["01", "02", "03", "04", "05", "06"], dict[str, Any]] = {}
     # further private runs: what of notebook 03 differs; RECIPE names each
     comparisons: list[dict[str, Any]] = []
     # two runs of the largest budget's recipe without noise, with and without clipping: they say
     # what the price of privacy is made of, and take as long as its private run
     ablation: bool = True
+    # notebook 06: many small models, which are attacked
+    audit: bool = False
 
 
 # ---- profiles and settings
@@ -76,7 +78,8 @@ def read_profile(name: str) -> Profile:
         errors.refuse(
             f"a profile in {where}",
             f"{'.'.join(map(str, first['loc']))}: {first['msg']}",
-            "A profile has a title, `parameters`, `notebooks`, `comparisons` and `ablation`.",
+            "A profile has a title, and may have `parameters`, `notebooks`, `comparisons`,"
+            " `ablation` and `audit`.",
         )
     try:
         collect(profile, [])
@@ -111,8 +114,8 @@ def collect(
     and its lists.
 
     The lists: EPSILONS and SEEDS, the comparisons, each {parameter of notebook 03: value}, and
-    whether there is an ablation; budgets from the command line replace both budgets and
-    comparisons. A comparison keeps what it sets itself: that is its recipe.
+    whether there are an ablation and an audit; budgets from the command line replace both budgets
+    and comparisons. A comparison keeps what it sets itself: that is its recipe.
 
     Raises:
         InputError: an unknown notebook or parameter (names the known ones), or a value that the
@@ -138,7 +141,7 @@ def collect(
         for owner in _owners(number, name):
             chosen[owner][name] = notebook_parameters.setting(owner, name, value)
     is_one_budget = any(name in ("EPSILON", "EPSILONS") for _, name, _ in settings)
-    lists["ablation"] = profile.ablation
+    lists["ablation"], lists["audit"] = profile.ablation, profile.audit
     lists["comparisons"] = (
         []
         if is_one_budget

@@ -67,6 +67,7 @@ def _check_groups(chosen: dict, manifest: manifest_schema.Manifest) -> None:
         ("the STRATA of notebook 04", chosen["04"].get("STRATA", []), groupable),
         ("the ATTRIBUTES of notebook 05", chosen["05"].get("ATTRIBUTES", []), groupable),
         ("the SHORTCUTS of notebook 05", chosen["05"].get("SHORTCUTS", []), further),
+        ("the AUDITED_GROUPS of notebook 06", chosen["06"].get("AUDITED_GROUPS", []), groupable),
     ):
         for column in columns:
             is_recorded_nowhere = sensible is groupable and column in groups.ATTRIBUTES
@@ -96,16 +97,17 @@ def _groupable(manifest: manifest_schema.Manifest) -> list[str]:
 
 
 def fitted_defaults(chosen: dict) -> dict[str, dict[str, list[str]]]:
-    """Return ATTRIBUTES, STRATA and SHORTCUTS of the analyses where their defaults, which are the
+    """Return ATTRIBUTES, STRATA, SHORTCUTS and AUDITED_GROUPS where their defaults, which are the
     demo's, name what the study's cohort does not have: {notebook: {parameter: those that it has}}.
     """
     manifest = manifests.read(chosen["01"]["COHORT"])
-    fitted = {"04": {}, "05": {}}
+    fitted = {"04": {}, "05": {}, "06": {}}
     for number, name, known in (
         ("04", "ATTRIBUTES", _groupable(manifest)),
         ("04", "STRATA", _groupable(manifest)),
         ("05", "ATTRIBUTES", _groupable(manifest)),
         ("05", "SHORTCUTS", list(manifest.further_columns)),
+        ("06", "AUDITED_GROUPS", _groupable(manifest)),
     ):
         default = value(chosen, number, name)
         if name not in chosen[number] and not set(default) <= set(known):

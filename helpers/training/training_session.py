@@ -53,6 +53,7 @@ class Session(sampling_and_noise.Unrepeatable):
         parameters: dict | None = None,
         spend_again: bool = False,
         budget: float | None = None,
+        is_quiet: bool = False,
     ) -> None:
         """Begin a run, go on from its checkpoint, or take it up where it is finished.
 
@@ -72,6 +73,7 @@ class Session(sampling_and_noise.Unrepeatable):
                 `parameters`, never code.
             parameters: declared ones, for the identity of a private run.
             spend_again, budget: of a private run, see `private_runs.begin`.
+            is_quiet: no progress bar, where the run is one of many.
 
         Raises:
             InputError: another process trains the run, the arm was used, or a private run cannot be
@@ -94,6 +96,7 @@ class Session(sampling_and_noise.Unrepeatable):
         self._take_optimizer()
         self.seconds, self.history, self.loss_sum, self.n_images = 0.0, [], 0.0, 0
         self.checkpoint, self.private, self._bar = paths.run_dir(run) / "checkpoint.pt", None, None
+        self.is_quiet = is_quiet
         is_held = locks.is_held(paths.lock_path(run))
         if not locks.hold(
             paths.lock_path(run),
@@ -244,6 +247,8 @@ class Session(sampling_and_noise.Unrepeatable):
 
     def show_progress(self) -> None:
         """Move the progress bar, one for the whole run, to the present step."""
+        if self.is_quiet:
+            return
         if self._bar is None:
             self._bar = progress.progress(self.steps, "steps")
         self._bar.update(self.step - self._bar.n)

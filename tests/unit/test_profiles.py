@@ -11,7 +11,7 @@ pytestmark = pytest.mark.parametrize("name", profiles.names())
 
 def test_profile_sets_only_parameters_of_its_notebooks_within_their_range(name):
     chosen, lists = profiles.collect(profiles.read_profile(name), [])
-    assert set(chosen) == {"01", "02", "03", "04", "05"}
+    assert set(chosen) == {"01", "02", "03", "04", "05", "06"}
     assert lists["EPSILONS"] and lists["SEEDS"]
 
 

@@ -16,7 +16,7 @@ import pytest
 import run_all
 import run_notebook
 from helpers.core import errors, files, fingerprints, machine, notebook_parameters, paths
-from helpers.study import batches, notebook_files, plan, profiles, step_cache
+from helpers.study import batches, notebook_files, plan, profiles, step_cache, study_data
 
 PRIVATE = "synthetic_cxr_private"
 
@@ -81,6 +81,19 @@ def test_epsilon_replaces_the_list():
 
 
 # ---- the plan
+
+
+def test_audit_is_a_step_where_the_profile_says_so():
+    assert "06_privacy_audit" not in [step.id for step in plan_of("demo")]
+    *_, audit = plan_of("audit", "EPSILONS=[8]", "03.DELTA=1e-6")
+    assert audit.id == "06_privacy_audit" and audit.needs == ["02_baseline_training-seed0"]
+    assert audit.parameters["EPSILONS"] == [8.0] and audit.parameters["DELTA"] == 1e-6
+    assert audit.parameters["N_MODELS"] == 64 and audit.marks == ["06_"]
+
+
+def test_audit_of_a_cohort_without_scanners_has_groups_that_there_are():
+    chosen, _ = profiles.collect(profiles.read_profile("chestxray14"), [])
+    assert study_data.fitted_defaults(chosen)["06"] == {"AUDITED_GROUPS": ["sex", "age"]}
 
 
 def test_plan_of_two_budgets_and_two_seeds():
@@ -409,7 +422,7 @@ def test_group_contrasts_decide_the_analyses_only():
     [
         (
             ["--profile", "demoo"],
-            "the profile to be a known one; got 'demoo'. Did you mean 'demo'? Known are ches",
+            "the profile to be a known one; got 'demoo'. Did you mean 'demo'? Known are audit, ",
         ),
         (["--set", "EPSILO=1"], "Did you mean 'EPSILON'"),
         (
