@@ -158,6 +158,33 @@ def inverted_films() -> str:
     return as_markdown(pd.DataFrame(stored("inverted_films")["rows"]))
 
 
+def audited(name: str, **names: str) -> str:
+    """Return a table of the audit that `make audit` made, with some of its columns renamed.
+
+    Args:
+        name: of the table in `expected/`.
+        names: column -> shown name; these columns are shown.
+    """
+    table = pd.read_csv(ROOT / "expected" / f"audit_06_{name}.csv")
+    if "verdict" in table:
+        table = table[table["verdict"] == "more exposed"]
+    return as_markdown((table[list(names)] if names else table).rename(columns=names))
+
+
+def audited_faults() -> str:
+    """Return what an audit proves of planted faults: a column a budget."""
+    table = pd.DataFrame(stored("audited_faults")["rows"])
+    table["proved"] = [
+        f"{row.at_least:.2f}" + (", **refuted**" if row.caught else "")
+        for row in table.itertuples()
+    ]
+    table["budget"] = [f"promised {promised:.2f}" for promised in table["promised"].round(2)]
+    wide = table.pivot_table(
+        index=["recipe", "fault"], columns="budget", values="proved", aggfunc="first", sort=False
+    )
+    return as_markdown(wide.reset_index())
+
+
 def private_step(name: str) -> str:
     """Return the time and memory of a private step in ordinary steps."""
     columns = [
@@ -220,6 +247,8 @@ def numbers() -> dict[str, str]:
 
     return {
         "n_faults": str(len(FAULTS)),
+        "audit_models": str(profiles.read_profile("audit").notebooks["06"]["N_MODELS"]),
+        "fault_canaries": f"{stored('audited_faults')['n_canaries']:,}",
         "fairness_seconds": f"{fairness['seconds']:.0f} s",
         "fairness_memory": f"{fairness['peak_memory_gb']:.1f} GB",
         "fairness_size": ", ".join(f"{value:,} {key}" for key, value in fairness["sizes"].items()),
@@ -386,6 +415,21 @@ def write_all(folder: Path) -> None:
         "ct_planted_truth": planted_truth("ct_planted_truth"),
         "minority": minority(),
         "inverted_films": inverted_films(),
+        "audit_beside_bounds": audited("beside_bounds"),
+        "audit_exposed": audited("exposed"),
+        "audit_groups": audited(
+            "groups",
+            arm_label="arm",
+            attribute="attribute",
+            group="group",
+            n_patients="patients",
+            auroc="AUROC",
+            contrast="contrast",
+            low="low",
+            high="high",
+        ),
+        "audited_epsilon": audited("audited_epsilon"),
+        "audited_faults": audited_faults(),
         "private_step": private_step("private_step"),
         "private_step_h200": private_step("private_step_h200"),
         "growth": growth(),

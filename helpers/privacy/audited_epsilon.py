@@ -15,9 +15,11 @@ algorithm 3.
 """
 
 import math
+from collections.abc import Callable
 from statistics import NormalDist
 
 import numpy as np
+import pandas as pd
 from scipy import optimize, stats
 
 from helpers.core import errors
@@ -60,28 +62,73 @@ def p_value(n_canaries: int, n_guesses: int, n_correct: int, epsilon: float, del
     return min(1.0, tail + 2 * n_canaries * delta * float((gains / fewer).max()))
 
 
-def gaussian_is_refuted(
-    n_canaries: int, n_guesses: int, n_correct: int, mu: float, error: float
+def is_refuted(
+    n_canaries: int,
+    n_guesses: int,
+    n_correct: int,
+    least_false: Callable[[float], float],
+    error: float,
 ) -> bool:
-    """Return whether so many right guesses refute that the run is a Gaussian mechanism with
-    sensitivity / noise = mu.
+    """Return whether so many right guesses refute a trade-off between false and true positives.
 
     Args:
         n_canaries, n_guesses, n_correct: see `p_value`.
-        mu: of Gaussian DP, > 0.
-        error: probability with which a true mu may be refuted.
+        least_false: from a true-positive rate to the least false-positive rate that the mechanism
+            allows with it.
+        error: probability with which a true trade-off may be refuted.
     """
     right, wrong = (
         error * n_correct / n_canaries,
         error * (n_guesses - n_correct) / n_canaries,
     )
     for fewer in range(n_correct - 1, -1, -1):
-        bound = _NORMAL.cdf(_NORMAL.inv_cdf(right) - mu) if 0 < right < 1 else float(right >= 1)
+        bound = least_false(right)
         if bound <= wrong:
             break  # nothing changes any more
         right = min(1.0, right + fewer / (n_guesses - fewer) * (bound - wrong))
         wrong = bound
     return right + wrong > n_guesses / n_canaries
+
+
+def promise_is_refuted(
+    scores: np.ndarray, is_in: np.ndarray, curve: pd.DataFrame, confidence: float = CONFIDENCE
+) -> bool:
+    """Return whether canaries refute the bound on all attacks that a run promises.
+
+    Sharper than `lower_bound` against epsilon, as the whole curve is refuted, not one point.
+
+    Args:
+        scores, is_in: see `guesses`.
+        curve: from `attack_bounds.roc_bound` of the promised run.
+        confidence: in (0, 1).
+    """
+    false, true = (curve[name].to_numpy() for name in ("false_positive_rate", "true_positive_rate"))
+    false = np.concatenate([[0.0], false, [1.0]])  # the end of each interval has its largest bound
+
+    def least_false(rate: float) -> float:
+        return float(false[np.searchsorted(true, rate, side="left")])
+
+    return any(
+        is_refuted(len(scores), *counted, least_false, error)
+        for *counted, error in _tries(scores, is_in, confidence)
+    )
+
+
+def _tries(
+    scores: np.ndarray, is_in: np.ndarray, confidence: float
+) -> list[tuple[int, int, float]]:
+    """Return numbers of guesses, how many of them are right, and the error that each may have."""
+    tries = []
+    for share in SHARES_GUESSED:
+        n_guesses = min(max(2, round(share * len(scores) / 2) * 2), len(scores) // 2 * 2)
+        tries.append(
+            (
+                n_guesses,
+                guesses(scores, is_in, n_guesses),
+                (1 - confidence) / len(SHARES_GUESSED),
+            )
+        )
+    return tries
 
 
 def lower_bound(
@@ -100,8 +147,7 @@ def lower_bound(
     Args:
         scores, is_in: see `guesses`; each canary was in or zeroed out by a fair coin of its own.
         delta: of the promise.
-        is_gaussian: whether the mechanism is known to be a Gaussian one, see
-            `gaussian_is_refuted`.
+        is_gaussian: whether the mechanism is known to be a Gaussian one.
         confidence: in (0, 1).
 
     Returns:
@@ -114,15 +160,11 @@ def lower_bound(
     errors.same_length(scores=scores, is_in=is_in)
     n_canaries = len(scores)
     errors.number("the number of canaries", n_canaries, 50, 1e7, integer=True)
-    error = (1 - errors.number("the confidence", confidence, 0.5, 0.9999)) / len(SHARES_GUESSED)
+    errors.number("the confidence", confidence, 0.5, 0.9999)
+    bound = _of_gaussian if is_gaussian else _of_any
     best = {"epsilon": 0.0, "n_canaries": n_canaries, "n_guesses": 0, "n_correct": 0}
-    for share in SHARES_GUESSED:
-        n_guesses = max(2, round(share * n_canaries / 2) * 2)
-        n_guesses = min(n_guesses, n_canaries // 2 * 2)
-        n_correct = guesses(scores, is_in, n_guesses)
-        epsilon = (_of_gaussian if is_gaussian else _of_any)(
-            n_canaries, n_guesses, n_correct, delta, error
-        )
+    for n_guesses, n_correct, error in _tries(scores, is_in, confidence):
+        epsilon = bound(n_canaries, n_guesses, n_correct, delta, error)
         if epsilon > best["epsilon"] or not best["n_guesses"]:
             best |= {"epsilon": epsilon, "n_guesses": n_guesses, "n_correct": n_correct}
     return best
@@ -143,17 +185,21 @@ def _of_gaussian(
     n_canaries: int, n_guesses: int, n_correct: int, delta: float, error: float
 ) -> float:
     """Return the largest epsilon refuted for a Gaussian mechanism."""
+
+    def refutes(mu: float) -> bool:
+        def least_false(rate: float) -> float:
+            return _NORMAL.cdf(_NORMAL.inv_cdf(rate) - mu) if 0 < rate < 1 else float(rate >= 1)
+
+        return is_refuted(n_canaries, n_guesses, n_correct, least_false, error)
+
     low, high = 1e-3, 1e-3
-    while high < 100 and gaussian_is_refuted(n_canaries, n_guesses, n_correct, high, error):
+    while high < 100 and refutes(high):
         low, high = high, 2 * high
     if high == 1e-3:
         return 0.0
     for _ in range(25):
         middle = (low + high) / 2
-        if gaussian_is_refuted(n_canaries, n_guesses, n_correct, middle, error):
-            low = middle
-        else:
-            high = middle
+        low, high = (middle, high) if refutes(middle) else (low, middle)
     return epsilon_of_gaussian(low, delta)
 
 

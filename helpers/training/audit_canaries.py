@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from helpers.core import errors, random_streams
-from helpers.privacy import promise
+from helpers.privacy import accounting, promise
 from helpers.training import private_step, training_set
 
 STRENGTH = 20.0  # length of a canary's gradient before it is clipped, in clipping norms
@@ -58,13 +58,15 @@ class Scores:
     Attributes:
         scores: (canaries,), larger for those in the training set.
         is_in: (canaries,) bool.
-        promised: epsilon of the run, by its own accountant.
+        promised: epsilon of the run, by its own accountant; infinity for one without privacy.
+        runs: what was promised, for `attack_bounds`; () for one without privacy.
         is_gaussian: whether every unit is in each step, so that the run is a Gaussian mechanism.
     """
 
     scores: np.ndarray
     is_in: np.ndarray
     promised: float
+    runs: tuple[accounting.Run, ...]
     is_gaussian: bool
 
 
@@ -113,4 +115,10 @@ def dirac(
         arm.set_gradients()
         total -= model[0].weight.grad  # the attacker adds up what is released
     inputs, outputs = np.divmod(places, OUTPUTS)
-    return Scores(total[outputs, inputs].numpy(), is_in, arm.epsilon_spent(), sample_rate == 1)
+    return Scores(
+        total[outputs, inputs].numpy(),
+        is_in,
+        arm.epsilon_spent(),
+        arm.promise.runs(),
+        sample_rate == 1,
+    )

@@ -215,9 +215,19 @@ class Audit:
             lineage=self.start.lineage,
         )
 
-    def promised(self, arm: AuditedArm) -> float:
-        """Return epsilon of a private arm, by its ledger; infinity for one without privacy."""
-        return self.ledger(arm)["epsilon_spent"]["PLD"] if arm.epsilon else math.inf
+    def canaries_of(
+        self, arm: AuditedArm, scores: np.ndarray, is_in: np.ndarray
+    ) -> audit_canaries.Scores:
+        """Return scores of canaries beside what the arm promises.
+
+        Args:
+            arm: non-private or private.
+            scores, is_in: see `audit_canaries.Scores`.
+        """
+        ledger = self.ledger(arm) if arm.epsilon else {}
+        promised = ledger["epsilon_spent"]["PLD"] if ledger else math.inf
+        runs = privacy_ledger.runs_of(ledger) if ledger else ()
+        return audit_canaries.Scores(scores, is_in, promised, runs, is_gaussian=False)
 
     def recipe(self, arm: AuditedArm) -> dict:
         """Return the recipe of a private arm, by the rule for half of the patients."""
@@ -263,9 +273,7 @@ class Audit:
         before = self.reader.says(self.new_model()[0])["reversed_labels"]
         with self.trained(arm, "canaries", 0, members) as model:
             rise = self.reader.says(model)["reversed_labels"] - before
-        return audit_canaries.Scores(
-            rise[is_canary], is_in[is_canary], self.promised(arm), is_gaussian=False
-        )
+        return self.canaries_of(arm, rise[is_canary], is_in[is_canary])
 
     def dirac(self, arm: AuditedArm, n_canaries: int) -> dict[str, audit_canaries.Scores]:
         """Return scores of Dirac canaries for the recipe of a private arm, by their name; {} for a
