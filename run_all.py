@@ -18,7 +18,17 @@ from pathlib import Path
 import pandas as pd
 
 from helpers.core import errors, files, locks, paths
-from helpers.study import batches, model_card, plan, profiles, report, step_cache, study_data
+from helpers.study import (
+    batches,
+    crate,
+    disclosure,
+    model_card,
+    plan,
+    profiles,
+    report,
+    step_cache,
+    study_data,
+)
 
 
 def main(words: list[str] | None = None) -> int:
@@ -186,6 +196,17 @@ def run_study(batch: batches.Batch, title: str) -> int:
     model_card.write(out)
     page = report.of_folder(out, title, [step.id for step in batch.steps])
     files.write_text(out / "index.html", page)
+    crate.write(out, title)
+    folders = batch.steps[0].parameters.get("DATA_ROOTS", {}).values()
+    if found := disclosure.findings(out, folders):
+        listed = "\n".join(f"  {line}" for line in found)
+        print(
+            f"run_all.py: expected files that may be passed on; got\n{listed}\n"
+            "All results are kept. Remove what is named, in the notebook that shows it, and give"
+            " the same command again; pass nothing on before.",
+            file=sys.stderr,
+        )
+        return 1
     table = report.summary(pd.read_csv(out / "tables/04_summary.csv"))
     print(f"\n{table.to_string(index=False)}\n\n{report.spent_in(out)}\n")
     print(f"Report: {out / 'index.html'}")

@@ -115,6 +115,7 @@ def run(source: Path, target: Path, parameters: dict) -> str | None:
     """
     executed, complaint = execute(source, parameters)
     clean(executed)
+    without_folders(executed, parameters.get("DATA_ROOTS", {}))
     if complaint:
         failed = Path(f"{target}.failed.ipynb")
         write_notebook(failed, executed)
@@ -271,6 +272,34 @@ def clean(notebook: dict) -> None:
         cell.metadata = type(cell.metadata)(
             {key: cell.metadata[key] for key in ("tags", "alt") if cell.metadata.get(key)}
         )
+
+
+def without_folders(notebook: dict, data_roots: dict[str, str]) -> None:
+    """Name neither the home folder nor the folders of the data in an executed notebook.
+
+    Args:
+        notebook: changed in place.
+        data_roots: DATA_ROOTS of notebook 01.
+    """
+    home = str(Path.home())
+    places = {folder: f"<folder of {name}>" for name, folder in data_roots.items()}
+    places |= {home: "~"} if len(home) > 1 else {}  # which paths in parameters may begin with
+
+    def scrubbed(text: str | list[str]) -> str | list[str]:
+        if isinstance(text, list):
+            return [scrubbed(line) for line in text]
+        for folder, words in places.items():
+            text = re.sub(re.escape(folder) + r"(?![\w.-])", lambda _, words=words: words, text)
+        return text
+
+    for cell in notebook.cells:
+        cell.source = scrubbed(cell.source)
+        for output in cell.get("outputs", []):
+            if "text" in output:
+                output.text = scrubbed(output.text)
+            for kind in output.get("data", {}):
+                if kind.startswith("text/"):
+                    output.data[kind] = scrubbed(output.data[kind])
 
 
 def with_palette(picture: str) -> str:

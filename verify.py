@@ -22,7 +22,7 @@ from pathlib import Path
 
 import run_notebook
 from helpers.core import claims, errors, files, paths, run_records
-from helpers.study import checked_results, notebook_files
+from helpers.study import checked_results, crate, notebook_files
 
 ANALYSIS = ("04", "05")
 READ = ("cohort", "runs", "register")  # what notebooks 04 and 05 read of a results folder
@@ -95,6 +95,7 @@ def claims_of(out: Path) -> Iterator[claims.Claim]:
                 f"runs/{name}/model_card.md", checked_results.of_card, out, name
             )
     yield from claims.guarded("index.html", checked_results.of_index, out)
+    yield from claims.guarded(crate.NAME, crate.of_crate, out)
     for path in sorted((out / "notebooks").glob("[0-9]*.ipynb")):
         if not path.name.endswith(".failed.ipynb"):
             about = f"notebooks/{path.stem}.html shows its notebook"
@@ -156,7 +157,7 @@ def recomputed(
     if not stored.is_file():
         yield claims.Claim(about, claims.UNCHECKED, f"notebooks/{stored.name} is not there")
         return
-    parameters = checked_results.parameters_of(stored)
+    parameters = notebook_files.injected_parameters(stored)
     if why := why_not(out, source, parameters):
         yield claims.Claim(about, claims.UNCHECKED, why)
         return

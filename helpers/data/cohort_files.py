@@ -113,6 +113,7 @@ def _record(
     return {
         "cohort": manifest.name,
         "title": manifest.title,
+        "licence": manifest.licence,
         "access": manifest.access,
         "findings": list(manifest.findings),
         "canonical": canonical,

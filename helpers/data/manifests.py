@@ -44,7 +44,9 @@ def read(name_or_path: str | Path) -> Manifest:
         errors.one_of("data manifest", text, names())
         path = manifests_dir() / f"{text}.yaml"
     else:
-        path = errors.file_exists(Path(text), f"Known manifests: {', '.join(names())}.")
+        path = errors.file_exists(
+            Path(text).expanduser(), f"Known manifests: {', '.join(names())}."
+        )
     content = yaml_files.read(path)
     try:
         manifest = Manifest.model_validate(content)

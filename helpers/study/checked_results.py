@@ -4,7 +4,6 @@ In: the folder, and another into which notebooks 04 and 05 were executed again o
 and runs. Out: claims (`core.claims`). No claim quotes a notebook's text, which may name a patient.
 """
 
-import ast
 import html
 import itertools
 import re
@@ -41,21 +40,6 @@ def of_steps(out: Path) -> Iterator[claims.Claim]:
 def _hash(path: Path) -> str | None:
     """Return the hash of a file, None where there is none."""
     return fingerprints.file_hash(path) if path.is_file() else None
-
-
-def parameters_of(notebook: Path) -> dict:
-    """Return the parameters with which a stored notebook was executed; {} for its defaults.
-
-    Raises:
-        InputError: it is not there, or not JSON.
-        SyntaxError, ValueError, KeyError: it is no notebook, or has other than literals there.
-    """
-    content = files.read_json(notebook, "Run the study with run_all.py first.")
-    for cell in content["cells"]:
-        if "injected-parameters" in cell["metadata"].get("tags", []):
-            lines = ast.parse("".join(cell["source"])).body
-            return {line.targets[0].id: ast.literal_eval(line.value) for line in lines}
-    return {}
 
 
 def of_tables(

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from helpers.core import errors, fingerprints, notebook_parameters, paths
+from helpers.core import errors, files, fingerprints, notebook_parameters, paths
 
 NOTEBOOKS = paths.repository_root() / "notebooks"
 
@@ -79,6 +79,21 @@ def default_parameters(notebook: Path) -> dict[str, Any]:
             error,
             "Move the rest on.",
         )
+
+
+def injected_parameters(notebook: Path) -> dict:
+    """Return the parameters with which a stored notebook was executed; {} for its defaults.
+
+    Raises:
+        InputError: it is not there, or not JSON.
+        SyntaxError, ValueError, KeyError: it is no notebook, or has other than literals there.
+    """
+    content = files.read_json(notebook, "Run the study with run_all.py first.")
+    for cell in content["cells"]:
+        if "injected-parameters" in cell["metadata"].get("tags", []):
+            lines = ast.parse("".join(cell["source"])).body
+            return {line.targets[0].id: ast.literal_eval(line.value) for line in lines}
+    return {}
 
 
 def parameter_table(number: str) -> pd.DataFrame:

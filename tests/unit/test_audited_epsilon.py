@@ -32,7 +32,7 @@ def test_bounds_are_those_of_jax_privacy(m, guessed, right, of_any, of_gaussian)
 
 
 def test_bounds_are_those_of_the_installed_jax_privacy():
-    auditing = pytest.importorskip("jax_privacy.auditing", reason="not installed: see `oracles`")
+    auditing = pytest.importorskip("jax_privacy.auditing", reason="jax-privacy is not installed")
     stream = np.random.default_rng(5)
     is_in = stream.random(1000) < 0.5
     scores = stream.normal(size=1000) + 0.8 * is_in

@@ -1,0 +1,174 @@
+"""The crate of a results folder: what it holds, from what and with what it was made.
+
+In: a finished results folder. Out: `ro-crate-metadata.json` in it (RO-Crate 1.3): each file that
+may be passed on, with its hash; the package, its version and commit; each step with its parameters;
+the data sets with their licences. Cohorts and the privacy register are never listed as files: the
+data's own terms decide whether they may be passed on.
+
+Source: Soiland-Reyes et al. (2022), "Packaging research artefacts with RO-Crate".
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from rocrate.model.contextentity import ContextEntity
+from rocrate.rocrate import ROCrate
+
+from helpers.core import claims, files, fingerprints
+from helpers.study import disclosure, notebook_files
+
+NAME = "ro-crate-metadata.json"
+# what a reader of the results needs
+SHARED = (
+    "index.html",
+    "notebooks/[0-9]*.ipynb",
+    "notebooks/[0-9]*.html",
+    "tables/*.csv",
+    "figures/*",
+    "runs/*/record.json",
+    "runs/*/model_card.md",
+)
+OF_OPEN_DATA = ("runs/*/weights.safetensors", "runs/*/predictions.parquet")
+_KINDS = {
+    ".html": "text/html",
+    ".ipynb": "application/x-ipynb+json",
+    ".csv": "text/csv",
+    ".png": "image/png",
+    ".json": "application/json",
+    ".md": "text/markdown",
+    ".parquet": "application/vnd.apache.parquet",
+    ".safetensors": "application/octet-stream",
+}
+_PACKAGE = "#private-fair-accurate"
+
+
+def shared_files(out: Path) -> list[Path]:
+    """Return the files of a results folder that its crate lists, in order; of data that are not
+    open neither predictions, a row an image, nor weights, of which some have no privacy.
+    """
+    patterns = SHARED if disclosure.restricted(out) else (*SHARED, *OF_OPEN_DATA)
+    found = {path for pattern in patterns for path in out.glob(pattern) if path.is_file()}
+    return sorted(path for path in found if not path.name.endswith(".failed.ipynb"))
+
+
+def write(out: Path, title: str) -> Path:
+    """Write the crate of a finished study, and return its file.
+
+    Args:
+        out: the results folder.
+        title: of the study.
+    """
+    crate = ROCrate()
+    crate.name = title
+    crate.description = (
+        "Training without privacy and with differential privacy, and what it costs whom: tables,"
+        " figures, executed notebooks, models with their privacy ledgers."
+    )
+    records = [files.readable_json(path) for path in sorted(out.glob("runs/*/record.json"))]
+    commits = sorted({str(record.get("commit")) for record in records})
+    versions = records[0].get("versions", {}) if records else {}
+    package = crate.add(
+        ContextEntity(
+            crate,
+            _PACKAGE,
+            properties={
+                "@type": "SoftwareApplication",
+                "name": "Private, fair and accurate, re-runnable",
+                "softwareVersion": ", ".join(commits),
+                "softwareRequirements": [f"{name} {value}" for name, value in versions.items()],
+                "license": {"@id": "https://spdx.org/licenses/Apache-2.0"},
+            },
+        )
+    )
+    crate.add(
+        ContextEntity(
+            crate,
+            "https://spdx.org/licenses/Apache-2.0",
+            properties={"@type": "CreativeWork", "name": "Apache License 2.0"},
+        )
+    )
+    sources = [_data_set(crate, path) for path in sorted(out.glob("cohort/*/record.json"))]
+    # no licence of results is known: that of the data decides
+    crate.root_dataset["license"] = [source["license"] for source in sources]
+    for path in shared_files(out):
+        name = path.relative_to(out).as_posix()
+        crate.add_file(
+            dest_path=name,
+            source=path,
+            properties={
+                "encodingFormat": _KINDS.get(path.suffix, "application/octet-stream"),
+                "contentSize": str(path.stat().st_size),
+                "sha256": fingerprints.file_hash(path),
+            },
+        )
+    for notebook in sorted(out.glob("notebooks/[0-9]*.ipynb")):
+        if not notebook.name.endswith(".failed.ipynb"):
+            _step(crate, notebook, package, sources)
+    files.write_text(out / NAME, json.dumps(crate.metadata.generate(), indent=1) + "\n")
+    return out / NAME
+
+
+def _data_set(crate: ROCrate, path: Path) -> ContextEntity:
+    """Add a cohort by its record: title, licence, access, hash; none of its files."""
+    record = files.readable_json(path)
+    properties = {
+        "@type": "Dataset",
+        "name": record.get("title", path.parent.name),
+        "license": record.get("licence", "not recorded"),
+        "conditionsOfAccess": record.get("access", "private"),
+        "identifier": record.get("data_hash", "not recorded"),
+        "size": f"{record.get('n_images')} images of {record.get('n_patients')} patients",
+    }
+    return crate.add(ContextEntity(crate, f"#cohort-{path.parent.name}", properties=properties))
+
+
+def _step(
+    crate: ROCrate, notebook: Path, package: ContextEntity, sources: list[ContextEntity]
+) -> None:
+    """Add the execution of a notebook with its parameters."""
+    parameters = [
+        crate.add(
+            ContextEntity(
+                crate,
+                f"#{notebook.stem}-{name}",
+                properties={"@type": "PropertyValue", "name": name, "value": json.dumps(value)},
+            )
+        )
+        for name, value in notebook_files.injected_parameters(notebook).items()
+    ]
+    crate.add(
+        ContextEntity(
+            crate,
+            f"#step-{notebook.stem}",
+            properties={
+                "@type": "CreateAction",
+                "name": notebook.stem,
+                "instrument": {"@id": package.id},
+                "object": [{"@id": entity.id} for entity in [*sources, *parameters]],
+                "result": {"@id": f"notebooks/{notebook.name}"},
+            },
+        )
+    )
+
+
+def of_crate(out: Path) -> Iterator[claims.Claim]:
+    """Yield whether the files that a crate lists are those in the folder, and all of them."""
+    path = out / NAME
+    if not path.is_file():
+        yield claims.Claim(NAME, claims.UNCHECKED, "not there: the study is not whole")
+        return
+    listed = {
+        entity["@id"]: entity
+        for entity in json.loads(path.read_text(encoding="utf-8"))["@graph"]
+        if entity["@type"] == "File"
+    }
+    there = {file.relative_to(out).as_posix() for file in shared_files(out)}
+    differences = [f"{name} is not there" for name in sorted(set(listed) - there)]
+    differences += [f"{name} is not listed" for name in sorted(there - set(listed))]
+    differences += [
+        f"{name} is not what was listed"
+        for name in sorted(there & set(listed))
+        if listed[name].get("sha256") != fingerprints.file_hash(out / name)
+    ]
+    yield claims.of_parts(f"{NAME}: files", differences)
