@@ -175,7 +175,7 @@ def audited_faults() -> str:
     """Return what an audit proves of planted faults: a column a budget."""
     table = pd.DataFrame(stored("audited_faults")["rows"])
     table["proved"] = [
-        f"{row.at_least:.2f}" + (", **refuted**" if row.caught else "")
+        f"{row.at_least:.2f}" + (", **refuted**" if row.refuted else "")
         for row in table.itertuples()
     ]
     table["budget"] = [f"promised {promised:.2f}" for promised in table["promised"].round(2)]

@@ -35,6 +35,48 @@ ONE_AT_A_TIME = "test_clipping::test_clipped_sum_equals_one_unit_at_a_time"
 
 FAULTS = [
     Fault(
+        "audited patients whom the coin left out trained on all the same",
+        "training.audit_models",
+        "        table.loc[is_out, whole.findings] = np.nan\n",
+        "",
+        ("test_audit_models::test_who_is_left_out_of_a_private_model_is_zeroed_out_and_counts",),
+    ),
+    Fault(
+        "real patients audited unasked",
+        "training.audit_models",
+        '!= "embedded" and not is_spent:',
+        '!= "embedded" and False:',
+        ("test_audit_models::test_real_patients_are_refused_unless_their_budget_may_be_spent",),
+    ),
+    Fault(
+        "models of real patients in demo mode",
+        "training.audit_models",
+        'return "demo" if is_drawn else "private"',
+        'return "demo" if True else "private"',
+        ("test_audit_models::test_each_private_model_of_real_patients_stands_in_the_register",),
+    ),
+    Fault(
+        "an audit beyond BUDGET",
+        "training.audit_models",
+        "            budget=self.budget,\n",
+        "",
+        ("test_audit_models::test_an_audit_beyond_the_budget_is_refused_before_its_first_model",),
+    ),
+    Fault(
+        "the target's complement among its references",
+        "analysis.membership_attacks",
+        "(part.sum(0) - part for part in (inside, outside))",
+        "(part.sum(0) + 0 * part for part in (inside, outside))",
+        ("test_membership_attacks",),
+    ),
+    Fault(
+        "identifiers of restricted data let through",
+        "study.disclosure",
+        "if cohorts and not ids.isdisjoint(_WORDS.findall(words)):",
+        "if False:",
+        ("test_disclosure",),
+    ),
+    Fault(
         "gradients by group shown in private mode",
         "training.group_gradients",
         "not arm.shows_diagnostics",

@@ -34,7 +34,7 @@ def roc(scores: np.ndarray, is_member: np.ndarray) -> pd.DataFrame:
     member = is_member.ravel()[order]
     found, false = np.cumsum(member), np.cumsum(~member)
     rates = np.unique(np.geomspace(1, false[-1], 200).round().astype(int))
-    at = np.searchsorted(false, rates, side="right") - 1  # the largest threshold of each rate
+    at = np.searchsorted(false, rates)  # members above the false positive itself, none below it
     return pd.DataFrame(
         {
             "false_positive_rate": rates / false[-1],
@@ -80,10 +80,14 @@ def _measures(member: np.ndarray, weight: np.ndarray) -> list[float]:
     found = np.cumsum(np.where(member, weight, 0.0))
     false = np.cumsum(np.where(member, 0.0, weight))
     auroc = float((np.where(member, 0.0, weight) * found).sum() / (found[-1] * false[-1]))
-    at = [
-        np.searchsorted(false, rate * false[-1], side="right") - 1 for rate in FALSE_POSITIVE_RATES
-    ]
-    return [auroc, *(float(found[i] / found[-1]) if i >= 0 else 0.0 for i in at)]
+    others = np.flatnonzero(~member & (weight > 0))
+    rates = []
+    for rate in FALSE_POSITIVE_RATES:
+        # members above the last false positive that the rate allows: those between it and the next
+        # would favour the attack
+        last = np.searchsorted(false[others], rate * false[-1] * (1 + 1e-12), side="right") - 1
+        rates.append(float(found[others[last]] / found[-1]) if last >= 0 else 0.0)
+    return [auroc, *rates]
 
 
 def with_interval(table: pd.DataFrame) -> pd.Series:

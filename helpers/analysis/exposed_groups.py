@@ -76,8 +76,9 @@ def by_group(
         A row a group: attribute, group, n_patients, auroc, contrast (group - all others), low,
         high (95 %), share_exposed (patients with an AUROC of at least
         `attack_success.EXPOSED`), p (adjusted by
-        Holm for all contrasts of the table), verdict: "more exposed" or "less exposed" (p < 0.05),
-        "equivalent" (90 % interval within the margin), "inconclusive", "too few patients". Of an
+        Holm for all contrasts of the table), verdict: "equivalent" (90 % interval within the
+        margin), else "more exposed" or "less exposed" (p < 0.05), "inconclusive", or "too few
+        patients", whose number is not said. Of an
         attribute with two groups, women, those with a finding, or the smaller one.
     """
     inside, outside = attack_success.placements(with_patient, without)
@@ -86,9 +87,9 @@ def by_group(
         names = of_patients[attribute]
         for group in _compared(names):
             chosen = (names == group).to_numpy()
-            row = {"attribute": attribute, "group": group, "n_patients": int(chosen.sum())}
+            row = {"attribute": attribute, "group": group, "verdict": TOO_FEW}
             if min(chosen.sum(), (~chosen).sum()) < MIN_PATIENTS:
-                rows.append(row | {"verdict": TOO_FEW})
+                rows.append(row)
                 continue
             contrast, error, freedom = _contrast(inside, outside, chosen)
             wide, narrow = (stats.t.ppf(p, freedom) * error for p in (0.975, 0.95))
@@ -96,6 +97,7 @@ def by_group(
             rows.append(
                 row
                 | {
+                    "n_patients": int(chosen.sum()),
                     "auroc": aurocs[chosen].mean(),
                     "contrast": contrast,
                     "low": contrast - wide,
@@ -105,12 +107,11 @@ def by_group(
                     "verdict": equivalence.EQUIVALENT if is_within else INCONCLUSIVE,
                 }
             )
-    table = pd.DataFrame(rows, columns=GROUP_COLUMNS)
+    table = pd.DataFrame(rows, columns=GROUP_COLUMNS).astype({"n_patients": "Int64"})
     known = table["p"].notna()
     table.loc[known, "p"] = equivalence.holm(table.loc[known, "p"].to_numpy(float))
-    table.loc[table["p"] < equivalence.ALPHA, "verdict"] = np.where(
-        table.loc[table["p"] < equivalence.ALPHA, "contrast"] > 0, MORE, LESS
-    )
+    is_called = (table["p"] < equivalence.ALPHA) & (table["verdict"] != equivalence.EQUIVALENT)
+    table.loc[is_called, "verdict"] = np.where(table.loc[is_called, "contrast"] > 0, MORE, LESS)
     return table
 
 
@@ -170,4 +171,6 @@ def in_words(table: pd.DataFrame, arm: str) -> str:
             f"{arm}: no group is shown to be more exposed than the others; {n_open} of"
             f" {len(table) - n_few} contrasts are inconclusive."
         )
+    if n_few == len(table):
+        return f"{arm}: no group has enough patients."
     return f"{arm}: equal protection within the margin, of groups with enough patients."

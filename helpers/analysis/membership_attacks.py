@@ -63,7 +63,7 @@ class Signals:
             errors.refuse(
                 "each patient in one model of every pair",
                 "pairs with a patient in both or in none",
-                "Draw the members with `audit_models.draw_members`.",
+                "Draw the members with `audit_plan.draw_members`.",
             )
 
     def with_and_without(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -439,6 +439,7 @@ class PrivacyAudit(_Model):
     SPEND_ON_AUDIT: bool = _field(
         "of real patients: train the models, each of which spends of their budget"
     )
+    BUDGET: float | None = _field("as in notebook 03", gt=0, le=1000)
     SEED: Seed
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 # what this package writes into a results folder, `.parts-*` and the like inside
 RESULTS = (
-    *("cohort", "runs", "tables", "figures", "notebooks", "register"),
-    *(".state", ".locks", ".lock", "index.html"),
+    *("cohort", "runs", "tables", "figures", "notebooks", "register", "audit"),
+    *(".state", ".locks", ".lock", "index.html", "ro-crate-metadata.json"),
 )
 
 

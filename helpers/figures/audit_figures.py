@@ -76,7 +76,7 @@ def plot_groups(table: pd.DataFrame, margin: float) -> np.ndarray:
     arm, a line a group.
 
     Args:
-        table: from `attack_success.by_group`, with arm_label; groups without an interval are left
+        table: from `exposed_groups.by_group`, with arm_label; groups without an interval are left
             out.
         margin: drawn as a band.
     """

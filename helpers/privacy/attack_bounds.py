@@ -87,12 +87,12 @@ def roc_bound(runs: tuple[accounting.Run, ...]) -> pd.DataFrame:
         runs: see `delta_curve`.
 
     Returns:
-        Columns false_positive_rate (rising, from 1e-5) and true_positive_rate.
+        Columns false_positive_rate (rising, from 1e-12) and true_positive_rate.
 
     Raises:
         InputError: a value out of its range.
     """
-    rates = np.unique(np.concatenate([np.geomspace(1e-5, 0.1, 60), np.linspace(0.1, 0.999, 120)]))
+    rates = np.unique(np.concatenate([np.geomspace(1e-12, 0.1, 220), np.linspace(0.1, 0.999, 120)]))
     most = [attack_bounds(runs, float(rate))["true_positive_rate"] for rate in rates]
     return pd.DataFrame({"false_positive_rate": rates, "true_positive_rate": most})
 

@@ -23,7 +23,7 @@ import pandas as pd
 from scipy import optimize, stats
 
 from helpers.core import errors
-from helpers.privacy import accounting
+from helpers.privacy import accounting, attack_bounds
 
 CONFIDENCE = 0.95
 # guesses made, as shares of the canaries: the most certain ones; the bound is that of the best,
@@ -95,7 +95,8 @@ def promise_is_refuted(
 ) -> bool:
     """Return whether canaries refute the bound on all attacks that a run promises.
 
-    Sharper than `lower_bound` against epsilon, as the whole curve is refuted, not one point.
+    For mechanisms that are not Gaussian sharper than `lower_bound`: the whole curve is refuted, not
+    one point of it.
 
     Args:
         scores, is_in: see `guesses`.
@@ -103,7 +104,7 @@ def promise_is_refuted(
         confidence: in (0, 1).
     """
     false, true = (curve[name].to_numpy() for name in ("false_positive_rate", "true_positive_rate"))
-    false = np.concatenate([[0.0], false, [1.0]])  # the end of each interval has its largest bound
+    false = np.concatenate([[0.0], false])  # the end of each interval has its largest bound
 
     def least_false(rate: float) -> float:
         return float(false[np.searchsorted(true, rate, side="left")])
@@ -112,6 +113,41 @@ def promise_is_refuted(
         is_refuted(len(scores), *counted, least_false, error)
         for *counted, error in _tries(scores, is_in, confidence)
     )
+
+
+def examined(
+    scores: np.ndarray,
+    is_in: np.ndarray,
+    runs: tuple[accounting.Run, ...],
+    delta: float,
+    *,
+    is_gaussian: bool,
+    n_tries: int = 1,
+) -> dict:
+    """Return what canaries say of a promise.
+
+    Guarantees: of `n_tries` promises that are kept, one is called refuted with at most probability
+    1 - `CONFIDENCE`.
+
+    Args:
+        scores, is_in, delta, is_gaussian: see `lower_bound`.
+        runs: what is promised; () for nothing, which is never refuted.
+        n_tries: how many are examined together.
+
+    Returns:
+        at_least, the lower bound on epsilon of this try alone; refuted; n_canaries, n_guesses,
+        n_correct.
+    """
+    found = lower_bound(scores, is_in, delta, is_gaussian=is_gaussian)
+    result = {"at_least": found.pop("epsilon"), "refuted": False} | found
+    if runs:
+        confidence = 1 - (1 - CONFIDENCE) / (2 * n_tries)  # two ways of refuting
+        sure = lower_bound(scores, is_in, delta, is_gaussian=is_gaussian, confidence=confidence)
+        result["refuted"] = bool(
+            sure["epsilon"] > accounting.epsilon_of_all(runs, delta)
+            or promise_is_refuted(scores, is_in, attack_bounds.roc_bound(runs), confidence)
+        )
+    return result
 
 
 def _tries(
@@ -154,13 +190,13 @@ def lower_bound(
         epsilon; n_canaries, n_guesses, n_correct, of the number of guesses with the best bound.
 
     Raises:
-        InputError: fewer than 50 canaries, or values out of range.
+        InputError: fewer than 10 canaries, or values out of range.
     """
     accounting.check(DELTA=delta)
     errors.same_length(scores=scores, is_in=is_in)
     n_canaries = len(scores)
-    errors.number("the number of canaries", n_canaries, 50, 1e7, integer=True)
-    errors.number("the confidence", confidence, 0.5, 0.9999)
+    errors.number("the number of canaries", n_canaries, 10, 1e7, integer=True)
+    errors.number("the confidence", confidence, 0.5, 0.999999)
     bound = _of_gaussian if is_gaussian else _of_any
     best = {"epsilon": 0.0, "n_canaries": n_canaries, "n_guesses": 0, "n_correct": 0}
     for n_guesses, n_correct, error in _tries(scores, is_in, confidence):

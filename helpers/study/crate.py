@@ -30,6 +30,7 @@ SHARED = (
     "runs/*/model_card.md",
 )
 OF_OPEN_DATA = ("runs/*/weights.safetensors", "runs/*/predictions.parquet")
+OF_AUDIT = "06_"
 _KINDS = {
     ".html": "text/html",
     ".ipynb": "application/x-ipynb+json",
@@ -45,10 +46,13 @@ _PACKAGE = "#private-fair-accurate"
 
 def shared_files(out: Path) -> list[Path]:
     """Return the files of a results folder that its crate lists, in order; of data that are not
-    open neither predictions, a row an image, nor weights, of which some have no privacy.
+    open neither predictions, a row an image, nor weights, of which some have no privacy, nor an
+    audit, which shows what models say of training patients.
     """
-    patterns = SHARED if disclosure.restricted(out) else (*SHARED, *OF_OPEN_DATA)
+    is_open = not disclosure.restricted(out)
+    patterns = (*SHARED, *OF_OPEN_DATA) if is_open else SHARED
     found = {path for pattern in patterns for path in out.glob(pattern) if path.is_file()}
+    found = {path for path in found if is_open or not path.name.startswith(OF_AUDIT)}
     return sorted(path for path in found if not path.name.endswith(".failed.ipynb"))
 
 

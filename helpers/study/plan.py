@@ -75,33 +75,34 @@ def plan(chosen: dict, lists: dict) -> list[Step]:
     results = [path for path in preparation.outputs if path.name == "table.parquet"] + [
         path for path in written if path.name in EVALUATION_FILES
     ]
+    # before 04, which shows what was spent on the same patients
+    audit = [_audit(chosen, lists, baselines[0], inputs)] if lists["audit"] else []
     fairness = _analysis(
         "04",
         {"RUNS": runs} | fitted["04"] | chosen["04"],
-        [preparation, *training],
+        [preparation, *training, *audit],
         results,
         [Path("tables/04_summary.csv"), Path("figures/04_privacy_utility.png"), REPLICATES],
     )
     comparison = _analysis(
         "05",
         {"RUNS": runs} | fitted["05"] | chosen["05"],
-        [preparation, *training, fairness],
+        [preparation, *training, *audit, fairness],
         [*results, REPLICATES],
         [Path("tables/05_accuracy_parity_difference.csv")],
     )
-    audit = [_audit(chosen, lists, baselines[0], inputs)] if lists["audit"] else []
-    return [preparation, *training, fairness, comparison, *audit]
+    return [preparation, *training, *audit, fairness, comparison]
 
 
 def _audit(chosen: dict, lists: dict, first: Step, inputs: list[Path]) -> Step:
     """Return the step that attacks models of the study's recipes; it trains its own."""
     notebook = notebook_files.notebooks()["06"]
     budgets = {"EPSILONS": [float(epsilon) for epsilon in lists["EPSILONS"]]}
-    delta = {"DELTA": chosen["03"]["DELTA"]} if "DELTA" in chosen["03"] else {}
+    shared = {name: chosen["03"][name] for name in ("DELTA", "BUDGET") if name in chosen["03"]}
     return Step(
         notebook.stem,
         notebook,
-        budgets | delta | study_data.fitted_defaults(chosen)["06"] | chosen["06"],
+        budgets | shared | study_data.fitted_defaults(chosen)["06"] | chosen["06"],
         needs=[first.id],
         inputs=list(inputs),
         outputs=[Path("tables/06_attacks.csv"), Path("figures/06_attack_roc.png")],

@@ -19,7 +19,7 @@ from helpers.privacy import (
     spending,
 )
 from helpers.study import notebook_files, plan
-from helpers.training import learning_rate, recipe_rule
+from helpers.training import audit_plan, learning_rate, recipe_rule
 
 
 def planned(steps: Collection[plan.Step], out: Path) -> str:
@@ -37,10 +37,10 @@ def planned(steps: Collection[plan.Step], out: Path) -> str:
         InputError: the total exceeds BUDGET, a run promises nothing, or protects patients where
             nobody knows whose an image is.
     """
-    planned_runs = _private_runs(steps, out)
-    if not planned_runs:
+    planned_runs, audits = _private_runs(steps, out), _audits(steps, out)
+    if not planned_runs and not audits:
         return ""
-    cohort = planned_runs[0]["COHORT"]
+    cohort = [*planned_runs, *audits][0]["COHORT"]
     folder = out / "cohort" / manifests.name_of(cohort)
     recorded = folder / "record.json"
     record = files.read_json(recorded, cohorts.MADE_BY) if recorded.exists() else {}
@@ -69,7 +69,12 @@ def planned(steps: Collection[plan.Step], out: Path) -> str:
             or (is_again and _is_other(note["identity"], made, values | chosen))
         ):
             lines.append(composition.line_of(made.as_dict()))
-    budgets = [values["BUDGET"] for values in planned_runs if values["BUDGET"] is not None]
+    is_real = record.get("access", "private") != "embedded"
+    for values in audits if is_real else []:
+        promises = _promises_of_audit(values, train)
+        lines += audit_plan.lines_to_spend(promises, out / "runs", spent)
+    every = [*planned_runs, *audits]
+    budgets = [values["BUDGET"] for values in every if values["BUDGET"] is not None]
     composition.check_budget(min(budgets, default=None) if lines else None, others + lines)
     return _in_words(lines, others)
 
@@ -81,13 +86,7 @@ def _private_runs(steps: Collection[plan.Step], out: Path) -> list[dict]:
     run that leaves noise out spends nothing that could be planned: it has no privacy, as the
     baseline.
     """
-    baselines, network = [_parameters(step) for step in _steps_of("02", steps)], {}
-    if baselines:
-        network = baselines[0]
-    elif private := _steps_of("03", steps):
-        cohort = manifests.name_of(_parameters(private[0])["COHORT"])
-        settings = out / "runs" / f"{cohort}-network" / "network.json"
-        network = files.read_json(settings, "Run notebook 02 first.")
+    network = _network(steps, out)
     shared = ("PRECISION", "PRETRAIN", "WIDTH", "CHANNELS")
     known = {name: network[name] for name in shared if name in network}
     known |= {"HEAD_OF_02": network.get("HEAD")}
@@ -98,6 +97,50 @@ def _private_runs(steps: Collection[plan.Step], out: Path) -> list[dict]:
     return [
         values for values in values_of_runs if values["MODE"] == "private" and not values["WITHOUT"]
     ]
+
+
+def _network(steps: Collection[plan.Step], out: Path) -> dict:
+    """Return the settings of notebook 02, also of one that was run before; {} where none is
+    needed.
+    """
+    if baselines := _steps_of("02", steps):
+        return _parameters(baselines[0])
+    if private := [*_steps_of("03", steps), *_steps_of("06", steps)]:
+        cohort = manifests.name_of(_parameters(private[0])["COHORT"])
+        settings = out / "runs" / f"{cohort}-network" / "network.json"
+        return files.read_json(settings, "Run notebook 02 first.")
+    return {}
+
+
+def _audits(steps: Collection[plan.Step], out: Path) -> list[dict]:
+    """Return the parameters of audits that may spend; of real patients each private model does."""
+    network = _network(steps, out) if _steps_of("06", steps) else {}
+    values_of = [
+        {name: network.get(name) for name in ("PRETRAIN", "HEAD")} | _parameters(step)
+        for step in _steps_of("06", steps)
+    ]
+    return [values for values in values_of if values["SPEND_ON_AUDIT"]]
+
+
+def _promises_of_audit(values: dict, train: pd.DataFrame) -> dict[str, promise.Promise]:
+    """Return what the private models of an audit promise, by the names of their runs."""
+    of_patient = train["patient_id"].value_counts()
+    n_patients = min(values["N_AUDITED"] or len(of_patient), len(of_patient))
+    cohort, most_images = manifests.name_of(values["COHORT"]), int(of_patient.max())
+    start_is = recipe_rule.start_of(
+        values["PRETRAIN"], values["COHORT"], values["HEAD"], values["HEAD"]
+    )
+    promises = {}
+    for arm in audit_plan.arms(values["EPSILONS"], 0, 0.0):
+        if arm.epsilon:
+            recipe = audit_plan.private_recipe(
+                arm.epsilon, values["DELTA"], n_patients, most_images, start_is
+            )
+            names = audit_plan.names_of_runs(
+                cohort, arm, n_patients, values["N_MODELS"], values["SEED"]
+            )
+            promises |= dict.fromkeys(names, recipe.promise(n_patients, most_images, "private"))
+    return promises
 
 
 def _in_words(new: list[dict], others: list[dict]) -> str:

@@ -14,6 +14,7 @@ canaries; Steinke, Nasr and Jagielski (2023) for many of them in one run.
 """
 
 import dataclasses
+import math
 
 import numpy as np
 import torch
@@ -60,14 +61,28 @@ class Scores:
         is_in: (canaries,) bool.
         promised: epsilon of the run, by its own accountant; infinity for one without privacy.
         runs: what was promised, for `attack_bounds`; () for one without privacy.
-        is_gaussian: whether every unit is in each step, so that the run is a Gaussian mechanism.
+        is_gaussian: whether every unit is in each step and the attacker sees each sum, so that the
+            run is a Gaussian mechanism.
     """
 
     scores: np.ndarray
     is_in: np.ndarray
     promised: float
     runs: tuple[accounting.Run, ...]
-    is_gaussian: bool
+    is_gaussian: bool = False
+
+    @classmethod
+    def of(
+        cls, scores: np.ndarray, is_in: np.ndarray, runs: tuple[accounting.Run, ...], delta: float
+    ) -> "Scores":
+        """Return canaries of a run of any mechanism.
+
+        Args:
+            scores, is_in, runs: see `Scores`.
+            delta: of the promise.
+        """
+        promised = accounting.epsilon_of_all(runs, delta) if runs else math.inf
+        return cls(scores, is_in, promised, runs)
 
 
 def dirac(

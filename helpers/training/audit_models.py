@@ -5,23 +5,24 @@ In: a cohort, the study's network and start, how many patients and models. Out: 
 log-likelihoods, as `membership_attacks.Signals` takes them. Raises `InputError` for too few
 patients, and for patients whose budget such models would spend unasked.
 
-The models are trained by the loop, arms and recipe of notebooks 02 and 03, on fewer patients. Each
-finished one is kept, so that an interrupted audit goes on from there.
+Models are trained by the loop and the arms of notebooks 02 and 03, on fewer patients, private ones
+with the rule's recipe for so many. Each finished one is kept, so that an interrupted audit goes on
+from there.
 """
 
 import dataclasses
 import functools
-import math
 import shutil
 from pathlib import Path
 
 import numpy as np
 
-from helpers.core import errors, fingerprints, paths, progress, random_streams
+from helpers.core import errors, fingerprints, locks, paths, progress, random_streams
 from helpers.data import cohorts
-from helpers.privacy import privacy_ledger, promise
+from helpers.privacy import composition, promise, register
 from helpers.training import (
     audit_canaries,
+    audit_plan,
     audit_signals,
     learning_rate,
     loop,
@@ -35,71 +36,21 @@ from helpers.training import (
     training_set,
     weight_files,
 )
+from helpers.training.audit_plan import AuditedArm
 
 CODE = ["training.audit_models"]  # decides signals, besides data and parameters
-FEWEST_PATIENTS, FEWEST_MODELS = 40, 6
 N_POPULATION = 200  # patients in no model, to whom RMIA compares
 BATCH_SIZE = 64  # images, of models without privacy
-
-
-def draw_members(n_models: int, n_patients: int, seed: int) -> np.ndarray:
-    """Return (n_models, n_patients) bool: who is in the training set of which model.
-
-    Guarantees: a fair coin of its own for each patient and pair; models 2k and 2k + 1 have
-    complementary members, so that each patient is in exactly half of the models.
-
-    Args:
-        n_models: even, >= 6.
-        n_patients: >= 40.
-        seed: names the random stream.
-
-    Raises:
-        InputError: an odd number, or too few.
-    """
-    errors.number("N_MODELS", n_models, FEWEST_MODELS, 1e5, integer=True)
-    errors.number("the number of audited patients", n_patients, FEWEST_PATIENTS, 1e8, integer=True)
-    if n_models % 2:
-        errors.refuse("an even N_MODELS", n_models, "Each patient is in one model of every pair.")
-    members = np.zeros((n_models, n_patients), dtype=bool)
-    for pair in range(n_models // 2):
-        coins = random_streams.random_stream(seed, "audit members", pair).random(n_patients)
-        members[2 * pair], members[2 * pair + 1] = coins < 0.5, coins >= 0.5
-    return members
-
-
-@dataclasses.dataclass(frozen=True)
-class AuditedArm:
-    """A way of training that is audited.
-
-    Attributes:
-        label: "zero-shot", "non-private", or "epsilon 1.06".
-        epsilon: of a private one; None for the others.
-        epochs, learning_rate: of a non-private one; 0 for none. Private ones have the rule's.
-    """
-
-    label: str
-    epsilon: float | None = None
-    epochs: int = 0
-    learning_rate: float = 0.0
-
-
-def arms(epsilons: list[float], epochs: int, learning_rate: float) -> list[AuditedArm]:
-    """Return the arms of an audit: the public model, ordinary training, DP at each budget.
-
-    Args:
-        epsilons: budgets, per patient.
-        epochs, learning_rate: of ordinary training.
-    """
-    return [
-        AuditedArm("zero-shot"),
-        AuditedArm("non-private", epochs=epochs, learning_rate=learning_rate),
-        *(AuditedArm(f"epsilon {epsilon:g}", float(epsilon)) for epsilon in sorted(epsilons)),
-    ]
 
 
 @dataclasses.dataclass(eq=False)
 class Audit:
     """An audit of a cohort: who is in which model, and how models are trained.
+
+    Guarantees: private models of real patients are private runs like others: registered before
+    their first step, within BUDGET, never trained twice. Patients whom a coin leaves out of a
+    private model are zeroed out: their labels are unknown, so that their loss and gradient are 0,
+    and the number of units, sampling rate and noise are the same in each model.
 
     Attributes:
         cohort: whose training patients are audited.
@@ -107,9 +58,10 @@ class Audit:
         delta: of private arms.
         patients: audited ones, in the order of all arrays.
         others: patients in no model, from `valid` and `test`.
-        members: see `draw_members`.
+        members: see `audit_plan.draw_members`.
         seed: names the random streams.
         start_is: what is known of the start, see `recipe_rule.start_of`.
+        budget: BUDGET; None for no limit.
     """
 
     cohort: cohorts.Cohort
@@ -121,6 +73,7 @@ class Audit:
     members: np.ndarray
     seed: int
     start_is: str
+    budget: float | None = None
 
     @classmethod
     def planned(
@@ -134,11 +87,12 @@ class Audit:
         delta: float,
         seed: int,
         is_spent: bool = False,
+        budget: float | None = None,
     ) -> "Audit":
         """Return an audit; nothing is trained yet.
 
         Args:
-            cohort, settings, start, delta, seed: see `Audit`.
+            cohort, settings, start, delta, seed, budget: see `Audit`.
             n_patients: of the training split, drawn at random among those with a known label; 0 or
                 more than there are: all.
             n_models: of each arm.
@@ -163,23 +117,42 @@ class Audit:
         stream = random_streams.random_stream(seed, "audit patients")
         chosen = np.sort(stream.permutation(eligible)[: n_patients or None].astype(str))
         others = np.sort(stream.permutation(elsewhere)[:N_POPULATION].astype(str))
-        return cls(
-            cohort,
-            settings,
-            start,
-            delta,
-            chosen,
-            others,
-            draw_members(n_models, len(chosen), seed),
-            seed,
-            recipe_rule.start_of(settings.pretrain, cohort.name, settings.head, settings.head),
+        start_is = recipe_rule.start_of(
+            settings.pretrain, cohort.name, settings.head, settings.head
         )
+        members = audit_plan.draw_members(n_models, len(chosen), seed)
+        return cls(cohort, settings, start, delta, chosen, others, members, seed, start_is, budget)
 
     @property
     def mode(self) -> str:
         """Return the mode of private arms: "demo" for drawn patients, else "private"."""
         is_drawn = self.cohort.record.get("access", "private") == "embedded"
         return "demo" if is_drawn else "private"
+
+    def check_budget(self, arms: list[AuditedArm]) -> str:
+        """Accept an audit whose private models, with all others on the same patients, keep BUDGET;
+        return in words what they spend.
+
+        Args:
+            arms: all that will be trained.
+
+        Raises:
+            InputError: they do not; nothing was trained.
+        """
+        if self.mode != "private":
+            return "Not in private mode: nothing is spent."
+        known = register.Register()
+        key = known.enrol(*self._zeroed_out(self.patients).training_patients()).key
+        lines, others = [], known.runs(known.sharing(key))
+        for arm in arms:
+            if arm.epsilon:
+                promises = dict.fromkeys(self._names(arm), self.promise(arm))
+                lines += audit_plan.lines_to_spend(promises, paths.run_dir("x").parent, known)
+        composition.check_budget(self.budget, [*others, *lines])
+        return (
+            f"{len(lines)} private runs more; with the {len(others)} in the register, together"
+            f" {composition.in_words([*others, *lines])}."
+        )
 
     def signals(self, arm: AuditedArm) -> dict[str, np.ndarray]:
         """Return what the models of an arm say of each patient; trains those that are not there.
@@ -195,25 +168,32 @@ class Audit:
         shared = None
         for number in range(kept.n_done, len(self.members)):
             if arm.label == "zero-shot":  # one model, whoever is a member
-                shared = shared or self.reader.says(self.new_model()[0])
+                shared = shared or self.reader.says(self.new_model())
                 kept.add(shared)
             else:
-                members = self.cohort_of(self.patients[self.members[number]])
-                with self.trained(arm, f"m{number:03d}", number, members) as model:
+                members = self.patients[self.members[number]]
+                with self.trained(arm, number, members) as model:
                     kept.add(self.reader.says(model))
             bar.update(1)
         bar.close()
         return {"is_member": self.members, **kept.arrays}
 
-    def ledger(self, arm: AuditedArm) -> dict:
-        """Return the privacy ledger that each model of a private arm has; from the plan."""
-        members = self.cohort_of(self.patients[self.members[0]])
-        planned, _ = self.private_arm(arm, self.seed, members)
-        return privacy_ledger.ledger(
-            **planned.promise.as_dict(),
-            steps_done=planned.promise.total_steps,
-            lineage=self.start.lineage,
+    # ---- what is promised
+
+    def recipe(self, arm: AuditedArm) -> audit_plan.PrivateRecipe:
+        """Return the recipe of a private arm, by the rule for the audited patients."""
+        return audit_plan.private_recipe(
+            arm.epsilon,
+            self.delta,
+            len(self.patients),
+            self._most_images,
+            self.start_is,
+            self.settings.physical_batch_size,
         )
+
+    def promise(self, arm: AuditedArm) -> promise.Promise:
+        """Return what each model of a private arm promises."""
+        return self.recipe(arm).promise(len(self.patients), self._most_images, self.mode)
 
     def canaries_of(
         self, arm: AuditedArm, scores: np.ndarray, is_in: np.ndarray
@@ -224,29 +204,14 @@ class Audit:
             arm: non-private or private.
             scores, is_in: see `audit_canaries.Scores`.
         """
-        ledger = self.ledger(arm) if arm.epsilon else {}
-        promised = ledger["epsilon_spent"]["PLD"] if ledger else math.inf
-        runs = privacy_ledger.runs_of(ledger) if ledger else ()
-        return audit_canaries.Scores(scores, is_in, promised, runs, is_gaussian=False)
+        runs = self.promise(arm).runs() if arm.epsilon else ()
+        return audit_canaries.Scores.of(scores, is_in, runs, self.delta)
 
-    def recipe(self, arm: AuditedArm) -> dict:
-        """Return the recipe of a private arm, by the rule for half of the patients."""
-        return recipe_rule.settle(arm.epsilon, self.members.shape[1] // 2, self.start_is)[0]
-
-    def new_model(self, trained: str = "all") -> tuple[networks.ResNet9, list[str]]:
-        """Return the public model from which every model starts.
-
-        Args:
-            trained: the part that is not frozen.
-        """
-        return starts.starting_model(
-            self.cohort,
-            self.start.weights,
-            self.start.known,
-            **self.settings.architecture,
-            seed=0,
-            trained=trained,
-        )
+    @functools.cached_property
+    def _most_images(self) -> int:
+        """Return the images of the audited patient who has most."""
+        ids = self.cohort.table["patient_id"].astype(str)
+        return int(ids[ids.isin(self.patients)].value_counts().max())
 
     # ---- canaries
 
@@ -269,82 +234,104 @@ class Audit:
         for finding in self.cohort.findings:
             table.loc[of_canary, finding] = 1 - table.loc[of_canary, finding]
         reversed_labels = dataclasses.replace(self.cohort, table=table)
-        members = self.cohort_of(self.patients[~is_canary | is_in], reversed_labels)
-        before = self.reader.says(self.new_model()[0])["reversed_labels"]
-        with self.trained(arm, "canaries", 0, members) as model:
+        before = self.reader.says(self.new_model())["reversed_labels"]
+        members = self.patients[~is_canary | is_in]
+        with self.trained(arm, len(self.members), members, reversed_labels) as model:
             rise = self.reader.says(model)["reversed_labels"] - before
         return self.canaries_of(arm, rise[is_canary], is_in[is_canary])
 
     def dirac(self, arm: AuditedArm, n_canaries: int) -> dict[str, audit_canaries.Scores]:
-        """Return scores of Dirac canaries for the recipe of a private arm, by their name; {} for a
-        recipe of two parts, whose sums have noise of two sizes.
+        """Return scores of Dirac canaries for the recipe of a private arm, by their name; {} for
+        one without privacy, and for a recipe of two parts, whose sums have noise of two sizes.
 
         Args:
-            arm: whose recipe; {} for one without privacy.
+            arm: whose recipe.
             n_canaries: see `audit_canaries.dirac`.
         """
-        recipe = self.recipe(arm) if arm.epsilon else {"TRAINED": "without privacy"}
-        if recipe["TRAINED"] in ("without privacy", "all_then_head"):
+        if not arm.epsilon or (recipe := self.recipe(arm)).head:
             return {}
-        passes, rate = recipe.get("HEAD_STEPS"), 1.0
-        if recipe["TRAINED"] != "head":
-            rate = recipe["EXPECTED_BATCH_SIZE"] / (len(self.patients) // 2)
-            passes = recipe["EPOCHS"]
+        rate = recipe.batching.expected_batch_size / len(self.patients)
+        passes = recipe.batching.epochs
         scores = audit_canaries.dirac(arm.epsilon, self.delta, passes, rate, n_canaries, self.seed)
         return {"Dirac": scores}
 
     # ---- one model
 
-    def cohort_of(
-        self, patients: np.ndarray, cohort: cohorts.Cohort | None = None
-    ) -> cohorts.Cohort:
-        """Return a cohort with these patients, and nobody else, in its training split.
-
-        Args:
-            patients: ids.
-            cohort: with other labels; None for the audit's own.
-        """
-        cohort = cohort or self.cohort
-        is_chosen = cohort.table["patient_id"].astype(str).isin(patients)
-        split = np.where(is_chosen, "train", "held out")
-        return dataclasses.replace(cohort, table=cohort.table.assign(split=split))
+    def new_model(self) -> networks.ResNet9:
+        """Return the public model from which every model starts."""
+        model, _ = starts.starting_model(
+            self.cohort,
+            self.start.weights,
+            self.start.known,
+            **self.settings.architecture,
+            seed=0,
+        )
+        return model
 
     def trained(
-        self, arm: AuditedArm, name: str, number: int, members: cohorts.Cohort
+        self,
+        arm: AuditedArm,
+        number: int,
+        members: np.ndarray,
+        cohort: cohorts.Cohort | None = None,
     ) -> "_Trained":
-        """Return a context with a model of an arm trained; what it wrote is cleared afterwards.
+        """Return a context with a model of an arm trained; what it wrote is cleared afterwards, but
+        for private runs of real patients.
 
         Args:
             arm: not zero-shot.
-            name: of the run, after the cohort's and the arm's.
-            number: of its random streams.
-            members: the cohort with the model's training patients.
+            number: of the model, which names its run and its random streams; one more than the
+                last for that of mislabelled patients.
+            members: ids of its patients.
+            cohort: with other labels; None for the audit's own.
         """
         seed = self.seed * 100_003 + number
-        step, recipe = (
-            self.private_arm(arm, seed, members)
-            if arm.epsilon
-            else (self._ordinary_arm(seed, members), {})
-        )
+        if arm.epsilon:
+            step, chosen = self._private_arm(arm, seed, self._zeroed_out(members, cohort))
+        else:
+            step, chosen = self._ordinary_arm(seed, self._left_out(members, cohort)), {}
+        name = self._names(arm)[number]
         session = training_session.Session(
-            f"{self.cohort.name}-audit-{arm.label.replace(' ', '')}-{name}",
+            name,
             getattr(step, "network", step.model),
             step,
             epochs=step.steps // step.steps_per_epoch if arm.epsilon else arm.epochs,
-            learning_rate=recipe.get("LEARNING_RATE", arm.learning_rate),
-            head_learning_rate=recipe.get("HEAD_LEARNING_RATE", 0.0),
+            learning_rate=chosen.get("LEARNING_RATE", arm.learning_rate),
+            head_learning_rate=chosen.get("HEAD_LEARNING_RATE", 0.0),
             averaging=learning_rate.AVERAGING["cosine"],
             fingerprint=fingerprints.fingerprint({"arm": self._fingerprint(arm), "model": name}),
-            parameters=recipe | {"AUDIT": name},
+            parameters=chosen | {"AUDIT": name},
+            budget=self.budget,
             is_quiet=True,
         )
         return _Trained(session, is_kept=bool(arm.epsilon) and self.mode == "private")
+
+    def _zeroed_out(
+        self, members: np.ndarray, cohort: cohorts.Cohort | None = None
+    ) -> cohorts.Cohort:
+        """Return a cohort with all audited patients in its training split; of those who are no
+        members no label is known.
+        """
+        whole = self._left_out(self.patients, cohort)
+        is_out = ~whole.table["patient_id"].astype(str).isin(members)
+        table = whole.table.copy()
+        table.loc[is_out, whole.findings] = np.nan
+        return dataclasses.replace(whole, table=table)
+
+    def _left_out(
+        self, members: np.ndarray, cohort: cohorts.Cohort | None = None
+    ) -> cohorts.Cohort:
+        """Return a cohort with these patients, and nobody else, in its training split."""
+        cohort = cohort or self.cohort
+        is_chosen = cohort.table["patient_id"].astype(str).isin(members)
+        split = np.where(is_chosen, "train", "held out")
+        return dataclasses.replace(cohort, table=cohort.table.assign(split=split))
 
     def _ordinary_arm(self, seed: int, members: cohorts.Cohort) -> ordinary_step.BaselineArm:
         """Return the ordinary steps of a model without privacy."""
         return ordinary_step.BaselineArm(
             training_set.TrainingSet.of(members, "image"),
-            self.new_model()[0],
+            self.new_model(),
             channels=self.settings.channels,
             batch_size=BATCH_SIZE,
             seed=seed,
@@ -352,36 +339,24 @@ class Audit:
             physical_batch_size=self.settings.physical_batch_size,
         )
 
-    def private_arm(
-        self, arm: AuditedArm, seed: int, members: cohorts.Cohort
+    def _private_arm(
+        self, arm: AuditedArm, seed: int, patients: cohorts.Cohort
     ) -> tuple[private_step.PrivateArm, dict]:
-        """Return the private steps of a model, by the rule, and the recipe.
-
-        Args:
-            arm: private.
-            seed: of its random streams, in demo mode.
-            members: the cohort with the model's training patients.
-        """
-        data, recipe = training_set.TrainingSet.of(members, "patient"), self.recipe(arm)
-        if "EXPECTED_BATCH_SIZE" in recipe:  # coins may give a few patients fewer than half
-            recipe["EXPECTED_BATCH_SIZE"] = min(recipe["EXPECTED_BATCH_SIZE"], len(data.units))
-        model, _ = self.new_model()
-        starts.train_part(model, recipe["TRAINED"], recipe_rule.part_of(recipe))
-        clip_norm, batching, head = recipe_rule.batching_of(
-            recipe, len(data.units), data.most_images, self.settings.physical_batch_size
-        )
+        """Return the private steps of a model, by the rule, and the recipe."""
+        recipe, model = self.recipe(arm), self.new_model()
+        starts.train_part(model, recipe.chosen["TRAINED"], recipe_rule.part_of(recipe.chosen))
         return private_step.PrivateArm(
-            data,
+            training_set.TrainingSet.of(patients, "patient"),
             model,
-            promise.PrivacyBudget(arm.epsilon, self.delta, clip_norm),
-            batching,
+            recipe.budget,
+            recipe.batching,
             mode=self.mode,
             seed=seed,
             lineage=self.start.lineage,
             channels=self.settings.channels,
             precision=self.settings.precision,
-            head=head,
-        ), recipe
+            head=recipe.head,
+        ), recipe.chosen
 
     @functools.cached_property
     def reader(self) -> audit_signals.PatientScores:
@@ -390,10 +365,15 @@ class Audit:
 
     # ---- on disk
 
+    def _names(self, arm: AuditedArm) -> list[str]:
+        """Return the names of an arm's runs."""
+        n_models, n_patients = self.members.shape
+        return audit_plan.names_of_runs(self.cohort.name, arm, n_patients, n_models, self.seed)
+
     def _path(self, arm: AuditedArm) -> Path:
         """Return where the signals of an arm are kept."""
-        name = f"{self.cohort.name}-{arm.label.replace(' ', '')}.npz"
-        return paths.results_dir() / "audit" / name
+        name = self._names(arm)[0].removesuffix("-m000")
+        return paths.results_dir() / "audit" / f"{name}.npz"
 
     def _fingerprint(self, arm: AuditedArm) -> str:
         """Return the hash of all that decides the signals of an arm; code included."""
@@ -402,7 +382,7 @@ class Audit:
                 "arm": dataclasses.asdict(arm),
                 "data": self.cohort.record["data_hash"],
                 "settings": dataclasses.asdict(self.settings),
-                "start": weight_files.weights_hash(self.new_model()[0].state_dict()),
+                "start": weight_files.weights_hash(self.new_model().state_dict()),
                 "patients": list(self.patients),
                 "others": list(self.others),
                 "members": self.members.astype(int).tolist(),
@@ -420,13 +400,22 @@ class _Trained:
         self.session, self.is_kept = session, is_kept
 
     def __enter__(self) -> networks.ResNet9:
-        for _ in loop.epochs_left(self.session):
-            loop.train_one_epoch(self.session)
-        if self.is_kept:  # a private run that is asked for again is read, not trained
-            self.session.save()
+        try:
+            for _ in loop.epochs_left(self.session):
+                loop.train_one_epoch(self.session)
+            if self.is_kept:  # a private run that is asked for again is taken up, not trained
+                self.session.save()
+        except BaseException:
+            self._release()  # of many runs, each holds a lock
+            raise
         self.session.model.eval()
         return self.session.model
 
     def __exit__(self, *error: object) -> None:
         if not self.is_kept and error[0] is None:
             shutil.rmtree(paths.run_dir(self.session.run), ignore_errors=True)
+        self._release()
+
+    def _release(self) -> None:
+        """Let the run's lock go."""
+        locks.release(paths.lock_path(self.session.run))

@@ -9,10 +9,11 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from helpers.analysis import attack_success, exposed_groups, membership_attacks
-from helpers.core import errors, paths
+from helpers.core import errors, locks, paths
 from helpers.privacy import register
 from helpers.training import (
     audit_models,
+    audit_plan,
     audit_signals,
     network_settings,
     networks,
@@ -22,8 +23,8 @@ from helpers.training import (
 )
 
 SETTINGS = network_settings.NetworkSettings("none", "none", 8, 1, "halves", "float32", 256, 5)
-NON_PRIVATE = audit_models.AuditedArm("non-private", epochs=2, learning_rate=3e-3)
-PRIVATE = audit_models.AuditedArm("epsilon 8", 8.0)
+NON_PRIVATE = audit_plan.AuditedArm("non-private", epochs=2, learning_rate=3e-3)
+PRIVATE = audit_plan.AuditedArm("epsilon 8", 8.0)
 
 
 def audit_of(cohort, n_models=6, **changes):
@@ -37,7 +38,7 @@ def start_unknown(monkeypatch, results):
 
 
 def test_each_patient_is_in_half_of_the_models_by_fair_coins():
-    members = audit_models.draw_members(40, 500, 3)
+    members = audit_plan.draw_members(40, 500, 3)
     np.testing.assert_array_equal(members[::2], ~members[1::2])
     assert (members.sum(0) == 20).all()
     # coins of pairs are independent of each other
@@ -49,23 +50,40 @@ def test_each_patient_is_in_half_of_the_models_by_fair_coins():
 @pytest.mark.parametrize(("n_models", "n_patients"), [(7, 100), (4, 100), (8, 39)])
 def test_odd_and_few_are_refused(n_models, n_patients):
     with pytest.raises(errors.InputError):
-        audit_models.draw_members(n_models, n_patients, 0)
+        audit_plan.draw_members(n_models, n_patients, 0)
 
 
 def test_models_are_trained_on_their_members_and_nobody_else(small_cohort):
     audit = audit_of(small_cohort)
-    members = audit.cohort_of(audit.patients[audit.members[0]])
-    arm, recipe = audit.private_arm(PRIVATE, 0, members)
-    assert sorted(arm.data.names) == sorted(audit.patients[audit.members[0]])
-    assert recipe["TRAINED"] == "all" and arm.promise.epsilon == 8.0
-    assert set(audit.others) <= set(
-        small_cohort.table.loc[small_cohort.table["split"] != "train", "patient_id"]
-    )
+    members = audit.patients[audit.members[0]]
+    ordinary = audit._ordinary_arm(0, audit._left_out(members))
+    ids = small_cohort.table["patient_id"].to_numpy()
+    assert set(ids[ordinary.data.rows]) == set(members)
+    assert set(audit.others) <= set(ids[small_cohort.table["split"] != "train"])
+
+
+def test_who_is_left_out_of_a_private_model_is_zeroed_out_and_counts(small_cohort):
+    audit = audit_of(small_cohort)
+    promises = []
+    for member in audit.members[:2]:
+        members = audit.patients[member]
+        arm, chosen = audit._private_arm(PRIVATE, 0, audit._zeroed_out(members))
+        data = arm.data
+        assert sorted(data.names) == sorted(audit.patients) and chosen["TRAINED"] == "all"
+        for name, rows in zip(data.names, data.units):
+            is_unknown = bool(data.labels[torch.from_numpy(rows)].isnan().all())
+            assert is_unknown == (name not in members)
+        _, norms = arm.add_units(dict(enumerate(data.units)), 0)
+        is_zero = [name not in members for name in data.names]
+        assert ((norms == 0).numpy() == is_zero).all()
+        promises.append(arm.promise)
+    assert promises[0] == promises[1] == audit.promise(PRIVATE)
+    assert promises[0].n_units == 40 and promises[0].epsilon == 8.0
 
 
 def test_log_likelihood_of_a_patient_by_hand(mixed_cohort):
-    audit, model = audit_of(mixed_cohort), None
-    model, _ = audit.new_model()
+    audit = audit_of(mixed_cohort)
+    model = audit.new_model()
     says = audit.reader.says(model)
     table = mixed_cohort.table
     for patient in (audit.patients[0], audit.patients[7]):
@@ -86,7 +104,8 @@ def test_log_likelihood_of_a_patient_by_hand(mixed_cohort):
 
 def test_scores_of_a_head_alone_are_those_of_the_whole_network(small_cohort):
     audit = audit_of(small_cohort)
-    model, _ = audit.new_model(trained="head")
+    model = audit.new_model()
+    networks.train_only(model, "head")
     whole = prediction.predict(model, small_cohort.images, audit.reader.rows, 1, shifts=5)
     np.testing.assert_allclose(audit.reader._scores(model), whole, atol=1e-6)
     with torch.no_grad():
@@ -97,7 +116,7 @@ def test_scores_of_a_head_alone_are_those_of_the_whole_network(small_cohort):
 
 def test_zero_shot_models_are_one_and_know_nobody(small_cohort):
     signals = membership_attacks.Signals(
-        **audit_of(small_cohort).signals(audit_models.AuditedArm("zero-shot"))
+        **audit_of(small_cohort).signals(audit_plan.AuditedArm("zero-shot"))
     )
     against, _ = attack_success.placements(*signals.with_and_without(signals.log_likelihood))
     assert (against == 0.5).all()
@@ -115,7 +134,7 @@ def test_a_network_that_memorises_labels_is_found(small_cohort, monkeypatch):
     small_cohort.images[:] = patterns[of_image] + small_cohort.images // 8
     monkeypatch.setattr(audit_models, "BATCH_SIZE", 10)
     audit = audit_of(small_cohort)
-    arm = audit_models.AuditedArm("non-private", epochs=110, learning_rate=1e-2)
+    arm = audit_plan.AuditedArm("non-private", epochs=110, learning_rate=1e-2)
     signals = membership_attacks.Signals(**audit.signals(arm))
     found = attack_success.overall(
         membership_attacks.scores(signals, "lira_online"), signals.is_member
@@ -126,11 +145,11 @@ def test_a_network_that_memorises_labels_is_found(small_cohort, monkeypatch):
 def test_an_interrupted_audit_goes_on_and_a_finished_one_is_read(small_cohort, monkeypatch):
     audit, trained, made = audit_of(small_cohort), audit_models.Audit.trained, []
 
-    def interrupted(self, arm, name, number, members):
+    def interrupted(self, arm, number, members):
         made.append(number)
         if len(made) == 3:
             raise KeyboardInterrupt
-        return trained(self, arm, name, number, members)
+        return trained(self, arm, number, members)
 
     monkeypatch.setattr(audit_models.Audit, "trained", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -164,27 +183,56 @@ def test_real_patients_are_refused_unless_their_budget_may_be_spent(small_cohort
         audit_of(small_cohort)
 
 
-def test_each_private_model_of_real_patients_stands_in_the_register(small_cohort):
+@pytest.fixture
+def real_cohort(small_cohort):
     small_cohort.record["access"] = "private"
     films = [f"{k:064x}" for k in range(len(small_cohort.table))]
     small_cohort.table = small_cohort.table.assign(film_sha256=films, pixels_sha256=films)
-    audit = audit_of(small_cohort, is_spent=True)
-    assert audit.mode == "private"
-    audit.signals(PRIVATE)
+    return small_cohort
+
+
+def test_each_private_model_of_real_patients_stands_in_the_register(real_cohort):
+    audit = audit_of(real_cohort, is_spent=True)
+    assert audit.mode == "private" and "6 private runs more" not in audit.check_budget([PRIVATE])
+    assert audit.check_budget([PRIVATE]).startswith("7 private runs more; with the 0 in")
+    first = audit.signals(PRIVATE)
     lines = register.Register().runs()
-    assert len(lines) == 6 and all(line["steps_planned"] > 0 for line in lines)
-    assert len({line["patients"] for line in lines}) == 6  # each on its own half
-    audit_of(small_cohort, is_spent=True).signals(PRIVATE)
-    assert len(register.Register().runs()) == 6  # read, not trained
+    assert len(lines) == 6 and all(line["steps"] == line["steps_planned"] > 0 for line in lines)
+    assert len({line["patients"] for line in lines}) == 1  # all of them, zeroed out or not
+    assert audit.check_budget([PRIVATE]).startswith("1 private runs more; with the 6 in")
+    # what they said is lost: they are taken up, not trained again
+    for path in (paths.results_dir() / "audit").glob("*.npz"):
+        path.unlink()
+    again = audit_of(real_cohort, is_spent=True).signals(PRIVATE)
+    np.testing.assert_array_equal(again["log_likelihood"], first["log_likelihood"])
+    assert len(register.Register().runs()) == 6
+    assert len([*paths.results_dir().glob("runs/*/checkpoint.pt")]) == 6
+
+
+def test_an_audit_beyond_the_budget_is_refused_before_its_first_model(real_cohort):
+    audit = audit_of(real_cohort, is_spent=True, budget=20.0)
+    with pytest.raises(errors.InputError, match="keep BUDGET = 20; got 7 on these patients"):
+        audit.check_budget([PRIVATE])
+    assert not register.Register().runs()
+    with pytest.raises(errors.InputError, match="BUDGET"):  # and without asking, at the latest one
+        audit.signals(PRIVATE)
+    assert 0 < len(register.Register().runs()) < 6
+
+
+def test_no_lock_is_left_open(small_cohort):
+    audit = audit_of(small_cohort)
+    audit.signals(NON_PRIVATE)
+    for name in audit._names(NON_PRIVATE):
+        assert not locks.is_held(paths.lock_path(name))
 
 
 def test_mislabelled_patients_are_in_by_coins_and_others_stay(small_cohort, monkeypatch):
     audit, seen = audit_of(small_cohort), {}
     trained = audit_models.Audit.trained
 
-    def watched(self, arm, name, number, members):
-        seen["table"] = members.table
-        return trained(self, arm, name, number, members)
+    def watched(self, arm, number, members, cohort):
+        seen["table"] = self._left_out(members, cohort).table
+        return trained(self, arm, number, members, cohort)
 
     monkeypatch.setattr(audit_models.Audit, "trained", watched)
     tried = audit.mislabelled(NON_PRIVATE)
@@ -206,7 +254,7 @@ def test_a_minority_of_ten_times_the_weight_is_more_exposed():
     stream = np.random.default_rng(0)
     n, minority = 160, np.arange(160) < 40
     features, labels = stream.normal(size=(n, 60)), stream.integers(0, 2, n)
-    members = audit_models.draw_members(24, n, 0)
+    members = audit_plan.draw_members(24, n, 0)
     verdicts = {}
     for weight in (10.0, 1.0):
         values = []

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -90,9 +91,63 @@ def test_permuted_scores_refute_nothing():
     assert audited_epsilon.lower_bound(scores, is_in, 1e-5)["epsilon"] < 0.1
 
 
+def curve_of(mu):
+    return attack_bounds.roc_bound((accounting.Run(1 / mu, 1.0, 1),))
+
+
+@pytest.mark.parametrize("mu", [0.3, 1.6])
+def test_a_kept_promise_is_rarely_refuted(mu):
+    curve, refuted = curve_of(mu), 0
+    for seed in range(150):
+        stream = np.random.default_rng(seed)
+        is_in = stream.random(1000) < 0.5
+        scores = stream.normal(size=1000) + mu * is_in
+        refuted += audited_epsilon.promise_is_refuted(scores, is_in, curve)
+    assert refuted <= 14  # 5 % of 150 are 7.5; more than 14 has a chance below 1 %
+
+
+@pytest.mark.parametrize("mu", [0.3, 1.6, 1.9])
+def test_half_of_the_noise_is_refuted_at_small_and_large_budgets(mu):
+    stream = np.random.default_rng(0)
+    is_in = stream.random(16_384) < 0.5
+    scores = stream.normal(size=16_384) + 2 * mu * is_in
+    assert audited_epsilon.promise_is_refuted(scores, is_in, curve_of(mu))
+    runs = (accounting.Run(1 / mu, 1.0, 1),)
+    for is_gaussian in (True, False):
+        found = audited_epsilon.examined(scores, is_in, runs, 1e-5, is_gaussian=is_gaussian)
+        assert found["refuted"]
+    assert not audited_epsilon.examined(scores, is_in, (), 1e-5, is_gaussian=False)["refuted"]
+
+
+def test_least_false_positives_of_a_curve_by_hand(monkeypatch):
+    # Guesses that are all right: `right` begins at error x 4 / 4, and the curve says what follows.
+    seen = []
+    monkeypatch.setattr(
+        audited_epsilon,
+        "is_refuted",
+        lambda *arguments: seen.append([arguments[3](rate) for rate in (0.05, 0.2, 0.3, 1.0)]),
+    )
+    curve = pd.DataFrame({"false_positive_rate": [0.1, 0.5], "true_positive_rate": [0.2, 0.8]})
+    audited_epsilon.promise_is_refuted(np.arange(100.0), np.arange(100) > 50, curve)
+    # up to 0.2 may come with none, beyond with more than 0.1, beyond 0.8 with more than 0.5
+    assert seen[0] == [0.0, 0.0, 0.1, 0.5]
+
+
+def test_bounds_of_measures_are_those_of_each_arm():
+    runs = {
+        "epsilon 1": (accounting.Run(3.0, 1.0, 1),),
+        "epsilon 8": (accounting.Run(0.5, 1.0, 1),),
+    }
+    table = attack_bounds.bounds_of_measures(runs, {"AUROC": None, "TPR": 0.01})
+    assert table["arm_label"].tolist() == ["epsilon 1"] * 2 + ["epsilon 8"] * 2
+    small, tpr, large, _ = table["bound"]
+    assert 0.5 < small < large < 1
+    assert tpr == attack_bounds.attack_bounds(runs["epsilon 1"], 0.01)["true_positive_rate"]
+
+
 def test_few_canaries_are_refused():
     with pytest.raises(errors.InputError, match="the number of canaries"):
-        audited_epsilon.lower_bound(np.zeros(10), np.zeros(10, bool), 1e-5)
+        audited_epsilon.lower_bound(np.zeros(5), np.zeros(5, bool), 1e-5)
 
 
 # ---- bounds of attacks
@@ -136,7 +191,12 @@ def test_dirac_canaries_are_clipped_and_noised_as_promised():
 
 
 def test_sampled_units_enter_with_their_rate():
-    tried = audit_canaries.dirac(8.0, 1e-5, 2, 0.25, 1024, 0)
+    tried = audit_canaries.dirac(8.0, 1e-5, 20, 0.25, 8192, 0)
     assert not tried.is_gaussian and tried.promised <= 8.0
+    # 80 steps, in each a quarter of the units, divided by their expected number: 20 times in all
+    scores = tried.scores.astype(float) * 0.25 * 8192
+    spread = scores[~tried.is_in].std()
+    assert scores[tried.is_in].mean() == pytest.approx(20, abs=5 * spread / math.sqrt(4000))
+    assert scores[~tried.is_in].mean() == pytest.approx(0, abs=5 * spread / math.sqrt(4000))
     with pytest.raises(errors.InputError, match="a multiple of 128"):
         audit_canaries.dirac(8.0, 1e-5, 2, 0.25, 1000, 0)

@@ -54,13 +54,19 @@ def test_contrast_is_the_difference_of_means_and_its_interval_covers():
 def test_groups_of_few_patients_have_no_contrast():
     table = exposed_groups.by_group(*audit_of(2.0, 0, n_minority=9), 0.05)
     assert table["verdict"].tolist() == [exposed_groups.TOO_FEW]
-    assert table[["auroc", "contrast", "low", "share_exposed"]].isna().all(axis=None)
+    assert table[["n_patients", "auroc", "contrast", "low", "share_exposed"]].isna().all(axis=None)
+    assert exposed_groups.in_words(table, "epsilon 1") == "epsilon 1: no group has enough patients."
 
 
 def test_equal_groups_of_much_data_are_equivalent():
     table = exposed_groups.by_group(*audit_of(0.0, 3, 4000, 2000, 64), 0.05)
     assert table["verdict"].tolist() == ["equivalent"]
     assert "equal protection within the margin" in exposed_groups.in_words(table, "epsilon 1")
+
+
+def test_a_difference_within_the_margin_does_not_matter_though_it_is_sure():
+    table = exposed_groups.by_group(*audit_of(0.06, 3, 4000, 2000, 64), 0.05)
+    assert table["p"].iloc[0] < 0.05 and table["verdict"].tolist() == ["equivalent"]
 
 
 def test_groups_of_patients_take_all_their_images():

@@ -6,7 +6,7 @@ from scipy import stats
 
 from helpers.analysis import attack_success, membership_attacks
 from helpers.core import errors
-from helpers.training import audit_models
+from helpers.training import audit_plan
 
 N_MODELS, N_PATIENTS = 16, 400
 
@@ -16,7 +16,7 @@ def signals_of(shift, seed=0, n_models=N_MODELS, n_patients=N_PATIENTS):
     much more from each other.
     """
     stream = np.random.default_rng(seed)
-    is_member = audit_models.draw_members(n_models, n_patients, seed)
+    is_member = audit_plan.draw_members(n_models, n_patients, seed)
     of_patient = stream.normal(-4, 2, n_patients)
     noise = stream.normal(size=is_member.shape)
     values = of_patient + 0.3 * (noise + np.asarray(shift) * is_member)
@@ -101,7 +101,7 @@ def test_interval_covers_the_truth():
     true, covered = stats.norm.cdf(1.0 / np.sqrt(2)), 0
     for seed in range(60):
         stream = np.random.default_rng(seed)
-        member = audit_models.draw_members(12, 60, seed)
+        member = audit_plan.draw_members(12, 60, seed)
         rows = attack_success.overall(stream.normal(size=member.shape) + member, member, seed)
         covered += rows["low"].iloc[0] <= true <= rows["high"].iloc[0]
     assert covered >= 51  # 85 %: fewer has a chance below 1 % at 93 %
@@ -111,7 +111,22 @@ def test_roc_is_that_of_all_thresholds():
     scores = np.array([[4.0, 3.0, 2.0, 1.0]])
     curve = attack_success.roc(scores, np.array([[True, False, True, False]]))
     assert curve["false_positive_rate"].tolist() == [0.5, 1.0]
-    assert curve["true_positive_rate"].tolist() == [1.0, 1.0]
+    # above the first false positive (3) one of two members, above the second (1) both
+    assert curve["true_positive_rate"].tolist() == [0.5, 1.0]
+
+
+def test_few_false_positives_favour_nobody_by_chance():
+    found = []
+    for seed in range(40):
+        stream = np.random.default_rng(seed)
+        member = audit_plan.draw_members(8, 100, seed)  # 400 others: 0.1 % is less than one
+        scores = stream.normal(size=member.shape)
+        found.append(
+            attack_success._measures(member.ravel()[np.argsort(-scores.ravel())], np.ones(800))
+        )
+    auroc, tpr_low, tpr_high = np.mean(found, axis=0)
+    assert auroc == pytest.approx(0.5, abs=0.02)
+    assert tpr_low == 0.0 and tpr_high == pytest.approx(0.01, abs=0.004)
 
 
 def test_placements_are_the_auroc_against_each_patient():

@@ -85,8 +85,10 @@ def test_epsilon_replaces_the_list():
 
 def test_audit_is_a_step_where_the_profile_says_so():
     assert "06_privacy_audit" not in [step.id for step in plan_of("demo")]
-    *_, audit = plan_of("audit", "EPSILONS=[8]", "03.DELTA=1e-6")
+    *_, audit, fairness, _ = plan_of("audit", "EPSILONS=[8]", "03.DELTA=1e-6", "BUDGET=9")
     assert audit.id == "06_privacy_audit" and audit.needs == ["02_baseline_training-seed0"]
+    assert audit.id in fairness.needs  # which shows what was spent
+    assert audit.parameters["BUDGET"] == 9
     assert audit.parameters["EPSILONS"] == [8.0] and audit.parameters["DELTA"] == 1e-6
     assert audit.parameters["N_MODELS"] == 64 and audit.marks == ["06_"]
 

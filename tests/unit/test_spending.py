@@ -3,6 +3,7 @@
 A budget refuses in between.
 """
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -104,6 +105,34 @@ def test_runs_that_leave_noise_out_plan_to_spend_nothing(out):
     with_ablation = plan.plan(chosen, lists | {"ablation": True})
     assert len(with_ablation) == len(steps_of()) + 2
     assert planned_spending.planned(with_ablation, out) == planned_spending.planned(steps_of(), out)
+
+
+def test_each_private_model_of_an_audit_of_real_patients_is_planned_to_spend(out):
+    settings = [profiles.read_setting(text) for text in ("03.MODE=private", "EPSILONS=[1]")]
+    settings += [
+        profiles.read_setting(f"06.{text}") for text in ("SPEND_ON_AUDIT=True", "N_MODELS=6")
+    ]
+    steps = plan.plan(*profiles.collect(profiles.read_profile("audit"), settings))
+    assert "plans 1 new private run," in planned_spending.planned(steps, out)  # drawn patients
+    record = {"access": "private"}
+    files.write_json(out / "cohort" / PRIVATE / "record.json", record)
+    films = pd.read_parquet(out / "cohort" / PRIVATE / "table.parquet")
+    files.write_table(
+        out / "cohort" / PRIVATE / "table.parquet",
+        films.assign(pixels_sha256=films["film_sha256"]),
+    )
+    said = planned_spending.planned(steps, out)
+    assert "plans 8 new private runs," in said  # six models and one of mislabelled patients more
+    with pytest.raises(errors.InputError, match="keep BUDGET = 1.5; got 8 on these patients"):
+        planned_spending.planned(
+            [
+                dataclasses.replace(step, parameters=step.parameters | {"BUDGET": 1.5})
+                if step.id.startswith("06")
+                else step
+                for step in steps
+            ],
+            out,
+        )
 
 
 def test_demo_mode_plans_to_spend_nothing(out):
