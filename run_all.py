@@ -191,22 +191,26 @@ def run_study(batch: batches.Batch, title: str) -> int:
             file=sys.stderr,
         )
         return 1
-    if any(batch.results.missing(step) for step in batch.steps):
-        return 0  # with --only or --from: the study is not whole yet
-    model_card.write(out)
-    page = report.of_folder(out, title, [step.id for step in batch.steps])
-    files.write_text(out / "index.html", page)
-    crate.write(out, title)
+    is_whole = not any(batch.results.missing(step) for step in batch.steps)
+    if is_whole:
+        model_card.write(out)
+        page = report.of_folder(out, title, [step.id for step in batch.steps])
+        files.write_text(out / "index.html", page)
+        crate.write(out, title)
     folders = batch.steps[0].parameters.get("DATA_ROOTS", {}).values()
     if found := disclosure.findings(out, folders):
+        (out / crate.NAME).unlink(missing_ok=True)
         listed = "\n".join(f"  {line}" for line in found)
         print(
             f"run_all.py: expected files that may be passed on; got\n{listed}\n"
-            "All results are kept. Remove what is named, in the notebook that shows it, and give"
-            " the same command again; pass nothing on before.",
+            "All results are kept, but for the crate. Pass nothing on: change the notebook or the"
+            " parameter that shows it, and run its step again (--only STEP --force; private runs"
+            " stay).",
             file=sys.stderr,
         )
         return 1
+    if not is_whole:  # with --only or --from
+        return 0
     table = report.summary(pd.read_csv(out / "tables/04_summary.csv"))
     print(f"\n{table.to_string(index=False)}\n\n{report.spent_in(out)}\n")
     print(f"Report: {out / 'index.html'}")

@@ -32,7 +32,7 @@ from pathlib import Path
 from PIL import Image
 
 from helpers.core import errors, files, machine
-from helpers.study import notebook_files
+from helpers.study import disclosure, notebook_files
 
 CELL_SECONDS = 7 * 24 * 3600  # a cell that trains may take days, but none may wait for ever
 # Measured: glibc would give large blocks back to the system after each training step, and take them
@@ -281,15 +281,16 @@ def without_folders(notebook: dict, data_roots: dict[str, str]) -> None:
         notebook: changed in place.
         data_roots: DATA_ROOTS of notebook 01.
     """
-    home = str(Path.home())
+    homes = {str(Path.home()), str(Path.home().resolve())} - {"/"}
     places = {folder: f"<folder of {name}>" for name, folder in data_roots.items()}
-    places |= {home: "~"} if len(home) > 1 else {}  # which paths in parameters may begin with
+    places |= dict.fromkeys(homes, "~")  # which paths in parameters may begin with
 
     def scrubbed(text: str | list[str]) -> str | list[str]:
         if isinstance(text, list):
             return [scrubbed(line) for line in text]
-        for folder, words in places.items():
-            text = re.sub(re.escape(folder) + r"(?![\w.-])", lambda _, words=words: words, text)
+        for folder in sorted(places, key=len, reverse=True):
+            pattern = disclosure.folder_pattern(folder)
+            text = re.sub(pattern, lambda _, folder=folder: places[folder], text)
         return text
 
     for cell in notebook.cells:

@@ -88,6 +88,8 @@ def claims_of(out: Path) -> Iterator[claims.Claim]:
         name = path.name
         if (path / "record.json").exists() or (path / "predictions.parquet").exists():
             yield from claims.guarded(f"run {name}", checked_runs.of_run, name)
+        elif "-audit-" in name:
+            yield claims.Claim(f"run {name}", claims.UNCHECKED, "a model of an audit")
         elif not (path / "network.json").exists():
             yield claims.Claim(f"run {name}", claims.UNCHECKED, "begun, not finished")
         if (path / "model_card.md").exists():

@@ -102,7 +102,7 @@ def plot_groups(table: pd.DataFrame, margin: float) -> np.ndarray:
         ax.axvspan(-margin, margin, color="0.9", zorder=0)
         ax.set_title(label, fontsize=10)
     ticks = [
-        f"{attribute.replace('_', ' ')}: {group} (n = {size})"
+        f"{attribute.replace('_', ' ')}: {group}" + ("" if pd.isna(size) else f" (n = {size})")
         for (attribute, group), size in zip(names, sizes)
     ]
     axes[0, 0].set_yticks(range(len(names)), ticks, fontsize=8)

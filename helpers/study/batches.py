@@ -155,7 +155,7 @@ class Batch:
             : max(0, min(self.jobs - len(self.running), free))
         ]
         if (
-            any(step.notebook.name[:2] in ("02", "03") for step in starting)
+            any(step.notebook.name[:2] in ("02", "03", "06") for step in starting)
             and not self.is_announced
         ):
             self.is_announced = True

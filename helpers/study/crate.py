@@ -25,7 +25,8 @@ SHARED = (
     "notebooks/[0-9]*.ipynb",
     "notebooks/[0-9]*.html",
     "tables/*.csv",
-    "figures/*",
+    "figures/*.png",
+    "figures/*.svg",
     "runs/*/record.json",
     "runs/*/model_card.md",
 )
@@ -36,12 +37,13 @@ _KINDS = {
     ".ipynb": "application/x-ipynb+json",
     ".csv": "text/csv",
     ".png": "image/png",
+    ".svg": "image/svg+xml",
     ".json": "application/json",
     ".md": "text/markdown",
     ".parquet": "application/vnd.apache.parquet",
     ".safetensors": "application/octet-stream",
 }
-_PACKAGE = "#private-fair-accurate"
+_PACKAGE, _COHORT = "#private-fair-accurate", "#cohort-"
 
 
 def shared_files(out: Path) -> list[Path]:
@@ -49,11 +51,13 @@ def shared_files(out: Path) -> list[Path]:
     open neither predictions, a row an image, nor weights, of which some have no privacy, nor an
     audit, which shows what models say of training patients.
     """
-    is_open = not disclosure.restricted(out)
+    is_open = any(out.glob("cohort/*/record.json")) and not disclosure.restricted(out)
     patterns = (*SHARED, *OF_OPEN_DATA) if is_open else SHARED
     found = {path for pattern in patterns for path in out.glob(pattern) if path.is_file()}
     found = {path for path in found if is_open or not path.name.startswith(OF_AUDIT)}
-    return sorted(path for path in found if not path.name.endswith(".failed.ipynb"))
+    return sorted(
+        path for path in found if not path.name.endswith(".failed.ipynb") and path.name[0] != "."
+    )
 
 
 def write(out: Path, title: str) -> Path:
@@ -63,6 +67,14 @@ def write(out: Path, title: str) -> Path:
         out: the results folder.
         title: of the study.
     """
+    files.write_text(
+        out / NAME, json.dumps(_content(out, title), indent=1, ensure_ascii=False) + "\n"
+    )
+    return out / NAME
+
+
+def _content(out: Path, title: str) -> dict:
+    """Return the crate of a results folder as linked data."""
     crate = ROCrate()
     crate.name = title
     crate.description = (
@@ -106,11 +118,9 @@ def write(out: Path, title: str) -> Path:
                 "sha256": fingerprints.file_hash(path),
             },
         )
-    for notebook in sorted(out.glob("notebooks/[0-9]*.ipynb")):
-        if not notebook.name.endswith(".failed.ipynb"):
-            _step(crate, notebook, package, sources)
-    files.write_text(out / NAME, json.dumps(crate.metadata.generate(), indent=1) + "\n")
-    return out / NAME
+    for notebook in (path for path in shared_files(out) if path.suffix == ".ipynb"):
+        _step(crate, notebook, package, sources)
+    return crate.metadata.generate()
 
 
 def _data_set(crate: ROCrate, path: Path) -> ContextEntity:
@@ -124,7 +134,7 @@ def _data_set(crate: ROCrate, path: Path) -> ContextEntity:
         "identifier": record.get("data_hash", "not recorded"),
         "size": f"{record.get('n_images')} images of {record.get('n_patients')} patients",
     }
-    return crate.add(ContextEntity(crate, f"#cohort-{path.parent.name}", properties=properties))
+    return crate.add(ContextEntity(crate, f"{_COHORT}{path.parent.name}", properties=properties))
 
 
 def _step(
@@ -157,22 +167,45 @@ def _step(
 
 
 def of_crate(out: Path) -> Iterator[claims.Claim]:
-    """Yield whether the files that a crate lists are those in the folder, and all of them."""
-    path = out / NAME
+    """Yield whether a crate says what the folder holds: its files by their hashes, and, where the
+    data sets are there, parameters, versions and all else; title and date are taken as they are.
+
+    Files that were left out cannot be checked.
+    """
+    path, about = out / NAME, f"{NAME}: files and parameters"
     if not path.is_file():
         yield claims.Claim(NAME, claims.UNCHECKED, "not there: the study is not whole")
         return
-    listed = {
-        entity["@id"]: entity
-        for entity in json.loads(path.read_text(encoding="utf-8"))["@graph"]
-        if entity["@type"] == "File"
+    stored = _entities(json.loads(path.read_text(encoding="utf-8")))
+    listed = {name for name, entity in stored.items() if entity["@type"] == "File"}
+    absent = {name for name in listed if not (out / name).is_file()}
+    sources = {name for name in stored if name.startswith(_COHORT)}
+    absent |= {
+        name
+        for name in sources
+        if not (out / "cohort" / name.removeprefix(_COHORT) / "record.json").is_file()
     }
-    there = {file.relative_to(out).as_posix() for file in shared_files(out)}
-    differences = [f"{name} is not there" for name in sorted(set(listed) - there)]
-    differences += [f"{name} is not listed" for name in sorted(there - set(listed))]
-    differences += [
-        f"{name} is not what was listed"
-        for name in sorted(there & set(listed))
-        if listed[name].get("sha256") != fingerprints.file_hash(out / name)
-    ]
-    yield claims.of_parts(f"{NAME}: files", differences)
+    if absent:
+        differing = [
+            name
+            for name in sorted(listed - absent)
+            if stored[name].get("sha256") != fingerprints.file_hash(out / name)
+        ]
+        why = f"{len(absent)} of its files and data sets are not there"
+        yield claims.of_parts(about, [f"{name} is another" for name in differing], why)
+        return
+    again = _entities(_content(out, stored["./"].get("name", "")))
+    again["./"]["datePublished"] = stored["./"].get("datePublished")
+    yield claims.of_parts(
+        about,
+        [
+            f"{name} is not what the folder holds"
+            for name in sorted({*stored, *again})
+            if stored.get(name) != again.get(name)
+        ],
+    )
+
+
+def _entities(content: dict) -> dict[str, dict]:
+    """Return what a crate describes, by its name in it."""
+    return {entity["@id"]: entity for entity in content["@graph"]}

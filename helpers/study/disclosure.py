@@ -3,15 +3,15 @@
 In: a results folder. Out: findings in words, without what was found. `run_all.py` does not finish a
 study with one.
 
-Looked at are pages, notebooks, tables, the numbers of figures, model cards, run records and the
-crate; not the cohort, the predictions and `audit/`, which have a row a patient and stay where the
-data are. Of data that are not open: identifiers of patients and images, columns of them, pictures
-that are photographs rather than drawings. Of all: the home folder, folders of the data, warnings
-and errors of cells.
+Looked at are pages, notebooks, tables, figures, model cards, run records and the crate; not the
+cohort, the predictions and `audit/`, which have a row a patient and stay where the data are. Of
+data that are not open: identifiers of patients and images, also in columns of their own, and
+pictures that are photographs rather than drawings. Of all data: the home folder and the data's
+folders, but where a parameter names a file in them.
 """
 
 import base64
-import functools
+import html
 import io
 import json
 import re
@@ -19,8 +19,10 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from helpers.core import files
+from helpers.study import notebook_files
 
 OPEN = ("embedded", "open")  # access of data whose single patients and images may be shown
 _TEXTS = (
@@ -29,12 +31,13 @@ _TEXTS = (
     "notebooks/[0-9]*.html",
     "notebooks/[0-9]*.ipynb",
     "tables/*.csv",
-    "figures/*.csv",
+    "figures/*.svg",
     "runs/*/model_card.md",
     "runs/*/record.json",
 )
-_WORDS = re.compile(r"[A-Za-z0-9_.\-]{6,}")
-_COLUMNS = re.compile(r"(?m)(^|[,\">\s])(patient_id|image_id)(?=[,\"<\s]|$)")
+_COLUMNS = ("patient_id", "image_id")
+_HEADER = re.compile(r"<th[^>]*>\s*(patient_id|image_id)\s*</th>")
+_CELL = re.compile(r"<td[^>]*>\s*([^<]*?)\s*</td>")
 # share of a picture's pixels that are grey, in more than a few shades: of drawings of this package
 # at most 0.05, of films 0.5 and more
 MOST_GREY = 0.15
@@ -58,72 +61,155 @@ def findings(out: Path, folders: Collection[str] = ()) -> list[str]:
         folders: of the data's files, which no page should name.
     """
     cohorts = restricted(out)
-    ids = functools.reduce(set.union, (_identifiers(out, name) for name in cohorts), set())
-    found = []
+    known = {path.parent.name for path in out.glob("cohort/*/table.parquet")}
+    of_open = set().union(*(_identifiers(out, name) for name in known - set(cohorts)))
+    ids = set().union(*(_identifiers(out, name) for name in cohorts)) - of_open
+    # notebooks show films of the private cohort alone
+    is_shown = not (main := {path.name for path in out.glob("runs/*-network")}) or any(
+        f"{name}-network" in main for name in cohorts
+    )
+    has_pictures = bool(cohorts) and is_shown
+    found, places = [], _places(folders)
     for path in sorted({path for pattern in _TEXTS for path in out.glob(pattern)}):
         if path.name.endswith(".failed.ipynb") or not path.is_file():
             continue
         name, text = path.relative_to(out).as_posix(), path.read_text(encoding="utf-8")
-        if path.suffix == ".ipynb":
-            found += [f"{name}: {what}" for what in _of_cells(json.loads(text), bool(cohorts))]
-        words = _without_pictures(text)
-        found += [f"{name}: {what}" for what in _of_text(words, path, folders)]
-        if cohorts and not ids.isdisjoint(_WORDS.findall(words)):
+        pictures = _pictures(text)
+        if has_pictures and any(map(is_photograph, pictures)):
+            found.append(f"{name}: a picture of a patient")
+        text, allowed = _readable(path, text)
+        if path.name != "record.json":  # which may name the weights that a run started from
+            for place, pattern in places.items():
+                if re.search(pattern, _without(text, allowed)):
+                    found.append(f"{name}: {place}")
+        if ids and _names_one(text, ids):
             found.append(f"{name}: an identifier of a patient or an image")
-        if cohorts and path.suffix == ".csv" and _COLUMNS.search(words.split("\n", 1)[0]):
+        elif ids and not ids.isdisjoint(_in_columns(path, text)):
             found.append(f"{name}: a column of patients or images")
-    for path in sorted(out.glob("figures/*.png")) if cohorts else []:
+    for path in sorted(out.glob("figures/*.png")) if has_pictures else []:
         if is_photograph(path.read_bytes()):
             found.append(f"{path.relative_to(out).as_posix()}: a picture of a patient")
     return found
 
 
-def _identifiers(out: Path, cohort: str) -> set[str]:
-    """Return the identifiers that no text holds by chance: of six characters or more with a digit,
-    of digits alone eight.
-
-    Shorter ones are found by their columns only.
-    """
-    path = out / "cohort" / cohort / "table.parquet"
-    table = files.read_parquet(path, "Run notebook 01 again.")
-    values = {
-        str(value) for column in ("patient_id", "image_id") for value in table[column].unique()
-    }
+def _places(folders: Collection[str]) -> dict[str, str]:
+    """Return patterns of the folders that no page should name."""
+    homes = {str(Path.home()), str(Path.home().resolve())} - {"/"}
+    places = {"the home folder": homes, "the folder of the data": set(folders)}
     return {
-        part
-        for value in values
-        for part in {value, Path(value).name, Path(value).stem}
-        if re.search(r"\d", part) and len(part) >= (8 if part.isdigit() else 6)
+        name: "|".join(map(folder_pattern, sorted(of_place, key=len, reverse=True)))
+        for name, of_place in places.items()
+        if of_place
     }
 
 
-def _of_cells(notebook: dict, is_restricted: bool) -> Iterator[str]:
-    """Yield what the outputs of a notebook's cells hold: warnings, errors, photographs."""
-    for number, cell in enumerate(notebook["cells"], 1):
-        for output in cell.get("outputs", []):
-            if output.get("name") == "stderr" or output["output_type"] == "error":
-                yield f"a warning or an error in cell {number}"
-            picture = "".join(output.get("data", {}).get("image/png", ""))
-            if is_restricted and picture and is_photograph(base64.b64decode(picture)):
-                yield f"a picture of a patient in cell {number}"
+def folder_pattern(folder: str) -> str:
+    """Return a pattern that finds a folder in a text, as it is or with escapes for letters beyond
+    ASCII, and no other folder whose name begins or ends alike.
 
-
-def _of_text(text: str, path: Path, folders: Collection[str]) -> Iterator[str]:
-    """Yield whether a text names a folder of this machine; a run's record may name the weights that
-    it started from.
+    Args:
+        folder: its path.
     """
-    if path.name == "record.json":
-        return
-    home = str(Path.home())
-    if len(home) > 1 and re.search(re.escape(home) + r"(?![\w.-])", text):
-        yield "the home folder"
-    if any(len(folder) > 1 and folder in text for folder in folders):
-        yield "the folder of the data"
+    escaped = folder.encode("unicode_escape").decode()
+    forms = "|".join(re.escape(form) for form in dict.fromkeys((folder, escaped)))
+    return rf"(?<![\w.])(?:{forms})(?![\w.-])"
 
 
-def _without_pictures(text: str) -> str:
-    """Return a text without the pictures in it, whose letters mean nothing."""
-    return re.sub(r"(base64,|\"image/png\": \")[A-Za-z0-9+/=\\n]+", r"\1", text)
+# ---- identifiers
+
+
+def _identifiers(out: Path, cohort: str) -> set[str]:
+    """Return the identifiers of a cohort's patients and images, and the names in their paths."""
+    table = files.read_parquet(out / "cohort" / cohort / "table.parquet", "Run notebook 01 again.")
+    values = {str(value) for column in _COLUMNS for value in table[column].unique()}
+    parts = {part for value in values for part in (*Path(value).parts, Path(value).stem)}
+    return values | {part for part in parts if _is_telling(part)}
+
+
+def _is_telling(identifier: str) -> bool:
+    """Return whether no text holds an identifier by chance: it has a digit and six letters or
+    digits, or eight of digits alone.
+    """
+    letters = "".join(re.findall(r"[^\W_]", identifier))
+    has_digit = any(letter.isdigit() for letter in letters)
+    return has_digit and len(letters) >= (8 if letters.isdigit() else 6)
+
+
+def _names_one(text: str, ids: Collection[str]) -> bool:
+    """Return whether a text has a telling identifier in it, whatever stands around it."""
+    by_first: dict[str, set[tuple[str, ...]]] = {}
+    for words in {tuple(_words(identifier)) for identifier in ids if _is_telling(identifier)}:
+        by_first.setdefault(words[0], set()).add(words)
+    words_of_text = _words(text)
+    return any(
+        tuple(words_of_text[place : place + len(words)]) == words
+        for place, word in enumerate(words_of_text)
+        for words in by_first.get(word, ())
+    )
+
+
+def _words(text: str) -> list[str]:
+    """Return the runs of letters and digits of a text."""
+    return re.findall(r"[^\W_]+", text)
+
+
+def _in_columns(path: Path, text: str) -> set[str]:
+    """Return the values of columns named patient_id or image_id: of a table of CSV, or all cells of
+    a page's or notebook's text where a table has such a column.
+    """
+    if path.suffix == ".csv":
+        table = pd.read_csv(io.StringIO(text), dtype=str, on_bad_lines="skip")
+        values = [table[column].dropna() for column in _COLUMNS if column in table]
+        return set().union(*values)
+    return set(_CELL.findall(text)) if _HEADER.search(text) else set()
+
+
+# ---- texts and pictures
+
+
+def _readable(path: Path, text: str) -> tuple[str, list[str]]:
+    """Return a file's text as a reader sees it, without pictures, and the values of parameters,
+    which a user chose to name.
+    """
+    allowed = []
+    notebook = path.with_suffix(".ipynb")
+    if path.parent.name == "notebooks" and notebook.is_file():
+        values = notebook_files.injected_parameters(notebook).values()
+        allowed = [value for value in values if isinstance(value, str) and "/" in value]
+    if path.suffix in (".ipynb", ".json"):
+        text = "\n".join(_strings(json.loads(text)))
+    text = re.sub(r"[A-Za-z0-9+/=\n]{400,}", "", text)  # pictures, whose letters mean nothing
+    return html.unescape(text) if path.suffix in (".html", ".svg") else text, allowed
+
+
+def _strings(content: object) -> Iterator[str]:
+    """Yield all strings of JSON, keys included; the lines of a cell as one."""
+    if isinstance(content, str):
+        yield content
+    elif isinstance(content, dict):
+        for key, value in content.items():
+            yield key
+            yield from _strings(value)
+    elif isinstance(content, list):
+        if content and all(isinstance(line, str) for line in content):
+            yield "".join(line if line.endswith("\n") else line + "\n" for line in content)
+        else:
+            for value in content:
+                yield from _strings(value)
+
+
+def _without(text: str, allowed: list[str]) -> str:
+    """Return a text without what may be named."""
+    for value in allowed:
+        for form in (value, value.encode("unicode_escape").decode()):
+            text = text.replace(form, "")
+    return text
+
+
+def _pictures(text: str) -> Iterator[bytes]:
+    """Yield the PNG pictures in a notebook, a page or a drawing."""
+    for found in re.finditer(r"iVBORw0KGgo[A-Za-z0-9+/=\n\\]+", text):
+        yield base64.b64decode(re.sub(r"\\n|\s|\\", "", found.group()) + "==")
 
 
 def is_photograph(content: bytes) -> bool:

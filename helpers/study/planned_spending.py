@@ -71,7 +71,7 @@ def planned(steps: Collection[plan.Step], out: Path) -> str:
             lines.append(composition.line_of(made.as_dict()))
     is_real = record.get("access", "private") != "embedded"
     for values in audits if is_real else []:
-        promises = _promises_of_audit(values, train)
+        promises = _promises_of_audit(values, train, record["findings"])
         lines += audit_plan.lines_to_spend(promises, out / "runs", spent)
     every = [*planned_runs, *audits]
     budgets = [values["BUDGET"] for values in every if values["BUDGET"] is not None]
@@ -122,10 +122,13 @@ def _audits(steps: Collection[plan.Step], out: Path) -> list[dict]:
     return [values for values in values_of if values["SPEND_ON_AUDIT"]]
 
 
-def _promises_of_audit(values: dict, train: pd.DataFrame) -> dict[str, promise.Promise]:
+def _promises_of_audit(
+    values: dict, train: pd.DataFrame, findings: list[str]
+) -> dict[str, promise.Promise]:
     """Return what the private models of an audit promise, by the names of their runs."""
     of_patient = train["patient_id"].value_counts()
-    n_patients = min(values["N_AUDITED"] or len(of_patient), len(of_patient))
+    n_eligible = len(audit_plan.eligible_patients(train, findings))
+    n_patients = min(values["N_AUDITED"] or n_eligible, n_eligible)
     cohort, most_images = manifests.name_of(values["COHORT"]), int(of_patient.max())
     start_is = recipe_rule.start_of(
         values["PRETRAIN"], values["COHORT"], values["HEAD"], values["HEAD"]
@@ -137,7 +140,7 @@ def _promises_of_audit(values: dict, train: pd.DataFrame) -> dict[str, promise.P
                 arm.epsilon, values["DELTA"], n_patients, most_images, start_is
             )
             names = audit_plan.names_of_runs(
-                cohort, arm, n_patients, values["N_MODELS"], values["SEED"]
+                cohort, arm, n_patients, values["N_MODELS"], values["SEED"], values["DELTA"]
             )
             promises |= dict.fromkeys(names, recipe.promise(n_patients, most_images, "private"))
     return promises

@@ -37,6 +37,8 @@ SUMMARY_COLUMNS = [
     "age_low",
     "age_high",
 ]
+# tables of notebook 06 that are kept
+AUDITED = ("attacks", "audited_epsilon", "beside_bounds", "exposed", "groups")
 _STYLE = """
 body {font: 16px/1.5 sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222}
 table {border-collapse: collapse}
@@ -230,15 +232,18 @@ def renew_readme(readme: str, table: pd.DataFrame) -> str:
 
 def keep_as_expected(results: Path, name: str) -> None:
     """Keep summary and curve of a results folder as `expected/<name>*`; of the demo also the figure
-    of the gaps' changes, and README's table; of an audit its tables.
+    of the gaps' changes, and README's table; of an audit its tables and figures.
     """
     folder, readme = paths.repository_root() / "expected", paths.repository_root() / "README.md"
     source = errors.file_exists(results / "tables" / "04_summary.csv", "Run the study first.")
     table = pd.read_csv(source).drop(columns="seconds").round(6)
     files.write_table(folder / f"{name}.csv", table)
     shutil.copyfile(results / "figures" / "04_privacy_utility.png", folder / f"{name}.png")
-    for audited in sorted((results / "tables").glob("06_*.csv")):
-        files.write_table(folder / f"{name}_{audited.name}", pd.read_csv(audited).round(4))
+    for audited in sorted((results / "figures").glob("06_*.png")):
+        shutil.copyfile(audited, folder / f"{name}_{audited.name}")
+    for what in AUDITED:
+        if (source := results / "tables" / f"06_{what}.csv").is_file():
+            files.write_table(folder / f"{name}_{source.name}", pd.read_csv(source).round(4))
     if name == "demo":
         shutil.copyfile(results / "figures" / "04_gap_changes_people.png", folder / "demo_gaps.png")
         table = pd.read_csv(folder / "demo.csv")

@@ -111,9 +111,9 @@ class Audit:
                 " register, and those without privacy have no bound at all: audit the recipe on a"
                 " drawn cohort, or set it.",
             )
-        of_split, known = cohort.table["split"], cohort.table[cohort.findings].notna().any(axis=1)
-        eligible = cohort.table["patient_id"][(of_split == "train") & known].unique()
-        elsewhere = cohort.table["patient_id"][(of_split != "train") & known].unique()
+        eligible = audit_plan.eligible_patients(cohort.table, cohort.findings)
+        known = cohort.table[cohort.findings].notna().any(axis=1)
+        elsewhere = cohort.table["patient_id"][(cohort.table["split"] != "train") & known].unique()
         stream = random_streams.random_stream(seed, "audit patients")
         chosen = np.sort(stream.permutation(eligible)[: n_patients or None].astype(str))
         others = np.sort(stream.permutation(elsewhere)[:N_POPULATION].astype(str))
@@ -368,7 +368,9 @@ class Audit:
     def _names(self, arm: AuditedArm) -> list[str]:
         """Return the names of an arm's runs."""
         n_models, n_patients = self.members.shape
-        return audit_plan.names_of_runs(self.cohort.name, arm, n_patients, n_models, self.seed)
+        return audit_plan.names_of_runs(
+            self.cohort.name, arm, n_patients, n_models, self.seed, self.delta
+        )
 
     def _path(self, arm: AuditedArm) -> Path:
         """Return where the signals of an arm are kept."""

@@ -8,6 +8,7 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from helpers.core import errors, random_streams
 from helpers.privacy import composition, private_run_files, promise, register
@@ -71,17 +72,29 @@ def draw_members(n_models: int, n_patients: int, seed: int) -> np.ndarray:
     return members
 
 
+def eligible_patients(table: pd.DataFrame, findings: list[str]) -> np.ndarray:
+    """Return the ids of the training patients who can be audited: those with a known label.
+
+    Args:
+        table: of the cohort.
+        findings: of the cohort.
+    """
+    is_known = table[findings].notna().any(axis=1) & (table["split"] == "train")
+    return table.loc[is_known, "patient_id"].unique()
+
+
 def names_of_runs(
-    cohort: str, arm: AuditedArm, n_patients: int, n_models: int, seed: int
+    cohort: str, arm: AuditedArm, n_patients: int, n_models: int, seed: int, delta: float
 ) -> list[str]:
     """Return the names of an arm's runs: its models', and last that of the mislabelled patients.
 
     Args:
         cohort: name of the cohort.
         arm: not zero-shot.
-        n_patients, n_models, seed: of the audit.
+        n_patients, n_models, seed, delta: of the audit.
     """
     begin = f"{cohort}-audit-{arm.label.replace(' ', '')}-of{n_patients}-seed{seed}"
+    begin += f"-delta{delta:g}" if arm.epsilon else ""
     return [*(f"{begin}-m{number:03d}" for number in range(n_models)), f"{begin}-mislabelled"]
 
 

@@ -3,9 +3,11 @@
 import base64
 import io
 import json
+import shutil
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -47,6 +49,12 @@ def cell(text="", picture=None, name="stdout"):
     return {"cell_type": "code", "source": ["x"], "metadata": {}, "outputs": outputs}
 
 
+def shown(html):
+    data = {"text/html": [html]}
+    output = {"output_type": "display_data", "data": data, "metadata": {}}
+    return cell() | {"outputs": [output]}
+
+
 def notebook(*cells):
     return json.dumps({"cells": list(cells), "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
 
@@ -54,7 +62,9 @@ def notebook(*cells):
 @pytest.fixture
 def out(tmp_path):
     """A results folder of data that are not open, with nothing to find."""
-    table = pd.DataFrame({"patient_id": [ID, "7"], "image_id": [IMAGE, "b"]})
+    table = pd.DataFrame(
+        {"patient_id": [ID, "7", "PT:0012/345678", "MÜLLER12345"], "image_id": [IMAGE, *"bcd"]}
+    )
     files.write_json(tmp_path / "cohort/own/record.json", {"cohort": "own", "access": "private"})
     (tmp_path / "cohort/own").mkdir(exist_ok=True)
     table.to_parquet(tmp_path / "cohort/own/table.parquet")
@@ -85,21 +95,70 @@ def test_nothing_is_found_where_nothing_is(out):
         ("notebooks/01_a.ipynb", notebook(cell(f"worst: {Path(IMAGE).stem}")), "an identifier"),
         ("tables/04_metrics.csv", f"group,auroc\n{ID},0.8\n", "an identifier"),
         ("tables/06_x.csv", "patient_id,auroc\n7,0.8\n", "a column of patients"),
-        ("figures/04_a.csv", "auroc,image_id\n0.8,b\n", "a column of patients"),
+        ("tables/04_a.csv", "auroc,image_id\n0.8,b\n", "a column of patients"),
+        ("index.html", "<th>patient_id</th><td>7</td>", "a column of patients"),
+        ("notebooks/01_a.ipynb", notebook(shown("<th> patient_id</th><td>7</td>")), "a column"),
+        ("index.html", f"<p>The worst is {ID}.</p>", "an identifier"),
+        ("index.html", f"<p>p_{ID}_frontal</p>", "an identifier"),
+        ("index.html", "<p>PT:0012/345678; M&Uuml;LLER12345</p>", "an identifier"),
+        ("notebooks/01_a.ipynb", notebook(cell(f"a\t{ID}")), "an identifier"),
+        ("figures/04_a.svg", f"<text>{ID}</text>", "an identifier"),
         ("runs/r/model_card.md", f"patient {ID} ", "an identifier"),
         ("runs/r/record.json", json.dumps({"of": [ID]}), "an identifier"),
         ("ro-crate-metadata.json", json.dumps({"name": ID}), "an identifier"),
-        ("notebooks/01_a.ipynb", notebook(cell(picture=FILM)), "a picture of a patient in cell 1"),
-        ("notebooks/01_a.ipynb", notebook(cell("old", name="stderr")), "a warning or an error"),
+        ("notebooks/01_a.ipynb", notebook(cell(picture=FILM)), "a picture of a patient"),
+        (
+            "notebooks/01_a.html",
+            f'<img src="data:image/png;base64,{base64.b64encode(FILM).decode()}">',
+            "a picture of a patient",
+        ),
+        ("notebooks/01_a.ipynb", notebook(cell(ID, name="stderr")), "an identifier"),
+        ("notebooks/01_a.ipynb", notebook(cell("/daten/R\u00f6ntgen/1.png")), "the folder"),
+        ("notebooks/01_a.ipynb", notebook(cell("x = '/daten/R\\xf6ntgen'")), "the folder"),
         ("index.html", "<p>/data/ward/1.png</p>", "the folder of the data"),
         ("tables/04_metrics.csv", f"path\n{Path.home()}/x\n", "the home folder"),
     ],
 )
 def test_what_is_planted_is_found_and_not_quoted(out, name, text, what):
     files.write_text(out / name, text)
-    found = disclosure.findings(out, ["/data/ward"])
+    found = disclosure.findings(out, ["/data/ward", "/daten/Röntgen"])
     assert len(found) == 1 and found[0].startswith(f"{name}: {what}")
     assert not any(secret in found[0] for secret in (ID, IMAGE, "/data/ward"))
+
+
+def test_what_is_no_identifier_raises_no_alarm(out):
+    text = "<p>ward-0001234 film_00012 12345678 b 7</p><td>7</td>/data/ward_public/x"
+    files.write_text(out / "index.html", text)
+    files.write_text(out / "tables/04_metrics.csv", "group,image\n7,b\n")
+    assert disclosure.findings(out, ["/data/ward"]) == []
+
+
+def test_a_user_s_own_parameters_may_name_files_where_the_data_are(out):
+    own = cell() | {
+        "source": ['COHORT = "/data/ward/own.yaml"'],
+        "metadata": {"tags": ["injected-parameters"]},
+    }
+    files.write_text(out / "notebooks/02_b.ipynb", notebook(own))
+    files.write_text(out / "notebooks/02_b.html", "<pre>COHORT = &#34;/data/ward/own.yaml&#34;")
+    assert disclosure.findings(out, ["/data/ward"]) == []
+    files.write_text(out / "notebooks/02_b.html", "<pre>/data/ward/own.yaml /data/ward/1.png")
+    assert disclosure.findings(out, ["/data/ward"]) == [
+        "notebooks/02_b.html: the folder of the data"
+    ]
+
+
+def test_films_and_rows_of_an_open_cohort_beside_a_restricted_one_may_be_shown(out):
+    files.write_json(out / "cohort/free/record.json", {"cohort": "free", "access": "open"})
+    table = pd.DataFrame({"patient_id": ["7"], "image_id": ["free_000777"]})
+    table.to_parquet(out / "cohort/free/table.parquet")
+    (out / "runs/free-network").mkdir()  # whose films notebook 01 shows
+    files.write_text(out / "notebooks/01_a.ipynb", notebook(cell(picture=FILM)))
+    files.write_text(out / "tables/01_examples.csv", "image_id,patient_id\nfree_000777,7\n")
+    assert disclosure.findings(out) == []
+    files.write_text(out / "tables/01_examples.csv", f"image_id\n{IMAGE}\n")
+    assert disclosure.findings(out) == [
+        "tables/01_examples.csv: an identifier of a patient or an image"
+    ]
 
 
 def test_a_film_among_the_figures_is_found(out):
@@ -152,7 +211,7 @@ def test_crate_lists_what_may_be_passed_on_with_its_hash(out):
     assert disclosure.findings(out) == []
 
 
-@pytest.mark.parametrize("change", ["changed", "missing", "more", "none"])
+@pytest.mark.parametrize("change", ["changed", "missing", "more", "no cohort", "none"])
 def test_a_crate_that_is_not_that_of_the_folder_differs(out, change):
     crate.write(out, "A study")
     if change == "changed":
@@ -161,28 +220,39 @@ def test_a_crate_that_is_not_that_of_the_folder_differs(out, change):
         (out / "tables/04_metrics.csv").unlink()
     elif change == "more":
         files.write_text(out / "tables/04_more.csv", "a\n")
+    elif change == "no cohort":
+        shutil.rmtree(out / "cohort")
     else:
         (out / crate.NAME).unlink()
     (claim,) = crate.of_crate(out)
-    assert claim.verdict == ("cannot be checked" if change == "none" else "differs")
-    assert change == "none" or "tables/04_m" in claim.detail
+    assert claim.verdict == ("differs" if change in ("changed", "more") else "cannot be checked")
+    assert "tables/04_m" in claim.detail or claim.verdict == "cannot be checked"
+    if change == "no cohort":  # the files that are there are compared all the same
+        files.write_text(out / "tables/04_metrics.csv", "group,auroc\nward,0.9\n")
+        assert [claim.verdict for claim in crate.of_crate(out)] == ["differs"]
+
+
+def test_a_digit_flipped_in_a_crate_is_found(out):
+    path = crate.write(out, "A study")
+    text = path.read_text(encoding="utf-8")
+    for said in ('"contentSize": "', '"size": "', '"sha256": "'):
+        files.write_text(path, text.replace(said, said + "1", 1))
+        assert [claim.verdict for claim in crate.of_crate(out)] == ["differs"]
 
 
 # ---- executed notebooks
 
 
 def test_executed_notebooks_name_no_folder_of_the_machine():
-    import nbformat
-
     home = str(Path.home())
     cells = [
         nbformat.v4.new_code_cell(
-            f'DATA_ROOTS = {{"ward": "/data/ward"}}\nCOHORT = "{home}/own.yaml"',
-            outputs=[nbformat.v4.new_output("stream", text=f"/data/ward/1.png {home}ward")],
+            f'DATA_ROOTS = {{"ward": "/data/w\\xfcrd"}}\nCOHORT = "{home}/own.yaml"',
+            outputs=[nbformat.v4.new_output("stream", text=f"/data/würd/1.png {home}ward")],
         )
     ]
     executed = nbformat.v4.new_notebook(cells=cells)
-    run_notebook.without_folders(executed, {"ward": "/data/ward"})
+    run_notebook.without_folders(executed, {"ward": "/data/würd"})
     assert '"ward": "<folder of ward>"' in executed.cells[0].source
     assert 'COHORT = "~/own.yaml"' in executed.cells[0].source
     # another folder whose name begins alike is left

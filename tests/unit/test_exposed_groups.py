@@ -58,6 +58,14 @@ def test_groups_of_few_patients_have_no_contrast():
     assert exposed_groups.in_words(table, "epsilon 1") == "epsilon 1: no group has enough patients."
 
 
+def test_a_hidden_number_does_not_follow_from_the_others():
+    inside, outside, of_patients = audit_of(0.0, 0)
+    names = np.repeat(["a", "b", "c"], [8, 40, 72])
+    table = exposed_groups.by_group(inside, outside, of_patients.assign(scanner=names), 0.05)
+    assert table["n_patients"].isna().tolist() == [True, True, False]
+    assert table["contrast"].notna().tolist() == [False, True, True]
+
+
 def test_equal_groups_of_much_data_are_equivalent():
     table = exposed_groups.by_group(*audit_of(0.0, 3, 4000, 2000, 64), 0.05)
     assert table["verdict"].tolist() == ["equivalent"]

@@ -114,12 +114,12 @@ def test_each_private_model_of_an_audit_of_real_patients_is_planned_to_spend(out
     ]
     steps = plan.plan(*profiles.collect(profiles.read_profile("audit"), settings))
     assert "plans 1 new private run," in planned_spending.planned(steps, out)  # drawn patients
-    record = {"access": "private"}
+    record = {"access": "private", "findings": ["mass"]}
     files.write_json(out / "cohort" / PRIVATE / "record.json", record)
     films = pd.read_parquet(out / "cohort" / PRIVATE / "table.parquet")
     files.write_table(
         out / "cohort" / PRIVATE / "table.parquet",
-        films.assign(pixels_sha256=films["film_sha256"]),
+        films.assign(pixels_sha256=films["film_sha256"], mass=1.0),
     )
     said = planned_spending.planned(steps, out)
     assert "plans 8 new private runs," in said  # six models and one of mislabelled patients more
