@@ -415,7 +415,15 @@ def write_all(folder: Path) -> None:
         "ct_planted_truth": planted_truth("ct_planted_truth"),
         "minority": minority(),
         "inverted_films": inverted_films(),
-        "audit_beside_bounds": audited("beside_bounds"),
+        "audit_beside_bounds": audited(
+            "beside_bounds",
+            arm_label="arm",
+            measure="measure",
+            estimate="estimate",
+            low="low",
+            high="high",
+            bound="most by DP",
+        ),
         "audit_exposed": audited("exposed"),
         "audit_groups": audited(
             "groups",
