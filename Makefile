@@ -36,7 +36,7 @@ demo: $(VENV)/.installed  ## run the study on the embedded cohort, into results/
 demo-ct: $(VENV)/.installed  ## run the second study, pancreatic cancer on CT, into results_ct/
 	@$(PY) run_all.py --profile demo_ct --out results_ct
 
-audit: $(VENV)/.installed  ## the demo, and attacks on 64 models of each of its ways of training, into results_audit/
+audit: $(VENV)/.installed  ## the demo's main runs, and attacks on 64 small models of each way of training, into results_audit/ (20 minutes)
 	@$(PY) run_all.py --profile audit --out results_audit
 
 lab: $(VENV)/.installed  ## open the notebooks in JupyterLab

@@ -30,7 +30,7 @@ SHARED = (
     "runs/*/record.json",
     "runs/*/model_card.md",
 )
-OF_OPEN_DATA = ("runs/*/weights.safetensors", "runs/*/predictions.parquet")
+OF_OPEN_DATA, OF_DRAWN = "runs/*/predictions.parquet", "runs/*/weights.safetensors"
 OF_AUDIT = "06_"
 _KINDS = {
     ".html": "text/html",
@@ -47,12 +47,15 @@ _PACKAGE, _COHORT = "#private-fair-accurate", "#cohort-"
 
 
 def shared_files(out: Path) -> list[Path]:
-    """Return the files of a results folder that its crate lists, in order; of data that are not
-    open neither predictions, a row an image, nor weights, of which some have no privacy, nor an
-    audit, which shows what models say of training patients.
+    """Return the files of a results folder that its crate lists, in order.
+
+    Of real patients no weights, of which some have no privacy; of data that are not open neither
+    predictions, a row an image, nor an audit, which shows what models say of training patients.
     """
-    is_open = any(out.glob("cohort/*/record.json")) and not disclosure.restricted(out)
-    patterns = (*SHARED, *OF_OPEN_DATA) if is_open else SHARED
+    records = [files.readable_json(path) for path in out.glob("cohort/*/record.json")]
+    is_open = bool(records) and not disclosure.restricted(out)
+    is_drawn = is_open and all(record["access"] == "embedded" for record in records)
+    patterns = [*SHARED, *([OF_OPEN_DATA] if is_open else []), *([OF_DRAWN] if is_drawn else [])]
     found = {path for pattern in patterns for path in out.glob(pattern) if path.is_file()}
     found = {path for path in found if is_open or not path.name.startswith(OF_AUDIT)}
     return sorted(

@@ -211,6 +211,19 @@ def test_crate_lists_what_may_be_passed_on_with_its_hash(out):
     assert disclosure.findings(out) == []
 
 
+@pytest.mark.parametrize(
+    ("access", "listed"), [("private", ""), ("open", "predictions"), ("embedded", "weights")]
+)
+def test_weights_of_real_patients_are_not_listed(out, access, listed):
+    files.write_json(out / "cohort/own/record.json", {"cohort": "own", "access": access})
+    files.write_text(out / "runs/r/weights.safetensors", "numbers")
+    files.write_text(out / "tables/06_groups.csv", "group\nB\n")
+    names = {path.name for path in crate.shared_files(out)}
+    assert ("predictions.parquet" in names) == (access != "private")
+    assert ("weights.safetensors" in names) == (listed == "weights")
+    assert ("06_groups.csv" in names) == (access != "private")
+
+
 @pytest.mark.parametrize("change", ["changed", "missing", "more", "no cohort", "none"])
 def test_a_crate_that_is_not_that_of_the_folder_differs(out, change):
     crate.write(out, "A study")
