@@ -64,15 +64,20 @@ def shared_files(out: Path) -> list[Path]:
 
 
 def write(out: Path, title: str) -> Path:
-    """Write the crate of a finished study, and return its file.
+    """Write the crate of a finished study, and return its file; one that says the same already
+    keeps its date.
 
     Args:
         out: the results folder.
         title: of the study.
     """
-    files.write_text(
-        out / NAME, json.dumps(_content(out, title), indent=1, ensure_ascii=False) + "\n"
-    )
+    content = _content(out, title)
+    before, now = _entities(files.readable_json(out / NAME)), _entities(content)
+    if before:
+        date = before["./"].get("datePublished")
+        if before == now | {"./": now["./"] | {"datePublished": date}}:
+            return out / NAME
+    files.write_text(out / NAME, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     return out / NAME
 
 
@@ -210,5 +215,5 @@ def of_crate(out: Path) -> Iterator[claims.Claim]:
 
 
 def _entities(content: dict) -> dict[str, dict]:
-    """Return what a crate describes, by its name in it."""
-    return {entity["@id"]: entity for entity in content["@graph"]}
+    """Return what a crate describes, by its name in it; {} of none."""
+    return {entity["@id"]: entity for entity in content.get("@graph", [])}

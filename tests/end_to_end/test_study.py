@@ -61,7 +61,7 @@ def out(tmp_path_factory, smoke_study) -> Path:
 
 def expected_files() -> set[str]:
     """The files that every run of the study writes, without tables, figures and register."""
-    names = {"index.html"} | {
+    names = {"index.html", "ro-crate-metadata.json"} | {
         f"notebooks/{step}.{ending}" for step in STEPS for ending in ("ipynb", "html")
     }
     names |= {

@@ -209,6 +209,11 @@ def test_crate_lists_what_may_be_passed_on_with_its_hash(out):
     assert graph["#step-01_a"]["instrument"] == {"@id": "#private-fair-accurate"}
     assert [claim.verdict for claim in crate.of_crate(out)] == ["holds"]
     assert disclosure.findings(out) == []
+    written = path.read_bytes()
+    crate.write(out, "A study")
+    assert path.read_bytes() == written  # a second run changes nothing, not even the date
+    crate.write(out, "Another one")
+    assert path.read_bytes() != written
 
 
 @pytest.mark.parametrize(
