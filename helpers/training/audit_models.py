@@ -107,9 +107,9 @@ class Audit:
             errors.refuse(
                 f"SPEND_ON_AUDIT = True for real patients, of whom {cohort.name} is",
                 "False",
-                f"Each of {n_models} models a budget is one more private run in the privacy"
+                f"Each of {n_models + 1} models a budget is one more private run in the privacy"
                 " register, and those without privacy have no bound at all: audit the recipe on a"
-                " drawn cohort, or set it.",
+                " drawn cohort (docs/audit.md), or set it.",
             )
         eligible = audit_plan.eligible_patients(cohort.table, cohort.findings)
         known = cohort.table[cohort.findings].notna().any(axis=1)
