@@ -44,15 +44,15 @@ FAULTS = [
     Fault(
         "real patients audited unasked",
         "training.audit_models",
-        '!= "embedded" and not is_spent:',
-        '!= "embedded" and False:',
+        "if not _is_drawn(cohort) and not is_spent:",
+        "if False:",
         ("test_audit_models::test_real_patients_are_refused_unless_their_budget_may_be_spent",),
     ),
     Fault(
         "models of real patients in demo mode",
         "training.audit_models",
-        'return "demo" if is_drawn else "private"',
-        'return "demo" if True else "private"',
+        'return "demo" if _is_drawn(self.cohort) else "private"',
+        'return "demo"',
         ("test_audit_models::test_each_private_model_of_real_patients_stands_in_the_register",),
     ),
     Fault(

@@ -31,7 +31,6 @@ FEW = 4  # reference models of the cheap attack
 # the spread of one patient among few references is uncertain: it counts as much as that of all
 # patients does at so many degrees of freedom
 PRIOR_MODELS = 10
-GAMMA = 1.0  # of RMIA: how much larger a likelihood ratio must be than another patient's
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +111,7 @@ def scores(signals: Signals, attack: str) -> np.ndarray:
         # With equal variances the log-likelihood ratio is shift x (value - midpoint) / variance.
         # Few references estimate a patient's own shift badly, so it is taken to be the same number
         # of standard deviations for everybody, which leaves the order of this:
-        centre, freedom, squares = (mean_in + mean_out) / 2, 2 * (n_others - 1), None
+        centre, freedom = (mean_in + mean_out) / 2, 2 * (n_others - 1)
         squares = squares_in + squares_out
     variance = np.maximum(squares, 0) / freedom
     of_all = variance.mean(axis=1, keepdims=True)
@@ -137,6 +136,6 @@ def _rmia(signals: Signals, n_pairs: int) -> np.ndarray:
         for model in (2 * pair, 2 * pair + 1):
             ratio = signals.log_likelihood[model] - usual
             others = np.sort(signals.population[model] - of_others)
-            share = np.searchsorted(others, ratio - np.log(GAMMA), side="right") / len(others)
+            share = np.searchsorted(others, ratio, side="right") / len(others)
             result[model] = share + 1e-6 * ratio / (1e-9 + np.abs(ratio).max())
     return result

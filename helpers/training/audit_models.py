@@ -103,7 +103,7 @@ class Audit:
                 whose budget may not be spent.
         """
         cohorts.unit_fits(cohort.name, cohort.record, "patient")
-        if cohort.record.get("access", "private") != "embedded" and not is_spent:
+        if not _is_drawn(cohort) and not is_spent:
             errors.refuse(
                 f"SPEND_ON_AUDIT = True for real patients, of whom {cohort.name} is",
                 "False",
@@ -126,8 +126,7 @@ class Audit:
     @property
     def mode(self) -> str:
         """Return the mode of private arms: "demo" for drawn patients, else "private"."""
-        is_drawn = self.cohort.record.get("access", "private") == "embedded"
-        return "demo" if is_drawn else "private"
+        return "demo" if _is_drawn(self.cohort) else "private"
 
     def check_budget(self, arms: list[AuditedArm]) -> str:
         """Accept an audit whose private models, with all others on the same patients, keep BUDGET;
@@ -147,7 +146,7 @@ class Audit:
         for arm in arms:
             if arm.epsilon:
                 promises = dict.fromkeys(self._names(arm), self.promise(arm))
-                lines += audit_plan.lines_to_spend(promises, paths.run_dir("x").parent, known)
+                lines += audit_plan.lines_to_spend(promises, paths.results_dir() / "runs", known)
         composition.check_budget(self.budget, [*others, *lines])
         return (
             f"{len(lines)} private runs more; with the {len(others)} in the register, together"
@@ -393,6 +392,11 @@ class Audit:
             },
             CODE,
         )
+
+
+def _is_drawn(cohort: cohorts.Cohort) -> bool:
+    """Return whether nobody's privacy is at stake: the patients of a cohort are drawn."""
+    return cohort.record.get("access", "private") == "embedded"
 
 
 class _Trained:
