@@ -80,7 +80,7 @@ def calibration(
 
     Args:
         predictions, table, attribute: as in `roc`.
-        min_patients: fewest patients of a group.
+        min_patients: fewest patients of a group, and of a bin that has a point.
         n_bootstrap: resamples of patients for the interval.
         seed: of the stream "calibration".
 
@@ -101,9 +101,11 @@ def calibration(
             n_bootstrap,
             random_streams.random_stream(seed, "calibration"),
         )
-        in_bin = np.array(
-            [bin_of_score == number for number in range(max(1, len(edges) - 1))], dtype=float
-        )
+        n_patients = part.groupby(bin_of_score)["patient_id"].nunique()
+        kept = n_patients.index[n_patients >= min_patients]
+        if kept.empty:
+            continue
+        in_bin = np.array([bin_of_score == number for number in kept], dtype=float)
         n = draws.sums(in_bin)
         shares = np.divide(
             draws.sums(in_bin * part["label"].to_numpy()),

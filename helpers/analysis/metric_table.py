@@ -22,7 +22,7 @@ from helpers.analysis import bootstrap, metrics, operating_points, shared_images
 from helpers.analysis.operating_points import ANY, OF_IMAGES
 from helpers.analysis.operating_points import OVERDIAGNOSIS as OVERDIAGNOSIS
 from helpers.analysis.operating_points import UNDERDIAGNOSIS as UNDERDIAGNOSIS
-from helpers.core import random_streams, run_records
+from helpers.core import random_streams, run_records, small_counts
 from helpers.data import groups
 
 LEVELS = ["run", "metric", "finding", "attribute", "group"]
@@ -178,7 +178,8 @@ def group_sizes(
     table: pd.DataFrame,
     findings: list[str],
     attributes: list[str],
-    age_edges: list[float] | None = None,
+    age_edges: list[float] | None,
+    access: str,
 ) -> pd.DataFrame:
     """Return the test split's numbers of patients and images by group, of positive labels, and
     their share.
@@ -187,6 +188,11 @@ def group_sizes(
         table: the cohort's table.
         findings: its findings.
         attributes, age_edges: see `groups.add_groups`.
+        access: to its data; where they are not open, numbers of few patients, and of few positive
+            labels, are missing, and others from which these would follow.
+
+    Returns:
+        attribute, group, n_patients, n_images, n_positive, positive_fraction.
     """
     test = groups.add_groups(table[table["split"] == "test"], attributes, age_edges)
     parts = []
@@ -203,7 +209,13 @@ def group_sizes(
                     "positive_fraction": rows[findings].mean().mean(),
                 }
             )
-    return pd.DataFrame(parts)
+    sizes = pd.DataFrame(parts)
+    if small_counts.is_open(access):
+        return sizes
+    of_labels = ["n_positive", "positive_fraction"]
+    of_patients = ["n_patients", "n_images", *of_labels]
+    sizes = small_counts.without_small(sizes, ["n_positive"], of_labels, ["attribute"])
+    return small_counts.without_small(sizes, ["n_patients"], of_patients, ["attribute"])
 
 
 def prevalences(

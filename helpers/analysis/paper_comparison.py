@@ -9,11 +9,14 @@ import pandas as pd
 
 from helpers.analysis import confidence_intervals, group_contrasts, published_results, study_arms
 from helpers.analysis.metric_table import ALL
+from helpers.core import small_counts
 from helpers.data import groups
+
+HIDDEN = "not shown"
 
 
 def findings_per_image(
-    table: pd.DataFrame, findings: list[str], age_edges: list[float] | None = None
+    table: pd.DataFrame, findings: list[str], age_edges: list[float] | None, access: str
 ) -> pd.DataFrame:
     """Return the number of findings present per test image, mean and standard deviation, by age
     group and sex.
@@ -24,15 +27,30 @@ def findings_per_image(
         table: the cohort's table.
         findings: its findings.
         age_edges: see `groups.add_groups`.
+        access: to the data; where they are not open, cells of few patients are `HIDDEN`, and
+            others from which these would follow.
     """
     test = groups.add_groups(table[table["split"] == "test"], ["age", "sex"], age_edges)
-    number = test[findings].sum(axis=1)
-    cells = number.groupby([test["group_age"], test["group_sex"]]).agg(["mean", "std", "size"])
-    # one image has none
+    test = test.assign(number=test[findings].sum(axis=1))
+    cells = (
+        test.groupby(["group_age", "group_sex"])
+        .agg(
+            mean=("number", "mean"),
+            std=("number", "std"),
+            n_images=("number", "size"),
+            n_patients=("patient_id", "nunique"),
+        )
+        .reset_index()
+    )
+    # one image has no spread
     spread = cells["std"].map(lambda value: "" if np.isnan(value) else f" +- {value:.2f}")
-    text = (
-        cells["mean"].map("{:.2f}".format) + spread + cells["size"].map(" (n={:.0f})".format)
-    ).unstack()
+    size = cells["n_images"].map(" (n={:.0f})".format)
+    cells["text"] = cells["mean"].map("{:.2f}".format) + spread + size
+    if not small_counts.is_open(access):
+        margins = ["group_age", "group_sex"]
+        cells = small_counts.without_small(cells, ["n_patients"], ["text"], margins)
+        cells["text"] = cells["text"].fillna(HIDDEN)
+    text = cells.set_index(["group_age", "group_sex"])["text"].unstack()
     return (
         text.loc[sorted(text.index, key=groups.sort_key)]
         .fillna("")

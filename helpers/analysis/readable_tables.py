@@ -84,12 +84,11 @@ def by_group(estimates: pd.DataFrame, sizes: pd.DataFrame, metric: str) -> pd.Da
 
 
 def with_sizes(rows: pd.DataFrame) -> pd.Series:
-    """Return labels of groups with their numbers of patients and of positive labels."""
-    return (
-        rows["label"]
-        + " ("
-        + rows["n_patients"].map("{:,}".format)
-        + " patients, "
-        + rows["n_positive"].map("{:,}".format)
-        + " positive)"
+    """Return labels of groups with their numbers of patients and of positive labels, as far as
+    these are shown.
+    """
+    patients, positive = (
+        rows[column].map(lambda n: f"{n:,.0f}" if pd.notna(n) else "?").astype(object)
+        for column in ("n_patients", "n_positive")
     )
+    return rows["label"] + " (" + patients + " patients, " + positive + " positive)"

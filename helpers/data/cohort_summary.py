@@ -2,26 +2,30 @@
 showing.
 
 In: a cohort's table or record. Out: tidy tables and sentences for notebook 01 and its figures. A
-missing value is counted, never dropped.
+missing value is counted, never dropped. Of data that are not open, counts of few patients and ages
+of single ones are missing.
 """
 
 import numpy as np
 import pandas as pd
 
+from helpers.core import small_counts
 from helpers.data import groups, manifest_schema
 from helpers.data.images import decode_volume
 
 MIN_PATIENTS_TO_LEARN = 1000
-SHOWN_ACCESS = ("embedded", "open")  # whose single images and patients a notebook may show
+RARE = "left out for rarer reasons"
 
 
-def by_split(table: pd.DataFrame) -> pd.DataFrame:
+def by_split(table: pd.DataFrame, access: str) -> pd.DataFrame:
     """Return one row a split: images, patients, images_per_patient, female_percent (of patients
     whose sex is known), sex_unknown and age_unknown (patients), age_years_median, age_years_min,
-    age_years_max.
+    age_years_max. Of data that are not open, counts of few patients are missing, and the youngest
+    and oldest age, which are single patients'.
 
     Args:
         table: a cohort's table.
+        access: to its data.
     """
     results = {}
     for split in manifest_schema.SPLITS:
@@ -40,9 +44,17 @@ def by_split(table: pd.DataFrame) -> pd.DataFrame:
             "age_years_min": age.min(),
             "age_years_max": age.max(),
         }
-    return pd.DataFrame(results).T.astype(
-        dict.fromkeys(("images", "patients", "sex_unknown", "age_unknown"), int)
-    )
+    counts = ["images", "patients", "sex_unknown", "age_unknown"]
+    splits = pd.DataFrame(results).T.astype(dict.fromkeys(counts, int))
+    if small_counts.is_open(access):
+        return splits
+    splits[["age_years_min", "age_years_max"]] = np.nan
+    for unknown, hidden in (
+        ("sex_unknown", ["sex_unknown", "female_percent"]),
+        ("age_unknown", ["age_unknown"]),
+    ):
+        splits = small_counts.without_small(splits, [unknown], hidden)
+    return splits
 
 
 def size_verdict(table: pd.DataFrame) -> str:
@@ -68,17 +80,21 @@ def size_verdict(table: pd.DataFrame) -> str:
 
 def exclusions(record: dict) -> pd.DataFrame:
     """Return what became of the source's rows: one row a reason, then the images kept and the sum
-    of all.
+    of all. Of data that are not open, reasons of few rows are one, with as many more as make it
+    large.
 
     Args:
         record: a cohort's record.
 
     Guarantees: the counts above the last add up to it.
     """
-    counts = [
-        *sorted(record["exclusions"].items(), key=lambda item: -item[1]),
-        ("kept", record["n_images"]),
-    ]
+    reasons, n_rare = sorted(record["exclusions"].items(), key=lambda item: -item[1]), 0
+    if not small_counts.is_open(record.get("access")):
+        while reasons and (
+            reasons[-1][1] < small_counts.FEWEST or 0 < n_rare < small_counts.FEWEST
+        ):
+            n_rare += reasons.pop()[1]
+    counts = [*reasons, *([(RARE, n_rare)] if n_rare else []), ("kept", record["n_images"])]
     counts.append(("rows of the source", sum(count for _, count in counts)))
     return pd.DataFrame(counts, columns=["what became of it", "rows"])
 
@@ -92,7 +108,7 @@ def notes(record: dict) -> str:
     """
     if not record["notes"]:
         return f"- {record['cohort']}: nothing else was noticed."
-    if record["access"] not in SHOWN_ACCESS:
+    if not small_counts.is_open(record["access"]):
         return (
             f"- {record['cohort']}: {len(record['notes'])} notes in its `record.json`, not shown as"
             " they name patients."
@@ -100,7 +116,9 @@ def notes(record: dict) -> str:
     return "\n".join(f"- {record['cohort']}: {note}" for note in record["notes"])
 
 
-def prevalence_by_group(table: pd.DataFrame, findings: list[str], attribute: str) -> pd.DataFrame:
+def prevalence_by_group(
+    table: pd.DataFrame, findings: list[str], attribute: str, access: str
+) -> pd.DataFrame:
     """Return how often each finding is present among images, by group, with an interval that counts
     patients.
 
@@ -108,6 +126,8 @@ def prevalence_by_group(table: pd.DataFrame, findings: list[str], attribute: str
         table: a cohort's table.
         findings: names of finding columns.
         attribute: as in `groups.add_groups`, e.g. "sex" or "age".
+        access: to its data; where they are not open, cells with few patients with or without the
+            finding are missing, and others from which these would follow.
 
     Returns:
         One row a finding and group: finding, group, n_patients and n_images (of known label),
@@ -126,6 +146,9 @@ def prevalence_by_group(table: pd.DataFrame, findings: list[str], attribute: str
         ):
             rows = labelled[labelled[f"group_{attribute}"] == name]
             low, high = _wilson_interval(rows[finding], rows["patient_id"])
+            n_with, n_without = (
+                rows.loc[rows[finding] == label, "patient_id"].nunique() for label in (1, 0)
+            )
             results.append(
                 {
                     "finding": finding,
@@ -135,9 +158,15 @@ def prevalence_by_group(table: pd.DataFrame, findings: list[str], attribute: str
                     "prevalence": rows[finding].mean(),
                     "low": low,
                     "high": high,
+                    "n_with": n_with,
+                    "n_without": n_without,
                 }
             )
-    return pd.DataFrame(results)
+    cells = pd.DataFrame(results)
+    if not small_counts.is_open(access):
+        shown = ["n_patients", "n_images", "prevalence", "low", "high"]
+        cells = small_counts.without_small(cells, ["n_with", "n_without"], shown, ["finding"])
+    return cells.drop(columns=["n_with", "n_without"])
 
 
 def examples(table: pd.DataFrame, findings: list[str], most: int = 8) -> pd.DataFrame:

@@ -82,10 +82,11 @@ def plot_prevalence(table: pd.DataFrame, ax: plt.Axes | None = None) -> plt.Axes
 
     Args:
         table: one row a finding and group; columns finding, group (str), n_patients (int),
-            prevalence, low, high (0..1).
+            prevalence, low, high (0..1); what is missing is not drawn.
         ax: where to draw; a new figure when None.
     """
-    findings, groups = list(dict.fromkeys(table["finding"])), list(dict.fromkeys(table["group"]))
+    findings = list(dict.fromkeys(table["finding"]))
+    groups = list(dict.fromkeys(table.loc[table["n_patients"].notna(), "group"]))
     ax = (
         ax
         or plt.figure(

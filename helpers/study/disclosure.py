@@ -5,9 +5,9 @@ study with one.
 
 Looked at are pages, notebooks, tables, figures, model cards, run records and the crate; not the
 cohort, the predictions and `audit/`, which have a row a patient and stay where the data are. Of
-data that are not open: identifiers of patients and images, also in columns of their own, and
-pictures that are photographs rather than drawings. Of all data: the home folder and the data's
-folders, but where a parameter names a file in them.
+data that are not open: identifiers of patients and images, also in columns of their own, pictures
+that are photographs rather than drawings, and numbers of few patients (`n_patients`). Of all data:
+the home folder and the data's folders, but where a parameter names a file in them.
 """
 
 import base64
@@ -21,10 +21,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers.core import files
+from helpers.core import files, small_counts
 from helpers.study import notebook_files
 
-OPEN = ("embedded", "open")  # access of data whose single patients and images may be shown
 _TEXTS = (
     "index.html",
     "ro-crate-metadata.json",
@@ -49,7 +48,7 @@ def restricted(out: Path) -> list[str]:
         path.parent.name: files.readable_json(path) for path in out.glob("cohort/*/record.json")
     }
     return sorted(
-        name for name, record in records.items() if record.get("access", "private") not in OPEN
+        name for name, record in records.items() if not small_counts.is_open(record.get("access"))
     )
 
 
@@ -86,6 +85,8 @@ def findings(out: Path, folders: Collection[str] = ()) -> list[str]:
             found.append(f"{name}: an identifier of a patient or an image")
         elif ids and not ids.isdisjoint(_in_columns(path, text)):
             found.append(f"{name}: a column of patients or images")
+        if cohorts and path.suffix == ".csv" and _counts_few(text):
+            found.append(f"{name}: a count of fewer than {small_counts.FEWEST} patients")
     for path in sorted(out.glob("figures/*.png")) if has_pictures else []:
         if is_photograph(path.read_bytes()):
             found.append(f"{path.relative_to(out).as_posix()}: a picture of a patient")
@@ -162,6 +163,13 @@ def _in_columns(path: Path, text: str) -> set[str]:
         values = [table[column].dropna() for column in _COLUMNS if column in table]
         return set().union(*values)
     return set(_CELL.findall(text)) if _HEADER.search(text) else set()
+
+
+def _counts_few(text: str) -> bool:
+    """Return whether a table of CSV has a small number in its column of patients."""
+    table = pd.read_csv(io.StringIO(text), on_bad_lines="skip")
+    numbers = pd.to_numeric(table.get("n_patients", pd.Series(dtype=float)), errors="coerce")
+    return bool(numbers.between(1, small_counts.FEWEST - 1).any())
 
 
 # ---- texts and pictures

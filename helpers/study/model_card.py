@@ -2,8 +2,8 @@
 promised, what is not known.
 
 In: a results folder with the tables of notebook 04. Out: `model_card.md` in the folder of each
-private run, after Mitchell et al. (2019), "Model cards for model reporting". Groups of fewer than
-`FEWEST` patients are left out of cards about data that are not open.
+private run, after Mitchell et al. (2019), "Model cards for model reporting". Groups whose
+sizes are not shown there are left out.
 """
 
 from pathlib import Path
@@ -16,7 +16,6 @@ from helpers.privacy import privacy_ledger, statement
 from helpers.study import report
 
 _TRAINED = {"head": "its head alone", "all_then_head": "all weights, then the head,"}
-FEWEST = 10  # test patients of a group that is shown
 _USE = (
     "To repeat and to question the study it is part of. Not a medical device: nobody may be"
     " diagnosed, treated or turned away by its scores. Before any use elsewhere it has to be"
@@ -51,7 +50,6 @@ def card(out: Path, record: dict) -> str:
         InputError: a table of notebook 04 is not there, or lacks a column.
     """
     cohort = files.read_json(out / "cohort" / record["cohort"] / "record.json", "Run notebook 01.")
-    is_open = cohort.get("access") in ("embedded", "open")
     entries, parameters = record["ledger"], record["parameters"]
     lines = [
         f"# Model card: {record['run']}",
@@ -80,20 +78,24 @@ def card(out: Path, record: dict) -> str:
         f"{cohort['title']}. {cohort['n_images']:,} images of {cohort['n_patients']:,} patients;"
         f" left out: {sum(cohort['exclusions'].values()):,} rows. Test patients by group:",
         "",
-        _shown(_patients(_table(out, "04_group_sizes"), is_open)),
+        _shown(
+            _sizes(out)[["attribute", "label", "n_patients", "n_images"]].set_axis(
+                ["attribute", "group", "patients", "images"], axis=1
+            )
+        ),
         "",
         "## Performance on test patients",
         "",
         "AUROC with 95 % confidence intervals over patients.",
         "",
-        _shown(_performance(out, record["run"], is_open)),
+        _shown(_performance(out, record["run"])),
         "",
         "## Does privacy cost some groups more?",
         "",
         "Change of each AUROC contrast against training without privacy, mean over findings."
         " Verdicts are against notebook 04's margin and not adjusted for their number.",
         "",
-        _shown(_changes(out, record["run"], is_open)),
+        _shown(_changes(out, record["run"])),
         "",
         "## Limits",
         "",
@@ -112,30 +114,19 @@ def _table(out: Path, name: str) -> pd.DataFrame:
     return pd.read_csv(path)
 
 
-def _patients(sizes: pd.DataFrame, is_open: bool) -> pd.DataFrame:
-    """Return groups with their numbers of patients and images; of real patients without small ones,
-    and without so many more of the same attribute that nothing follows from the total.
-    """
-    hidden = []
-    for _, rows in sizes.groupby("attribute", sort=False):
-        counts = rows["n_patients"].sort_values()
-        n_hidden = 0 if is_open else int((counts < FEWEST).sum())
-        while 0 < n_hidden < len(counts) and (
-            n_hidden < 2 or counts.iloc[:n_hidden].sum() < FEWEST
-        ):
-            n_hidden += 1
-        hidden += list(counts.index[:n_hidden])
-    return sizes.drop(index=hidden)[["attribute", "label", "n_patients", "n_images"]].rename(
-        columns={"label": "group", "n_patients": "patients", "n_images": "images"}
-    )
+def _sizes(out: Path) -> pd.DataFrame:
+    """Return the groups whose sizes are shown."""
+    sizes = _table(out, "04_group_sizes")
+    counts = {"n_patients": int, "n_images": int}
+    return sizes[sizes["n_patients"].notna()].astype(counts)
 
 
-def _performance(out: Path, run: str, is_open: bool) -> pd.DataFrame:
+def _performance(out: Path, run: str) -> pd.DataFrame:
     """Return AUROC of each finding, and mean AUROC of each group that is shown."""
-    rows, sizes = _table(out, "04_metrics"), _table(out, "04_group_sizes")
+    rows = _table(out, "04_metrics")
     of_run = rows[(rows["run"] == run) & (rows["metric"] == "auroc") & rows["estimate"].notna()]
     everybody = of_run["attribute"] == "all"
-    shown = sizes.loc[_patients(sizes, is_open).index, ["attribute", "group", "label"]]
+    shown = _sizes(out)[["attribute", "group", "label"]]
     groups = of_run[~everybody & (of_run["finding"] == "macro")]
     shown = pd.concat(
         [
@@ -149,12 +140,12 @@ def _performance(out: Path, run: str, is_open: bool) -> pd.DataFrame:
     return pd.DataFrame({"of": shown["label"], "AUROC": aurocs})
 
 
-def _changes(out: Path, run: str, is_open: bool) -> pd.DataFrame:
+def _changes(out: Path, run: str) -> pd.DataFrame:
     """Return the change of each contrast by privacy, with its verdict, but of attributes of which a
     group is left out.
     """
     rows, sizes = _table(out, "04_gap_changes"), _table(out, "04_group_sizes")
-    hidden = set(sizes["attribute"].drop(index=_patients(sizes, is_open).index))
+    hidden = set(sizes.loc[sizes["n_patients"].isna(), "attribute"])
     rows = rows[(rows["run"] == run) & rows["estimate"].notna() & ~rows["attribute"].isin(hidden)]
     return pd.DataFrame(
         {

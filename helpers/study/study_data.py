@@ -7,7 +7,7 @@ In: what a profile and the command line set (`profiles`). Out: names, folders, f
 from collections.abc import Collection
 from pathlib import Path
 
-from helpers.core import errors, notebook_parameters
+from helpers.core import errors, notebook_parameters, small_counts
 from helpers.data import groups, manifest_schema, manifests
 from helpers.data.first_look import download
 from helpers.data.tables import label_rules
@@ -48,6 +48,8 @@ def data_sets(chosen: dict) -> list[str]:
         },
     )
     notebook_parameters.mode_fits(value(chosen, "03", "MODE"), manifest.access)
+    for notebook in ("04", "05"):
+        small_counts.estimable_fits(value(chosen, notebook, "MIN_PATIENTS"), manifest.access)
     _check_groups(chosen, manifest)
     return list(dict.fromkeys(names))
 

@@ -4,12 +4,12 @@ import data_trees
 import pandas as pd
 import pytest
 
+from helpers.core import small_counts
 from helpers.data import manifests
 
 TINY = (
     "EPSILONS=[7.89]",
     "N_BOOTSTRAP=20",
-    "MIN_PATIENTS=2",
     "WIDTH=8",
     "CHANNELS=1",
     "PHYSICAL_BATCH_SIZE=32",
@@ -35,6 +35,7 @@ def test_study_of_a_data_set_runs_to_its_end(name, tmp_path, run_study):
     manifest = manifests.read(name)
     tree = data_trees.write(name, tmp_path / "files", 90)
     settings = TINY + (() if manifest.volume else OF_FILMS)
+    settings += (f"MIN_PATIENTS={2 if small_counts.is_open(manifest.access) else 10}",)
     settings += OF_PHANTOMS if name == "chestxray14_part" else ()
     study = run_study(
         name,

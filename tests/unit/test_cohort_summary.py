@@ -15,7 +15,7 @@ def test_prevalence_on_four_images_worked_by_hand():
             "effusion": [1.0, 0.0, 0.0, 1.0],
         }
     )
-    row = cohort_summary.prevalence_by_group(table, ["effusion"], "sex").iloc[0]
+    row = cohort_summary.prevalence_by_group(table, ["effusion"], "sex", "open").iloc[0]
     # One image a patient: Wilson, n = 4, p = 1/2: (1/2 + 3.8416/8) / (1 + 3.8416/4) = 0.5,
     # half = sqrt(3.8416 (1/16 + 3.8416/64)) / 1.9604 = 0.3500
     assert (row["prevalence"], row["n_patients"]) == (0.5, 4)
@@ -36,12 +36,12 @@ def test_prevalence_interval_counts_patients_and_misses_no_group():
     fourfold = pd.concat([single] * 4, ignore_index=True)
     columns = ["prevalence", "low", "high", "n_patients"]
     one, four = (
-        cohort_summary.prevalence_by_group(table, ["effusion"], "sex")[columns].iloc[0]
+        cohort_summary.prevalence_by_group(table, ["effusion"], "sex", "open")[columns].iloc[0]
         for table in (single, fourfold)
     )
     np.testing.assert_allclose(one.astype(float), four.astype(float))
     with_unknown = cohort_summary.prevalence_by_group(
-        single.assign(sex=["unknown"] + ["female"] * 49), ["effusion"], "sex"
+        single.assign(sex=["unknown"] + ["female"] * 49), ["effusion"], "sex", "open"
     )
     assert (
         with_unknown["group"].tolist() == ["female", "unknown"] and with_unknown["low"].ge(0).all()

@@ -96,6 +96,7 @@ def test_nothing_is_found_where_nothing_is(out):
         ("tables/04_metrics.csv", f"group,auroc\n{ID},0.8\n", "an identifier"),
         ("tables/06_x.csv", "patient_id,auroc\n7,0.8\n", "a column of patients"),
         ("tables/04_a.csv", "auroc,image_id\n0.8,b\n", "a column of patients"),
+        ("tables/04_a.csv", "group,n_patients\nward,120\nother,9\n", "a count of fewer"),
         ("index.html", "<th>patient_id</th><td>7</td>", "a column of patients"),
         ("notebooks/01_a.ipynb", notebook(shown("<th> patient_id</th><td>7</td>")), "a column"),
         ("index.html", f"<p>The worst is {ID}.</p>", "an identifier"),

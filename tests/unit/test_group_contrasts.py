@@ -465,7 +465,7 @@ def test_a_group_whose_name_contains_unknown_is_a_group(table):
 
 
 def test_group_sizes_count_test_patients_once(table):
-    sizes = group_sizes(table, ["edema", "mass"], ["sex"]).set_index("group")
+    sizes = group_sizes(table, ["edema", "mass"], ["sex"], None, "open").set_index("group")
     test = table[table["split"] == "test"]
     assert sizes.loc["all", "n_patients"] == test["patient_id"].nunique()
     assert sizes.loc[["female", "male", "unknown"], "n_images"].sum() == len(test)

@@ -295,9 +295,10 @@ def test_findings_per_image_are_counted_by_age_and_sex():
             "age_years": [20, 25, 85, np.nan, 20],
             "a": [1, 0, 1, 1, 1],
             "b": [1, 0, 1, np.nan, 1],
+            "patient_id": list("pqrst"),
         }
     )
-    means = paper_comparison.findings_per_image(table, ["a", "b"]).set_index("age")
+    means = paper_comparison.findings_per_image(table, ["a", "b"], None, "open").set_index("age")
     assert means.index.tolist() == ["[0, 30)", ">= 80", "unknown"]
     assert means.loc["[0, 30)", "female"] == "1.00 +- 1.41 (n=2)"
     assert means.loc["[0, 30)", "male"] == ""
