@@ -23,7 +23,8 @@ def in_order(table: pd.DataFrame) -> pd.DataFrame:
     ranks = {key: rank for rank, key in enumerate(keys)}
     rank = [ranks[key] for key in zip(table["attribute"], table["group"])]
     plain = table["attribute"].isin(["sex", ALL])
-    label = table["group"].where(plain, table["attribute"] + " " + table["group"])
+    group = table["group"].astype(str)  # of another type where there is none
+    label = group.where(plain, table["attribute"].astype(str) + " " + group)
     return (
         table.assign(label=label, rank=rank)
         .sort_values("rank", kind="stable", ignore_index=True)
@@ -87,8 +88,13 @@ def with_sizes(rows: pd.DataFrame) -> pd.Series:
     """Return labels of groups with their numbers of patients and of positive labels, as far as
     these are shown.
     """
-    patients, positive = (
-        rows[column].map(lambda n: f"{n:,.0f}" if pd.notna(n) else "?").astype(object)
-        for column in ("n_patients", "n_positive")
-    )
-    return rows["label"] + " (" + patients + " patients, " + positive + " positive)"
+    labels = [
+        f"{row.label} ({_number(row.n_patients)} patients, {_number(row.n_positive)} positive)"
+        for row in rows.itertuples()
+    ]
+    return pd.Series(labels, rows.index, dtype=object)
+
+
+def _number(count: float) -> str:
+    """Return a count in words, "?" of one that is not shown."""
+    return "?" if pd.isna(count) else f"{count:,.0f}"

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from helpers.core import errors
-from helpers.privacy import layer_gradients, model_validation
+from helpers.privacy import layer_gradients, model_validation, units
 from helpers.privacy.layer_record import Record, exact_float32
 from helpers.privacy.units import Units
 
@@ -30,7 +30,8 @@ class ClippedSum:
     Guarantees: a unit changes the sum by at most C (1 + 1e-5); a unit whose gradient is not finite
     adds exactly 0 and leaves the others bit for bit as they are; norms and sums come from the same
     a and b, in float32 or better, also where the network computes in bfloat16. All images of a unit
-    must be in one call of `add`. All rows of an image, such as the halves of a film, belong to its
+    must be in one call of `add`. Where units share calls (on GPUs), the host never waits for the
+    device. All rows of an image, such as the halves of a film, belong to its
     unit, and an image counts once in n_u, whatever its rows.
     """
 
@@ -52,6 +53,7 @@ class ClippedSum:
         self.rows_per_image, self._n_rows = rows_per_image, 0
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self._layers = model_validation.trainable_layers(model)
+        self._is_batched = units.is_batched_on(self.parameters[0].device)
         self._index = {id(parameter): index for index, parameter in enumerate(self.parameters)}
         self._sums: list[torch.Tensor | None] = [None] * len(self.parameters)
         self._records: list[Record] = []
@@ -104,7 +106,8 @@ class ClippedSum:
 
         Args:
             losses: (batch,) float, one value per image, from `logits` of this batch.
-            unit_index: (batch,) int64, ascending from 0 to n_units - 1, the unit of each image.
+            unit_index: (batch,) int64, ascending from 0 to n_units - 1, the unit of each image; on
+                the CPU, as its values are read.
             n_units: number of units in this batch.
 
         Returns:
@@ -115,40 +118,61 @@ class ClippedSum:
             InputError: `losses` is not one value per image, a unit has no image, or a layer's
                 values changed in place.
         """
-        of_images = _units(losses, unit_index, n_units)
-        images_per_unit = torch.tensor(of_images.sizes, device=losses.device)[unit_index]
-        self._units = units = of_images.of_rows(self.rows_per_image)
-        (losses / images_per_unit).sum().backward()
+        of_images = _units(losses, unit_index.cpu(), n_units, self._is_batched)
+        images_per_unit = torch.tensor(of_images.sizes)[of_images.index]
+        self._units = of_images.of_rows(self.rows_per_image).on(losses.device)
+        (losses / images_per_unit.to(losses.device, non_blocking=True)).sum().backward()
         records, self._records = self._records, []
         with torch.no_grad(), exact_float32(losses.device.type):
-            return self._add(records, units)
+            return self._add(records, self._units.index)
 
-    def _add(self, records: list[Record], units: Units) -> torch.Tensor:
+    def _add(self, records: list[Record], unit_index: torch.Tensor) -> torch.Tensor:
         """Norms, weights and weighted sums from the records of one pass."""
         for record in records:
-            if record.squares is None:
+            if not record.is_received:
                 errors.refuse(
                     f"the loss to depend on {record.name}",
                     "no gradient at its output",
                     "Freeze it, or use it.",
                 )
-        norms = torch.stack([record.squares for record in records]).sum(0).sqrt()
+        small = [
+            (getattr(record.layer, name), gradient)
+            for record in records
+            for name, gradient in record.small.items()
+        ]
+        squares = [of_one for record in records for of_one in record.squares]
+        if small:
+            together = torch.cat([gradient.flatten(1) for _, gradient in small], 1)
+            squares.append(together.square().sum(1))
+        norms = torch.stack(squares).sum(0).sqrt()
         kept = torch.isfinite(norms)
         # The margin keeps float32 rounding below the bound; the smallest number keeps a zero
         # gradient from 0/0.
         weights = torch.where(
             kept, (self.clip_norm * (1 - 2e-6) / norms.clamp(min=1e-30)).clamp(max=1.0), 0.0
         )
-        is_whole = bool(kept.all())
+        image_weights = weights[unit_index]
+        # to look whether all are kept is to wait for the device
+        if self._is_batched or not bool(kept.all()):
+            gone, images_gone = ~kept, ~kept[unit_index]
+            for record in records:
+                record.remove(gone, images_gone)
+            if small:
+                together.masked_fill_(gone[:, None], 0)
         for record in records:
-            if not is_whole:
-                record.remove(~kept, ~kept[units.index])
-            for parameter, total in record.weighted_sums(weights, weights[units.index]):
-                index = self._index[id(parameter)]
-                self._sums[index] = (
-                    total if self._sums[index] is None else self._sums[index].add_(total)
-                )
+            for parameter, total in record.weighted_sums(weights, image_weights):
+                self._add_to(parameter, total)
+        if small:
+            totals = (weights @ together).split([gradient[0].numel() for _, gradient in small])
+            for (parameter, _), total in zip(small, totals):
+                self._add_to(parameter, total.view_as(parameter))
         return norms
+
+    def _add_to(self, parameter: nn.Parameter, total: torch.Tensor) -> None:
+        """Add to a parameter's sum."""
+        index = self._index[id(parameter)]
+        before = self._sums[index]
+        self._sums[index] = total if before is None else before.add_(total)
 
     def take(self) -> list[torch.Tensor]:
         """Return the sums, one tensor a parameter, and start again from zero."""
@@ -181,8 +205,8 @@ class ClippedSum:
         return keep
 
 
-def _units(losses: torch.Tensor, unit_index: torch.Tensor, n_units: int) -> Units:
-    """Return the units of a batch.
+def _units(losses: torch.Tensor, unit_index: torch.Tensor, n_units: int, is_batched: bool) -> Units:
+    """Return the units of a batch, on the CPU.
 
     Raises:
         InputError: see `ClippedSum.add`.
@@ -206,7 +230,7 @@ def _units(losses: torch.Tensor, unit_index: torch.Tensor, n_units: int) -> Unit
             unit_index.tolist()[:10],
             "Sort the images by unit.",
         )
-    return Units(unit_index, sizes)
+    return Units(unit_index, sizes, is_batched)
 
 
 @contextlib.contextmanager

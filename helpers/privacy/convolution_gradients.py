@@ -2,7 +2,8 @@
 
 In: the input a and output gradient b of a convolution, for the images of a batch, and the unit of
 each image. Out: see `layer_gradients.LayerRule`. The Gram matrix of a convolution's patches is a
-sum of shifted Gram matrices of its pixels, so no patch is formed.
+sum of shifted Gram matrices of its pixels, so on a CPU no patch is formed. Elsewhere all units
+share each call, since small networks wait for calls (`Units.is_batched`).
 """
 
 import torch
@@ -13,11 +14,9 @@ from helpers.privacy import gradient_norms
 from helpers.privacy.units import Units
 
 _convolution_backward = torch.ops.aten.convolution_backward.default
-# multiplications of a unit for which units share one call, as measured; elsewhere 1e8, a guess
-_MOST_TOGETHER = {"cpu": 4e6}
-
-
-_MOST_COPIED = 2**21  # values, by a convolution whose units share a call
+_MOST_TOGETHER = 4e6  # multiplications of a unit on a CPU for which units share a call, measured
+_MOST_COPIED = 2**21  # values, by a convolution whose units share a call on a CPU
+_COPIED_TO_KEPT = 2  # elsewhere, as a multiple of the values of a and b
 
 
 def objection(conv: nn.Conv2d | nn.Conv3d) -> str:
@@ -53,44 +52,63 @@ def unit_gradients(
     """See `LayerRule.unit_gradients`."""
     gradients = {}
     if prefers_gram(conv, a, b, units):
-        squares, gradients["weight"] = (
-            units.each_size(lambda a, b: _gram_squares(conv, a, b), a, b),
-            None,
-        )
+        squares_of = _patch_gram_squares if units.is_batched else _gram_squares
+        squares = units.each_size(lambda a, b: squares_of(conv, a, b), a, b)
+        gradients["weight"] = None
     else:
-        if _forms_together(conv, b, units):
-            formed = units.each_size(lambda a, b: _formed_together(conv, a, b), a, b)
+        if units.is_batched or _forms_together(conv, b, units):
+            formed = units.each_size(
+                lambda a, b: _formed_together(conv, a, b, units.is_batched), a, b
+            )
         else:
             formed = units.one_by_one(
                 lambda a, b: weighted_sum(conv, a, b), a, b, conv.weight.shape
             )
-        squares, gradients["weight"] = gradient_norms.squares_of(formed), formed
+        squares, gradients["weight"] = None, formed
     if conv.bias is not None:
         gradients["bias"] = units.add_up(b.flatten(2).sum(2))
-        squares = squares + gradient_norms.squares_of(gradients["bias"])
     return squares, gradients
 
 
-def _formed_together(conv: nn.Conv2d, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Return (m, *weight) gradients for m units of n images, by one product of matrices.
+def _formed_together(
+    conv: nn.Conv2d, a: torch.Tensor, b: torch.Tensor, is_batched: bool
+) -> torch.Tensor:
+    """Return (m, *weight) gradients for m units of n images, by products of matrices: of all units
+    and some rows of the kernel, or of some units.
 
     A and b as in `_gram_squares`.
     """
-    padded, n = _padded(conv, a), len(conv.stride)
-    for dimension in range(n):
-        padded = padded.unfold(3 + dimension, conv.kernel_size[dimension], conv.stride[dimension])
-    # (m, inputs, *kernel, n, *places); a view, copied some units at a time
-    seen = padded.permute(0, 2, *range(3 + n, 3 + 2 * n), 1, *range(3, 3 + n))
+    seen = _patches(conv, a)
+    outputs = b.transpose(1, 2).reshape(len(b), conv.groups, conv.out_channels // conv.groups, -1)
+    if is_batched:  # copies of about as many values as a and b have, or one row of the kernel
+        n_parts = -(-seen.numel() // (_COPIED_TO_KEPT * (a.numel() + b.numel())))
+        rows = -(-conv.kernel_size[0] // min(n_parts, conv.kernel_size[0]))
+        parts = [_product(outputs, some) for some in seen.split(rows, 3)]
+        return torch.cat(parts, 4).flatten(1, 2)
     at_once = max(1, _MOST_COPIED // seen[0].numel())
-    return torch.cat(
-        [
-            torch.bmm(
-                b_part.transpose(1, 2).flatten(2),
-                seen_part.flatten(2 + n).flatten(1, 1 + n).transpose(1, 2),
-            )
-            for b_part, seen_part in zip(b.split(at_once), seen.split(at_once))
-        ]
-    ).view(len(a), *conv.weight.shape)
+    pairs = zip(outputs.split(at_once), seen.split(at_once))
+    return torch.cat([_product(some, of_units) for some, of_units in pairs]).flatten(1, 2)
+
+
+def _patches(conv: nn.Conv2d, a: torch.Tensor) -> torch.Tensor:
+    """Return what each place of the output sees, a view of (m, groups, inputs of a group, *kernel,
+    n, *places).
+    """
+    seen, n = _padded(conv, a), len(conv.stride)
+    for axis in range(n):
+        reach = conv.dilation[axis] * (conv.kernel_size[axis] - 1) + 1
+        seen = seen.unfold(3 + axis, reach, conv.stride[axis])[..., :: conv.dilation[axis]]
+    seen = seen.permute(0, 2, *range(3 + n, 3 + 2 * n), 1, *range(3, 3 + n))
+    return seen.unflatten(1, (conv.groups, conv.in_channels // conv.groups))
+
+
+def _product(outputs: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+    """Return (m, groups, outputs of a group, inputs of a group, *kernel) sums over places of the
+    products of (m, groups, outputs of a group, n * places) and of `_patches`, some units or rows.
+    """
+    kernel = seen.shape[2 : 3 + (seen.ndim - 4) // 2]
+    flat = seen.reshape(*seen.shape[:2], kernel.numel(), -1).transpose(2, 3)
+    return torch.bmm(outputs.flatten(0, 1), flat.flatten(0, 1)).view(*outputs.shape[:3], *kernel)
 
 
 def _padded(conv: nn.Conv2d, a: torch.Tensor) -> torch.Tensor:
@@ -106,8 +124,13 @@ def prefers_gram(conv: nn.Conv2d, a: torch.Tensor, b: torch.Tensor, units: Units
     """
     if len(conv.stride) != 2 or not _is_plain(conv):
         return False
-    n_images = len(a) / len(units.sizes)
+    n_images = units.n_rows(a) / len(units.sizes)
     places = n_images * b.shape[2:].numel()
+    if units.is_batched:
+        inputs = conv.weight[0].numel()
+        return gradient_norms.is_gram_cheaper(
+            places**2 * (inputs + conv.out_channels), 4 * places**2, conv.weight.numel(), 0
+        )
     padded = [size + 2 * padding for size, padding in zip(a.shape[2:], conv.padding)]
     phases = min(conv.stride[0], conv.kernel_size[0]) * min(conv.stride[1], conv.kernel_size[1])
     pixels = n_images * padded[0] * padded[1] / (conv.stride[0] * conv.stride[1])
@@ -118,7 +141,9 @@ def prefers_gram(conv: nn.Conv2d, a: torch.Tensor, b: torch.Tensor, units: Units
         + 2 * places**2
     )
     # copies, or a call
-    beside = 60 * places * conv.weight[0].numel() if _forms_together(conv, b, units) else 2.5e6
+    beside = gradient_norms.A_CALL
+    if _forms_together(conv, b, units):
+        beside = 60 * places * conv.weight[0].numel()
     return gradient_norms.is_gram_cheaper(products, values, conv.weight.numel(), beside)
 
 
@@ -132,9 +157,13 @@ def _forms_together(conv: nn.Conv2d, b: torch.Tensor, units: Units) -> bool:
     matrices.
     """
     multiplications = b.shape[0] * b.shape[2:].numel() * conv.weight.numel()
-    return _is_plain(conv) and multiplications < len(units.sizes) * _MOST_TOGETHER.get(
-        b.device.type, 1e8
-    )
+    return _is_plain(conv) and multiplications < len(units.sizes) * _MOST_TOGETHER
+
+
+def _patch_gram_squares(conv: nn.Conv2d, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Return what `_gram_squares` does, in fewer calls and with copies of the patches."""
+    seen = _patches(conv, a).reshape(len(a), conv.weight[0].numel(), -1)
+    return gradient_norms.product_sum(torch.bmm(seen.transpose(1, 2), seen), _gram(b))
 
 
 def _gram_squares(conv: nn.Conv2d, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

@@ -33,9 +33,10 @@ class LayerRule(NamedTuple):
     Attributes:
         objection: (module) -> what cannot be bounded in the way it is set, or "".
         remember: (module, output) -> tensors to keep from the forward pass.
-        unit_gradients: (module, a, b, remembered, units) -> (squares, gradients): (units,) squared
-            norms of the unit's gradient, not below the truth but for its last digits; and for each
-            parameter by name its (units, *shape) gradients, or None where they were not formed.
+        unit_gradients: (module, a, b, remembered, units) -> (squares, gradients): for each
+            parameter by name its (units, *shape) gradients, or None where they were not formed; of
+            the one that was not, (units,) squared norms, not below the truth but for their last
+            digits; None where all were formed.
         weighted_sum: (module, a, b) -> sum over the images, for the parameter whose gradients were
             not formed.
     """
@@ -67,7 +68,7 @@ def _group_norm_gradients(
         or torch.native_group_norm(a, None, None, n, channels, places, groups, norm.eps)[1:]
     )
     mean, scale = mean.to(a.dtype), scale.to(a.dtype)
-    if places < 32:  # torch's own way is slow on short rows
+    if places < 32 and not units.is_batched:  # torch's own way is slow on short rows
         mean, scale = (
             x.view(n, groups).repeat_interleave(channels // groups, 1) for x in (mean, scale)
         )
@@ -87,12 +88,10 @@ def _group_norm_gradients(
             n * groups,
             [False, True, True],
         )
-    gradients = {
+    return None, {
         "weight": units.add_up(weight.view(n, channels)),
         "bias": units.add_up(bias.view(n, channels)),
     }
-    squares = gradient_norms.squares_of(gradients["weight"])
-    return squares + gradient_norms.squares_of(gradients["bias"]), gradients
 
 
 # ---- linear
@@ -108,9 +107,12 @@ def _linear_gradients(
 ) -> tuple:
     """See `LayerRule.unit_gradients`. Places are all dimensions between the first and the last."""
     a, b = (x.reshape(len(x), -1, x.shape[-1]) for x in (a, b))
-    positions = len(a) / len(units.sizes) * a.shape[1]
+    positions = units.n_rows(a) / len(units.sizes) * a.shape[1]
     if gradient_norms.is_gram_cheaper(
-        positions**2 * (a.shape[2] + b.shape[2]), 3 * positions**2, linear.weight.numel()
+        positions**2 * (a.shape[2] + b.shape[2]),
+        3 * positions**2,
+        linear.weight.numel(),
+        0 if units.is_batched else gradient_norms.A_CALL,
     ):
 
         def gram(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -123,10 +125,9 @@ def _linear_gradients(
         formed = units.each_size(
             lambda a, b: torch.bmm(b.flatten(1, 2).transpose(1, 2), a.flatten(1, 2)), a, b
         )
-        squares, gradients = gradient_norms.squares_of(formed), {"weight": formed}
+        squares, gradients = None, {"weight": formed}
     if linear.bias is not None:
         gradients["bias"] = units.add_up(b.sum(1))
-        squares = squares + gradient_norms.squares_of(gradients["bias"])
     return squares, gradients
 
 

@@ -12,8 +12,10 @@ import torch
 from torch import nn
 
 from helpers.core import errors
-from helpers.privacy import layer_gradients
+from helpers.privacy import gradient_norms, layer_gradients
 from helpers.privacy.units import Units
+
+SMALL = 4096  # values of a parameter whose gradients wait for those of others
 
 
 @dataclasses.dataclass
@@ -21,7 +23,8 @@ class Record:
     """One layer in one pass: its input a, the gradient b at its output, and the gradients of units
     where they were formed.
 
-    `a` and `b` are let go where the sum no longer needs them.
+    `a` and `b` are let go where the sum no longer needs them. `squares` are of gradients that are
+    not small; those wait for those of other layers, so that they share calls (`small`).
     """
 
     name: str
@@ -31,8 +34,9 @@ class Record:
     versions: tuple[int, int]
     remembered: tuple
     b: torch.Tensor | None = None
-    squares: torch.Tensor | None = None
+    squares: list[torch.Tensor] = dataclasses.field(default_factory=list)
     formed: dict[str, torch.Tensor | None] = dataclasses.field(default_factory=dict)
+    small: dict[str, torch.Tensor] = dataclasses.field(default_factory=dict)
 
     def receive(self, gradient: torch.Tensor, units: Units) -> None:
         """Take the gradient at the output, and from it the squared norms of this layer's gradients
@@ -49,16 +53,29 @@ class Record:
             )
         with torch.no_grad(), exact_float32(gradient.device.type):
             self.a, self.b = (
-                x.to(torch.promote_types(x.dtype, torch.float32))
-                for x in (self.a, gradient.detach())
+                x.float() if x.dtype.itemsize < 4 else x for x in (self.a, gradient.detach())
             )
             rule = layer_gradients.RULES[type(self.layer)]
-            squares, self.formed = rule.unit_gradients(
+            of_gram, gradients = rule.unit_gradients(
                 self.layer, self.a, self.b, self.remembered, units
             )
-        self.squares, self.output, self.remembered = squares, None, ()
-        if None not in self.formed.values():
+            for name, gradient_of_units in gradients.items():
+                if gradient_of_units is None:
+                    self.squares.append(of_gram)
+                elif getattr(self.layer, name).numel() <= SMALL:
+                    self.small[name] = gradient_of_units
+                    continue
+                else:
+                    self.squares.append(gradient_norms.squares_of(gradient_of_units))
+                self.formed[name] = gradient_of_units
+        self.output, self.remembered = None, ()
+        if None not in gradients.values():
             self.a = self.b = None
+
+    @property
+    def is_received(self) -> bool:
+        """Return whether the gradient at the output came."""
+        return bool(self.formed or self.small)
 
     def remove(self, units_gone: torch.Tensor, images_gone: torch.Tensor) -> None:
         """Set all that belongs to some units to exact 0.
@@ -67,7 +84,7 @@ class Record:
         """
         for gradient in self.formed.values():
             if gradient is not None:
-                gradient[units_gone] = 0
+                gradient.masked_fill_(_as_column(units_gone, gradient), 0)
         if self.b is not None:
             self.a, self.b = (
                 x.masked_fill(_as_column(images_gone, x), 0) for x in (self.a, self.b)
@@ -76,7 +93,9 @@ class Record:
     def weighted_sums(
         self, weights: torch.Tensor, image_weights: torch.Tensor
     ) -> Iterator[tuple[nn.Parameter, torch.Tensor]]:
-        """Yield each parameter with the weighted sum of its gradients of units."""
+        """Yield each parameter that is not small with the weighted sum of its gradients of
+        units.
+        """
         for name, gradient in self.formed.items():
             if gradient is not None:
                 total = (weights @ gradient.flatten(1)).view(gradient.shape[1:])

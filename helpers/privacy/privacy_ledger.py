@@ -62,9 +62,14 @@ _ADJACENCY = {
 _GENERATOR = {
     "private": (
         "numpy PCG64DXSM, not cryptographic; one each for sampling, images and every chunk of the"
-        " noise, each seeded with 128 bits of the operating system's entropy; nothing stored"
+        " noise, each seeded with 128 bits of the operating system's entropy; nothing stored. Noise"
+        " on a GPU: Philox 4x32-10 of torch, counter-based, passes BigCrush (Salmon et al. 2011),"
+        " not cryptographic; two draws a step with keys of 64 bits from such a generator, added"
     ),
-    "demo": "numpy PCG64DXSM, keyed by (seed, stream, step, chunk): everybody can repeat it",
+    "demo": (
+        "numpy PCG64DXSM, keyed by (seed, stream, step, chunk); on a GPU torch's Philox 4x32-10,"
+        " keyed by it: everybody can repeat it"
+    ),
 }
 SEVERAL_IMAGES = "several images of one person"  # not covered, where patients are unknown
 UNKNOWN_ORIGIN = "start of unknown origin"

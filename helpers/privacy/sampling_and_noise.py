@@ -16,6 +16,7 @@ from helpers.core import errors, random_streams
 # of the noise, each with its own generator: fixed, so that demo mode repeats whatever the number of
 # cores
 CHUNKS = 8
+KEYS = "keys of noise on a device"  # the stream that draws them
 
 
 class Unrepeatable:
@@ -41,6 +42,9 @@ class Randomness(Unrepeatable):
     a guarantee, since whoever knows the seed can subtract the noise. `none`: keyed like it, and no
     noise. `private`: generators with 128 bits of operating-system entropy each, never stored; a
     resumed run goes on with fresh entropy.
+
+    On a GPU the noise is drawn there: Philox 4x32-10, counter-based, whose two keys of 64 bits are
+    drawn anew for each step by a stream as above.
 
     Guarantees: mode `none` has no noise, and no other mode leaves it out; no two streams, chunks of
     the noise or steps share their numbers; no global seed has a say in private mode; no noise is
@@ -68,7 +72,7 @@ class Randomness(Unrepeatable):
         if mode == "private":
             self._fresh = {
                 name: np.random.Generator(np.random.PCG64DXSM(np.random.SeedSequence()))
-                for name in ("sampling", "images", "augmentation", *self._chunks)
+                for name in ("sampling", "images", "augmentation", KEYS, *self._chunks)
             }
 
     @property
@@ -148,7 +152,7 @@ class Randomness(Unrepeatable):
         self, parameters: list[torch.Tensor], standard_deviation: float
     ) -> list[torch.Tensor]:
         """Return independent Gaussian noise, one tensor a parameter, once for a logical batch;
-        drawn in threads. In mode "none" zeros, and nothing is drawn.
+        drawn in threads, or on the parameters' GPU. In mode "none" zeros, and nothing is drawn.
 
         Guarantees: counted before it is drawn, so that a sum that gets noise is never left
         uncounted.
@@ -157,23 +161,17 @@ class Randomness(Unrepeatable):
             InputError: see `check_step_left`.
         """
         self.check_step_left()
-        sizes = [p.numel() for p in parameters]
-        flat = np.empty(sum(sizes), dtype=np.float32)
-        streams = [self._stream(name) for name in self._chunks]
+        sizes, device = [p.numel() for p in parameters], parameters[0].device
+        is_on_cpu = device.type == "cpu"
+        streams = [self._stream(name) for name in (self._chunks if is_on_cpu else [KEYS])]
         self._released += 1
         if self.mode == "none":
             return [torch.zeros_like(p) for p in parameters]
-
-        def fill(stream: np.random.Generator, chunk: np.ndarray) -> None:
-            stream.standard_normal(out=chunk, dtype=np.float32)
-            np.multiply(chunk, np.float32(standard_deviation), out=chunk)
-
-        with ThreadPoolExecutor(
-            min(CHUNKS, torch.get_num_threads()) if len(flat) > 2**17 else 1
-        ) as threads:
-            list(threads.map(fill, streams, np.array_split(flat, CHUNKS)))  # list() lets errors out
-        parts = torch.from_numpy(flat).to(parameters[0].device).split(sizes)
-        return [part.view_as(p).to(p.device) for part, p in zip(parts, parameters)]
+        if is_on_cpu:
+            flat = _of_threads(streams, sum(sizes), standard_deviation)
+        else:
+            flat = of_device(streams[0], sum(sizes), standard_deviation, device)
+        return [part.view_as(p) for part, p in zip(flat.split(sizes), parameters)]
 
     def _stream(self, name: str) -> np.random.Generator:
         """Return the generator of a stream at the present step."""
@@ -182,3 +180,41 @@ class Randomness(Unrepeatable):
             if self.mode == "private"
             else random_streams.random_stream(self.seed, name, self._released)
         )
+
+
+def _of_threads(
+    streams: list[np.random.Generator], n: int, standard_deviation: float
+) -> torch.Tensor:
+    """Return (n,) Gaussian noise on the CPU: a chunk from each stream, drawn in threads."""
+    flat = np.empty(n, dtype=np.float32)
+
+    def fill(stream: np.random.Generator, chunk: np.ndarray) -> None:
+        stream.standard_normal(out=chunk, dtype=np.float32)
+        np.multiply(chunk, np.float32(standard_deviation), out=chunk)
+
+    n_threads = min(CHUNKS, torch.get_num_threads()) if n > 2**17 else 1
+    with ThreadPoolExecutor(n_threads) as threads:
+        list(threads.map(fill, streams, np.array_split(flat, CHUNKS)))  # list() lets errors out
+    return torch.from_numpy(flat)
+
+
+def of_device(
+    keys: np.random.Generator, n: int, standard_deviation: float, device: torch.device
+) -> torch.Tensor:
+    """Return (n,) Gaussian noise drawn on a device by torch's generator, which is Philox 4x32-10 on
+    a GPU.
+
+    A key of torch has 64 bits. Two independent draws are added, each of half the variance, so that
+    whoever would guess the noise has to guess 128.
+
+    Args:
+        keys: draws the two keys.
+        n: number of values, >= 0.
+        standard_deviation: of the sum.
+        device: where the noise is wanted.
+    """
+    first, second = (
+        torch.randn(n, device=device, generator=torch.Generator(device).manual_seed(int(key)))
+        for key in keys.integers(2**64, size=2, dtype=np.uint64)
+    )
+    return first.add_(second).mul_(standard_deviation / 2**0.5)

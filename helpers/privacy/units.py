@@ -20,10 +20,13 @@ class Units:
     Attributes:
         index: (batch,) int64, ascending, the unit of each image.
         sizes: images of each unit, each >= 1.
+        is_batched: whether all units share each call, however many they are: units of fewer
+            images are filled up with zeros. As on GPUs, where calls cost more than zeros.
     """
 
     index: torch.Tensor
     sizes: list[int]
+    is_batched: bool = False
 
     def of_rows(self, rows_per_image: int) -> "Units":
         """Return the units of a batch in which each image is so many rows, one after the other."""
@@ -32,15 +35,24 @@ class Units:
         return Units(
             self.index.repeat_interleave(rows_per_image),
             [rows_per_image * size for size in self.sizes],
+            self.is_batched,
         )
+
+    def on(self, device: torch.device) -> "Units":
+        """Return the same units with their index on a device; nothing waits for it."""
+        return dataclasses.replace(self, index=self.index.to(device, non_blocking=True))
+
+    def n_rows(self, a: torch.Tensor) -> int:
+        """Return the images that a computation for all units sees, those that fill up included."""
+        return len(self.sizes) * max(self.sizes) if self.is_batched else len(a)
 
     def by_size(self) -> list[tuple[torch.Tensor, torch.Tensor, int]]:
         """Return for each size n the units of that size and their images.
 
         (m,) and (m * n,) int64, n.
         """
-        sizes = torch.tensor(self.sizes, device=self.index.device)
-        images = sizes[self.index]
+        sizes = torch.tensor(self.sizes)
+        images = sizes.repeat_interleave(sizes)
         return [
             (torch.nonzero(sizes == n)[:, 0], torch.nonzero(images == n)[:, 0], n)
             for n in sorted(set(self.sizes))
@@ -57,11 +69,13 @@ class Units:
     def each_size(
         self, values: Callable[..., torch.Tensor], a: torch.Tensor, b: torch.Tensor
     ) -> torch.Tensor:
-        """Return (units, ...) results of `values(a, b)`, called for the units of one size with (m,
-        n, ...) tensors.
+        """Return (units, ...) results of `values(a, b)`, called for the units of one size, or
+        filled up to one, with (m, n, ...) tensors; images of zeros must add nothing.
         """
         if len(set(self.sizes)) == 1:
             return values(*(x.unflatten(0, (len(self.sizes), self.sizes[0])) for x in (a, b)))
+        if self.is_batched:
+            return values(*map(self.filled_up, (a, b)))
         parts = [
             (units, values(*(x[images].unflatten(0, (len(units), n)) for x in (a, b))))
             for units, images, n in self.by_size()
@@ -70,6 +84,21 @@ class Units:
         for units, part in parts:
             whole[units] = part
         return whole
+
+    def filled_up(self, x: torch.Tensor) -> torch.Tensor:
+        """Return (units, most images, ...) values of (batch, ...) ones, zeros after the last image
+        of a unit.
+        """
+        shape = (len(self.sizes), max(self.sizes))
+        filled = x.new_zeros((shape[0] * shape[1], *x.shape[1:]))
+        return filled.index_copy_(0, self._slots, x).unflatten(0, shape)
+
+    @functools.cached_property
+    def _slots(self) -> torch.Tensor:
+        """Return the place of each image in a batch that is filled up, (batch,) int64."""
+        most = max(self.sizes)
+        places = [unit * most + n for unit, size in enumerate(self.sizes) for n in range(size)]
+        return torch.tensor(places).to(self.index.device, non_blocking=True)
 
     def one_by_one(
         self,
@@ -80,10 +109,10 @@ class Units:
     ) -> torch.Tensor:
         """Return (units, *shape) results of `values(a, b)`, called for each unit.
 
-        On a CPU the cores share the units.
+        The cores share the units.
         """
         pairs = list(zip(a.split(self.sizes), b.split(self.sizes)))
-        cores = 1 if a.is_cuda else torch.get_num_threads()
+        cores = torch.get_num_threads()
         share = -(-len(pairs) // cores)
         results = a.new_empty(len(pairs), *shape)
 
@@ -97,6 +126,11 @@ class Units:
         else:
             list(_workers(cores).map(work, range(0, len(pairs), share)))  # list() lets errors out
         return results
+
+
+def is_batched_on(device: torch.device) -> bool:
+    """Return whether units share calls on a device, see `Units`."""
+    return device.type != "cpu"
 
 
 @functools.cache

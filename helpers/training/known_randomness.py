@@ -88,18 +88,23 @@ class Known(sampling_and_noise.Randomness):
         return super().noise(parameters, standard_deviation)
 
     def expected_noise(self, step: int, n: int, standard_deviation: float) -> torch.Tensor:
-        """Return the n values that a step must have.
+        """Return the n values that a step must have, on the CPU.
 
-        8 chunks in a row, each from its own stream.
+        8 chunks in a row, each from its own stream; on a GPU what it draws with keys of one stream.
         """
-        streams = [
-            (
-                self._twins[name]
-                if self.mode == "private"
-                else random_streams.random_stream(self.seed, name, step)
-            )
-            for name in (f"noise {chunk}" for chunk in range(8))
-        ]
+        device, keys, *streams = (
+            self.sums[-1][0].device,
+            *(
+                (
+                    self._twins[name]
+                    if self.mode == "private"
+                    else random_streams.random_stream(self.seed, name, step)
+                )
+                for name in (sampling_and_noise.KEYS, *(f"noise {chunk}" for chunk in range(8)))
+            ),
+        )
+        if device.type != "cpu":
+            return sampling_and_noise.of_device(keys, n, standard_deviation, device).cpu()
         chunks = np.array_split(np.empty(n, dtype=np.float32), 8)
         return torch.from_numpy(
             np.concatenate(

@@ -253,24 +253,25 @@ class PrivateArm(sampling_and_noise.Unrepeatable):
                 "signal_to_noise": signal / noise if noise else math.nan,
             }
         )
-        return loss_sum, sum(len(images) for images in drawn.values())
+        return float(loss_sum), sum(len(images) for images in drawn.values())
 
     def add_units(
         self, drawn: dict[int, np.ndarray], step: int, loss_scale: float = 1.0
-    ) -> tuple[float, torch.Tensor]:
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Add the clipped gradients of some units, whole ones at a time.
 
-        Return the sum of losses and the norms. `loss_scale` multiplies every loss, and so every
-        gradient before it is clipped: a small one shows gradients that are not clipped.
+        Return the sum of losses and the norms, on the device, for which nothing waits. `loss_scale`
+        multiplies every loss, and so every gradient before it is clipped: a small one shows
+        gradients that are not clipped.
 
         Guarantees: the clipping norm is the promised one, whatever the scale.
         """
         positions = list(drawn.values())
         moves = self._moves(drawn, step)
-        loss_sum, norms = 0.0, [torch.zeros(0)]
+        device = next(self.model.parameters()).device
+        loss_sum, norms = torch.zeros((), device=device), [torch.zeros(0, device=device)]
         at_a_time = self.physical_batch_size * self.data.lightness
         for piece in units.pieces([len(images) for images in positions], at_a_time):
-            device = next(self.model.parameters()).device
             images, labels = self.data.batch(
                 np.concatenate(positions[piece]),
                 np.concatenate(moves[piece]),
@@ -278,13 +279,13 @@ class PrivateArm(sampling_and_noise.Unrepeatable):
                 device,
             )
             sizes = [len(of_unit) for of_unit in positions[piece]]
-            unit_index = torch.from_numpy(np.repeat(np.arange(len(sizes)), sizes)).to(device)
+            unit_index = torch.from_numpy(np.repeat(np.arange(len(sizes)), sizes))
             with image_loss.autocast(device, self.precision):
                 losses = image_loss.image_losses(
                     self.clipped.logits(images), labels, self.pos_weight
                 )
-            norms.append(self.clipped.add(loss_scale * losses, unit_index, len(sizes)).cpu())
-            loss_sum += float(losses.detach().nansum())
+            norms.append(self.clipped.add(loss_scale * losses, unit_index, len(sizes)))
+            loss_sum += losses.detach().nansum()
         return loss_sum, torch.cat(norms)
 
     def _moves(self, drawn: dict[int, np.ndarray], step: int) -> list[np.ndarray]:

@@ -1,18 +1,27 @@
 """The clip bound and the clipped sum, against one patient at a time."""
 
+import contextlib
 import copy
 
 import pytest
 import torch
 from opacus import GradSampleModule
 from torch import nn
+from torch.profiler import ProfilerActivity, profile
 
 from helpers.core import errors
-from helpers.privacy import clipping
+from helpers.privacy import clipping, layer_record, units
 from helpers.training import image_loss, networks
 
 CLIP_NORM = 0.37
 UNIT_INDEX = torch.tensor([0, 0, 0, 1, 2, 2, 3, 3, 3, 3, 3])  # units of 3, 1, 2 and 5 images
+
+
+@pytest.fixture(autouse=True, params=[False, True], ids="is_batched={}".format)
+def is_batched(request, monkeypatch):
+    """Units apart as on a CPU, and in shared calls as on a GPU."""
+    monkeypatch.setattr(units, "is_batched_on", lambda device: request.param)
+    return request.param
 
 
 @pytest.fixture
@@ -291,3 +300,53 @@ def one_unit_at_a_time_of(network, images, labels):
     losses = nn.functional.binary_cross_entropy_with_logits(exact(images.double()), labels.double())
     gradient = as_one(torch.autograd.grad(losses, list(exact.parameters())))
     return float(gradient.norm()), gradient
+
+
+def n_calls(n_units, images_per_unit, is_private):
+    """Calls of torch's own functions in one step, the optimizer's included."""
+    torch.manual_seed(0)
+    model = networks.resnet9(8, 1, 16, seed=0)
+    images = torch.randn(n_units * images_per_unit, 1, 64, 64)
+    labels = (torch.rand(len(images), 8) < 0.3).float()
+    optimizer = torch.optim.NAdam(model.parameters(), foreach=True)
+    clipped = clipping.ClippedSum(model, 1.0) if is_private else None
+    index = torch.arange(n_units).repeat_interleave(images_per_unit)
+
+    def step():
+        optimizer.zero_grad()
+        if is_private:
+            clipped.add(image_loss.image_losses(clipped.logits(images), labels), index, n_units)
+            for parameter, total in zip(clipped.parameters, clipped.take()):
+                parameter.grad = total
+        else:
+            image_loss.image_losses(model(images), labels).mean().backward()
+        optimizer.step()
+
+    step()
+    with profile(activities=[ProfilerActivity.CPU]) as profiled:
+        step()
+    return sum(event.count for event in profiled.key_averages() if event.key.startswith("aten::"))
+
+
+def test_calls_of_a_batched_step_do_not_depend_on_the_number_of_units(is_batched):
+    if not is_batched:
+        pytest.skip("on a CPU units have calls of their own")
+    ordinary = n_calls(16, 1, is_private=False)
+    few, many, patients = n_calls(16, 1, True), n_calls(128, 1, True), n_calls(16, 4, True)
+    assert abs(many - few) < 20  # of thousands
+    assert max(few, many, patients) < 2.5 * ordinary
+
+
+def test_nothing_of_a_batched_step_waits_for_the_device(is_batched, batch, monkeypatch):
+    for module in (clipping, layer_record):  # autocast does not know that device
+        monkeypatch.setattr(module, "exact_float32", lambda _: contextlib.nullcontext())
+    network = networks.resnet9(3, 1, 16, seed=3).to("meta")  # a device whose values nobody can read
+    clipped = clipping.ClippedSum(network, CLIP_NORM)
+    images, labels = (part.to("meta") for part in batch)
+    losses = image_loss.image_losses(clipped.logits(images), labels)
+    if is_batched:
+        assert clipped.add(losses, UNIT_INDEX, 4).shape == (4,)
+        assert [s.shape for s in clipped.take()] == [p.shape for p in network.parameters()]
+    else:
+        with pytest.raises(RuntimeError, match="item.* on meta"):
+            clipped.add(losses, UNIT_INDEX, 4)

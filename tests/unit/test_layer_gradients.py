@@ -67,24 +67,36 @@ def one_unit_at_a_time(layer, a, b):
     }
 
 
-@pytest.mark.parametrize("way", ["gram", "together", "one_by_one", "by_cost"])
+def squares_of_all(squares, formed):
+    """(units,) squared norms of a layer's gradients, from what its rule returns."""
+    of_formed = [gradient_norms.squares_of(g) for g in formed.values() if g is not None]
+    assert (squares is None) == (None not in formed.values())
+    return sum([*of_formed, *([] if squares is None else [squares])])
+
+
+WAYS = ["gram", "together", "one_by_one", "by_cost", "batched", "batched_gram", "batched_by_cost"]
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_squares_and_gradients_equal_one_unit_at_a_time(case, way, monkeypatch):
     layer, a, output, b = case
     monkeypatch.setattr(gradient_norms, "_ROUNDING", 0)
-    if way != "by_cost":
-        monkeypatch.setattr(gradient_norms, "is_gram_cheaper", lambda *_: way == "gram")
+    if not way.endswith("by_cost"):
+        monkeypatch.setattr(gradient_norms, "is_gram_cheaper", lambda *_: way.endswith("gram"))
     if way == "together":
         monkeypatch.setattr(
             convolution_gradients, "_MOST_COPIED", 3000
         )  # several calls for some layers
     if way == "one_by_one":
-        monkeypatch.setitem(convolution_gradients._MOST_TOGETHER, "cpu", 0)
+        monkeypatch.setattr(convolution_gradients, "_MOST_TOGETHER", 0)
+    if way == "batched":
+        monkeypatch.setattr(convolution_gradients, "_COPIED_TO_KEPT", 1)  # rows of the kernel
     rule = layer_gradients.RULES[type(layer)]
     expected = one_unit_at_a_time(layer, a, b)
-    of = units.Units(INDEX, SIZES)
+    of = units.Units(INDEX, SIZES, way.startswith("batched"))
     squares, formed = rule.unit_gradients(layer, a.detach(), b, rule.remember(layer, output), of)
     wanted = sum(g.double().flatten(1).square().sum(1) for g in expected.values()).float()
-    torch.testing.assert_close(squares, wanted, rtol=1e-5, atol=0)
+    torch.testing.assert_close(squares_of_all(squares, formed), wanted, rtol=1e-5, atol=0)
     weights = torch.tensor([0.3, 1.0, 0.0, 0.7, 0.11])
     for name, gradient in formed.items():
         total = torch.einsum("u,u...->...", weights, expected[name])

@@ -101,9 +101,9 @@ def test_private_mode_has_128_bits_of_the_operating_system_for_each_stream():
         for stream in sampling_and_noise.Randomness("private", 0, steps=1)._fresh.values()
     ]
     entropies = [seed.entropy for seed in streams]
-    assert len(set(entropies)) == len(entropies) == 3 * (3 + sampling_and_noise.CHUNKS)
+    assert len(set(entropies)) == len(entropies) == 3 * (4 + sampling_and_noise.CHUNKS)
     assert all(seed.pool_size * 32 >= 128 for seed in streams)
-    # The chance that 33 numbers of 128 random bits all begin with 16 zeros is 2^-480.
+    # The chance that 36 numbers of 128 random bits all begin with 16 zeros is 2^-480.
     assert max(entropies).bit_length() > 112
 
 
@@ -137,6 +137,49 @@ def test_noise_of_a_step_is_its_chunks_by_key_whatever_the_threads(threads, monk
         for k, chunk in enumerate(chunks)
     ]
     assert np.array_equal(torch.cat([part.flatten() for part in drawn]), np.concatenate(expected))
+
+
+CPU = torch.device("cpu")  # where another generator stands for the GPU's, through the same lines
+
+
+def test_noise_drawn_on_a_device_is_gaussian_and_of_128_bits_of_keys_for_each_step(monkeypatch):
+    keys, seeds = np.random.default_rng(5), []
+    manual_seed = torch.Generator.manual_seed
+
+    class Generator(torch.Generator):
+        def manual_seed(self, seed):
+            seeds.append(seed)
+            return manual_seed(self, seed)
+
+    monkeypatch.setattr(torch, "Generator", Generator)
+    drawn = [sampling_and_noise.of_device(keys, 200_000, 0.6, CPU).numpy() for _ in range(4)]
+    assert len(set(seeds)) == 8 and 2**62 < max(seeds) < 2**64
+    assert stats.kstest(drawn[0], stats.norm(0, 0.6).cdf).pvalue > 1e-6
+    assert stats.kstest(drawn[0] ** 2, stats.gamma(0.5, scale=2 * 0.36).cdf).pvalue > 1e-6
+    between = np.corrcoef(drawn) - np.eye(4)
+    assert np.abs(between).max() < 6 / math.sqrt(200_000)
+    assert abs(np.corrcoef(drawn[0][1:], drawn[0][:-1])[0, 1]) < 6 / math.sqrt(200_000)
+    again = sampling_and_noise.of_device(np.random.default_rng(5), 200_000, 0.6, CPU).numpy()
+    assert np.array_equal(again, drawn[0])  # demo mode resumes so
+
+
+@pytest.mark.parametrize("mode", ["demo", "private"])
+def test_off_the_cpu_noise_is_drawn_where_the_parameters_are(mode, monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        sampling_and_noise,
+        "of_device",
+        lambda keys, n, deviation, device: (
+            calls.append((keys.random(), n, deviation, device.type))
+            or torch.zeros(n, device=device)
+        ),
+    )
+    source = sampling_and_noise.Randomness(mode, 7, steps=2)
+    parameters = [torch.zeros(3, 2, device="meta"), torch.zeros(5, device="meta")]
+    for _ in range(2):
+        assert [part.shape for part in source.noise(parameters, 0.6)] == [(3, 2), (5,)]
+    assert [call[1:] for call in calls] == [(11, 0.6, "meta")] * 2
+    assert calls[0][0] != calls[1][0] and source.released == 2
 
 
 def test_noise_of_fewer_numbers_than_chunks_has_its_shapes():

@@ -88,7 +88,15 @@ def broken(monkeypatch, arm, cohort, what):
             arm.clipped,
             "_add",
             lambda records, *rest: (
-                2 * add([r for r in records if setattr(r, "squares", r.squares / 4) is None], *rest)
+                2
+                * add(
+                    [
+                        r
+                        for r in records
+                        if setattr(r, "squares", [s / 4 for s in r.squares]) is None
+                    ],
+                    *rest,
+                )
             ),
         )
     elif what == "removal":
@@ -265,7 +273,7 @@ def test_the_bound_is_tried_by_itself(small_cohort):
     assert self_test._Probe(arm, small_cohort).bound()[0]
     add = arm.clipped._add
     arm.clipped._add = lambda records, *rest: add(
-        [r for r in records if setattr(r, "squares", r.squares / 1.1) is None], *rest
+        [r for r in records if setattr(r, "squares", [s / 1.1 for s in r.squares]) is None], *rest
     )
     assert not self_test._Probe(arm, small_cohort).bound()[0]  # a unit moves the sum by 1.05 C
 

@@ -102,7 +102,7 @@ def know(arm):
 
     Return their twins as a stream by name and step.
     """
-    assert set(arm.randomness._fresh) == set(STREAMS)
+    assert set(arm.randomness._fresh) == {*STREAMS, sampling_and_noise.KEYS}
     known, twins = (
         {name: np.random.default_rng([7, position]) for position, name in enumerate(STREAMS)}
         for _ in range(2)

@@ -19,6 +19,22 @@ def test_units_of_one_size_and_of_several_are_added_up():
     assert torch.equal(units.Units(torch.arange(12), [1] * 12).add_up(values), values)
 
 
+def test_units_of_several_sizes_are_filled_up_with_zeros_to_share_a_call():
+    values, calls = torch.arange(1.0, 13.0)[:, None], []
+
+    def total(a, b):
+        calls.append(a.shape)
+        return (a * b).sum((1, 2))
+
+    batched = units.Units(INDEX, SIZES, is_batched=True)
+    assert batched.each_size(total, values, values).tolist() == [14, 16, 61, 415, 144]
+    assert calls == [(5, 5, 1)] and batched.n_rows(values) == 25
+    assert batched.filled_up(values)[1, :, 0].tolist() == [4, 0, 0, 0, 0]
+    assert units.is_batched_on(torch.device("cuda")) and not units.is_batched_on(
+        torch.device("cpu")
+    )
+
+
 def test_pieces_never_split_a_unit_and_cover_all():
     sizes = np.random.default_rng(5).integers(1, 9, size=60).tolist()
     cuts = units.pieces(sizes, 12)
