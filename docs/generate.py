@@ -199,6 +199,11 @@ def private_step(name: str) -> str:
     return as_markdown(pd.DataFrame(stored(name)["rows"])[columns], 2)
 
 
+def step_calls() -> str:
+    """Return the calls of a step by width, units and way."""
+    return as_markdown(pd.DataFrame(stored("step_calls")["rows"]), 2)
+
+
 def growth() -> str:
     """Return milliseconds of a step as batch, image and network grow."""
     table = pd.DataFrame(stored("growth")["rows"])
@@ -440,6 +445,7 @@ def write_all(folder: Path) -> None:
         "audited_faults": audited_faults(),
         "private_step": private_step("private_step"),
         "private_step_h200": private_step("private_step_h200"),
+        "step_calls": step_calls(),
         "growth": growth(),
         "cohorts": cohorts(),
         "studies": studies(),

@@ -151,7 +151,7 @@ FAULTS = [
         "one layer left out of the norm",
         "privacy.clipping",
         "of_one in record.squares]",
-        "of_one in record.squares if record is not records[0]]",
+        "of_one in record.squares][1:]",
         (ONE_AT_A_TIME,),
     ),
     Fault(
