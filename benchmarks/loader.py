@@ -159,7 +159,7 @@ def child(task: str, path: Path, channels: int, repeats: int) -> dict:
     if task == "epoch":
         return epoch(data, channels)
     rows = np.load(path.with_name("rows.npy"))
-    speed(data, rows, channels, 1, len(rows))  # into the system's cache
+    np.asarray(data.images)[rows].sum()  # into the system's cache
     return speed(data, rows, channels, repeats, FILMS_AT_A_TIME)
 
 
