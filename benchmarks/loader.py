@@ -36,6 +36,7 @@ from helpers.training import training_set
 RESULTS = Path(__file__).resolve().parent / "results"
 N_FILMS, N_PATIENTS, PX = 215_381, 47_724, 512  # of TAIX-Ray
 PATIENTS_A_STEP, FILMS_AT_A_TIME = 4096, 256
+FILMS_A_TURN = 128  # short enough for a quiet moment
 CPU = torch.device("cpu")
 # as `run_notebook.py` sets it for kernels
 ENVIRONMENT = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**36)}
@@ -160,7 +161,7 @@ def child(task: str, path: Path, channels: int, repeats: int) -> dict:
         return epoch(data, channels)
     rows = np.load(path.with_name("rows.npy"))
     np.asarray(data.images)[rows].sum()  # into the system's cache
-    return speed(data, rows, channels, repeats, FILMS_AT_A_TIME)
+    return speed(data, rows, channels, repeats, FILMS_A_TURN)
 
 
 def in_child(*task: str) -> dict:
@@ -186,7 +187,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
         path = Path(scratch) / "images.npy"
-        np.save(path.with_name("rows.npy"), write_films(path, N_FILMS, PX, 2 * FILMS_AT_A_TIME))
+        np.save(path.with_name("rows.npy"), write_films(path, N_FILMS, PX, 4 * FILMS_A_TURN))
         of = [str(path), "1", str(options.repeats)], [str(path), "3", str(options.repeats)]
         rows = {
             "speed": [in_child("speed", *which) for which in of],
