@@ -3,11 +3,12 @@
 In: a sparse file of 215,381 films of 512 px, as many as TAIX-Ray has, some of them drawn, in a
 temporary folder. Out: `results/loader.json`:
 
-- speed: films per second, in turns, of drawn films that the system has in its cache, best and
+- speeds: films per second, in turns, of drawn films that the system has in its cache, best and
   median; of the loader (`TrainingSet.batch` on the CPU: read, move, standardise) and of the same in
   plain numpy and torch.
-- epochs: for each tenth of an epoch of Poisson batches of 4,096 patients the milliseconds of a
-  film, and this process's memory, with and without pages of mapped files; its peak.
+- epochs: for each tenth of the Poisson batches of 4,096 patients of an epoch (or of its first
+  `--steps`) the milliseconds of a film, and this process's memory, with and without pages of
+  mapped files; its peak.
 
 In an epoch films are read that are nowhere on disk: the system makes them as it reads, so that a
 disk's own speed is not in it.
@@ -116,13 +117,14 @@ def speed(
     }
 
 
-def epoch(data: training_set.TrainingSet, channels: int) -> dict:
+def epoch(data: training_set.TrainingSet, channels: int, n_steps: int | None = None) -> dict:
     """Return what loading the batches of an epoch took, for each tenth of its pieces, and the
     memory of this process.
     """
     stream, pieces = np.random.default_rng(3), []
     n_patients = len(data.units)
-    n_steps = math.ceil(n_patients / PATIENTS_A_STEP)
+    an_epoch = math.ceil(n_patients / PATIENTS_A_STEP)
+    n_steps = n_steps or an_epoch
     for _ in range(n_steps):
         drawn = np.flatnonzero(stream.random(n_patients) < PATIENTS_A_STEP / n_patients)
         positions = [data.units[unit] for unit in drawn]
@@ -147,6 +149,7 @@ def epoch(data: training_set.TrainingSet, channels: int) -> dict:
     return {
         "channels": channels,
         "steps": n_steps,
+        "steps_an_epoch": an_epoch,
         "films": int(sum(piece[3] for piece in pieces)),
         "films_at_a_time": FILMS_AT_A_TIME,
         "peak_gb": peak_bytes() / 1e9,
@@ -154,14 +157,14 @@ def epoch(data: training_set.TrainingSet, channels: int) -> dict:
     }
 
 
-def child(task: str, path: Path, channels: int, repeats: int) -> dict:
+def child(task: str, path: Path, channels: int, n: int) -> dict:
     """Return one measurement, in a fresh process."""
     data = training_films(np.load(path, mmap_mode="r"), N_PATIENTS)
     if task == "epoch":
-        return epoch(data, channels)
+        return epoch(data, channels, n)
     rows = np.load(path.with_name("rows.npy"))
     np.asarray(data.images)[rows].sum()  # into the system's cache
-    return speed(data, rows, channels, repeats, FILMS_A_TURN)
+    return speed(data, rows, channels, n, FILMS_A_TURN)
 
 
 def in_child(*task: str) -> dict:
@@ -178,20 +181,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scratch", type=Path, help="folder for the file (default: temporary)")
     parser.add_argument("--repeats", type=int, default=40, help="turns")
+    parser.add_argument("--steps", type=int, default=0, help="of an epoch (default: all)")
     parser.add_argument("--remark", default="", help="of the machine's quiet, kept in the results")
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        task, path, channels, repeats = options.child
-        print(json.dumps(child(task, Path(path), int(channels), int(repeats))))
+        task, path, channels, n = options.child
+        print(json.dumps(child(task, Path(path), int(channels), int(n))))
         return
     with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
         path = Path(scratch) / "images.npy"
         np.save(path.with_name("rows.npy"), write_films(path, N_FILMS, PX, 4 * FILMS_A_TURN))
-        of = [str(path), "1", str(options.repeats)], [str(path), "3", str(options.repeats)]
         rows = {
-            "speed": [in_child("speed", *which) for which in of],
-            "epochs": [in_child("epoch", *which) for which in of],
+            f"{task}s": [in_child(task, str(path), channels, str(n)) for channels in "13"]
+            for task, n in (("speed", options.repeats), ("epoch", options.steps))
         }
     about = {
         "date": datetime.date.today().isoformat(),

@@ -103,7 +103,7 @@ def loader_table(loader: dict) -> pd.DataFrame:
             "plain, median": row["films_per_second_median"]["plain"],
             "ms of one core a film": row["cpu_milliseconds_per_film"],
         }
-        for row in loader["speed"]
+        for row in loader["speeds"]
     ]
     return pd.DataFrame(rows)
 
@@ -116,6 +116,7 @@ def epoch_table(loader: dict) -> pd.DataFrame:
         rows.append(
             {
                 "channels": epoch["channels"],
+                "steps": f"{epoch['steps']} of {epoch['steps_an_epoch']}",
                 "films": f"{epoch['films']:,}",
                 "ms a film, first tenth": first["milliseconds_per_film"],
                 "last tenth": last["milliseconds_per_film"],

@@ -205,7 +205,7 @@ def planned_hours() -> str:
     import variants
 
     batches = {setting.name: setting.batch for setting in variants.SETTINGS}
-    speed = next(row for row in stored("loader")["speed"] if row["channels"] == 3)
+    speed = next(row for row in stored("loader")["speeds"] if row["channels"] == 3)
     loader_ms = 1000 / speed["films_per_second"]["loader"]
     table = planning_tables.hours_table(stored("private_step_h200"), batches, loader_ms)
     return as_markdown(table, 2)

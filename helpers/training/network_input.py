@@ -31,7 +31,7 @@ def to_input(images: np.ndarray | torch.Tensor, channels: int = 1) -> torch.Tens
         spread = pixels.std(every, keepdim=True).clamp(min=1.0)  # in grey levels
         standardised = (pixels - pixels.mean(every, keepdim=True)) / spread
         return standardised[:, None].expand(-1, channels, *pixels.shape[1:]).contiguous()
-    inputs = torch.empty(len(pixels), channels, *pixels.shape[1:])
+    inputs = _empty(len(pixels), channels, *pixels.shape[1:])
 
     def fill(part: slice) -> None:
         first = inputs[part, 0].copy_(pixels[part])
@@ -41,6 +41,18 @@ def to_input(images: np.ndarray | torch.Tensor, channels: int = 1) -> torch.Tens
 
     thread_workers.share(fill, len(pixels), math.prod(pixels.shape[1:]))
     return inputs
+
+
+def _empty(*shape: int) -> torch.Tensor:
+    """Return float32 memory on the CPU, aligned to 64 bytes as torch's own.
+
+    Torch asks for aligned memory, and glibc before 2.38 does not find such where it was freed: with
+    batches of changing size the memory of a process would grow to several batches.
+    """
+    n_bytes = 4 * math.prod(shape)
+    memory = np.empty(n_bytes + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    return torch.from_numpy(memory[start : start + n_bytes].view(np.float32).reshape(shape))
 
 
 def _spread(pixels: torch.Tensor) -> torch.Tensor:

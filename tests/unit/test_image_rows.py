@@ -4,6 +4,8 @@ little of the file in memory.
 
 import itertools
 import mmap
+import os
+import subprocess
 import sys
 
 import loader
@@ -61,6 +63,26 @@ def test_of_no_image_there_is_an_empty_input():
     none = image_rows.read(images, np.array([], dtype=int))
     assert image_augmentation.shift(none, np.zeros((0, 2), int)).shape == (0, 8, 8)
     assert network_input.to_input(none, 3).shape == (0, 3, 8, 8)
+
+
+def test_inputs_are_aligned_and_of_changing_number_take_the_same_memory():
+    # in a process of its own, with the memory settings of notebooks
+    code = """
+import numpy as np, psutil, torch
+from helpers.training import network_input
+images, used = np.zeros((64, 512, 512), np.uint8), []
+for n in (60, 64, 58, 63, 57, 62, 55, 64, 61, 56) * 2:
+    batch = network_input.to_input(images[:n], 3)
+    assert batch.data_ptr() % 64 == 0
+    del batch
+    memory = psutil.Process().memory_info()
+    used.append(memory.rss - memory.shared)
+print(max(used[2:]) - used[1])
+"""
+    command = [sys.executable, "-c", code]
+    environment = os.environ | loader.ENVIRONMENT
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 60e6  # a batch has 201 MB
 
 
 def test_a_row_that_is_not_there_is_an_error_and_not_another_film(threads):
