@@ -37,7 +37,7 @@ from helpers.training import training_set
 RESULTS = Path(__file__).resolve().parent / "results"
 N_FILMS, N_PATIENTS, PX = 215_381, 47_724, 512  # of TAIX-Ray
 PATIENTS_A_STEP, FILMS_AT_A_TIME = 4096, 256
-FILMS_A_TURN = 128  # short enough for a quiet moment
+FILMS_A_TURN = 64  # short enough for a quiet moment
 CPU = torch.device("cpu")
 # as `run_notebook.py` sets it for kernels
 ENVIRONMENT = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**36)}
@@ -180,7 +180,7 @@ def main() -> None:
     """Measure and write; or one measurement in this process."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scratch", type=Path, help="folder for the file (default: temporary)")
-    parser.add_argument("--repeats", type=int, default=40, help="turns")
+    parser.add_argument("--repeats", type=int, default=30, help="turns")
     parser.add_argument("--steps", type=int, default=0, help="of an epoch (default: all)")
     parser.add_argument("--remark", default="", help="of the machine's quiet, kept in the results")
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
