@@ -13,6 +13,7 @@ from pathlib import Path
 import ladder_tables
 import numpy as np
 import pandas as pd
+import planning_tables
 import real_tables
 from ladder_tables import with_interval
 
@@ -204,6 +205,17 @@ def step_calls() -> str:
     return as_markdown(pd.DataFrame(stored("step_calls")["rows"]), 2)
 
 
+def planned_hours() -> str:
+    """Return hours and disk of studies at real size, from steps on an H200 and the loader."""
+    import variants
+
+    batches = {setting.name: setting.batch for setting in variants.SETTINGS}
+    speed = next(row for row in stored("loader")["speeds"] if row["channels"] == 3)
+    loader_ms = 1000 / speed["films_per_second"]["loader"]
+    table = planning_tables.hours_table(stored("private_step_h200"), batches, loader_ms)
+    return as_markdown(table, 2)
+
+
 def growth() -> str:
     """Return milliseconds of a step as batch, image and network grow."""
     table = pd.DataFrame(stored("growth")["rows"])
@@ -226,6 +238,8 @@ def numbers() -> dict[str, str]:
     )
     step = pd.DataFrame(stored("private_step")["rows"])
     ours = step[step["variant"].str.startswith("ours")]["ratio"]
+    at_512 = pd.DataFrame(stored("private_step_h200")["rows"]).query("setting == '512px_3ch'")
+    h200_peak = f"{at_512['peak_bytes'].max() / 1e9:.0f} GB"
     opacus = step[step["variant"].str.startswith("opacus")]["ratio"]
 
     printed = published_results.read("pdac")
@@ -286,6 +300,12 @@ def numbers() -> dict[str, str]:
         "ours_ratio": span(ours, ".2f"),
         "opacus_ratio": span(opacus, ".1f"),
         "step_hardware": hardware("private_step"),
+        "loader_hardware": hardware("loader"),
+        "loader_remark": stored("loader")["remark"],
+        "h200_hardware": hardware("private_step_h200"),
+        "h200_peak": h200_peak,
+        "h200_512_remark": at_512["remark"].iloc[0],
+        "loader_patients": f"{stored('loader')['patients_a_step']:,}",
         "h200_remark": stored("private_step_h200")["remark"],
     }
 
@@ -447,6 +467,9 @@ def write_all(folder: Path) -> None:
         "private_step_h200": private_step("private_step_h200"),
         "step_calls": step_calls(),
         "growth": growth(),
+        "planned_hours": planned_hours(),
+        "loader": as_markdown(planning_tables.loader_table(stored("loader")), 2),
+        "loader_epochs": as_markdown(planning_tables.epoch_table(stored("loader"))),
         "cohorts": cohorts(),
         "studies": studies(),
         "parameters": parameters(),

@@ -410,6 +410,13 @@ FAULTS = [
         ),
     ),
     Fault(
+        "a standard deviation over the batch",
+        "training.network_input",
+        "/ n, 0) / (n - 1)",
+        "/ n, 0).mean() / (n - 1) * np.ones(len(flat))",
+        ("test_start_weights",),
+    ),
+    Fault(
         "a unit split over two pieces and clipped in each",
         "training.private_step",
         "        loss_sum, norms = torch",

@@ -6,11 +6,11 @@ into whole units.
 
 import dataclasses
 import functools
-import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import torch
+
+from helpers.core import thread_workers
 
 
 @dataclasses.dataclass
@@ -124,28 +124,14 @@ class Units:
         if cores == 1:
             work(0)
         else:
-            list(_workers(cores).map(work, range(0, len(pairs), share)))  # list() lets errors out
+            # list() lets errors out
+            list(thread_workers.workers(cores).map(work, range(0, len(pairs), share)))
         return results
 
 
 def is_batched_on(device: torch.device) -> bool:
     """Return whether units share calls on a device, see `Units`."""
     return device.type != "cpu"
-
-
-@functools.cache
-def _workers(n: int) -> ThreadPoolExecutor:
-    """Return n threads of one core each, for calls too small to be shared between cores."""
-
-    def begin() -> None:
-        # a thread's first use of torch sets its number of cores; it must come before ours
-        torch.get_num_threads()
-        torch.set_num_threads(1)
-
-    workers = ThreadPoolExecutor(n, initializer=begin)
-    list(workers.map(lambda _: time.sleep(0.01), range(n)))  # so that all have started
-    torch.set_num_threads(n)  # of this thread; the others keep one
-    return workers
 
 
 def pieces(images_per_unit: list[int], physical_batch_size: int) -> list[slice]:

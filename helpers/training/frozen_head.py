@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from helpers.training import image_loss, network_input, networks, training_set
+from helpers.training import image_loss, image_rows, network_input, networks, training_set
 
 IMAGES_AT_A_TIME = 256
 
@@ -62,7 +62,7 @@ def features_of(
     whole = torch.empty(len(rows), per_image, network.head.in_features)
     step = max(1, IMAGES_AT_A_TIME // (8 if images.ndim == 4 else 1))  # volumes are larger
     for start in range(0, len(rows), step):
-        part = torch.from_numpy(images[rows[start : start + step]]).to(device)
+        part = torch.from_numpy(image_rows.read(images, rows[start : start + step])).to(device)
         with image_loss.autocast(device, precision):
             features = network.features(network_input.to_input(part, channels))
         whole[start : start + step] = features.float().unflatten(0, (-1, per_image)).cpu()

@@ -4,9 +4,13 @@ In: images, a generator. Out: images of the same shape. An image's augmentation 
 other patients. No flips: sides matter.
 """
 
+import math
+
 import numpy as np
 import torch
 from torch.nn import functional
+
+from helpers.core import thread_workers
 
 
 def shift(images: np.ndarray, moves: np.ndarray) -> np.ndarray:
@@ -17,14 +21,27 @@ def shift(images: np.ndarray, moves: np.ndarray) -> np.ndarray:
         moves: (batch, dimensions) integers, pixels towards the end of each dimension (down and to
             the right).
     """
-    n = images.ndim
-    places = [np.arange(len(images)).reshape(-1, *[1] * (n - 1))]
-    for axis, length in enumerate(images.shape[1:]):
-        moved = np.clip(np.arange(length) - moves[:, axis, None], 0, length - 1)
-        places.append(
-            moved.reshape(len(images), *[-1 if other == axis else 1 for other in range(n - 1)])
-        )
-    return images[tuple(places)]
+    moved = np.empty(images.shape, images.dtype)
+    size = np.array(images.shape[1:])
+    moves = np.clip(moves, 1 - size, size - 1)  # further ones show the edge alone, too
+
+    def move(part: slice) -> None:
+        for to, image, pixels in zip(moved[part], images[part], moves[part].tolist()):
+            _move(to, image, pixels)
+
+    thread_workers.share(move, len(images), math.prod(images.shape[1:]))
+    return moved
+
+
+def _move(to: np.ndarray, image: np.ndarray, pixels: list[int]) -> None:
+    """Write an image, moved by less than its size along each axis, and its edge repeated."""
+    ends = list(zip(image.shape, pixels))
+    inside = tuple(slice(max(px, 0), length + min(px, 0)) for length, px in ends)
+    to[inside] = image[tuple(slice(max(-px, 0), length - max(px, 0)) for length, px in ends)]
+    for axis, kept in enumerate(inside):
+        along = to.swapaxes(0, axis)
+        along[: kept.start] = along[kept.start]
+        along[kept.stop :] = along[kept.stop - 1]
 
 
 def invert(images: torch.Tensor, share: float, stream: np.random.Generator) -> torch.Tensor:

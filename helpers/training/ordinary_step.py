@@ -79,5 +79,6 @@ class BaselineArm:
                 losses = image_loss.image_losses(self.model(images), labels)
             (losses.sum() / len(positions)).backward()
             loss_sum += float(losses.detach().sum())
+            del images, losses  # before the next ones are read
         self.steps_done += 1
         return loss_sum, len(positions)

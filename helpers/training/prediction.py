@@ -11,7 +11,7 @@ from torch import nn
 
 from helpers.core import errors
 from helpers.data import cohorts
-from helpers.training import image_augmentation, network_input
+from helpers.training import image_augmentation, image_rows, network_input
 
 N_SHIFTS = (1, 5)  # of an image at prediction: as it is; and moved down, up, right, left
 
@@ -52,7 +52,9 @@ def predict(
     batch_size = max(1, batch_size // (8 if images.ndim == 4 else 1))  # volumes are larger
     chosen = moves(images.shape[1:])[:shifts]
     parts = [
-        torch.sigmoid(_mean_logits(model, images[rows[i : i + batch_size]], chosen, channels))
+        torch.sigmoid(
+            _mean_logits(model, image_rows.read(images, rows[i : i + batch_size]), chosen, channels)
+        )
         for i in range(0, len(rows), batch_size)
     ]
     return torch.cat(parts).cpu().numpy()

@@ -286,6 +286,7 @@ class PrivateArm(sampling_and_noise.Unrepeatable):
                 )
             norms.append(self.clipped.add(loss_scale * losses, unit_index, len(sizes)))
             loss_sum += losses.detach().nansum()
+            del images, losses  # before the next ones are read
         return loss_sum, torch.cat(norms)
 
     def _moves(self, drawn: dict[int, np.ndarray], step: int) -> list[np.ndarray]:

@@ -13,7 +13,7 @@ import torch
 
 from helpers.core import errors, fingerprints
 from helpers.data import cohorts
-from helpers.training import image_augmentation, network_input
+from helpers.training import image_augmentation, image_rows, network_input
 
 
 def merged_in_words(merged: dict) -> str:
@@ -149,7 +149,8 @@ class TrainingSet:
         """Return input (batch, channels, *size), moved by `shift`, and labels of images, on the
         device.
         """
-        images = image_augmentation.shift(self.images[self.rows[positions]], moves)
+        images = image_rows.read(self.images, self.rows[positions])
+        images = image_augmentation.shift(images, moves)
         labels = self.labels[torch.from_numpy(positions)]
         return network_input.to_input(torch.from_numpy(images).to(device), channels), labels.to(
             device
