@@ -1923,4 +1923,57 @@ FAULTS = [
         "pass",
         ("test_frozen_head::test_the_head_reads_the_trained_trunk_whoever_asked_before",),
     ),
+    Fault(
+        "layer norm's gradient from an input that is not standardised",
+        "privacy.transformer_gradients",
+        "standardised = functional.layer_norm(a, shape, eps=norm.eps)",
+        "standardised = a",
+        ("test_layer_gradients::test_squares_and_gradients_equal_one_unit_at_a_time",),
+    ),
+    Fault(
+        "layer norm's bias left out of a patient's norm",
+        "privacy.transformer_gradients",
+        "for gradient in gradients.values()]",
+        'for gradient in [gradients["weight"]]]',
+        ("test_layer_gradients::test_squares_and_gradients_equal_one_unit_at_a_time",),
+    ),
+    Fault(
+        "a scale's gradient without its input",
+        "privacy.transformer_gradients",
+        "_formed(scale, (a * b).flatten(2).sum(2), units)",
+        "_formed(scale, b.flatten(2).sum(2), units)",
+        ("test_layer_gradients::test_squares_and_gradients_equal_one_unit_at_a_time",),
+    ),
+    Fault(
+        "a position embedding's gradient of one image of a patient only",
+        "privacy.transformer_gradients",
+        "of_units = units.add_up(of_images)",
+        "of_units = of_images[[units.index.tolist().index(unit) for unit in range(len(units.sizes))]]",
+        ("test_layer_gradients::test_squares_and_gradients_equal_one_unit_at_a_time",),
+    ),
+    Fault(
+        "a class token's gradient from another token",
+        "privacy.transformer_gradients",
+        "_formed(token, b[:, 0], units)",
+        "_formed(token, b[:, 1], units)",
+        ("test_layer_gradients::test_squares_and_gradients_equal_one_unit_at_a_time",),
+    ),
+    Fault(
+        "code in a file of weights is run",
+        "training.weight_files",
+        "weights_only=True",
+        "weights_only=False",
+        (
+            "test_torchvision_networks::test_a_file_that_is_no_state_dict_is_refused_and_runs_no_code",
+        ),
+    ),
+    Fault(
+        "torchvision's blocks as they are, which change values in place",
+        "privacy.layer_record",
+        "if (self.a._version, self.output._version) != self.versions:",
+        "if False:",
+        (
+            "test_torchvision_networks::test_a_block_that_adds_in_place_is_refused_unless_it_is_converted",
+        ),
+    ),
 ]
