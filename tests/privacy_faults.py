@@ -1967,13 +1967,4 @@ FAULTS = [
             "test_torchvision_networks::test_a_file_that_is_no_state_dict_is_refused_and_runs_no_code",
         ),
     ),
-    Fault(
-        "torchvision's blocks as they are, which change values in place",
-        "privacy.layer_record",
-        "if (self.a._version, self.output._version) != self.versions:",
-        "if False:",
-        (
-            "test_torchvision_networks::test_a_block_that_adds_in_place_is_refused_unless_it_is_converted",
-        ),
-    ),
 ]
