@@ -8,8 +8,8 @@ the same network in the same repetition (median and quartiles), peak memory in o
 of the clipped sum. A variant that opacus refuses has its message as a remark.
 
 Errors are relative to autograd on one image at a time in float64, of the variant in float64 and, of
-ours, in float32. The former is that of the rules; the latter has the network's own rounding in it, which a
-ReLU near 0 makes large. Variants take turns as in `private_step.py`.
+ours, in float32. The former is that of the rules; the latter has the network's own rounding in it,
+which a ReLU near 0 makes large. Variants take turns as in `private_step.py`.
 """
 
 import argparse

@@ -199,6 +199,17 @@ def private_step(name: str) -> str:
     return as_markdown(pd.DataFrame(stored(name)["rows"])[columns], 2)
 
 
+def network_steps() -> str:
+    """Return the time, memory and error of a private step of each network."""
+    columns = ["network", "parameters", "variant", "milliseconds", "ratio"]
+    columns += ["ratio_low", "ratio_high", "peak_ratio", "relative_error", "error_float32"]
+    table = pd.DataFrame(stored("network_steps")["rows"]).reindex(columns=[*columns, "remark"])
+    for name in ("relative_error", "error_float32"):
+        table[name] = table[name].map("{:.1e}".format).replace("nan", "")
+    table["parameters"] = table["parameters"].map("{:,}".format)
+    return as_markdown(table.dropna(axis=1, how="all"), 2)
+
+
 def growth() -> str:
     """Return milliseconds of a step as batch, image and network grow."""
     table = pd.DataFrame(stored("growth")["rows"])
@@ -222,6 +233,10 @@ def numbers() -> dict[str, str]:
     step = pd.DataFrame(stored("private_step")["rows"])
     ours = step[step["variant"].str.startswith("ours")]["ratio"]
     opacus = step[step["variant"].str.startswith("opacus")]["ratio"]
+
+    of_networks = [
+        row for row in stored("network_steps")["rows"] if row["variant"].startswith("ours")
+    ]
 
     printed = published_results.read("pdac")
     printed = printed[printed["attribute"] == "all"].set_index("epsilon")["auroc"]
@@ -281,6 +296,13 @@ def numbers() -> dict[str, str]:
         "ours_ratio": span(ours, ".2f"),
         "opacus_ratio": span(opacus, ".1f"),
         "step_hardware": hardware("private_step"),
+        "network_hardware": hardware("network_steps"),
+        "network_batch": ", ".join(
+            f"{stored('network_steps')['rows'][0][key]} {word}"
+            for key, word in (("batch", "images"), ("image_px", "px"))
+        ),
+        "network_error": f"{max(row['relative_error'] for row in of_networks):.0e}",
+        "network_ratio": span([row["ratio"] for row in of_networks], ".1f"),
         "h200_remark": stored("private_step_h200")["remark"],
     }
 
@@ -440,6 +462,7 @@ def write_all(folder: Path) -> None:
         "audited_faults": audited_faults(),
         "private_step": private_step("private_step"),
         "private_step_h200": private_step("private_step_h200"),
+        "network_steps": network_steps(),
         "growth": growth(),
         "cohorts": cohorts(),
         "studies": studies(),

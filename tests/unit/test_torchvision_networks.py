@@ -17,17 +17,22 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision import models
 
-from helpers.core import errors, parameter_models
+from helpers.core import claims, errors, files, parameter_models, paths, run_records
+from helpers.data import cohorts
 from helpers.privacy import clipping, model_validation
 from helpers.training import (
+    checked_runs,
     frozen_head,
     image_loss,
     known_randomness,
     layer_conversion,
+    loop,
     named_networks,
     network_settings,
     networks,
     prediction,
+    pretraining,
+    self_test,
     start_weights,
     starts,
     torchvision_networks,
@@ -264,6 +269,18 @@ def of_groups(channels):
     return nn.GroupNorm(2, channels)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("trained", ["all", "head"])
+def test_the_self_test_passes_on_a_converted_network(films, trained):
+    network = network_of(seed=1)
+    networks.train_only(network, trained)
+    data = training_set.TrainingSet.of(films, "patient")
+    settings = dict(epsilon=5.0, delta=1e-4, clip_norm=0.5, epochs=2, max_images_per_patient=2)
+    settings |= dict(expected_batch_size=8, mode="demo", seed=4, lineage=[])
+    arm = private_arms.private_arm(data, network, **settings)
+    assert len(self_test.run(arm, films)) == 10
+
+
 # ---- starts
 
 
@@ -331,3 +348,37 @@ def test_the_head_alone_is_trained_on_features_that_public_images_standardise(fi
     assert frozen_head.is_head_alone(network)
     features = frozen_head.features_of(network, films.images, rows, 1)
     assert 0.3 < float(features.norm(dim=2).mean()) < 3
+
+
+def test_a_public_model_of_another_network_is_trained_kept_and_started_from(
+    films, results, monkeypatch
+):
+    settings = network_settings.NetworkSettings(
+        "public", "none", None, 1, "pooled", "float32", 64, network=SMALL
+    )
+    table = films.table.assign(patient_id="q" + films.table["patient_id"])
+    public = dataclasses.replace(films, name="public", table=table, images=255 - films.images)
+    pretrained = dict(epochs=1, learning_rate=1e-3, augmentation="shift", batch_size=16)
+    model = pretraining.PublicModel.planned(settings, films, public, **pretrained)
+    assert model.parameters["network"] == SMALL and "width" not in model.parameters
+    session = model.session()
+    for _ in loop.epochs_left(session):
+        loop.train_one_epoch(session)
+    start = starts.weights_to_start_from("public", films, session, public)
+    first, at_zero = starts.starting_model(
+        films, start.weights, start.known, **settings.architecture, seed=0
+    )
+    assert at_zero == [] and first.is_standardised
+    model.finish(first, start, session)
+    assert network_settings.read("small") == settings
+    start = starts.weights_to_start_from("public", films)  # as notebook 03 does
+    again, _ = starts.starting_model(
+        films, start.weights, start.known, **network_settings.read("small").architecture, seed=7
+    )
+    hashes = [weight_files.weights_hash(one.state_dict()) for one in (first, again)]
+    assert hashes[0] == hashes[1]
+    files.write_json(paths.cohort_dir("small") / "record.json", {})
+    monkeypatch.setattr(cohorts, "read", lambda name: films)  # which is in memory only
+    run = "small-zero_shot"
+    scored = run_records.read_record(run), run, run_records.read_predictions(run), films
+    assert checked_runs.of_scores(*scored).verdict == claims.HOLDS
