@@ -103,7 +103,7 @@ class TorchvisionNetwork(head_reading.Network):
         if "head.weight" in weights:
             return weights
         layout, trunk = LAYOUTS[self.name], {}
-        weights = {_NAME_BEFORE_0_3.sub(r"\1\2", name): value for name, value in weights.items()}
+        weights = {_OLD_NAME.sub(r"\1\2", name): value for name, value in weights.items()}
         if layout.patch_px:
             weights = interpolate_embeddings(self.image_px, layout.patch_px, dict(weights))
         for name in [name for name in weights if name.endswith("in_proj_weight")]:
@@ -119,7 +119,9 @@ class TorchvisionNetwork(head_reading.Network):
         return trunk | own | head
 
 
-_NAME_BEFORE_0_3 = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(\d)")  # in torchvision's files
+_OLD_NAME = re.compile(
+    r"(denselayer\d+\.(?:norm|conv))\.(\d)"
+)  # of norm1 in DenseNet's files: norm.1
 
 
 def _of_channels(conv: nn.Conv2d, channels: int) -> nn.Conv2d:

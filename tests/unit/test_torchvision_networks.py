@@ -6,6 +6,7 @@ import contextlib
 import copy
 import dataclasses
 import pickle
+import re
 import typing
 
 import numpy as np
@@ -300,6 +301,16 @@ def test_torchvisions_weights_of_224_pixels_start_a_network_of_64(name, tmp_path
     matched = next(n for n in start.weights if n.startswith(last) and n.endswith("weight"))
     if "in_proj" not in matched and "norm" not in matched:
         assert torch.equal(model.state_dict()[f"trunk.{matched}"].cpu(), start.weights[matched])
+
+
+def test_densenets_files_have_older_names():
+    weights = theirs("densenet121").state_dict()
+    old = {
+        re.sub(r"(denselayer\d+\.(?:norm|conv))(\d)", r"\1.\2", n): w for n, w in weights.items()
+    }
+    network = network_of("densenet121", channels=3)
+    fitted = [weight_files.weights_hash(network.fitted(named)) for named in (weights, old)]
+    assert len(set(old) - set(weights)) > 100 and fitted[0] == fitted[1]
 
 
 def test_weights_of_this_package_start_the_same_network_and_no_other(tmp_path):
