@@ -216,6 +216,17 @@ def planned_hours() -> str:
     return as_markdown(table, 2)
 
 
+def network_steps() -> str:
+    """Return the time, memory and error of a private step of each network."""
+    columns = ["network", "parameters", "variant", "milliseconds", "ratio"]
+    columns += ["ratio_low", "ratio_high", "peak_ratio", "relative_error", "error_float32"]
+    table = pd.DataFrame(stored("network_steps")["rows"]).reindex(columns=[*columns, "remark"])
+    for name in ("relative_error", "error_float32"):
+        table[name] = table[name].map("{:.1e}".format).replace("nan", "")
+    table["parameters"] = table["parameters"].map("{:,}".format)
+    return as_markdown(table.dropna(axis=1, how="all"), 2)
+
+
 def growth() -> str:
     """Return milliseconds of a step as batch, image and network grow."""
     table = pd.DataFrame(stored("growth")["rows"])
@@ -241,6 +252,10 @@ def numbers() -> dict[str, str]:
     at_512 = pd.DataFrame(stored("private_step_h200")["rows"]).query("setting == '512px_3ch'")
     h200_peak = f"{at_512['peak_bytes'].max() / 1e9:.0f} GB"
     opacus = step[step["variant"].str.startswith("opacus")]["ratio"]
+
+    of_networks = [
+        row for row in stored("network_steps")["rows"] if row["variant"].startswith("ours")
+    ]
 
     printed = published_results.read("pdac")
     printed = printed[printed["attribute"] == "all"].set_index("epsilon")["auroc"]
@@ -306,6 +321,13 @@ def numbers() -> dict[str, str]:
         "h200_peak": h200_peak,
         "h200_512_remark": at_512["remark"].iloc[0],
         "loader_patients": f"{stored('loader')['patients_a_step']:,}",
+        "network_hardware": hardware("network_steps"),
+        "network_batch": ", ".join(
+            f"{stored('network_steps')['rows'][0][key]} {word}"
+            for key, word in (("batch", "images"), ("image_px", "px"))
+        ),
+        "network_error": f"{max(row['relative_error'] for row in of_networks):.0e}",
+        "network_ratio": span([row["ratio"] for row in of_networks], ".1f"),
         "h200_remark": stored("private_step_h200")["remark"],
     }
 
@@ -466,6 +488,7 @@ def write_all(folder: Path) -> None:
         "private_step": private_step("private_step"),
         "private_step_h200": private_step("private_step_h200"),
         "step_calls": step_calls(),
+        "network_steps": network_steps(),
         "growth": growth(),
         "planned_hours": planned_hours(),
         "loader": as_markdown(planning_tables.loader_table(stored("loader")), 2),

@@ -1987,4 +1987,48 @@ FAULTS = [
         "pass",
         ("test_frozen_head::test_the_head_reads_the_trained_trunk_whoever_asked_before",),
     ),
+    Fault(
+        "layer norm's gradient from an input that is not standardised",
+        "privacy.transformer_gradients",
+        "standardised = functional.layer_norm(a, shape, eps=norm.eps)",
+        "standardised = a",
+        ("test_layer_gradients::test_squares_and_gradients_equal_one_unit_at_a_time",),
+    ),
+    Fault(
+        "layer norm's bias without its places",
+        "privacy.transformer_gradients",
+        '{"bias": b})',
+        '{"bias": b.mean(1, keepdim=True)})',
+        ("test_layer_gradients::test_squares_and_gradients_equal_one_unit_at_a_time",),
+    ),
+    Fault(
+        "a scale's gradient without its input",
+        "privacy.transformer_gradients",
+        "_formed(scale, (a * b).flatten(2).sum(2), units)",
+        "_formed(scale, b.flatten(2).sum(2), units)",
+        ("test_layer_gradients::test_squares_and_gradients_equal_one_unit_at_a_time",),
+    ),
+    Fault(
+        "a position embedding's gradient of one image of a patient only",
+        "privacy.transformer_gradients",
+        "units.add_up(of_images)",
+        "of_images[[units.index.tolist().index(unit) for unit in range(len(units.sizes))]]",
+        ("test_layer_gradients::test_squares_and_gradients_equal_one_unit_at_a_time",),
+    ),
+    Fault(
+        "a class token's gradient from another token",
+        "privacy.transformer_gradients",
+        "_formed(token, b[:, 0], units)",
+        "_formed(token, b[:, 1], units)",
+        ("test_layer_gradients::test_squares_and_gradients_equal_one_unit_at_a_time",),
+    ),
+    Fault(
+        "code in a file of weights is run",
+        "training.weight_files",
+        "weights_only=True",
+        "weights_only=False",
+        (
+            "test_torchvision_networks::test_a_file_that_is_no_state_dict_is_refused_and_runs_no_code",
+        ),
+    ),
 ]

@@ -34,7 +34,8 @@ Cohort = Annotated[str, _field("private patients: a manifest's name, or the path
 Pretrain = Annotated[
     str,
     _field(
-        'where training starts: a public manifest, a *.safetensors file, or "none"',
+        "where training starts: a public manifest, a *.safetensors file, a state dict of"
+        ' torchvision (*.pth), or "none"',
         paper="MIMIC-CXR; CT: none",
     ),
 ]
@@ -48,6 +49,7 @@ LearningRate = Annotated[
     float, _field("highest of the schedule", paper="5e-5, constant", gt=0, le=100)
 ]
 Head = Literal["halves", "levels", "sided", "pooled"]
+Network = Literal["resnet9", "resnet18", "resnet50", "densenet121", "convnext_tiny", "vit_b_16"]
 Runs = Annotated[
     list[str],
     _field(
@@ -196,13 +198,21 @@ class BaselineTraining(_Model):
         ge=0,
         le=0.9999,
     )
-    WIDTH: int = _field("after the first layer", unit="channels", paper="64", ge=8, le=512)
+    NETWORK: Network = _field("resnet9, or a network of torchvision", paper="resnet9")
+    WIDTH: int | None = _field(
+        "of resnet9 after the first layer; None: of other networks, which have their own",
+        unit="channels",
+        paper="64",
+        ge=8,
+        le=512,
+    )
     CHANNELS: Annotated[int, Predicate(lambda channels: channels in (1, 3))] = _field(
         "of the input, equal ones", form="1 or 3", unit="channels", paper="3"
     )
     HEAD: Head = _field(
         'what the head reads: "halves" of the film, the left one mirrored, on three levels;'
-        ' "levels" of the whole image; "sided": its quarters; "pooled": its mean',
+        ' "levels" of the whole image; "sided": its quarters; "pooled": its mean, the only one of'
+        " networks but resnet9",
         paper="pooled",
     )
     PRECISION: Literal["float32", "bfloat16"] = _field(

@@ -13,6 +13,7 @@ RESULTS = (
     *("cohort", "runs", "tables", "figures", "notebooks", "register", "audit"),
     *(".state", ".locks", ".lock", "index.html", "ro-crate-metadata.json"),
 )
+WEIGHT_FILES = (".safetensors", ".pth")  # from which training can start
 
 
 def repository_root() -> Path:

@@ -82,7 +82,7 @@ def wanted(
             set not needed.
     """
     manifests = [read(cohort)]
-    if pretrain != "none" and not str(pretrain).endswith(".safetensors"):
+    if pretrain != "none" and not str(pretrain).endswith(paths.WEIGHT_FILES):
         manifests.append(read(pretrain))
     names_needed = [manifest.name for manifest in manifests]
     if len(set(names_needed)) < len(names_needed):

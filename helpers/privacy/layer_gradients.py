@@ -21,7 +21,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from helpers.privacy import convolution_gradients, gradient_norms
+from helpers.privacy import convolution_gradients, gradient_norms, transformer_gradients
 from helpers.privacy.units import Units
 
 _group_norm_backward = torch.ops.aten.native_group_norm_backward.default
@@ -154,4 +154,8 @@ RULES: dict[type[nn.Module], LayerRule] = {
         None,
     ),
     nn.Linear: LayerRule(lambda linear: "", _nothing, _linear_gradients, _linear_sum),
+    **{
+        kind: LayerRule(lambda layer: "", _nothing, unit_gradients, None)
+        for kind, unit_gradients in transformer_gradients.UNIT_GRADIENTS.items()
+    },
 }

@@ -39,6 +39,13 @@ def write(out: Path) -> list[Path]:
     return written
 
 
+def _network(parameters: dict) -> str:
+    """Return a run's network in words."""
+    if "width" in parameters:
+        return f"ResNet9 of width {parameters['width']}"
+    return f"{parameters['network']} of torchvision, without BatchNorm"
+
+
 def card(out: Path, record: dict) -> str:
     """Return a run's card in Markdown.
 
@@ -54,8 +61,8 @@ def card(out: Path, record: dict) -> str:
     lines = [
         f"# Model card: {record['run']}",
         "",
-        f"A classifier of {', '.join(cohort['findings'])}: ResNet9 of width"
-        f" {parameters['width']}, {_TRAINED.get(parameters.get('TRAINED'), 'all weights')} trained"
+        f"A classifier of {', '.join(cohort['findings'])}: {_network(parameters)},"
+        f" {_TRAINED.get(parameters.get('TRAINED'), 'all weights')} trained"
         f" with differential privacy (recipe {record['recipe']},"
         f" seed {record['seed']}); start: {entries['start']}. Weights: `weights.safetensors`,"
         f" SHA-256 of their values {record.get('weights_hash', 'not recorded')}.",

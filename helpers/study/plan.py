@@ -10,10 +10,10 @@ import itertools
 from pathlib import Path
 from typing import Any
 
-from helpers.core import errors, fingerprints, run_records
+from helpers.core import errors, fingerprints, paths, run_records
 from helpers.data import manifests
 from helpers.study import notebook_files, study_data
-from helpers.training import recipe_rule, same_recipe
+from helpers.training import network_settings, recipe_rule, same_recipe
 
 RUN_FILES = ("predictions.parquet", "record.json", "weights.safetensors")
 EVALUATION_FILES = RUN_FILES[:2]  # of a run's model among other patients
@@ -131,7 +131,7 @@ def _preparation(parameters: dict, data_sets: list[str]) -> Step:
 def _baselines(chosen: dict, seeds: list[int], preparation: Step, data: list[Path]) -> list[Step]:
     """Return a step a seed without privacy; the first writes the start and the network too."""
     cohort, pretrain = manifests.name_of(chosen["02"]["COHORT"]), chosen["02"]["PRETRAIN"]
-    weights = [Path(pretrain)] if pretrain.endswith(".safetensors") else []
+    weights = [Path(pretrain)] if pretrain.endswith(paths.WEIGHT_FILES) else []
     steps = []
     for seed in seeds:
         runs = [run_records.run_name(cohort, "baseline", seed)]
@@ -198,12 +198,17 @@ def _check_recipe(chosen: dict, values: dict) -> None:
     """Refuse what notebook 03 would refuse after hours of notebook 02, as far as it is known now.
 
     Raises:
-        InputError: halves of volumes or beside whole films, the head alone where its input is not
-            standardised, or settings by hand of what is not trained.
+        InputError: settings that the network does not have, halves of volumes or beside whole
+            films, the head alone where its input is not standardised, or settings by hand of what
+            is not trained.
     """
     cohort, pretrain = chosen["03"]["COHORT"], chosen["02"]["PRETRAIN"]
-    of_all = study_data.value(chosen, "02", "HEAD")
+    network, width, of_all = (
+        study_data.value(chosen, "02", name) for name in ("NETWORK", "WIDTH", "HEAD")
+    )
     head = values.get("HEAD") or of_all
+    for read in {head, of_all}:
+        network_settings.check_network(network, width, read, _size(chosen["01"]))
     if "halves" in (head, of_all) and manifests.read(cohort).volume:
         errors.refuse("HEAD = 'levels' for volumes", "'halves'", "Set it in the profile.")
     if of_all == "halves" != head and pretrain != "none":
@@ -214,11 +219,19 @@ def _check_recipe(chosen: dict, values: dict) -> None:
         )
     names = ("TRAINED", *recipe_rule.OF_ALL_WEIGHTS, *recipe_rule.OF_HEAD)
     by_hand = {name: values.get(name) for name in names}
-    is_standardised = recipe_rule.is_standardised(pretrain, head, of_all)
+    is_standardised = recipe_rule.is_standardised(pretrain, head, of_all, network)
     recipe_rule.head_alone_fits(by_hand["TRAINED"], head, is_standardised)
-    start = recipe_rule.start_of(pretrain, cohort, head, of_all)
+    start = recipe_rule.start_of(pretrain, cohort, head, of_all, network)
     if by_hand["TRAINED"] or start == "unknown":  # the number of patients has no say then
         recipe_rule.settle(values["EPSILON"], 1, start, **by_hand)
+
+
+def _size(preparation: dict) -> tuple[int, ...]:
+    """Return the size of a study's images or volumes."""
+    manifest = manifests.read(preparation["COHORT"])
+    if manifest.volume:
+        return tuple(preparation.get("VOLUME_SHAPE") or manifest.volume.shape)
+    return (preparation.get("IMAGE_PX") or manifest.image.px,) * 2
 
 
 def network_file(cohort: str) -> Path:

@@ -87,7 +87,7 @@ def _private_runs(steps: Collection[plan.Step], out: Path) -> list[dict]:
     baseline.
     """
     network = _network(steps, out)
-    shared = ("PRECISION", "PRETRAIN", "WIDTH", "CHANNELS")
+    shared = ("PRECISION", "PRETRAIN", "NETWORK", "WIDTH", "CHANNELS")
     known = {name: network[name] for name in shared if name in network}
     known |= {"HEAD_OF_02": network.get("HEAD")}
     values_of_runs = [
@@ -116,7 +116,9 @@ def _audits(steps: Collection[plan.Step], out: Path) -> list[dict]:
     """Return the parameters of audits that may spend; of real patients each private model does."""
     network = _network(steps, out) if _steps_of("06", steps) else {}
     values_of = [
-        {name: network.get(name) for name in ("PRETRAIN", "HEAD")} | _parameters(step)
+        {name: network.get(name) for name in ("PRETRAIN", "HEAD")}
+        | {"NETWORK": network.get("NETWORK", "resnet9")}
+        | _parameters(step)
         for step in _steps_of("06", steps)
     ]
     return [values for values in values_of if values["SPEND_ON_AUDIT"]]
@@ -131,7 +133,7 @@ def _promises_of_audit(
     n_patients = min(values["N_AUDITED"] or n_eligible, n_eligible)
     cohort, most_images = manifests.name_of(values["COHORT"]), int(of_patient.max())
     start_is = recipe_rule.start_of(
-        values["PRETRAIN"], values["COHORT"], values["HEAD"], values["HEAD"]
+        values["PRETRAIN"], values["COHORT"], values["HEAD"], values["HEAD"], values["NETWORK"]
     )
     promises = {}
     for arm in audit_plan.arms(values["EPSILONS"], 0, 0.0):
@@ -177,6 +179,7 @@ def _is_other(identity: dict, made: promise.Promise, values: dict) -> bool:
         "AVERAGING": learning_rate.AVERAGING[values["SCHEDULE"]],
         "head": made.as_dict().get("head") or values["HEAD"] or values["HEAD_OF_02"],
         "width": values.get("WIDTH"),
+        "network": values.get("NETWORK"),
         "channels": values.get("CHANNELS"),
     }
     declared = {
@@ -214,6 +217,7 @@ def promise_of(values: dict, train: pd.DataFrame) -> tuple[promise.Promise, dict
             values["COHORT"],
             values["HEAD"] or values["HEAD_OF_02"],
             values["HEAD_OF_02"],
+            values.get("NETWORK", "resnet9"),
         ),
         **{name: values[name] for name in names},
     )

@@ -221,7 +221,7 @@ def _anchored(name_or_path: str) -> str:
 
     Kernels have working directories of their own.
     """
-    is_path = name_or_path.endswith((".yaml", ".yml", ".safetensors"))
+    is_path = name_or_path.endswith((".yaml", ".yml", *paths.WEIGHT_FILES))
     return str(Path(name_or_path).expanduser().resolve()) if is_path else name_or_path
 
 

@@ -7,7 +7,7 @@ In: what a profile and the command line set (`profiles`). Out: names, folders, f
 from collections.abc import Collection
 from pathlib import Path
 
-from helpers.core import errors, notebook_parameters, small_counts
+from helpers.core import errors, notebook_parameters, paths, small_counts
 from helpers.data import groups, manifest_schema, manifests
 from helpers.data.first_look import download
 from helpers.data.tables import label_rules
@@ -31,7 +31,7 @@ def data_sets(chosen: dict) -> list[str]:
         chosen["01"][name] for name in ("COHORT", "PRETRAIN", "EVALUATE_ON")
     )
     names = [cohort]
-    if pretrain.endswith(".safetensors"):
+    if pretrain.endswith(paths.WEIGHT_FILES):
         errors.file_exists(Path(pretrain), "Correct PRETRAIN.")
     elif pretrain != "none":
         names.append(pretrain)

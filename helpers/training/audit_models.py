@@ -24,10 +24,10 @@ from helpers.training import (
     audit_canaries,
     audit_plan,
     audit_signals,
+    head_reading,
     learning_rate,
     loop,
     network_settings,
-    networks,
     ordinary_step,
     private_step,
     recipe_rule,
@@ -118,7 +118,7 @@ class Audit:
         chosen = np.sort(stream.permutation(eligible)[: n_patients or None].astype(str))
         others = np.sort(stream.permutation(elsewhere)[:N_POPULATION].astype(str))
         start_is = recipe_rule.start_of(
-            settings.pretrain, cohort.name, settings.head, settings.head
+            settings.pretrain, cohort.name, settings.head, settings.head, settings.network
         )
         members = audit_plan.draw_members(n_models, len(chosen), seed)
         return cls(cohort, settings, start, delta, chosen, others, members, seed, start_is, budget)
@@ -256,7 +256,7 @@ class Audit:
 
     # ---- one model
 
-    def new_model(self) -> networks.ResNet9:
+    def new_model(self) -> head_reading.Network:
         """Return the public model from which every model starts."""
         model, _ = starts.starting_model(
             self.cohort,
@@ -405,7 +405,7 @@ class _Trained:
     def __init__(self, session: training_session.Session, *, is_kept: bool) -> None:
         self.session, self.is_kept = session, is_kept
 
-    def __enter__(self) -> networks.ResNet9:
+    def __enter__(self) -> head_reading.Network:
         try:
             for _ in loop.epochs_left(self.session):
                 loop.train_one_epoch(self.session)

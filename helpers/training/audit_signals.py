@@ -15,9 +15,9 @@ from helpers.core import files
 from helpers.data import cohorts
 from helpers.training import (
     frozen_head,
+    head_reading,
     image_augmentation,
     network_settings,
-    networks,
     prediction,
 )
 
@@ -45,9 +45,9 @@ class PatientScores:
         ids = cohort.table["patient_id"].astype(str)
         is_known = cohort.table[cohort.findings].notna().any(axis=1)
         self.rows = np.flatnonzero(is_known & ids.isin([*patients, *others]))
-        self._network: networks.ResNet9 | None = None  # whose trunk all models of a head share
+        self._network: head_reading.Network | None = None  # whose trunk all models of a head share
 
-    def says(self, model: networks.ResNet9) -> dict[str, np.ndarray]:
+    def says(self, model: head_reading.Network) -> dict[str, np.ndarray]:
         """Return the mean log-likelihood of the labels of each patient, over images and known
         findings, by the scores that a model would give out.
 
@@ -77,7 +77,7 @@ class PatientScores:
         place = order[np.searchsorted(everybody, names, sorter=order)]
         return np.bincount(place, of_image) / np.bincount(place)
 
-    def _scores(self, model: networks.ResNet9) -> np.ndarray:
+    def _scores(self, model: head_reading.Network) -> np.ndarray:
         """Return the scores of the images, as `prediction.predict` does; of a model whose head
         alone was trained from features that are computed once.
         """

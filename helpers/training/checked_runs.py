@@ -14,8 +14,8 @@ from helpers.core import claims, files, fingerprints, paths, run_records
 from helpers.data import cohorts
 from helpers.training import (
     checked_ledgers,
+    named_networks,
     network_settings,
-    networks,
     prediction,
     start_weights,
     weight_files,
@@ -195,15 +195,16 @@ def of_scores(
     weights, known = weight_files.load_weights(path)
     settings = network_settings.read(private)
     head = record["parameters"].get("head")
-    model = networks.resnet9(
+    model = named_networks.network(
+        settings.network,
         known,
-        settings.channels,
-        settings.width,
-        0,
-        head if isinstance(head, str) else settings.head,  # else the second part of the promise
-        cohort.images.ndim - 1,
-        cohorts.read(private).lateral,
-    ).to(networks.device())
+        cohort.images.shape[1:],
+        channels=settings.channels,
+        width=settings.width,
+        # else the second part of the promise
+        head=head if isinstance(head, str) else settings.head,
+        lateral=cohorts.read(private).lateral,
+    )
     model.load_state_dict(weights)
     rows = np.flatnonzero(cohort.table["split"].isin(["valid", "test"]))
     n_images, shifts = len(rows), prediction.shifts_of(record)

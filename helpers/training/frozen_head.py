@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from helpers.training import image_loss, image_rows, network_input, networks, training_set
+from helpers.training import head_reading, image_loss, image_rows, network_input, training_set
 
 IMAGES_AT_A_TIME = 256
 
@@ -22,7 +22,7 @@ IMAGES_AT_A_TIME = 256
 class FeatureReader(nn.Module):
     """The head of a network, on features: (batch, rows per image, n_features) to logits."""
 
-    def __init__(self, network: networks.ResNet9) -> None:
+    def __init__(self, network: head_reading.Network) -> None:
         super().__init__()
         self.head = network.head  # the network's own: what trains one trains the other
         self._read = [network.read]  # in a list, so that the trunk is no part of this module
@@ -34,7 +34,7 @@ class FeatureReader(nn.Module):
 
 def is_head_alone(model: nn.Module) -> bool:
     """Return whether of a network nothing but its head is trained."""
-    if not isinstance(model, networks.ResNet9):
+    if not isinstance(model, head_reading.Network):
         return False
     trained = {id(p) for p in model.parameters() if p.requires_grad}
     return trained == {id(p) for p in model.head.parameters()}
@@ -42,7 +42,7 @@ def is_head_alone(model: nn.Module) -> bool:
 
 @torch.no_grad()
 def features_of(
-    network: networks.ResNet9,
+    network: head_reading.Network,
     images: np.ndarray,
     rows: np.ndarray,
     channels: int,
@@ -81,7 +81,7 @@ class FrozenFeatures(training_set.TrainingSet):
         channels, precision: of its input.
     """
 
-    network: networks.ResNet9 | None = None
+    network: head_reading.Network | None = None
     channels: int = 1
     precision: str = "float32"
     _features: torch.Tensor | None = None
@@ -92,7 +92,7 @@ class FrozenFeatures(training_set.TrainingSet):
     def of_images(
         cls,
         data: training_set.TrainingSet,
-        network: networks.ResNet9,
+        network: head_reading.Network,
         channels: int,
         precision: str,
     ) -> "FrozenFeatures":

@@ -1,6 +1,7 @@
 """What a network's head reads of an image, and how its outputs become the findings' logits.
 
-In: the findings' canonical names, the feature maps of the blocks. Out: the head's input; logits.
+In: the findings' canonical names, the feature maps of the blocks. Out: the head's input; logits;
+`Network`, which every network is.
 Raises `InputError` for an unknown head, and for halves of a volume.
 
 - "pooled": the mean over the last feature map. The paper's head.
@@ -19,6 +20,7 @@ import math
 from collections.abc import Collection, Sequence
 
 import torch
+from torch import nn
 from torch.nn import functional
 
 from helpers.core import errors
@@ -143,3 +145,81 @@ def of(
     bases = tuple(dict.fromkeys(base for base, _, _ in names))
     sides = tuple(side or ("either" if base in lateral else "both") for base, _, side in names)
     return Reading(head, bases, tuple(bases.index(base) for base, _, _ in names), sides, dimensions)
+
+
+class Network(nn.Module):
+    """A trunk and a head: one Linear layer, the same for every row of an image.
+
+    Attributes:
+        reading: from images to the head's input, and from its output to logits.
+        last_block: how the names of the last block's layers, and of what follows it, begin.
+        centre, scale: constants that standardise the head's input, by public images; never
+            trained. None for a head whose input is not standardised.
+        head: the Linear layer.
+    """
+
+    def add_head(
+        self,
+        reading: Reading,
+        n_features: int,
+        last_block: tuple[str, ...],
+        constants: tuple[int, ...] | None,
+    ) -> None:
+        """Add what follows the trunk, which has its layers by now: they are drawn in this order.
+
+        Args:
+            reading, last_block: see `Network`.
+            n_features: of a row.
+            constants: shape of centre and scale, which are 0 and 1 at first; None: there are none.
+        """
+        self.reading, self.last_block = reading, last_block
+        for name, value in (("centre", 0.0), ("scale", 1.0)):
+            constant = constants and nn.Parameter(torch.full(constants, value), requires_grad=False)
+            self.register_parameter(name, constant)
+        self.head = nn.Linear(n_features, len(reading.bases))
+
+    @property
+    def is_standardised(self) -> bool:
+        """Return whether the head's input is standardised by public images."""
+        return self.scale is not None and bool((self.scale != 1).any())
+
+    def trunk_features(self, images: torch.Tensor) -> torch.Tensor:
+        """Map (batch, channels, *size) to (batch x rows per image, n_features), not
+        standardised.
+        """
+        raise NotImplementedError
+
+    def fitted(self, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return weights of a related network under this one's names; others as they are."""
+        return weights
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """Map (batch, channels, *size) to the head's input (batch x rows per image, n_features)."""
+        features = self.trunk_features(images)
+        return features if self.scale is None else (features - self.centre) * self.scale
+
+    def read(self, features: torch.Tensor) -> torch.Tensor:
+        """Map the head's input, (batch x rows per image, n_features), to logits (batch,
+        n_findings).
+        """
+        return self.reading.logits(self.head(features))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Map (batch, channels, height, width), or (batch, channels, depth, height, width), to
+        logits (batch, n_findings).
+        """
+        return self.read(self.features(images))
+
+    @torch.no_grad()
+    def standardise(self, centre: torch.Tensor, scale: torch.Tensor) -> None:
+        """Set the constants that standardise the head's input, and the head so that every logit
+        stays as it is.
+
+        Args:
+            centre, scale: (n_features,), of public images; scale > 0.
+        """
+        weight, bias = self.head.weight, self.head.bias
+        weight.mul_(self.scale / scale)
+        bias.add_(weight @ (scale * (centre - self.centre).flatten()))
+        self.centre.copy_(centre)
+        self.scale.copy_(scale)

@@ -93,19 +93,16 @@ class ResidualBlock(nn.Module):
         return self.activation(self.norm2(self.conv2(changed)) + self.shortcut(features))
 
 
-class ResNet9(nn.Module):
+class ResNet9(head_reading.Network):
     """The paper's network: a residual network of four blocks with GroupNorm and Mish; for CT, with
     ACS convolutions.
 
     At width 64 with 3 channels and 8 findings the 2D one has the paper's 4,909,896 parameters. What
-    its head reads is a `head_reading.Reading`.
+    its head reads is a `head_reading.Reading`; the input of a head of several levels is
+    standardised.
 
     Attributes:
         stem, blocks: the trunk.
-        reading: from images to the head's input, and from its output to logits.
-        centre, scale: constants that standardise the input of a head of several levels, by public
-            images; never trained. None for the other heads.
-        head: one Linear layer, the same for every row of an image.
 
     Source: Tayebi Arasteh et al. (2024), Methods; He et al. (2016) for the blocks; Klause et al.
     (2022) for ResNet9.
@@ -115,7 +112,7 @@ class ResNet9(nn.Module):
         self, reading: head_reading.Reading, channels: int, width: int, dimensions: int
     ) -> None:
         super().__init__()
-        self.dimensions, self.reading = dimensions, reading
+        self.dimensions = dimensions
         pool = nn.MaxPool2d if dimensions == 2 else nn.MaxPool3d
         self.stem = nn.Sequential(
             _convolution(dimensions, channels, width, 7, 2),
@@ -130,29 +127,21 @@ class ResNet9(nn.Module):
                 for n, (n_in, n_out) in enumerate(zip(widths, widths[1:]))
             ]
         )
+        self.n_channels = 8 * width  # of the last feature map
         n_features = reading.n_features(widths[1:])
         # of another shape for halves than for whole images, so that weights of one head never pass
         # for those of the other
-        shape = (n_features,) if reading.head == "halves" else (1, n_features)
-        for name, value in (("centre", 0.0), ("scale", 1.0)):
-            constant = nn.Parameter(torch.full(shape, value), requires_grad=False)
-            self.register_parameter(name, constant if reading.has_levels else None)
-        self.n_channels = 8 * width  # of the last feature map
-        self.head = nn.Linear(n_features, len(reading.bases))
+        constants = (n_features,) if reading.head == "halves" else (1, n_features)
+        last_block = (f"blocks.{len(self.blocks) - 1}.",)
+        self.add_head(reading, n_features, last_block, constants if reading.has_levels else None)
 
-    @property
-    def is_standardised(self) -> bool:
-        """Return whether the head's input is standardised by public images."""
-        return self.scale is not None and bool((self.scale != 1).any())
-
-    def features(self, images: torch.Tensor) -> torch.Tensor:
-        """Map (batch, channels, *size) to the head's input (batch x rows per image, n_features)."""
+    def trunk_features(self, images: torch.Tensor) -> torch.Tensor:
+        """See `head_reading.Network`."""
         level, levels = self._stem(self.reading.rows_of(images)), []
         for block in self.blocks:
             level = block(level)
             levels.append(level)
-        features = self.reading.pooled(levels)
-        return features if self.scale is None else (features - self.centre) * self.scale
+        return self.reading.pooled(levels)
 
     def _stem(self, rows: torch.Tensor) -> torch.Tensor:
         """Return the first feature map of a batch."""
@@ -162,32 +151,6 @@ class ResNet9(nn.Module):
         if rows.ndim == 4 and rows.device.type == "cpu" and not torch.is_grad_enabled():
             rows = rows.contiguous(memory_format=torch.channels_last)  # torch pools faster so
         return pool(rows).contiguous()
-
-    def read(self, features: torch.Tensor) -> torch.Tensor:
-        """Map the head's input, (batch x rows per image, n_features), to logits (batch,
-        n_findings).
-        """
-        return self.reading.logits(self.head(features))
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Map (batch, channels, height, width), or (batch, channels, depth, height, width), to
-        logits (batch, n_findings).
-        """
-        return self.read(self.features(images))
-
-    @torch.no_grad()
-    def standardise(self, centre: torch.Tensor, scale: torch.Tensor) -> None:
-        """Set the constants that standardise the head's input, and the head so that every logit
-        stays as it is.
-
-        Args:
-            centre, scale: (n_features,), of public images; scale > 0.
-        """
-        weight, bias = self.head.weight, self.head.bias
-        weight.mul_(self.scale / scale)
-        bias.add_(weight @ (scale * (centre - self.centre).flatten()))
-        self.centre.copy_(centre)
-        self.scale.copy_(scale)
 
 
 def _group_norm(channels: int) -> nn.GroupNorm:
@@ -268,24 +231,23 @@ def train_only(model: nn.Module, part: str) -> None:
         InputError: an unknown part.
     """
     errors.one_of("TRAINED", part, PARTS)
-    last = f"blocks.{len(model.blocks) - 1}." if hasattr(model, "blocks") else ""
     for name, module in model.named_modules():
         is_trained = (
             part == "all"
             or name == "head"
             or part == "norms_and_head"
-            and isinstance(module, nn.GroupNorm)
+            and isinstance(module, (nn.GroupNorm, nn.LayerNorm))
             or part == "last_block"
-            and name.startswith(last)
+            and name.startswith(getattr(model, "last_block", ()))
         )
-        if not isinstance(module, ResNet9):  # whose own parameters are constants
+        if not isinstance(module, head_reading.Network):  # whose own parameters are constants
             for parameter in module.parameters(recurse=False):
                 parameter.requires_grad_(is_trained)
 
 
 def rows_per_image(model: nn.Module) -> int:
     """Return how many rows of a batch a network makes of an image: 2 where films are halved."""
-    return model.reading.rows_per_image if isinstance(model, ResNet9) else 1
+    return model.reading.rows_per_image if isinstance(model, head_reading.Network) else 1
 
 
 def sides_of(model: nn.Module) -> dict[str, list[str]]:

@@ -6,6 +6,7 @@ private one.
 """
 
 import dataclasses
+from pathlib import Path
 
 from torch import nn
 
@@ -15,6 +16,7 @@ from helpers.privacy import lineage, register
 from helpers.training import (
     finished_runs,
     head_reading,
+    named_networks,
     network_settings,
     networks,
     ordinary_step,
@@ -86,6 +88,7 @@ class PublicModel:
         same_films.check(private, public, settings.evaluate_on)
         for cohort in filter(None, (private, public)):  # before anything is trained
             head_reading.of(settings.head, [], cohort.images.ndim - 1)
+            settings.check(cohort.images.shape[1:])
         if public:  # what private patients teach before private training has no guarantee
             refuse_other_size(public, private)
             refuse_shared(public, private)
@@ -109,8 +112,8 @@ class PublicModel:
             made_from["lateral"] = [
                 sorted(cohort.lateral) for cohort in (private, public) if cohort
             ]
-        if settings.pretrain.endswith(".safetensors"):
-            weights, _ = weight_files.load_weights(settings.pretrain)
+        if settings.pretrain.endswith(paths.WEIGHT_FILES):
+            weights, _ = weight_files.load_weights(Path(settings.pretrain))
             made_from["weights"] = weight_files.weights_hash(weights)
         run = run_records.run_name(private.name, "zero_shot")
         return cls(run, private, public, settings, parameters, made_from)
@@ -143,6 +146,7 @@ class PublicModel:
             self.public,
             channels=self.settings.channels,
             width=self.settings.width,
+            network=self.settings.network,
             head=self.settings.head,
             precision=self.settings.precision,
             epochs=self.parameters["PRETRAIN_EPOCHS"],
@@ -217,7 +221,7 @@ def pretraining_session(
     public: cohorts.Cohort | None,
     *,
     channels: int,
-    width: int,
+    width: int | None,
     epochs: int,
     learning_rate: float,
     batch_size: int,
@@ -225,6 +229,7 @@ def pretraining_session(
     precision: str = "float32",
     augmentation: str = "strong",
     head: str = "halves",
+    network: str = "resnet9",
     physical_batch_size: int = 256,
     inverted: float = 0.0,
 ) -> training_session.Session | None:
@@ -241,9 +246,16 @@ def pretraining_session(
     outputs = [public.canonical[finding] for finding in public.findings]
     if head == "sided" and not any(":" in name for name in outputs):
         head = "pooled"
-    model = networks.resnet9(
-        outputs, channels, width, PUBLIC_SEED, head, public.images.ndim - 1, public.lateral
-    ).to(networks.device())
+    model = named_networks.network(
+        network,
+        outputs,
+        public.images.shape[1:],
+        channels=channels,
+        width=width,
+        seed=PUBLIC_SEED,
+        head=head,
+        lateral=public.lateral,
+    )
     data = training_set.TrainingSet.of(public, "image")
     arm = ordinary_step.BaselineArm(
         data,

@@ -24,7 +24,7 @@ first in value as long as the features are of images like the private ones. So:
 
 import math
 
-from helpers.core import errors
+from helpers.core import errors, paths
 from helpers.data import manifests
 from helpers.privacy import promise
 
@@ -39,13 +39,15 @@ BOTH_FROM = {"alike": 100_000, "drawn": 5_000, "unknown": math.inf}
 HEAD_RATES = (0.009, 0.65, 200.0)
 MOST_HEAD_STEPS = 120
 STARTS = tuple(BOTH_FROM)
-STANDARDISED = ("levels", "halves")  # heads whose input public images standardise
+STANDARDISED = ("levels", "halves")  # heads of resnet9 whose input public images standardise
 OF_ALL_WEIGHTS = ("EXPECTED_BATCH_SIZE", "EPOCHS", "LEARNING_RATE", "CLIP_NORM")
 _NOT_PROMISED = ("TRAINED", "EPOCHS", "LEARNING_RATE", "HEAD_LEARNING_RATE", "HEAD_SHARE")
 OF_HEAD = ("HEAD_STEPS", "HEAD_LEARNING_RATE", "HEAD_CLIP_NORM", "HEAD_SHARE")
 
 
-def start_of(pretrain: str, cohort: str, head: str, public_head: str) -> str:
+def start_of(
+    pretrain: str, cohort: str, head: str, public_head: str, network: str = "resnet9"
+) -> str:
     """Return what is known in public of where training starts: one of `STARTS`.
 
     No private image and no private result has a say in it.
@@ -55,13 +57,14 @@ def start_of(pretrain: str, cohort: str, head: str, public_head: str) -> str:
         cohort: the private one, COHORT.
         head: of the network, see `head_reading`.
         public_head: of the public model, HEAD of notebook 02.
+        network: NETWORK of notebook 02.
 
     Returns:
         "alike" from a public data set of the same kind of images; "drawn" where it is drawn and the
         patients are real; else "unknown".
     """
-    is_file = pretrain == "none" or pretrain.endswith(".safetensors")
-    if is_file or not is_standardised(pretrain, head, public_head):
+    is_file = pretrain == "none" or pretrain.endswith(paths.WEIGHT_FILES)
+    if is_file or not is_standardised(pretrain, head, public_head, network):
         return "unknown"
     public, private = manifests.read(pretrain), manifests.read(cohort)
     if bool(public.volume) != bool(private.volume):
@@ -70,14 +73,15 @@ def start_of(pretrain: str, cohort: str, head: str, public_head: str) -> str:
     return "drawn" if is_drawn else "alike"
 
 
-def is_standardised(pretrain: str, head: str, public_head: str) -> bool:
+def is_standardised(pretrain: str, head: str, public_head: str, network: str = "resnet9") -> bool:
     """Return whether public images standardise the input of a head, as far as is known before the
     public model is read.
 
     Args:
-        pretrain, head, public_head: see `start_of`.
+        pretrain, head, public_head, network: see `start_of`.
     """
-    return pretrain != "none" and head == public_head and head in STANDARDISED
+    is_of_head = head in STANDARDISED or network != "resnet9"
+    return pretrain != "none" and head == public_head and is_of_head
 
 
 def recipe_for(epsilon: float, n_units: int, start: str = "alike") -> dict[str, str | int | float]:
@@ -187,8 +191,8 @@ def head_alone_fits(trained: str, head: str, is_standardised: bool) -> None:
             f"a head that reads several levels, standardised by public images, for TRAINED ="
             f" {trained!r}",
             f"HEAD = {head!r} as it starts here",
-            "Set HEAD of notebook 02 to halves or levels and PRETRAIN to a public data set, or"
-            " TRAINED = 'all'.",
+            "Set PRETRAIN to a public data set and, of resnet9, HEAD of notebook 02 to halves or"
+            " levels; or TRAINED = 'all'.",
         )
 
 

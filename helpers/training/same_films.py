@@ -113,7 +113,7 @@ def _said(films: list[str], what: str) -> list[str]:
 
 def _built(name: str) -> cohorts.Cohort | None:
     """Return a cohort by the name in a parameter; None for none, for weights, or if not built."""
-    if name == "none" or name.endswith(".safetensors"):
+    if name == "none" or name.endswith(paths.WEIGHT_FILES):
         return None
     is_built = (paths.cohort_dir(manifests.name_of(name)) / "record.json").exists()
     return cohorts.read(name) if is_built else None

@@ -16,7 +16,7 @@ _NO_SIDE = math.log(math.sqrt(2) - 1)  # logit of either half, so that "right or
 
 
 def start_from(
-    model: networks.ResNet9,
+    model: head_reading.Network,
     weights: dict[str, torch.Tensor],
     known: list[str],
     canonical: list[str],
@@ -33,8 +33,9 @@ def start_from(
 
     Args:
         model: changed in place; one finding for each entry of `canonical`.
-        weights: state of a network of the same width and channels; of the same head, or of one that
-            reads the last feature map only. For volumes also one of images.
+        weights: state of a network of the same name, width and channels; of the same head, or of
+            one that reads the last feature map only. For volumes also one of images; of
+            torchvision's networks also torchvision's own.
         known: the canonical names of the outputs in `weights`, with ":right" or ":left" where they
             have a side.
         canonical: the same for each finding, in the order of the model's outputs.
@@ -50,6 +51,7 @@ def start_from(
     }
     missing = []
     try:
+        weights = model.fitted(weights)
         public = weights["head.weight"].to(head["head.weight"].device)
         constants = {name: value.detach() for name, value in model.named_parameters(recurse=False)}
         is_same_head = bool(constants) and _shapes(constants) == _shapes(weights, constants)
@@ -81,7 +83,7 @@ def start_from(
         errors.refuse(
             "public weights that fit this network",
             "other names or shapes",
-            "Use the WIDTH, CHANNELS and HEAD with which they were trained.",
+            "Use the NETWORK, WIDTH, CHANNELS and HEAD with which they were trained.",
         )
     return sorted(set(missing))
 
@@ -123,7 +125,7 @@ def alike(name: str, known: list[str]) -> list[int]:
 
 
 def _of_last_map(
-    model: networks.ResNet9, evidence: torch.Tensor, name: str, known_as: str
+    model: head_reading.Network, evidence: torch.Tensor, name: str, known_as: str
 ) -> torch.Tensor:
     """Return (n_features,) weights of an output from public ones over cells of the last map.
 

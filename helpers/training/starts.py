@@ -16,7 +16,9 @@ from helpers.data import cohorts, manifests
 from helpers.privacy import lineage, register
 from helpers.training import (
     frozen_head,
+    head_reading,
     image_loss,
+    named_networks,
     networks,
     recipe_rule,
     start_weights,
@@ -32,8 +34,9 @@ def starting_model(
     known: list[str],
     *,
     channels: int,
-    width: int,
     seed: int,
+    width: int | None = None,
+    network: str = "resnet9",
     head: str = "halves",
     trained: str = "all",
 ) -> tuple[nn.Module, list[str]]:
@@ -44,13 +47,20 @@ def starting_model(
         cohort: whose findings are the outputs.
         weights: public weights, or None for random ones from the seed.
         known: canonical names of the outputs in `weights`.
-        channels, width, seed, head: see `networks.resnet9`.
+        channels, seed, width, network, head: see `named_networks.network`.
         trained: the part that is not frozen, see `networks.train_only`.
     """
     canonical = [cohort.canonical[finding] for finding in cohort.findings]
-    model = networks.resnet9(
-        canonical, channels, width, seed, head, cohort.images.ndim - 1, cohort.lateral
-    ).to(networks.device())
+    model = named_networks.network(
+        network,
+        canonical,
+        cohort.images.shape[1:],
+        channels=channels,
+        width=width,
+        seed=seed,
+        head=head,
+        lateral=cohort.lateral,
+    )
     networks.train_only(model, trained)
     return model, (
         start_weights.start_from(model, weights, known, canonical)
@@ -83,7 +93,7 @@ def weights_to_start_from(
     """Return the weights from which a cohort's arms start.
 
     Args:
-        pretrain: "none" stands for random ones; a safetensors file is read; else the cohort's
+        pretrain: "none" stands for random ones; a file of weights is read; else the cohort's
             zero-shot run, which holds what was trained on the public cohort.
         cohort: the private one.
         pretraining: a session just finished on the cohort `public`; its weights are returned.
@@ -105,7 +115,7 @@ def weights_to_start_from(
             [public.canonical[finding] for finding in public.findings],
             [trained_on],
         )
-    elif pretrain.endswith(".safetensors"):
+    elif pretrain.endswith(paths.WEIGHT_FILES):
         start = Start(
             *weight_files.load_weights(Path(pretrain)), weight_files.lineage_of(Path(pretrain))
         )
@@ -133,18 +143,18 @@ def weights_to_start_from(
     return start
 
 
-def standardise(model: networks.ResNet9, public: cohorts.Cohort, channels: int) -> None:
+def standardise(model: head_reading.Network, public: cohorts.Cohort, channels: int) -> None:
     """Standardise the input of a public model's head by public training images; no logit changes.
 
-    Only where the head reads several levels, whose features differ in scale: clipping and noise
-    treat all weights of the head alike.
+    Not where resnet9's head reads its last map alone, as in the paper. Features differ in scale,
+    while clipping and noise treat all weights of the head alike.
 
     Args:
         model: trained on the public cohort.
         public: the cohort; its first 2,000 training images are read.
         channels: of the model's input.
     """
-    if not model.reading.has_levels:
+    if model.scale is None:
         return
     rows = np.flatnonzero(public.table["split"] == "train")[:2000]
     features = frozen_head.features_of(model, public.images, rows, channels)
@@ -189,7 +199,7 @@ def positive_weight(
         return "none", None
     if source == "private":
         return "private labels", image_loss.pos_weight(data.labels).to(networks.device())
-    if pretrain == "none" or pretrain.endswith(".safetensors"):
+    if pretrain == "none" or pretrain.endswith(paths.WEIGHT_FILES):
         errors.refuse(
             "PRETRAIN to name public data for POS_WEIGHT = 'public'",
             repr(pretrain),

@@ -1,5 +1,5 @@
 """Weights in safetensors files: written with what they mean and what trained them, read, compared
-by value.
+by value. Weights of torchvision in its own files are read, too.
 
 In: a network or a file. Out: a file or weights. Raises `InputError` for files that are absent or
 damaged.
@@ -8,6 +8,7 @@ damaged.
 import contextlib
 import hashlib
 import json
+import pickle
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -57,15 +58,35 @@ def save_weights(
 
 
 def load_weights(path: Path) -> tuple[dict[str, torch.Tensor], list[str]]:
-    """Return the weights in a safetensors file and the canonical names of the outputs ([] where not
-    stored).
+    """Return the weights in a file and the canonical names of the outputs ([] where not stored).
+
+    Args:
+        path: of a safetensors file, or of a state dict of torchvision (*.pth).
 
     Raises:
-        InputError: absent, or not a safetensors file.
+        InputError: absent, or not such a file.
     """
+    if str(path).endswith(".pth"):
+        return _state_dict(path), []
     with _opened(path) as stored:
         weights = {name: stored.get_tensor(name) for name in list(stored.keys())}
         return weights, json.loads((stored.metadata() or {}).get("canonical", "[]"))
+
+
+def _state_dict(path: Path) -> dict[str, torch.Tensor]:
+    """Return the weights in a file of `torch.save`; code in it is never run."""
+    errors.file_exists(path, "Correct PRETRAIN.")
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
+        weights = str(error).splitlines()[0][:80]
+    if not isinstance(weights, Mapping) or not all(map(torch.is_tensor, weights.values())):
+        errors.refuse(
+            f"a state dict, names and tensors, in {path}",
+            weights if isinstance(weights, str) else f"a {type(weights).__name__} of other things",
+            "Save it with torch.save(model.state_dict(), path).",
+        )
+    return dict(weights)
 
 
 def hash_of_file(path: Path) -> str | None:
@@ -77,11 +98,13 @@ def hash_of_file(path: Path) -> str | None:
 
 
 def lineage_of(path: Path) -> list[dict] | None:
-    """Return what trained the weights in a safetensors file; None where the file does not say.
+    """Return what trained the weights in a file; None where the file does not say.
 
     Raises:
         InputError: absent, not a safetensors file, or a lineage in another form.
     """
+    if str(path).endswith(".pth"):
+        return None
     with _opened(path) as stored:
         said = (stored.metadata() or {}).get("lineage")
     try:

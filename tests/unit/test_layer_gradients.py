@@ -7,8 +7,15 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torchvision.models.convnext import LayerNorm2d
 
-from helpers.privacy import convolution_gradients, gradient_norms, layer_gradients, units
+from helpers.privacy import (
+    convolution_gradients,
+    gradient_norms,
+    layer_gradients,
+    transformer_gradients,
+    units,
+)
 
 SIZES = [3, 1, 2, 5, 1]  # images of each unit
 INDEX = torch.repeat_interleave(torch.arange(len(SIZES)), torch.tensor(SIZES))
@@ -37,6 +44,15 @@ LAYERS = {
     "group_norm": (nn.GroupNorm(3, 6), (6, 5, 4)),
     "group_norm_many_places": (nn.GroupNorm(2, 4), (4, 9, 9)),
     "group_norm_no_places": (nn.GroupNorm(2, 8), (8,)),
+    "conv_depthwise": (nn.Conv2d(6, 6, 7, padding=3, groups=6), (6, 8, 5)),
+    "conv_patches": (nn.Conv2d(1, 5, 4, stride=4), (1, 12, 8)),
+    "layer_norm": (nn.LayerNorm(5, eps=1e-6), (4, 5)),
+    "layer_norm_no_bias": (nn.LayerNorm(5, bias=False), (5,)),
+    "layer_norm_of_maps": (nn.LayerNorm([3, 2]), (4, 3, 2)),
+    "channel_norm": (transformer_gradients.ChannelNorm(6), (6, 3, 4)),
+    "layer_scale": (transformer_gradients.LayerScale(torch.ones(6, 1, 1)), (6, 3, 4)),
+    "position": (transformer_gradients.PositionEmbedding(torch.ones(1, 4, 5)), (4, 5)),
+    "class_token": (transformer_gradients.ClassToken(torch.ones(1, 1, 5)), (4, 5)),
 }
 
 
@@ -173,3 +189,12 @@ def test_squares_are_exact_for_large_gradients():
         rtol=1e-6,
         atol=0,
     )
+
+
+def test_channel_norm_is_torchvisions_layer_norm_of_maps():
+    theirs, a = LayerNorm2d(6, eps=1e-6), torch.randn(2, 6, 3, 4)
+    for parameter in theirs.parameters():
+        nn.init.normal_(parameter)
+    ours = transformer_gradients.ChannelNorm(6, eps=1e-6)
+    ours.load_state_dict(theirs.state_dict())
+    torch.testing.assert_close(ours(a), theirs(a), rtol=0, atol=0)

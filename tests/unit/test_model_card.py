@@ -96,3 +96,11 @@ def test_a_card_without_notebook_04_is_refused(out):
     (out / "tables/04_metrics.csv").unlink()
     with pytest.raises(errors.InputError, match=r"04_metrics.csv.*Run the study to its end first"):
         model_card.write(out)
+
+
+def test_a_card_names_the_network(out):
+    path = out / f"runs/{RUN}/record.json"
+    record = files.read_json(path, "")
+    assert "ResNet9 of width 16, all weights" in model_card.card(out, record)
+    record["parameters"] = {"network": "vit_b_16", "channels": 1, "head": "pooled"}
+    assert "vit_b_16 of torchvision, without BatchNorm, all" in model_card.card(out, record)

@@ -50,6 +50,7 @@ def test_settings_are_read_as_they_were_written(results):
         "PRECISION": "float32",
         "PHYSICAL_BATCH_SIZE": 64,
         "SCORE_SHIFTS": 1,
+        "NETWORK": "resnet9",
     }
 
 
@@ -61,6 +62,16 @@ def test_settings_of_version_0_3_know_no_shifts(results):
     del stored["SCORE_SHIFTS"]
     files.write_json(path, stored)
     assert network_settings.read("small") == SETTINGS  # with 1, as it predicted
+
+
+def test_settings_of_version_0_7_know_no_network(results):
+    network_settings.write("small", SETTINGS)
+    path = network_settings.path_of("small")
+    stored = files.read_json(path, "")
+    del stored["NETWORK"]
+    files.write_json(path, stored)
+    assert network_settings.read("small") == SETTINGS
+    assert SETTINGS.architecture == {"width": 8, "channels": 1, "head": "pooled"}  # as it was
 
 
 def test_settings_that_nobody_wrote_are_refused(results):

@@ -68,6 +68,13 @@ def test_the_start_is_judged_by_what_is_public(pretrain, cohort, head, public_he
     assert recipe_rule.start_of(pretrain, cohort, head, public_head) == start
 
 
+def test_other_networks_have_a_standardised_head_that_is_pooled():
+    of = ("synthetic_cxr_public", "synthetic_cxr_private", "pooled", "pooled")
+    assert recipe_rule.start_of(*of) == "unknown"
+    assert recipe_rule.start_of(*of, "resnet18") == "alike"
+    assert recipe_rule.start_of("a/start.pth", *of[1:], "resnet18") == "unknown"
+
+
 def test_settle_keeps_what_is_given_and_says_what_the_rule_decided():
     chosen, origin = recipe_rule.settle(1.06, 8800, TRAINED="all", EPOCHS=3, HEAD_STEPS=None)
     rule = recipe_rule.recipe_for(1.06, 8800)

@@ -167,12 +167,25 @@ def test_a_study_does_not_leave_noise_out_of_its_private_runs(setting):
         ("demo", ["PRETRAIN=none", "03.TRAINED=head"], "standardised by public images"),
         ("demo", ["HEAD=pooled", "03.TRAINED=all_then_head"], "standardised by public images"),
         ("demo_ct", ["HEAD=halves"], "'levels' for volumes"),
+        ("demo_ct", ["NETWORK=resnet18"], "NETWORK = 'resnet9' for volumes; got 'resnet18'"),
+        ("demo", ["NETWORK=resnet99"], "NETWORK to be one of resnet9, resnet18"),
+        ("demo", ["NETWORK=resnet18"], "WIDTH = None with NETWORK = 'resnet18'; got 16"),
+        ("demo", ["WIDTH=None"], "WIDTH for NETWORK = 'resnet9'; got None"),
     ],
 )
 def test_a_recipe_that_cannot_be_is_refused_before_anything_runs(profile, settings, complaint):
     plan_of(profile, *settings[:-1])  # accepted, but for what comes last
     with pytest.raises(errors.InputError, match=complaint):
         plan_of(profile, *settings)
+
+
+def test_another_network_is_planned_with_the_settings_that_it_has():
+    of_vit = ["NETWORK=vit_b_16", "WIDTH=None", "HEAD=pooled"]
+    assert plan_of("demo", *of_vit)
+    with pytest.raises(errors.InputError, match="HEAD = 'pooled' with NETWORK"):
+        plan_of("demo", *of_vit[:2])
+    with pytest.raises(errors.InputError, match="a multiple of 16, with .* got 72 x 72"):
+        plan_of("demo", *of_vit, "IMAGE_PX=72")
 
 
 @pytest.mark.parametrize(

@@ -200,7 +200,7 @@ def test_halves_and_levels_never_pass_for_each_other():
     heads = {name: networks.resnet9(["a"], width=8, head=name) for name in ("halves", "levels")}
     assert heads["halves"].head.in_features == heads["levels"].head.in_features
     for name, other in (("halves", "levels"), ("halves", "pooled")):
-        with pytest.raises(errors.InputError, match="WIDTH, CHANNELS and HEAD"):
+        with pytest.raises(errors.InputError, match="NETWORK, WIDTH, CHANNELS and HEAD"):
             start_weights.start_from(
                 networks.resnet9(["a"], width=8, head=other),
                 heads[name].state_dict(),
