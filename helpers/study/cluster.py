@@ -11,7 +11,9 @@ import dataclasses
 import logging
 import re
 import secrets
+import shlex
 import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -125,29 +127,37 @@ def _slurm(jobs: int, logs: Path) -> Iterator["distributed.SpecCluster"]:
         for name in ("cores", "memory", "job-script-prologue", "log-directory")
     }
     cores = setting["cores"] or 1
-    try:
-        cluster = dask_jobqueue.SLURMCluster(
-            n_workers=1,
-            cores=1,
-            processes=1,
-            job_cpu=cores,
-            memory=setting["memory"] or f"{step_process.BYTES_PER_JOB}B",
-            log_directory=setting["log-directory"] or str(logs),
-            job_script_prologue=[
-                *setting["job-script-prologue"],
-                f"export OMP_NUM_THREADS={cores}",
-                f"export PYTHONPATH={paths.repository_root()}",
-            ],
-        )
-    except (OSError, RuntimeError, ValueError) as error:
-        last = (str(error).strip().splitlines() or ["no message"])[-1]
-        errors.refuse(
-            "Slurm to take a job", last, "Correct `jobqueue.slurm` in Dask's configuration."
-        )
-    with cluster:
+    with dask_jobqueue.SLURMCluster(
+        cores=1,
+        processes=1,
+        job_cpu=cores,
+        memory=setting["memory"] or f"{step_process.BYTES_PER_JOB}B",
+        log_directory=setting["log-directory"] or str(logs),
+        job_script_prologue=[
+            *setting["job-script-prologue"],
+            f"export OMP_NUM_THREADS={cores}",
+            f"export PYTHONPATH={shlex.quote(str(paths.repository_root()))}",
+        ],
+    ) as cluster:
+        _slurm_takes(cluster.job_script())
         # Dask's own guess of a task's time, half a second, would leave all steps to one job.
         cluster.adapt(minimum_jobs=1, maximum_jobs=jobs, target_duration="1ms")
         yield cluster
+
+
+def _slurm_takes(script: str) -> None:
+    """Accept a job that Slurm would run; none is submitted.
+
+    Raises:
+        InputError: it would not.
+    """
+    tried = subprocess.run(["sbatch", "--test-only"], input=script, text=True, capture_output=True)
+    if tried.returncode:
+        errors.refuse(
+            "Slurm to take a job",
+            (tried.stderr.strip().splitlines() or ["no message"])[-1],
+            "Correct `jobqueue.slurm` in Dask's configuration.",
+        )
 
 
 class Workers:
