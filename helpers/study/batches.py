@@ -20,6 +20,7 @@ from helpers.study import (
     step_process,
 )
 
+SHARED_DISK_SECONDS = 60  # until a network disk surely shows here what a worker has written
 BYTES_PER_STEP = 16 * 1024**2  # on disk: an executed notebook, its page, weights, a checkpoint
 
 
@@ -83,6 +84,7 @@ class Execution:
     process: step_process.StepProcess | cluster.RemoteProcess
     threads: int
     log: Path
+    ended: float | None = None
 
 
 class Batch:
@@ -181,9 +183,13 @@ class Batch:
         for execution in list(self.running):
             if (code := execution.process.poll()) is None:
                 continue
-            self.running.remove(execution)
             step, seconds = execution.step, execution.process.seconds
             missing = self.results.missing(step)
+            execution.ended = execution.ended or time.monotonic()
+            waited = time.monotonic() - execution.ended
+            if self.workers and not code and missing and waited < SHARED_DISK_SECONDS:
+                continue
+            self.running.remove(execution)
             if not code and not missing:
                 self.results.store(step, execution.key, seconds)
                 self.seconds.setdefault(step.notebook, []).append(seconds)

@@ -124,7 +124,13 @@ def _slurm(jobs: int, logs: Path) -> Iterator["distributed.SpecCluster"]:
         errors.refuse("Slurm's sbatch for --cluster slurm", "none in PATH", "Log in where it is.")
     setting = {
         name: dask.config.get(f"jobqueue.slurm.{name}")
-        for name in ("cores", "memory", "job-script-prologue", "log-directory")
+        for name in (
+            "cores",
+            "memory",
+            "job-script-prologue",
+            "log-directory",
+            "scheduler-options",
+        )
     }
     cores = setting["cores"] or 1
     with dask_jobqueue.SLURMCluster(
@@ -138,6 +144,7 @@ def _slurm(jobs: int, logs: Path) -> Iterator["distributed.SpecCluster"]:
             f"export OMP_NUM_THREADS={cores}",
             f"export PYTHONPATH={shlex.quote(str(paths.repository_root()))}",
         ],
+        scheduler_options={"dashboard": False} | setting["scheduler-options"],
     ) as cluster:
         _slurm_takes(cluster.job_script())
         # Dask's own guess of a task's time, half a second, would leave all steps to one job.

@@ -3,13 +3,23 @@
 import dataclasses
 import os
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from distributed import Client, LocalCluster
 
 import run_all
 from helpers.core import errors, locks
-from helpers.study import cluster, cluster_task, notebook_files, plan, step_process
+from helpers.study import (
+    batches,
+    cluster,
+    cluster_task,
+    notebook_files,
+    plan,
+    step_cache,
+    step_process,
+)
 
 
 def step_of(number, results):
@@ -171,3 +181,28 @@ def test_work_survives_the_way_to_a_worker(tmp_path):
     work = step_of("02", tmp_path)[1]
     assert step_process.Work(**dataclasses.asdict(work)) == work
     assert not work.notebook.startswith("/")
+
+
+def test_what_a_worker_has_written_may_be_seen_here_a_little_later(tmp_path, monkeypatch, capsys):
+    step = plan.Step(
+        "09_x", notebook_files.notebooks()["01"], {}, outputs=[Path("tables/09_x.csv")]
+    )
+    batch = batches.Batch(step_cache.Results(tmp_path), [step], [step])
+    ended = SimpleNamespace(poll=lambda: 0, seconds=3.0)
+    batch.workers, batch.running = (
+        True,
+        [batches.Execution(step, "key", ended, 1, tmp_path / "log")],
+    )
+    batch.gather()
+    assert batch.running and not capsys.readouterr().out
+    for path in [*step.outputs, *step_cache.pages(step)]:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("contents")
+    batch.gather()
+    assert not batch.running and "09_x" in capsys.readouterr().out and not batch.complaints
+    (tmp_path / step.outputs[0]).unlink()
+    (tmp_path / "log").touch()
+    batch.running = [batches.Execution(step, "key", ended, 1, tmp_path / "log")]
+    monkeypatch.setattr(batches, "SHARED_DISK_SECONDS", 0)
+    batch.gather()
+    assert "it did not write 'tables/09_x.csv'" in batch.complaints[0]
