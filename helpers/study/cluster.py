@@ -11,16 +11,13 @@ import dataclasses
 import logging
 import re
 import secrets
-import shlex
-import shutil
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from helpers.core import errors, paths
-from helpers.study import cluster_task, plan, step_process
+from helpers.core import errors
+from helpers.study import cluster_task, plan, slurm, step_process
 
 if TYPE_CHECKING:
     import distributed
@@ -73,12 +70,13 @@ def workers(where: str | None, jobs: int | None, results: Path) -> Iterator["Wor
         return
     import distributed
 
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is said in one line
+    for name in ("distributed", "distributed.client"):  # what matters is said in one line
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     with contextlib.ExitStack() as open_until_the_end:
         scheduler = address = where.removeprefix("dask://")
         if where == SLURM:
             logs = results / ".state" / "slurm"
-            scheduler = open_until_the_end.enter_context(_slurm(jobs, logs))
+            scheduler = open_until_the_end.enter_context(slurm.jobs_of(jobs, logs))
         try:
             client = distributed.Client(scheduler, timeout=SECONDS, set_as_default=False)
         except (OSError, ValueError):
@@ -110,61 +108,25 @@ def _has_workers(client: "distributed.Client", address: str) -> None:
 
 
 @contextlib.contextmanager
-def _slurm(jobs: int, logs: Path) -> Iterator["distributed.SpecCluster"]:
-    """Yield a scheduler in this process with up to `jobs` Slurm jobs, each a worker for one step at
-    a time, which has all of the job's cores. Dask's configuration has the rest.
+def scheduler_of(where: str) -> Iterator[None]:
+    """Say in one line that the scheduler is lost."""
+    try:
+        yield
+    except OSError:
+        refuse_lost(where)
+
+
+def refuse_lost(where: str) -> None:
+    """Refuse a scheduler that was there.
 
     Raises:
-        InputError: Slurm is not here, or does not take the first job.
+        InputError: always.
     """
-    import dask
-    import dask_jobqueue
-
-    if not shutil.which("sbatch"):
-        errors.refuse("Slurm's sbatch for --cluster slurm", "none in PATH", "Log in where it is.")
-    setting = {
-        name: dask.config.get(f"jobqueue.slurm.{name}")
-        for name in (
-            "cores",
-            "memory",
-            "job-script-prologue",
-            "log-directory",
-            "scheduler-options",
-        )
-    }
-    cores = setting["cores"] or 1
-    with dask_jobqueue.SLURMCluster(
-        cores=1,
-        processes=1,
-        job_cpu=cores,
-        memory=setting["memory"] or f"{step_process.BYTES_PER_JOB}B",
-        log_directory=setting["log-directory"] or str(logs),
-        job_script_prologue=[
-            *setting["job-script-prologue"],
-            f"export OMP_NUM_THREADS={cores}",
-            f"export PYTHONPATH={shlex.quote(str(paths.repository_root()))}",
-        ],
-        scheduler_options={"dashboard": False} | setting["scheduler-options"],
-    ) as cluster:
-        _slurm_takes(cluster.job_script())
-        # Dask's own guess of a task's time, half a second, would leave all steps to one job.
-        cluster.adapt(minimum_jobs=1, maximum_jobs=jobs, target_duration="1ms")
-        yield cluster
-
-
-def _slurm_takes(script: str) -> None:
-    """Accept a job that Slurm would run; none is submitted.
-
-    Raises:
-        InputError: it would not.
-    """
-    tried = subprocess.run(["sbatch", "--test-only"], input=script, text=True, capture_output=True)
-    if tried.returncode:
-        errors.refuse(
-            "Slurm to take a job",
-            (tried.stderr.strip().splitlines() or ["no message"])[-1],
-            "Correct `jobqueue.slurm` in Dask's configuration.",
-        )
+    errors.refuse(
+        f"the scheduler of {where} to go on",
+        "none that answers",
+        "Start it again, and give the same command: it goes on from here.",
+    )
 
 
 class Workers:
@@ -175,13 +137,15 @@ class Workers:
 
     def slots(self) -> int:
         """Return how many steps to hand over: --jobs, or as many as workers have threads."""
-        return self.jobs or max(1, sum(self.client.nthreads().values()))
+        with scheduler_of(self.where):
+            return self.jobs or max(1, sum(self.client.nthreads().values()))
 
     def start(self, step: plan.Step, work: step_process.Work) -> "RemoteProcess":
         """Hand a step over. It asks for the resources GPU (1, where it trains) and MEMORY (bytes),
         each where a worker declares it.
         """
-        known = self.client.scheduler_info()["workers"].values()
+        with scheduler_of(self.where):
+            known = self.client.scheduler_info()["workers"].values()
         declared = {name for worker in known for name in worker["resources"]}
         wanted = {"MEMORY": step_process.BYTES_PER_JOB} | ({"GPU": 1} if step.trains else {})
         future = self.client.submit(
@@ -214,14 +178,16 @@ class RemoteProcess:
             InputError: the worker refused the step, or the scheduler is lost.
         """
         status, code = self.future.status, None
+        if status in ("cancelled", "lost"):
+            refuse_lost(self.where)
         if status == "finished":
             with contextlib.suppress(TimeoutError):  # its worker was lost before it could say so
                 code, self.seconds_on_worker = self.future.result(timeout=SECONDS)
         elif status != "pending":
-            code = self._lost(self.future.exception(timeout=SECONDS) if status == "error" else None)
+            code = self._failed(self.future.exception(timeout=SECONDS))
         return code
 
-    def _lost(self, error: Exception | None) -> int:
+    def _failed(self, error: Exception) -> int:
         """Return 1 where worker after worker was lost with the step; raise what else went wrong."""
         import distributed
 
@@ -232,7 +198,7 @@ class RemoteProcess:
             raise error
         errors.refuse(
             f"the workers of {self.where} to run the step",
-            f"{type(error).__name__}: {error}" if error else "a scheduler that is lost",
+            f"{type(error).__name__}: {error}",
             "Start all of it from this environment, and give the same command again.",
         )
         return 1

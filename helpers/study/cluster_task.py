@@ -16,7 +16,7 @@ def run_step(work: dict[str, str], expected: dict[str, str]) -> tuple[int, float
     """Run a step on this worker; return the exit code of its process, and its seconds.
 
     Guarantees: the process ends with this worker, and when the task is cancelled, as it is when the
-        submitting command is gone.
+        submitting command is gone; a worker that closes gives it back to the scheduler.
 
     Args:
         work: the fields of a `step_process.Work`.
@@ -26,6 +26,7 @@ def run_step(work: dict[str, str], expected: dict[str, str]) -> tuple[int, float
         InputError: see `check_folder` and `check_code`.
     """
     import distributed  # here, because ordinary users do not have it
+    from distributed import core
 
     settled = step_process.Work(**work)
     check_folder(Path(settled.results))
@@ -34,7 +35,10 @@ def run_step(work: dict[str, str], expected: dict[str, str]) -> tuple[int, float
     tasks, task = worker.state.tasks, worker.get_current_task()
     process = step_process.StepProcess(settled, machine.threads())
     try:
-        while (code := process.poll()) is None and tasks[task].state != "cancelled":
+        while (code := process.poll()) is None:
+            is_at_work = worker.status in (core.Status.running, core.Status.paused)
+            if tasks[task].state == "cancelled" or not is_at_work:
+                raise distributed.Reschedule
             time.sleep(0.1)
         return code, process.seconds
     finally:

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +12,8 @@ import pytest
 from cluster.conftest import wait_until
 from distributed import Client
 from end_to_end.test_private_study import COHORT, N_STEPS, TINY, counted
+
+from helpers.core import files
 
 TRAINING = "03_dp_training-eps7.89-seed0"
 DEMO = (*TINY, "03.MODE=demo", "EPSILONS=[7.89, 20]")
@@ -121,3 +125,41 @@ def test_workers_of_other_code_are_refused(tmp_path, place, copy_package, run_st
     )
     assert done.code == 2 and done.complaint.count("\n") == 1
     assert "this package" in done.complaint and "on every worker; got" in done.complaint
+
+
+@pytest.mark.slow
+def test_a_lost_scheduler_ends_command_and_step_in_one_line(tmp_path, start_study, finish):
+    dask, log = [sys.executable, "-m", "distributed.cli.dask_"], (tmp_path / "log").open("w")
+    places = ["--port", "0", "--no-dashboard", "--scheduler-file", str(tmp_path / "place")]
+    scheduler = subprocess.Popen([*dask[:2], dask[2] + "scheduler", *places], stderr=log)
+    wait_until((tmp_path / "place").exists, 30, "scheduler")
+    address = files.read_json(tmp_path / "place", "")["address"].removeprefix("tcp://")
+    words = [address, "--nthreads", "1", "--no-dashboard"]
+    worker = subprocess.Popen([*dask[:2], dask[2] + "worker", *words], stderr=log)
+    try:
+        words = ["--cluster", f"dask://{address}", "--only", "01"]
+        study = start_study("smoke", tmp_path / "out", *words)
+        wait_until((tmp_path / "out/cohort").exists, 120, "step under way")
+        scheduler.kill()
+        done = finish(study)
+        assert done.code == 2 and done.complaint.count("\n") == 1
+        assert "the scheduler of dask://" in done.complaint
+        of_worker = psutil.Process(worker.pid)
+        wait_until(lambda: not steps_below(of_worker), 60, "end of the step")
+    finally:
+        for process in (scheduler, worker):
+            process.terminate()
+            process.wait()
+        log.close()
+
+
+def steps_below(process):
+    """Processes of steps below a worker, as long as it is there."""
+    try:
+        return [
+            child
+            for child in process.children(recursive=True)
+            if "run_notebook.py" in child.cmdline()
+        ]
+    except psutil.NoSuchProcess:
+        return []
