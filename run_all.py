@@ -115,7 +115,9 @@ def read_arguments(words: list[str] | None) -> argparse.Namespace:
         help="remove what the steps wrote and run them again; private runs stay",
     )
     parser.add_argument(
-        "--jobs", type=int, help="steps side by side (default: by cores and free memory)"
+        "--jobs",
+        type=int,
+        help="steps side by side (default: by cores and free memory); most jobs of slurm",
     )
     parser.add_argument(
         "--cluster",

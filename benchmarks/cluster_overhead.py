@@ -98,7 +98,7 @@ def measure(steps: list[plan.Step], out: Path, place: str | None, n_workers: int
 @contextlib.contextmanager
 def dask_workers(n: int) -> Iterator[str]:
     """Yield what --cluster says to reach n worker processes of this machine."""
-    with LocalCluster(n_workers=n, threads_per_worker=1, dashboard_address=None) as made:
+    with LocalCluster(n_workers=n, threads_per_worker=1, dashboard_address=":0") as made:
         yield made.scheduler_address.replace("tcp://", "dask://")
 
 

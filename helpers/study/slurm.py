@@ -54,7 +54,8 @@ def jobs_of(jobs: int, logs: Path) -> Iterator["distributed.SpecCluster"]:
             f"export OMP_NUM_THREADS={cores}",
             f"export PYTHONPATH={shlex.quote(str(paths.repository_root()))}",
         ],
-        scheduler_options={"dashboard": False} | setting["scheduler-options"],
+        scheduler_options={"dashboard": False, "dashboard_address": ":0"}
+        | setting["scheduler-options"],
     ) as cluster:
         _takes(cluster.job_script())
         # Dask's own guess of a task's time, half a second, would leave all steps to one job.

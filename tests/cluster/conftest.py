@@ -46,7 +46,7 @@ PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 @pytest.fixture
 def dask_workers() -> Iterator[LocalCluster]:
     """Three workers, each a process with one thread."""
-    with LocalCluster(n_workers=3, threads_per_worker=1, dashboard_address=None) as made:
+    with LocalCluster(n_workers=3, threads_per_worker=1, dashboard_address=":0") as made:
         yield made
 
 

@@ -38,7 +38,7 @@ def no_wait(monkeypatch):
 def scheduler():
     """A scheduler in this process, which has no workers yet."""
     with LocalCluster(
-        n_workers=0, processes=False, dashboard_address=None, protocol="tcp", host="127.0.0.1"
+        n_workers=0, processes=False, dashboard_address=":0", protocol="tcp", host="127.0.0.1"
     ) as made:
         yield made
 
