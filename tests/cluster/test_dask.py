@@ -6,11 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import dask
 import pandas as pd
 import psutil
 import pytest
 from cluster.conftest import wait_until
-from distributed import Client
+from distributed import Client, LocalCluster
 from end_to_end.test_private_study import COHORT, N_STEPS, TINY, counted
 
 from helpers.core import files
@@ -128,14 +129,29 @@ def test_workers_of_other_code_are_refused(tmp_path, place, copy_package, run_st
 
 
 @pytest.mark.slow
+def test_a_step_that_loses_each_of_its_workers_has_failed(tmp_path, start_study, finish):
+    with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
+        workers = LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0")
+    with workers:
+        place = workers.scheduler_address.replace("tcp://", "dask://")
+        study = start_study("smoke", tmp_path / "out", "--cluster", place, "--only", "01")
+        wait_until((tmp_path / "out/cohort").exists, 120, "step under way")
+        os.kill(*pids(workers), signal.SIGKILL)
+        done = finish(study)
+    assert done.code == 1 and done.states == {"01_data_preparation": "FAILED"}
+    assert "(step 01_data_preparation) failed: its worker was lost" in done.complaint
+    assert done.complaint.count("\n") == 1
+
+
+@pytest.mark.slow
 def test_a_lost_scheduler_ends_command_and_step_in_one_line(tmp_path, start_study, finish):
-    dask, log = [sys.executable, "-m", "distributed.cli.dask_"], (tmp_path / "log").open("w")
+    command, log = [sys.executable, "-m", "distributed.cli.dask_"], (tmp_path / "log").open("w")
     places = ["--port", "0", "--no-dashboard", "--scheduler-file", str(tmp_path / "place")]
-    scheduler = subprocess.Popen([*dask[:2], dask[2] + "scheduler", *places], stderr=log)
+    scheduler = subprocess.Popen([*command[:2], command[2] + "scheduler", *places], stderr=log)
     wait_until((tmp_path / "place").exists, 30, "scheduler")
     address = files.read_json(tmp_path / "place", "")["address"].removeprefix("tcp://")
     words = [address, "--nthreads", "1", "--no-dashboard"]
-    worker = subprocess.Popen([*dask[:2], dask[2] + "worker", *words], stderr=log)
+    worker = subprocess.Popen([*command[:2], command[2] + "worker", *words], stderr=log)
     try:
         words = ["--cluster", f"dask://{address}", "--only", "01"]
         study = start_study("smoke", tmp_path / "out", *words)
