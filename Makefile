@@ -9,7 +9,7 @@ NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=900
 # What a step computes must not depend on what else is set for matplotlib or Jupyter.
 CLEAN_ENV := env -u MPLBACKEND -u JUPYTER_PATH JUPYTER_PREFER_ENV_PATH=1 GOMP_SPINCOUNT=3000
 
-.PHONY: help demo demo-ct audit lab test test-all lint unit nbval end-to-end notebooks-beside-studies test-benchmarks mutants docs benchmark ladder ladder-trials ladder-ct notebooks expected clean
+.PHONY: help demo demo-ct audit lab test test-all lint unit nbval end-to-end notebooks-beside-studies test-benchmarks test-cluster mutants docs benchmark ladder ladder-trials ladder-ct notebooks expected clean
 
 # Notebook 04 draws curves over budgets: 03 also runs at these, beside itself, with a thread each.
 OTHER_BUDGETS := 0.29 1.06
@@ -73,6 +73,9 @@ notebooks-beside-studies: $(VENV)/.installed  ## both of these, side by side
 
 test-benchmarks: $(VENV)/.installed  ## run the tests of benchmarks/
 	$(CLEAN_ENV) $(PY) -m pytest tests/benchmarks -q --durations=5 -m "not slow $(SLOW)"
+
+test-cluster: $(VENV)/.installed  ## run studies on Dask workers and, where it is installed, in a Slurm of this machine
+	$(CLEAN_ENV) $(PY) -m pytest tests/cluster -q --durations=5
 
 mutants: $(VENV)/.installed  ## plant privacy faults one at a time and demand that a unit test notices each
 	@$(CLEAN_ENV) $(PY) tests/mutants.py

@@ -20,6 +20,7 @@ import pandas as pd
 from helpers.core import errors, files, locks, paths
 from helpers.study import (
     batches,
+    cluster,
     crate,
     disclosure,
     model_card,
@@ -54,7 +55,10 @@ def main(words: list[str] | None = None) -> int:
             for line in study_data.checks(steps[0].parameters):
                 print(line)
             return show_plan(batch)
-        with lock(batch.results.out):
+        with (
+            lock(results.out),
+            cluster.workers(arguments.cluster, arguments.jobs, results.out) as batch.workers,
+        ):
             return run_study(batch, title)
     except errors.InputError as error:
         print(f"run_all.py: {error}", file=sys.stderr)
@@ -111,7 +115,14 @@ def read_arguments(words: list[str] | None) -> argparse.Namespace:
         help="remove what the steps wrote and run them again; private runs stay",
     )
     parser.add_argument(
-        "--jobs", type=int, help="steps side by side (default: by cores and free memory)"
+        "--jobs",
+        type=int,
+        help="steps side by side (default: by cores and free memory); most jobs of slurm",
+    )
+    parser.add_argument(
+        "--cluster",
+        metavar="PLACE",
+        help="run the steps on a Dask scheduler's workers (dask://HOST:PORT), or on slurm",
     )
     parser.add_argument("--list", action="store_true", help="show the profiles")
     parser.add_argument(
@@ -135,6 +146,7 @@ def read_study(arguments: argparse.Namespace) -> tuple[str, list[plan.Step]]:
     """
     if arguments.jobs is not None:
         errors.number("--jobs", arguments.jobs, 1, 1024, integer=True)
+    cluster.check(arguments.cluster, arguments.jobs)
     profile = profiles.read_profile(arguments.profile)
     chosen, lists = profiles.collect(
         profile, [profiles.read_setting(text) for text in arguments.set]

@@ -1280,8 +1280,8 @@ FAULTS = [
     Fault(
         "two kernels at one run",
         "core.locks",
-        "BlockingIOError",
-        "ValueError",
+        "except (BlockingIOError, PermissionError):  # the second",
+        "except (ValueError, PermissionError):  # the second",
         ("test_private_runs::test_a_second_kernel_is_refused_by_name",),
     ),
     Fault(
@@ -2030,5 +2030,26 @@ FAULTS = [
         (
             "test_torchvision_networks::test_a_file_that_is_no_state_dict_is_refused_and_runs_no_code",
         ),
+    ),
+    Fault(
+        "lines added to the register while others look or add",
+        "privacy.register",
+        "        with self.held(), disk_errors_said(self.folder):\n            handle = os.open(self.path",
+        "        self.folder.mkdir(parents=True, exist_ok=True)\n        with disk_errors_said(self.folder):\n            handle = os.open(self.path",
+        ("test_register::test_a_line_is_added_while_the_register_is_held",),
+    ),
+    Fault(
+        "a worker's register in place of the one that was planned with",
+        "study.step_process",
+        '{"RESULTS_DIR": work.results, "PRIVACY_REGISTER": work.register}',
+        '{"RESULTS_DIR": work.results}',
+        ("test_cluster::test_the_register_of_the_command_goes_with_each_step",),
+    ),
+    Fault(
+        "steps on workers whom no lock keeps from a run under way",
+        "study.cluster_task",
+        'if not locks.is_taken(results / ".lock"):',
+        "if not results:",
+        ("test_cluster::test_a_folder_that_nobody_holds_is_refused",),
     ),
 ]

@@ -5,6 +5,7 @@ In: contents. Out: hexadecimal digests that depend on contents only, never on ti
 """
 
 import ast
+import functools
 import hashlib
 import json
 from collections.abc import Iterable
@@ -69,14 +70,19 @@ def _source_path(module: str) -> Path:
 
 def helpers_imported(source: str) -> set[str]:
     """Return the dotted names, within `helpers`, of the modules that a piece of Python imports."""
+    return {name for name in _names_imported(source) if _source_path(name).is_file()}
+
+
+@functools.cache
+def _names_imported(source: str) -> list[str]:
+    """Return what a piece of Python imports from `helpers`, modules and what they hold."""
     candidates = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "helpers":
             candidates |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Import):
             candidates |= {alias.name for alias in node.names}
-    inside = {name.removeprefix("helpers.") for name in candidates if name.startswith("helpers.")}
-    return {name for name in inside if _source_path(name).is_file()}
+    return [name.removeprefix("helpers.") for name in candidates if name.startswith("helpers.")]
 
 
 def fingerprint(content: dict, modules: Iterable[str] = ()) -> str:

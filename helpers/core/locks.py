@@ -71,6 +71,20 @@ def is_held(path: Path) -> bool:
     return (os.getpid(), path.resolve()) in _held
 
 
+def is_taken(path: Path) -> bool:
+    """Return whether any process holds a lock, on this machine or another one; False where the file
+    is not there, or its file system has no locks.
+    """
+    try:
+        with open(path) as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def release(path: Path) -> None:
     """Let a lock go that this process holds; otherwise nothing."""
     handle = _held.pop((os.getpid(), path.resolve()), None)

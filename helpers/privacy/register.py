@@ -60,14 +60,15 @@ def named() -> Path | None:
 class Register(EnrolledPatients):
     """A register's folder.
 
-    Guarantees: a line that `append` returned from is on disk; lines are only ever added; a line
-    torn by a kill or a full disk is recognised and hides no other.
+    Guarantees: a line that `append` returned from is on disk; lines are only ever added, one at a
+    time, also by several machines (a network disk would write one over the other); a line torn by a
+    kill or a full disk is recognised and hides no other.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
         """Open `folder`; None: $PRIVACY_REGISTER, or `register/` of the present results."""
         super().__init__(folder or folder_of(paths.results_dir()))
-        self.path = self.folder / "spent.jsonl"
+        self.path, self._is_held = self.folder / "spent.jsonl", False
 
     def sharing(self, key: str) -> dict[str, str]:
         """Return {key: what is shared, in words} of the cohorts in the register that have a patient
@@ -98,8 +99,11 @@ class Register(EnrolledPatients):
     def held(self) -> Iterator[None]:
         """Hold the register, so that nobody adds a line between looking and adding.
 
-        Without locks on the disk, say so once and go on.
+        Where this object holds it already, go on; without locks on the disk, say so once and go on.
         """
+        if self._is_held:
+            yield
+            return
         with disk_errors_said(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             handle = (self.folder / ".lock").open("w")
@@ -110,7 +114,11 @@ class Register(EnrolledPatients):
                     "The disk of the privacy register has no locks: see to it that private runs on"
                     " the same patients begin one after the other."
                 )
-            yield
+            self._is_held = True
+            try:
+                yield
+            finally:
+                self._is_held = False
 
     def append(self, event: str, uuid: str, **fields: object) -> None:
         """Add a line, and return when it is on disk.
@@ -126,8 +134,7 @@ class Register(EnrolledPatients):
         errors.one_of("the event", event, EVENTS)
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         line = json.dumps({"event": event, "uuid": uuid, "time": now} | fields).encode() + b"\n"
-        with disk_errors_said(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
+        with self.held(), disk_errors_said(self.folder):
             handle = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
             try:
                 size = os.fstat(handle).st_size

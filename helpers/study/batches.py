@@ -1,33 +1,27 @@
-"""A study's steps on one machine, as many side by side as it has cores and memory for.
+"""A study's steps, as many side by side as the machine has cores and memory for, or on a cluster.
 
 In: steps, a results folder. Out: executed notebooks, a line for each step that has ended. Each step
-is a process of its own (`run_notebook.py`). Raises `InputError` for steps that are not there, and
-whatever `planned_spending` refuses before the first training step.
+is a process of its own, here (`step_process`) or on a worker (`cluster`). Raises `InputError` for
+steps that are not there, and whatever `planned_spending` refuses before the first training step.
 """
 
-import contextlib
 import dataclasses
-import json
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
-import psutil
-
-from helpers.core import errors, files, machine, paths
-from helpers.study import notebook_files, plan, planned_spending, step_cache
-
-BYTES_PER_JOB = 2 * 1024**3
-BYTES_PER_STEP = 16 * 1024**2  # on disk: an executed notebook, its page, weights, a checkpoint
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
+from helpers.core import errors, files, machine
+from helpers.study import (
+    cluster,
+    notebook_files,
+    plan,
+    planned_spending,
+    step_cache,
+    step_process,
 )
+
+SHARED_DISK_SECONDS = 60  # until a network disk surely shows here what a worker has written
+BYTES_PER_STEP = 16 * 1024**2  # on disk: an executed notebook, its page, weights, a checkpoint
 
 
 def select(
@@ -87,10 +81,10 @@ class Execution:
 
     step: plan.Step
     key: str
-    process: subprocess.Popen
+    process: step_process.StepProcess | cluster.RemoteProcess
     threads: int
     log: Path
-    started: float = dataclasses.field(default_factory=time.monotonic)
+    ended: float | None = None
 
 
 class Batch:
@@ -119,8 +113,9 @@ class Batch:
         self.complaints, self.seconds, self.n_ended, self.is_announced = [], {}, 0, False
         self.looked_at: set[str] = set()  # steps of which it is known whether they are done
         self.cores = machine.cores()
-        by_memory = max(1, machine.available_memory() // BYTES_PER_JOB)
+        by_memory = max(1, machine.available_memory() // step_process.BYTES_PER_JOB)
         self.jobs = jobs or (1 if has_gpu() else min(self.cores, by_memory))
+        self.workers: cluster.Workers | None = None  # those of a cluster, in place of this machine
 
     def run(self) -> bool:
         """Run what can be run, after a failure too; return whether all is done.
@@ -137,7 +132,7 @@ class Batch:
                 self.gather()
         finally:
             for execution in self.running:
-                stop(execution.process)
+                execution.process.stop()
         return not self.waiting and not self.complaints
 
     def advance(self) -> bool:
@@ -150,23 +145,21 @@ class Batch:
         for step in unchanged:
             self.waiting.remove(step)
             self.end(step, "unchanged", 0)
-        free = max(self.cores, self.jobs) - sum(execution.threads for execution in self.running)
+        cores, jobs = (1, self.workers.slots()) if self.workers else (self.cores, self.jobs)
+        free = max(cores, jobs) - sum(execution.threads for execution in self.running)
         starting = [step for step in ready if step not in unchanged][
-            : max(0, min(self.jobs - len(self.running), free))
+            : max(0, min(jobs - len(self.running), free))
         ]
-        if (
-            any(step.notebook.name[:2] in ("02", "03", "06") for step in starting)
-            and not self.is_announced
-        ):
+        if any(step.trains for step in starting) and not self.is_announced:
             self.is_announced = True
             announcement = planned_spending.planned(self.steps, self.results.out)
             print(announcement, end="\n" if announcement else "", flush=True)
         for step in starting:
-            self.start(step, max(1, min(self.cores, free) // len(starting)))
+            self.start(step, max(1, min(cores, free) // len(starting)))
         return bool(unchanged or starting)
 
     def start(self, step: plan.Step, threads: int) -> None:
-        """Start a step in a process of its own; it ends when this one does."""
+        """Start a step in a process of its own, here or on a worker; it ends when this one does."""
         self.waiting.remove(step)
         if self.force and (private := self.results.private_runs(step)):
             print(
@@ -177,38 +170,26 @@ class Batch:
             )
         self.results.clear(step, everything=self.force)
         key, log = self.results.key(step), self.results.out / ".state" / f"{step.id}.log"
-        environment = os.environ | {name: str(threads) for name in THREAD_VARIABLES}
-        environment["RESULTS_DIR"] = str(self.results.out)
-        command = [
-            sys.executable,
-            "run_notebook.py",
-            str(step.notebook),
-            "--parameters",
-            json.dumps(step.parameters),
-            "--to",
-            str(self.results.out / "notebooks" / step.id),
-            "--end-with-parent",
-        ]
-        with open(log, "w") as stream:
-            process = subprocess.Popen(
-                command,
-                cwd=paths.repository_root(),
-                env=environment,
-                start_new_session=True,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=stream,
-            )
+        work = step_process.work_of(step, self.results.out, log)
+        process = (
+            self.workers.start(step, work)
+            if self.workers
+            else step_process.StepProcess(work, threads)
+        )
         self.running.append(Execution(step, key, process, threads, log))
 
     def gather(self) -> None:
         """Take note of the steps that have ended."""
-        for execution in [
-            execution for execution in self.running if execution.process.poll() is not None
-        ]:
+        for execution in list(self.running):
+            if (code := execution.process.poll()) is None:
+                continue
+            step, seconds = execution.step, execution.process.seconds
+            missing = self.results.missing(step)
+            execution.ended = execution.ended or time.monotonic()
+            waited = time.monotonic() - execution.ended
+            if self.workers and not code and missing and waited < SHARED_DISK_SECONDS:
+                continue
             self.running.remove(execution)
-            step, code = execution.step, execution.process.returncode
-            seconds, missing = time.monotonic() - execution.started, self.results.missing(step)
             if not code and not missing:
                 self.results.store(step, execution.key, seconds)
                 self.seconds.setdefault(step.notebook, []).append(seconds)
@@ -245,7 +226,7 @@ class Batch:
             expected(step) for step in self.waiting
         ]
         total = sum(filter(None, estimates)) - sum(
-            time.monotonic() - execution.started for execution in self.running
+            execution.process.seconds for execution in self.running
         )
         if not estimates:
             return ""
@@ -261,13 +242,3 @@ def has_gpu() -> bool:
     """Return whether there is a GPU, found without waiting for torch."""
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
     return not hidden and any(Path(device).exists() for device in ("/dev/nvidia0", "/dev/dxg"))
-
-
-def stop(process: subprocess.Popen) -> None:
-    """Kill a step with its kernel, which is in a process group of its own."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        for member in psutil.Process(process.pid).children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                member.kill()
-    process.kill()
-    process.wait()

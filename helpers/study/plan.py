@@ -41,6 +41,11 @@ class Step:
     outputs: list[Path] = dataclasses.field(default_factory=list)
     marks: list[str] = dataclasses.field(default_factory=list)
 
+    @property
+    def trains(self) -> bool:
+        """Whether it trains models: on a GPU where there is one."""
+        return self.notebook.name[:2] in ("02", "03", "06")
+
 
 def plan(chosen: dict, lists: dict) -> list[Step]:
     """Return the steps of a study, each after those it needs.

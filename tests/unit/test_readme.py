@@ -141,6 +141,7 @@ def test_every_setting_shown_is_a_parameter_of_its_notebook():
 def test_every_parameter_named_in_docs_is_one_of_a_notebook_or_a_profile():
     text = "\n".join([README, *PAGES.values()])
     variables = {"PRIVACY_REGISTER", "RESULTS_DIR", "NAME", "FOLDER"}
+    variables |= {"OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES"}
     of_profiles = {"EPSILONS", "SEEDS"}
     for name in re.findall(r"`([A-Z][A-Z_]{3,})(?: ?[=:].*?)?`", text):
         known = set().union(*DEFAULTS.values()) | variables | of_profiles | NOT_PARAMETERS

@@ -62,6 +62,22 @@ def test_a_run_counts_as_planned_until_it_has_ended(run_register):
     assert run_register.runs(["other"]) == [] and len(run_register.runs()) == 1
 
 
+def test_a_line_is_added_while_the_register_is_held(run_register, monkeypatch):
+    write, was_held = os.write, []
+
+    def looking(handle, content):
+        was_held.append(locks.is_taken(run_register.folder / ".lock"))
+        return write(handle, content)
+
+    monkeypatch.setattr(os, "write", looking)
+    begin(run_register, "a")
+    with run_register.held():
+        run_register.append("checkpoint", "a", steps=3)
+        run_register.append("end", "a", steps=3)
+    assert was_held == [True] * 3
+    assert not locks.is_taken(run_register.folder / ".lock")
+
+
 def test_an_end_never_takes_back_what_was_on_disk(run_register):
     begin(run_register, "a")
     run_register.append("checkpoint", "a", steps=6)

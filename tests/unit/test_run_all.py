@@ -16,7 +16,15 @@ import pytest
 import run_all
 import run_notebook
 from helpers.core import errors, files, fingerprints, machine, notebook_parameters, paths
-from helpers.study import batches, notebook_files, plan, profiles, step_cache, study_data
+from helpers.study import (
+    batches,
+    notebook_files,
+    plan,
+    profiles,
+    step_cache,
+    step_process,
+    study_data,
+)
 
 PRIVATE = "synthetic_cxr_private"
 
@@ -807,7 +815,7 @@ def test_too_little_room_is_refused_before_a_step(tmp_path, monkeypatch, capsys)
 def test_jobs_follow_the_limits_of_a_container(tmp_path, monkeypatch):
     monkeypatch.setattr(batches, "has_gpu", lambda: False)
     monkeypatch.setattr(machine, "cores", lambda: 8)
-    monkeypatch.setattr(machine, "available_memory", lambda: 3 * batches.BYTES_PER_JOB)
+    monkeypatch.setattr(machine, "available_memory", lambda: 3 * step_process.BYTES_PER_JOB)
     batch = batches.Batch(step_cache.Results(tmp_path), plan_of(), plan_of())
     assert (batch.cores, batch.jobs) == (8, 3)
 

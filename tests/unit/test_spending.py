@@ -549,7 +549,7 @@ def test_force_leaves_register_and_private_runs_and_says_so(stored, monkeypatch,
         "begin", "a", run="a", patients="key", **line(1.0)
     )
     batch = batches.Batch(folder, [step], [step], force=True)
-    monkeypatch.setattr(batches.subprocess, "Popen", lambda *command, **named: None)
+    monkeypatch.setattr(batches.step_process, "StepProcess", lambda work, threads: None)
     batch.start(step, 1)
     said = capsys.readouterr().out
     assert (

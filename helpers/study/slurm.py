@@ -1,0 +1,78 @@
+"""A Dask scheduler in this process, whose workers are Slurm jobs.
+
+In: how many jobs, a folder for their logs; Dask's configuration (`jobqueue.slurm`). Out: the
+scheduler. Raises `InputError` where Slurm is not here or takes no job.
+"""
+
+import contextlib
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from helpers.core import errors, paths
+from helpers.study import step_process
+
+if TYPE_CHECKING:
+    import distributed
+
+
+@contextlib.contextmanager
+def jobs_of(jobs: int, logs: Path) -> Iterator["distributed.SpecCluster"]:
+    """Yield a scheduler in this process with up to `jobs` Slurm jobs, each a worker for one step at
+    a time, which has all of the job's cores. Dask's configuration has the rest.
+
+    Raises:
+        InputError: Slurm is not here, or does not take the first job.
+    """
+    import dask
+    import dask_jobqueue
+
+    if not shutil.which("sbatch"):
+        errors.refuse("Slurm's sbatch for --cluster slurm", "none in PATH", "Log in where it is.")
+    setting = {
+        name: dask.config.get(f"jobqueue.slurm.{name}")
+        for name in (
+            "cores",
+            "memory",
+            "job-script-prologue",
+            "log-directory",
+            "scheduler-options",
+        )
+    }
+    cores = setting["cores"] or 1
+    with dask_jobqueue.SLURMCluster(
+        cores=1,
+        processes=1,
+        job_cpu=cores,
+        memory=setting["memory"] or f"{step_process.BYTES_PER_JOB}B",
+        log_directory=setting["log-directory"] or str(logs),
+        job_script_prologue=[
+            *setting["job-script-prologue"],
+            f"export OMP_NUM_THREADS={cores}",
+            f"export PYTHONPATH={shlex.quote(str(paths.repository_root()))}",
+        ],
+        scheduler_options={"dashboard": False, "dashboard_address": ":0"}
+        | setting["scheduler-options"],
+    ) as cluster:
+        _takes(cluster.job_script())
+        # Dask's own guess of a task's time, half a second, would leave all steps to one job.
+        cluster.adapt(minimum_jobs=1, maximum_jobs=jobs, target_duration="1ms")
+        yield cluster
+
+
+def _takes(script: str) -> None:
+    """Accept a job that Slurm would run; none is submitted.
+
+    Raises:
+        InputError: it would not.
+    """
+    tried = subprocess.run(["sbatch", "--test-only"], input=script, text=True, capture_output=True)
+    if tried.returncode:
+        errors.refuse(
+            "Slurm to take a job",
+            (tried.stderr.strip().splitlines() or ["no message"])[-1],
+            "Correct `jobqueue.slurm` in Dask's configuration.",
+        )
