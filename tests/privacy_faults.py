@@ -463,8 +463,8 @@ FAULTS = [
     Fault(
         "no step on an empty draw",
         "training.private_step",
-        "        loss_sum, norms = self",
-        "        if not drawn:\n            return 0.0, 0\n        loss_sum, norms = self",
+        "        loss_sum, n_clipped = self",
+        "        if not drawn:\n            return 0.0, 0\n        loss_sum, n_clipped = self",
         (MANY_STEPS,),
     ),
     Fault(

@@ -47,6 +47,17 @@ Epochs = Annotated[
 LearningRate = Annotated[
     float, _field("highest of the schedule", paper="5e-5, constant", gt=0, le=100)
 ]
+Devices = Annotated[
+    int,
+    _field(
+        "that train a run together: GPUs of this machine, processes where it has none; changes"
+        " speed, not results",
+        unit="devices",
+        rarely=True,
+        ge=1,
+        le=4096,
+    ),
+]
 Head = Literal["halves", "levels", "sided", "pooled"]
 Runs = Annotated[
     list[str],
@@ -213,6 +224,7 @@ class BaselineTraining(_Model):
         form="1 or 5",
         paper="1",
     )
+    DEVICES: Devices
     SEED: Seed
 
 
@@ -326,6 +338,7 @@ class PrivateTraining(_Model):
         form='["noise"], ["noise", "clipping"], or []',
         rarely=True,
     )
+    DEVICES: Devices
     CONFIRM: list[Literal["weak delta", "spend again"]] = _field(
         "what you accept knowingly: a DELTA of 1 / number of patients or more; to train anew a"
         " private run that was made otherwise",
