@@ -31,6 +31,13 @@ NEVER_KEYED = "test_self_test_steps::test_private_mode_never_asks_for_a_keyed_st
 PAIRS = "test_self_test_steps::test_all_pairs_of_units_are_drawn_independently_in_one_step_and_in_successive_ones"
 RATE = "test_self_test_steps::test_the_rate_that_draws_is_the_one_promised_and_accounted_for"
 RECORD = "test_private_sessions::test_every_field_of_a_finished_private_record_is_what_was_promised"
+RANKS_ADD_UP = "test_ranks::test_a_private_and_an_ordinary_step_are_those_of_one_process"
+RANKS_ADD_ONCE = (
+    "test_ranks::test_noise_is_added_once_and_the_ledger_and_diagnostics_are_those_of_one"
+)
+RANKS_SHARE = (
+    "test_ranks::test_in_private_mode_one_draw_is_shared_out_and_no_other_rank_can_release"
+)
 ONE_AT_A_TIME = "test_clipping::test_clipped_sum_equals_one_unit_at_a_time"
 
 FAULTS = [
@@ -515,6 +522,41 @@ FAULTS = [
         "units), self",
         "units) - 1, self",
         (RATE,),
+    ),
+    Fault(
+        "noise added on each rank",
+        "training.private_step",
+        "        self._add_share(drawn, step)\n",
+        "        self._add_share(drawn, step)\n        self.clipped._sums = [\n            s + e\n            for s, e in zip(\n                self.clipped.take(),\n                self.randomness.noise(\n                    self.trained, self.promise.clip_norm * self.promise.noise_multiplier\n                ),\n            )\n        ]\n",
+        (RANKS_ADD_ONCE,),
+    ),
+    Fault(
+        "each rank with a draw of its own",
+        "training.private_step",
+        "        self._add_share(drawn, step)\n",
+        "        self._add_share(self.draw(), step)\n",
+        (RANKS_SHARE,),
+    ),
+    Fault(
+        "weights that differ from rank to rank",
+        "training.ranks",
+        "        _fill(weights, flat)\n",
+        "        pass\n",
+        (RANKS_ADD_UP,),
+    ),
+    Fault(
+        "a patient on two ranks",
+        "training.ranks",
+        "slice(own(), None, number())",
+        "slice(None)",
+        (RANKS_SHARE,),
+    ),
+    Fault(
+        "sums of the other ranks forgotten",
+        "training.ranks",
+        "        _fill(parts, flat)\n",
+        "        pass\n",
+        (RANKS_ADD_UP,),
     ),
     Fault(
         "augmentation by place in the batch",
