@@ -75,7 +75,7 @@ def _is_trained(training: training_plan.Training) -> bool:
         return True
     stored = checkpoints.read(paths.run_dir(run) / "checkpoint.pt")
     return stored.get("step", 0) >= steps_on_devices(arm, settings["epochs"]) and (
-        is_private or stored["fingerprint"] == fingerprint
+        is_private or stored.get("fingerprint") == fingerprint
     )
 
 

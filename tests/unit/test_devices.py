@@ -47,8 +47,8 @@ def cohort(mixed_cohort, results):
     return cohorts.read("small")
 
 
-def arm_of(cohort, mode="demo", part="all", head="pooled", epochs=EPOCHS, **changes):
-    model = networks.resnet9(["bright", "dull"], width=8, seed=1, head=head)
+def arm_of(cohort, mode="demo", part="all", reads="pooled", epochs=EPOCHS, **changes):
+    model = networks.resnet9(["bright", "dull"], width=8, seed=1, head=reads)
     networks.train_only(model, part)
     data = training_set.TrainingSet.of(cohort, "image" if mode == "ordinary" else "patient")
     if mode == "ordinary":
@@ -100,15 +100,15 @@ def apart(one, other):
 # ---- the plan
 
 
-@pytest.mark.parametrize("head", [None, promise.HeadSteps(2, 0.5, 0.4)], ids=["one", "two"])
-def test_a_planned_private_run_has_the_identity_of_the_one_it_was_written_from(cohort, head):
-    arm = arm_of(cohort, mode="private", part="last_block", head="levels", views_per_image=2)
-    if head:
-        arm = arm_of(cohort, mode="private", head="levels")
-        arm = private_arms.private_arm(
-            arm.data, networks.resnet9(["bright", "dull"], width=8, seed=1, head="levels"),
-            **(arm_settings() | dict(head=head)),
-        )  # fmt: skip
+PARTS = [
+    {"part": "last_block", "views_per_image": 2},
+    {"reads": "levels", "head": promise.HeadSteps(2, 0.5, 0.4)},
+]
+
+
+@pytest.mark.parametrize("parts", PARTS, ids=["one part", "two parts"])
+def test_a_planned_private_run_has_the_identity_of_the_one_it_was_written_from(cohort, parts):
+    arm = arm_of(cohort, mode="private", **parts)
     settings = settings_of(head_learning_rate=0.5)
     path = training_plan.write(training_plan.Training("small-run", arm.network, arm, settings))
     again = training_plan.read(path)
@@ -116,27 +116,23 @@ def test_a_planned_private_run_has_the_identity_of_the_one_it_was_written_from(c
     identities = [
         files.plain(
             private_identity.identity_of(
-                one.arm, one.model, settings["parameters"], learning_rate=1e-3,
-                schedule="cosine", averaging=0.9, head_learning_rate=0.5,
+                one.arm,
+                one.model,
+                settings["parameters"],
+                learning_rate=1e-3,
+                schedule="cosine",
+                averaging=0.9,
+                head_learning_rate=0.5,
             )
         )
         for one in (training_plan.Training("", arm.network, arm, {}), again)
-    ]  # fmt: skip
+    ]
     assert identities[0] == identities[1]
     assert again.arm.pos_weight.tolist() == arm.pos_weight.tolist()
     assert [again.arm.seed, again.arm.lineage, again.arm.precision] == [4, [], "float32"]
     training_plan.remove("small-run")
     with pytest.raises(errors.InputError, match="DEVICES above 1 first"):
         training_plan.read(path)
-
-
-def arm_settings():
-    """Of a private arm whose head is trained afterwards."""
-    return dict(
-        channels=1, epsilon=5.0, delta=1e-4, clip_norm=0.7, epochs=EPOCHS, expected_batch_size=10,
-        max_images_per_patient=2, physical_batch_size=7, mode="private", seed=4, lineage=[],
-        weighting=("public", torch.tensor([2.0, 0.3])),
-    )  # fmt: skip
 
 
 def test_a_plan_of_a_cohort_that_was_built_anew_is_refused(cohort):
@@ -218,14 +214,25 @@ def test_a_private_run_of_two_processes_is_registered_once_and_finished_by_the_n
     ledger = session.arm.ledger()
     assert ledger["steps_done"] == 12 and ledger["epsilon_spent"]["PLD"] <= 5
     finished_runs.finish(
-        session.model, cohort, 1, run="small-run", arm="dp", seed=4, seconds=1.0, ledger=ledger,
-        parameters=session.arm.promise.as_dict(), fingerprint=session.fingerprint,
-        history=session.history, private_run=session.private,
-    )  # fmt: skip
+        session.model,
+        cohort,
+        1,
+        run="small-run",
+        arm="dp",
+        seed=4,
+        seconds=1.0,
+        ledger=ledger,
+        parameters=session.arm.promise.as_dict(),
+        fingerprint=session.fingerprint,
+        history=session.history,
+        private_run=session.private,
+    )
     lines = register.Register().lines()
     assert [line["event"] for line in lines if line["event"] != "checkpoint"] == [
-        "begin", "taken up", "end"
-    ]  # fmt: skip
+        "begin",
+        "taken up",
+        "end",
+    ]
     (run,) = register.Register().runs()
     assert run["noted"] == run["steps"] == 12 and run["is_ended"]
     assert private_run_files.finished_record(paths.run_dir("small-run"))["identity"]
@@ -236,12 +243,8 @@ def test_a_private_run_of_two_processes_is_registered_once_and_finished_by_the_n
 @pytest.mark.slow
 @needs_two_cores
 def test_the_head_is_trained_by_the_notebook_after_what_devices_trained(cohort, capfd):
-    settings = arm_settings() | dict(mode="demo", head=promise.HeadSteps(4, 0.5, 0.4))
-    data = training_set.TrainingSet.of(cohort, "patient")
-
     def arm():
-        model = networks.resnet9(["bright", "dull"], width=8, seed=1, head="levels")
-        return private_arms.private_arm(data, model, **settings)
+        return arm_of(cohort, reads="levels", head=promise.HeadSteps(4, 0.5, 0.4))
 
     two = session_on(2, arm(), head_learning_rate=0.5)
     assert (two.step, two.steps) == (12, 16) and two.arm.is_at_head
@@ -254,7 +257,7 @@ def test_the_head_is_trained_by_the_notebook_after_what_devices_trained(cohort, 
     )
     assert difference < 1e-3
     capfd.readouterr()
-    alone = arm_of(cohort, part="head", head="levels", expected_batch_size=40)
+    alone = arm_of(cohort, part="head", reads="levels", expected_batch_size=40)
     assert session_on(2, alone, run="small-head", head_learning_rate=0.5).step == 0
     assert "The head alone is trained on one device." in capfd.readouterr().out
 
