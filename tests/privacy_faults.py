@@ -32,6 +32,13 @@ PAIRS = "test_self_test_steps::test_all_pairs_of_units_are_drawn_independently_i
 RATE = "test_self_test_steps::test_the_rate_that_draws_is_the_one_promised_and_accounted_for"
 RECORD = "test_private_sessions::test_every_field_of_a_finished_private_record_is_what_was_promised"
 ON_DEVICE = "test_privacy_ledger::test_noise_drawn_on_a_device_is_gaussian_and_of_128_bits_of_keys_for_each_step"
+RANKS_ADD_UP = "test_ranks::test_a_private_and_an_ordinary_step_are_those_of_one_process"
+RANKS_ADD_ONCE = (
+    "test_ranks::test_noise_is_added_once_and_the_ledger_and_diagnostics_are_those_of_one"
+)
+RANKS_SHARE = (
+    "test_ranks::test_in_private_mode_one_draw_is_shared_out_and_no_other_rank_can_release"
+)
 ONE_AT_A_TIME = "test_clipping::test_clipped_sum_equals_one_unit_at_a_time"
 
 FAULTS = [
@@ -527,8 +534,8 @@ FAULTS = [
     Fault(
         "no step on an empty draw",
         "training.private_step",
-        "        loss_sum, norms = self",
-        "        if not drawn:\n            return 0.0, 0\n        loss_sum, norms = self",
+        "        sums = self._add_share",
+        "        if not drawn:\n            return 0.0, 0\n        sums = self._add_share",
         (MANY_STEPS,),
     ),
     Fault(
@@ -579,6 +586,41 @@ FAULTS = [
         "units), self",
         "units) - 1, self",
         (RATE,),
+    ),
+    Fault(
+        "noise added on each rank",
+        "training.private_step",
+        "        self._add_share(drawn, step)\n",
+        "        self._add_share(drawn, step)\n        self.clipped._sums = [\n            s + e\n            for s, e in zip(\n                self.clipped.take(),\n                self.randomness.noise(\n                    self.trained, self.promise.clip_norm * self.promise.noise_multiplier\n                ),\n            )\n        ]\n",
+        (RANKS_ADD_ONCE,),
+    ),
+    Fault(
+        "each rank with a draw of its own",
+        "training.private_step",
+        "        self._add_share(drawn, step)\n",
+        "        self._add_share(self.draw(), step)\n",
+        (RANKS_SHARE,),
+    ),
+    Fault(
+        "weights that differ from rank to rank",
+        "training.ranks",
+        "        _fill(weights, flat)\n",
+        "        pass\n",
+        (RANKS_ADD_UP,),
+    ),
+    Fault(
+        "a patient on two ranks",
+        "training.ranks",
+        "slice(own(), None, number())",
+        "slice(None)",
+        (RANKS_SHARE,),
+    ),
+    Fault(
+        "sums of the other ranks forgotten",
+        "training.ranks",
+        "        _fill(parts, flat)\n",
+        "        pass\n",
+        (RANKS_ADD_UP,),
     ),
     Fault(
         "augmentation by place in the batch",

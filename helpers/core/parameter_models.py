@@ -48,6 +48,17 @@ Epochs = Annotated[
 LearningRate = Annotated[
     float, _field("highest of the schedule", paper="5e-5, constant", gt=0, le=100)
 ]
+Devices = Annotated[
+    int,
+    _field(
+        "that train a run together: GPUs of this machine, processes where it has none; changes"
+        " speed, not results",
+        unit="devices",
+        rarely=True,
+        ge=1,
+        le=4096,
+    ),
+]
 Head = Literal["halves", "levels", "sided", "pooled"]
 Network = Literal["resnet9", "resnet18", "resnet50", "densenet121", "convnext_tiny", "vit_b_16"]
 Runs = Annotated[
@@ -223,6 +234,7 @@ class BaselineTraining(_Model):
         form="1 or 5",
         paper="1",
     )
+    DEVICES: Devices
     SEED: Seed
 
 
@@ -336,6 +348,7 @@ class PrivateTraining(_Model):
         form='["noise"], ["noise", "clipping"], or []',
         rarely=True,
     )
+    DEVICES: Devices
     CONFIRM: list[Literal["weak delta", "spend again"]] = _field(
         "what you accept knowingly: a DELTA of 1 / number of patients or more; to train anew a"
         " private run that was made otherwise",

@@ -44,25 +44,35 @@ def _move(to: np.ndarray, image: np.ndarray, pixels: list[int]) -> None:
         along[kept.stop :] = along[kept.stop - 1]
 
 
-def invert(images: torch.Tensor, share: float, stream: np.random.Generator) -> torch.Tensor:
-    """Return images of which each is inverted with probability `share`, bright for dark.
+def invert(images: torch.Tensor, is_inverted: np.ndarray) -> torch.Tensor:
+    """Return images of which some are inverted, bright for dark.
 
     Some scanners export inverted films (PhotometricInterpretation MONOCHROME1). A film v of 8 bits,
     inverted to 255 - v, is standardised to the same values with the other sign.
 
     Args:
         images: (batch, channels, *size), each standardised.
-        share: probability, in [0, 1].
-        stream: gives a number an image.
+        is_inverted: (batch,) which are.
 
     Returns:
         The same shape.
     """
-    is_inverted = torch.from_numpy(stream.random(len(images)) < share).to(images.device)
-    return torch.where(is_inverted.view(-1, *[1] * (images.ndim - 1)), -images, images)
+    chosen = torch.from_numpy(is_inverted).to(images.device)
+    return torch.where(chosen.view(-1, *[1] * (images.ndim - 1)), -images, images)
 
 
-def vary(images: torch.Tensor, stream: np.random.Generator) -> torch.Tensor:
+def numbers(n_images: int, dimensions: int, stream: np.random.Generator) -> np.ndarray:
+    """Return the (6, n_images) random numbers of `vary`, 7 for volumes.
+
+    Args:
+        n_images: how many images.
+        dimensions: 2 for images, 3 for volumes.
+        stream: gives them.
+    """
+    return stream.standard_normal((4 + dimensions, n_images), dtype=np.float32)
+
+
+def vary(images: torch.Tensor, numbers: np.ndarray) -> torch.Tensor:
     """Return images or volumes as other machines and positions might have shown them: scale, tilt,
     place, tone, sharpness.
 
@@ -71,15 +81,13 @@ def vary(images: torch.Tensor, stream: np.random.Generator) -> torch.Tensor:
 
     Args:
         images: (batch, channels, *size), each standardised.
-        stream: gives six numbers an image, seven a volume.
+        numbers: (6, batch), or (7, batch) of volumes, see `numbers`.
 
     Returns:
         The same shape, each image standardised again.
     """
     every, is_volume = tuple(range(2, images.ndim)), images.ndim == 5
-    draws = torch.from_numpy(
-        stream.standard_normal((6 + is_volume, len(images)), dtype=np.float32)
-    ).to(images.device)
+    draws = torch.from_numpy(numbers).to(images.device)
     tone, sharp = (value.view(-1, *[1] * (images.ndim - 1)) for value in draws[4:6])
     low, high = images.amin(every, keepdim=True), images.amax(every, keepdim=True)
     shown = ((images - low) / (high - low).clamp(min=1e-6)) ** torch.exp(0.35 * tone)

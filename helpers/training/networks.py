@@ -102,11 +102,14 @@ class ResNet9(head_reading.Network):
     standardised.
 
     Attributes:
+        name: as NETWORK has it.
         stem, blocks: the trunk.
 
     Source: Tayebi Arasteh et al. (2024), Methods; He et al. (2016) for the blocks; Klause et al.
     (2022) for ResNet9.
     """
+
+    name = "resnet9"
 
     def __init__(
         self, reading: head_reading.Reading, channels: int, width: int, dimensions: int

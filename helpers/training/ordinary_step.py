@@ -4,11 +4,12 @@ In: a training set, a network. Out: gradients in `parameter.grad`, step by step.
 """
 
 import numpy as np
+import torch
 from torch import nn
 
 from helpers.core import errors, random_streams
 from helpers.privacy import units
-from helpers.training import image_augmentation, image_loss, training_set
+from helpers.training import image_augmentation, image_loss, ranks, training_set
 
 
 class BaselineArm:
@@ -59,26 +60,63 @@ class BaselineArm:
         )
         return order[part * self.batch_size : (part + 1) * self.batch_size]
 
+    @property
+    def trained(self) -> list[nn.Parameter]:
+        """Return the weights that are trained."""
+        return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+
     def set_gradients(self) -> tuple[float, int]:
         """Set the gradients of the next step's mean loss.
 
         Return the sum of losses and the number of images.
         """
-        positions, device = self.draw(self.steps_done), next(self.model.parameters()).device
-        stream = random_streams.random_stream(self.seed, "augmentation", self.steps_done)
-        inversion = random_streams.random_stream(self.seed, "inversion", self.steps_done)
+        loss_sum = self._add_share(*ranks.told((self.steps_done,), self.trained))
+        self.steps_done += 1
+        return loss_sum, self.batch_size
+
+    def help(self, step: int) -> None:
+        """Send the gradients of this rank's share of a step to the first rank, see `ranks`."""
+        self._add_share(step)
+
+    def _add_share(self, step: int) -> float:
+        """Set the gradients of this rank's share of a step's mean loss; return its sum of losses.
+
+        On the first rank those of all ranks. Of a piece that is in memory at a time, each rank has
+        a part; the random numbers are those of the whole piece.
+        """
+        positions, device = self.draw(step), next(self.model.parameters()).device
+        stream = random_streams.random_stream(self.seed, "augmentation", step)
+        inversion = random_streams.random_stream(self.seed, "inversion", step)
         moves, loss_sum = self.data.moves(len(positions), stream), 0.0
         self.model.zero_grad()
         for piece in units.pieces([1] * len(positions), self.physical_batch_size):
-            images, labels = self.data.batch(positions[piece], moves[piece], self.channels, device)
+            own, numbers, is_inverted = positions[piece][ranks.share()], None, None
             if self.augmentation == "strong":
-                images = image_augmentation.vary(images, stream)
+                numbers = image_augmentation.numbers(len(positions[piece]), moves.shape[1], stream)
             if self.inverted:
-                images = image_augmentation.invert(images, self.inverted, inversion)
+                is_inverted = inversion.random(len(positions[piece])) < self.inverted
+            if not len(own):
+                continue
+            images, labels = self.data.batch(
+                own, moves[piece][ranks.share()], self.channels, device
+            )
+            if numbers is not None:
+                images = image_augmentation.vary(images, numbers[:, ranks.share()])
+            if is_inverted is not None:
+                images = image_augmentation.invert(images, is_inverted[ranks.share()])
             with image_loss.autocast(device, self.precision):
                 losses = image_loss.image_losses(self.model(images), labels)
             (losses.sum() / len(positions)).backward()
             loss_sum += float(losses.detach().sum())
             del images, losses  # before the next ones are read
-        self.steps_done += 1
-        return loss_sum, len(positions)
+        return self._add_up(loss_sum)
+
+    def _add_up(self, loss_sum: float) -> float:
+        """Add gradients and losses of all ranks up on the first one; return the sum of losses."""
+        if ranks.number() == 1:
+            return loss_sum
+        for parameter in self.trained:
+            if parameter.grad is None:  # no image was this rank's
+                parameter.grad = torch.zeros_like(parameter)
+        ranks.add_up([parameter.grad for parameter in self.trained])
+        return float(ranks.add_up([torch.tensor([loss_sum], dtype=torch.float64)])[0])

@@ -14,6 +14,7 @@ from helpers.core import errors, files, fingerprints, paths, run_records
 from helpers.data import cohorts
 from helpers.privacy import lineage, register
 from helpers.training import (
+    devices,
     finished_runs,
     head_reading,
     named_networks,
@@ -139,8 +140,12 @@ class PublicModel:
             return record["fingerprint"]
         return fingerprints.fingerprint(self.parameters | self.made_from, CODE)
 
-    def session(self) -> training_session.Session | None:
-        """Begin its training; None where there is no public cohort, or the run holds it already."""
+    def session(self, n_devices: int = 1) -> training_session.Session | None:
+        """Begin its training; None where there is no public cohort, or the run holds it already.
+
+        Args:
+            n_devices: that train it, see `devices.session`.
+        """
         return pretraining_session(
             self.run,
             self.public,
@@ -156,6 +161,7 @@ class PublicModel:
             physical_batch_size=self.settings.physical_batch_size,
             inverted=self.parameters.get("PRETRAIN_INVERTED", 0.0),
             fingerprint=self.fingerprint,
+            n_devices=n_devices,
         )
 
     def finish(
@@ -232,6 +238,7 @@ def pretraining_session(
     network: str = "resnet9",
     physical_batch_size: int = 256,
     inverted: float = 0.0,
+    n_devices: int = 1,
 ) -> training_session.Session | None:
     """Begin supervised pretraining on a public cohort.
 
@@ -268,8 +275,14 @@ def pretraining_session(
         physical_batch_size=physical_batch_size,
         inverted=inverted,
     )
-    return training_session.Session(
-        run, model, arm, epochs=epochs, learning_rate=learning_rate, fingerprint=fingerprint
+    return devices.session(
+        n_devices,
+        run,
+        model,
+        arm,
+        epochs=epochs,
+        learning_rate=learning_rate,
+        fingerprint=fingerprint,
     )
 
 

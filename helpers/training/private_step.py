@@ -29,6 +29,7 @@ from helpers.training import (
     image_loss,
     network_input,
     networks,
+    ranks,
     same_films,
     training_set,
     weight_files,
@@ -46,6 +47,11 @@ class PrivateArm(sampling_and_noise.Unrepeatable):
     but the noisy mean reaches the optimizer. Steps are counted where noise is drawn, and none is
     released beyond the planned ones; in private mode none without a session, which has registered
     the run. The arm cannot be copied, pickled or used in a forked process.
+
+    Of several processes (see `ranks`) the first one draws once for all, each adds the clipped
+    gradients of its share of the drawn units, a unit whole, and the first one adds noise once to
+    the sum of all. Guarantees: no other rank has noise, an optimizer or a file, so that none can
+    release its sums.
 
     In mode "none" it is the same recipe without noise, see `same_recipe`: the same draws, steps and
     divisor, and no promise. Guarantees: such an arm is not private, enters no register and has no
@@ -117,6 +123,7 @@ class PrivateArm(sampling_and_noise.Unrepeatable):
         if mode == "none":
             self.warning = "Nothing is promised: the recipe of a private run, without its noise."
         self.network, self.channels = model, channels
+        self.budget, self.batching, self.head_steps = budget, batching, head
         self.seed, self.precision = seed, precision
         self.steps, self.sample_rate = self.promise.steps, self.promise.sample_rate
         self.steps_per_epoch = batching.steps_per_epoch(n_units)
@@ -241,19 +248,40 @@ class PrivateArm(sampling_and_noise.Unrepeatable):
         drawn, views = self.draw(), self.promise.views_per_image
         if views > 1:
             drawn = {unit: np.repeat(images, views) for unit, images in drawn.items()}
-        loss_sum, norms = self.add_units(drawn, self.steps_done)
+        sums = self._add_share(*ranks.told((drawn, self.steps_done), self.trained))
         signal, noise = self.set_noisy_mean()
         if not self.shows_diagnostics:
             return 0.0, 0
-        clipped = (norms > self.promise.clip_norm).float()
+        loss_sum, n_clipped = sums.tolist()  # waits for the device
         self.diagnostics.append(
             {
-                "units": len(norms),
-                "clipped_fraction": float(clipped.sum()) / max(1, len(norms)),
+                "units": len(drawn),
+                "clipped_fraction": n_clipped / max(1, len(drawn)),
                 "signal_to_noise": signal / noise if noise else math.nan,
             }
         )
-        return float(loss_sum), sum(len(images) for images in drawn.values())
+        return loss_sum, sum(len(images) for images in drawn.values())
+
+    @property
+    def trained(self) -> list[nn.Parameter]:
+        """Return the weights that are trained."""
+        return self.clipped.parameters
+
+    def help(self, drawn: dict[int, np.ndarray], step: int) -> None:
+        """Send the clipped sum of this rank's share of a step to the first rank, see `ranks`."""
+        self.clipped.take()
+        self._add_share(drawn, step)
+        ranks.add_up(self.clipped.take())
+
+    def _add_share(self, drawn: dict[int, np.ndarray], step: int) -> torch.Tensor:
+        """Add the clipped gradients of this rank's share of the drawn units, whole ones.
+
+        Return the sum of losses and the number of clipped units, on the first rank those of all.
+        """
+        units_here = {unit: drawn[unit] for unit in list(drawn)[ranks.share()]}
+        loss_sum, norms = self.add_units(units_here, step)
+        n_clipped = (norms > self.promise.clip_norm).sum()
+        return ranks.add_up([torch.stack([loss_sum.double(), n_clipped.double()])])[0]
 
     def add_units(
         self, drawn: dict[int, np.ndarray], step: int, loss_scale: float = 1.0
@@ -301,9 +329,9 @@ class PrivateArm(sampling_and_noise.Unrepeatable):
     def set_noisy_mean(self) -> tuple[float, float]:
         """Set gradients to (sum + noise) / expected number of units, and clear the sum.
 
-        Return both L2 norms (demo mode).
+        Return both L2 norms (demo mode). With several ranks the sum is over all of them.
         """
-        sums = self.clipped.take()
+        sums = ranks.add_up(self.clipped.take())
         noise = self.randomness.noise(sums, self.promise.noise_multiplier * self.promise.clip_norm)
         norms = (
             [math.sqrt(sum(float(t.square().sum()) for t in parts)) for parts in (sums, noise)]

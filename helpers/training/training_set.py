@@ -46,6 +46,7 @@ class TrainingSet:
         unit: "patient" or "image".
         most_images: of any one patient.
         cohort: where the images are from; None where that does not matter.
+        chosen_by: max_images_per_patient and seed of `of`.
     """
 
     images: np.ndarray
@@ -56,6 +57,7 @@ class TrainingSet:
     unit: str
     most_images: int
     cohort: cohorts.Cohort | None = None
+    chosen_by: tuple[int | None, int] = (None, 0)
 
     lightness = 1  # as many more of them are in memory at a time as of images
 
@@ -99,7 +101,17 @@ class TrainingSet:
         order = np.argsort(codes, kind="stable")
         units = np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
         most_images = int(pd.Series(patients[rows]).value_counts().max())
-        return cls(cohort.images, rows, labels, units, np.asarray(names), unit, most_images, cohort)
+        return cls(
+            cohort.images,
+            rows,
+            labels,
+            units,
+            np.asarray(names),
+            unit,
+            most_images,
+            cohort,
+            (max_images_per_patient, seed),
+        )
 
     @property
     def merged(self) -> dict:

@@ -169,7 +169,7 @@ def test_cells_run_again_in_a_live_kernel_spend_nothing_twice(
     prepared, environment, run_tiny, run_hashes
 ):
     with Kernel(prepared, environment) as kernel:
-        session = kernel.cell_with("session = training_session.Session(")
+        session = kernel.cell_with("session = devices.session(")
         training = kernel.cell_with("for epoch in loop.epochs_left(session)")
         said = kernel.run(0, session)
         assert f"Goes on from step 0 of {N_STEPS}. 1 private run in the privacy register" in said

@@ -112,5 +112,8 @@ def test_a_private_step_and_strong_variation_run_on_the_gpu(small_cohort):
     )
     arm.set_gradients()
     assert all(p.grad.is_cuda and torch.isfinite(p.grad).all() for p in model.parameters())
-    varied = image_augmentation.vary(torch.randn(4, 1, 32, 32).cuda(), np.random.default_rng(0))
+    varied = image_augmentation.vary(
+        torch.randn(4, 1, 32, 32).cuda(),
+        image_augmentation.numbers(4, 2, np.random.default_rng(0)),
+    )
     assert varied.is_cuda and torch.isfinite(varied).all()

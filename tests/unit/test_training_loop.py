@@ -553,7 +553,9 @@ def test_strong_variation_changes_each_image_by_itself_and_keeps_its_side():
     images = torch.zeros(6, 1, 48, 48)
     images[:, :, 16:30, 6:18] = 1  # on the viewer's left
     images = (images - images.mean((2, 3), keepdim=True)) / images.std((2, 3), keepdim=True)
-    varied = image_augmentation.vary(images, np.random.default_rng(0))
+    varied = image_augmentation.vary(
+        images, image_augmentation.numbers(6, 2, np.random.default_rng(0))
+    )
     assert varied.shape == images.shape and torch.isfinite(varied).all()
     assert not torch.allclose(varied[0], varied[1], atol=0.1)
     assert (varied[..., :24].mean((1, 2, 3)) > varied[..., 24:].mean((1, 2, 3)) + 0.3).all()
@@ -562,7 +564,7 @@ def test_strong_variation_changes_each_image_by_itself_and_keeps_its_side():
 def test_strong_variation_is_used_where_asked(small_cohort, monkeypatch):
     used = []
     monkeypatch.setattr(
-        image_augmentation, "vary", lambda images, stream: used.append(len(images)) or images
+        image_augmentation, "vary", lambda images, numbers: used.append(len(images)) or images
     )
     for augmentation, expected in (("shift", []), ("strong", [16])):
         arm = ordinary_step.BaselineArm(
@@ -580,16 +582,17 @@ def test_strong_variation_is_used_where_asked(small_cohort, monkeypatch):
 def test_an_inverted_image_is_the_input_of_the_inverted_film():
     films = np.random.default_rng(0).integers(0, 256, (400, 8, 8)).astype(np.uint8)
     images, of_inverted = network_input.to_input(films, 3), network_input.to_input(255 - films, 3)
-    everyone = image_augmentation.invert(images, 1.0, np.random.default_rng(1))
+    everyone = image_augmentation.invert(images, np.full(400, True))
     torch.testing.assert_close(everyone, of_inverted, atol=1e-5, rtol=0)
-    none = image_augmentation.invert(images, 0.0, np.random.default_rng(1))
+    none = image_augmentation.invert(images, np.full(400, False))
     assert torch.equal(none, images)
-    some = image_augmentation.invert(images, 0.25, np.random.default_rng(1))
+    chosen = np.arange(400) % 4 == 1
+    some = image_augmentation.invert(images, chosen)
     is_inverted = torch.tensor([torch.equal(one, -other) for one, other in zip(some, images)])
+    assert torch.equal(is_inverted, torch.from_numpy(chosen))
     assert torch.equal(some[~is_inverted], images[~is_inverted])
-    assert 70 <= int(is_inverted.sum()) <= 130  # 100 +- 3.5 standard deviations
     volumes = network_input.to_input(np.stack([films[:4]] * 2))
-    assert torch.equal(image_augmentation.invert(volumes, 1.0, np.random.default_rng(1)), -volumes)
+    assert torch.equal(image_augmentation.invert(volumes, np.full(2, True)), -volumes)
 
 
 def inverted_by_image(cohort, monkeypatch, share, physical_batch_size, steps):
