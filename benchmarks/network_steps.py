@@ -169,7 +169,8 @@ def main() -> None:
         rows += rows_of(network, options)
         rows.sort(key=lambda row: NETWORKS.index(row["network"]))
         # after each, so that a long run can be stopped
-        files.write_json(OUT, private_step.about() | {"rows": rows})
+        remark = f"{options.repeats} repetitions of each variant in the last run"
+        files.write_json(OUT, private_step.about() | {"remark": remark, "rows": rows})
     shown = pd.DataFrame(rows).drop(columns=["peak_bytes", "image_px", "batch"])
     print(shown.to_string(index=False, na_rep="", float_format="%.3g"))
 
