@@ -96,6 +96,8 @@ def measured(task: dict) -> list[dict]:
         try:
             if name != "non-private":
                 row["relative_error"] = error_of(name, setting, right, torch.float64)
+                if row["relative_error"] > private_step.LARGEST_ERROR:
+                    row["remark"] = "its gradient is wrong"
             if name.startswith("ours"):
                 row["error_float32"] = error_of(name, setting, right, torch.float32)
             variant = variants.VARIANTS[name](setting, "contiguous", False, right[1])
@@ -169,7 +171,8 @@ def main() -> None:
         rows += rows_of(network, options)
         rows.sort(key=lambda row: NETWORKS.index(row["network"]))
         # after each, so that a long run can be stopped
-        files.write_json(OUT, private_step.about() | {"rows": rows})
+        remark = f"{options.repeats} repetitions of each variant in the last run"
+        files.write_json(OUT, private_step.about() | {"remark": remark, "rows": rows})
     shown = pd.DataFrame(rows).drop(columns=["peak_bytes", "image_px", "batch"])
     print(shown.to_string(index=False, na_rep="", float_format="%.3g"))
 

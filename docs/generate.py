@@ -327,6 +327,7 @@ def numbers() -> dict[str, str]:
             for key, word in (("batch", "images"), ("image_px", "px"))
         ),
         "network_error": f"{max(row['relative_error'] for row in of_networks):.0e}",
+        "network_remark": stored("network_steps")["remark"],
         "network_ratio": span([row["ratio"] for row in of_networks], ".1f"),
         "h200_remark": stored("private_step_h200")["remark"],
     }
