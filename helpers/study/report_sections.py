@@ -25,7 +25,7 @@ def banner(cohort: dict, modes: Collection[str], has_private: bool) -> dict:
         has_private: whether there are private runs.
 
     Returns:
-        headline, is_guaranteed, about (of the data).
+        headline, is_guaranteed, is_theirs (trained elsewhere), about (of the data).
     """
     access = cohort.get("access")
     data = {
@@ -52,7 +52,12 @@ def banner(cohort: dict, modes: Collection[str], has_private: bool) -> dict:
             f" {'drawn ' if access == 'embedded' else ''}patients; {rows:,} rows of the source"
             f" left out. Access: {access}; licence: {cohort['licence']}."
         )
-    return {"headline": f"{data} {promise}", "is_guaranteed": is_guaranteed, "about": about}
+    return {
+        "headline": f"{data} {promise}",
+        "is_guaranteed": is_guaranteed,
+        "is_theirs": not cohort,
+        "about": about,
+    }
 
 
 # ---- privacy
