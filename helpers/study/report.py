@@ -47,6 +47,8 @@ FIGURES = {
         " numbers.",
     ),
 }
+# of numbers alone, or empty, these would be read as numbers
+_TEXT = dict.fromkeys(("run", "arm_label", "unit", "attribute", "group", "verdict", "mode"), str)
 _LINK = re.compile(r'<li><a href="notebooks/([^"]+)\.html">')
 
 
@@ -62,7 +64,7 @@ def of_folder(out: Path, title: str, steps: Collection[str]) -> str:
         InputError: notebook 04 has not run, or its summary lacks a column.
     """
     source = errors.file_exists(out / "tables/04_summary.csv", "Run notebook 04 first.")
-    summary = pd.read_csv(source)
+    summary = pd.read_csv(source, dtype=_TEXT)
     errors.has_columns(summary, summary_table.SUMMARY_COLUMNS, "04_summary.csv")
     tables = {name: _table(out, f"04_{name}") for name in TABLES}
     records = {run: files.readable_json(out / f"runs/{run}/record.json") for run in summary["run"]}
@@ -172,7 +174,7 @@ def _links(out: Path, steps: Collection[str]) -> dict:
 def _table(out: Path, name: str) -> pd.DataFrame:
     """Return a table of a results folder, without a row where it is not there."""
     path = out / "tables" / f"{name}.csv"
-    return pd.read_csv(path) if path.is_file() and path.stat().st_size > 1 else pd.DataFrame()
+    return pd.read_csv(path, dtype=_TEXT) if path.is_file() else pd.DataFrame()
 
 
 def _picture(out: Path, name: str, alt: str) -> dict | None:

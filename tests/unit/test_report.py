@@ -272,6 +272,7 @@ def folder(tmp_path):
         change("sex", "female - male", "inconclusive"),
         change("<b>site", "1 - 0", WORSE + "group", -0.3),
     ]
+    not_run = {"attribute": "sex", "group": "female - male", "verdict": "budget not run"}
     changes = pd.DataFrame(change_rows).assign(seeds="1 each: these models only")
     level = {"finding": "macro", "attribute": "all", "metric": "sensitivity"}
     level |= {"estimate": np.nan, "low": np.nan, "high": np.nan}
@@ -280,6 +281,7 @@ def folder(tmp_path):
     sizes |= {"n_images": 90, "positive_fraction": 0.1}
     means = {"metric": "auroc", "attribute": "all", "n_findings": 1, "findings": "effusion"}
     planned = ["arm_label", "attribute", "group", "verdict", "epsilon", "estimate", "low", "high"]
+    planned += ["p_holm", "minimum_detectable"]
     tables = {
         "summary": arms(mode=None),
         "metrics": pd.DataFrame([level | {"run": "base"}, level | {"run": "dp"}]),
@@ -287,7 +289,7 @@ def folder(tmp_path):
         "groups_at_once": pd.DataFrame(columns=[*worst, "shrunk"]),
         "group_sizes": pd.DataFrame([sizes]),
         "gap_changes": changes,
-        "planned": pd.DataFrame(columns=[*planned, "p_holm", "minimum_detectable"]),
+        "planned": pd.DataFrame([not_run | {"epsilon": 1.06}], columns=planned),
         "spent": pd.DataFrame(columns=["run", "unit", "steps", "epsilon", "delta", "state"]),
         "spent_together": pd.DataFrame({"what was spent": ["What was spent is not known here."]}),
         "price_parts": pd.DataFrame(columns=price_parts.COLUMNS),
@@ -309,6 +311,7 @@ def test_the_page_of_other_peoples_predictions_says_what_is_not_known(folder):
     assert "<title>&lt;i&gt;Theirs</title>" in page and "<i>Theirs" not in page
     assert '<a href="04.html">' in page and "ro-crate" not in page and "notebooks/" not in page
     assert "about 1,300 test patients needed, 70 here" in page and "nan" not in page
+    assert "<td>budget not run</td>" in page
 
 
 def test_the_page_needs_no_network_and_reads_its_title_and_steps_back(folder):
