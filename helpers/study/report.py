@@ -20,6 +20,7 @@ from helpers.core import errors, files
 from helpers.study import (
     checklist,
     report_answers,
+    report_privacy,
     report_sections,
     report_who_pays,
     report_words,
@@ -97,7 +98,7 @@ def _first_page(out: Path, summary: pd.DataFrame, tables: dict, cohort: dict) ->
     """Return the values of the first page."""
     private = summary[summary["arm"] == "dp"]
     changes, sizes = tables["gap_changes"], tables["group_sizes"]
-    banner = report_sections.banner(cohort, private["mode"].dropna(), len(private) > 0)
+    banner = report_privacy.banner(cohort, private["mode"].dropna(), len(private) > 0)
     worst = report_answers.worst_groups(
         tables["worst_groups"], tables["groups_at_once"], sizes, changes
     )
@@ -126,10 +127,10 @@ def _behind(
     parts, elsewhere = tables["price_parts"], tables["elsewhere"]
     changes = tables["gap_changes"]
     return {
-        "statements": report_sections.statements(records, names),
+        "statements": report_privacy.statements(records, names),
         "spent": summary_table.spent_in(out),
-        "budgets": report_sections.budgets(tables["spent"]),
-        "not_covered": report_sections.not_covered(records),
+        "budgets": report_privacy.budgets(tables["spent"]),
+        "not_covered": report_privacy.not_covered(records),
         "parts": report_sections.parts(parts),
         "parts_in_words": price_parts.in_words(parts),
         "planned": report_sections.planned_rows(tables["planned"], changes),

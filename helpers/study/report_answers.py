@@ -12,6 +12,7 @@ from helpers.analysis import equivalence, readable_tables, study_arms
 from helpers.study import report_words
 
 NOT_KNOWN = "not in these tables"
+REFERENCES = {"no privacy": "baseline", "zero-shot": "zero_shot"}  # compared with, and its arm
 CHANCE = 0.5  # AUROC of random scores
 
 
@@ -24,21 +25,20 @@ def models(summary: pd.DataFrame, metrics: pd.DataFrame, paired: pd.DataFrame) -
         paired: `04_paired_differences.csv`, or without a row.
 
     Returns:
-        name, arm_label, auroc, minus_no_privacy, minus_public, missed and missed_more, of 100 films
-        with a finding; "" for a difference of an arm to itself.
+        name, arm_label, auroc, minus_no_privacy, minus_public, missed and missed_more (of 100
+        images with a finding); "reference" for the arm that others are compared with.
     """
     of_all = metrics[(metrics["finding"] == "macro") & (metrics["attribute"] == "all")]
     sensitivity = of_all[of_all["metric"] == "sensitivity"].set_index("run")
-    runs = study_arms.main_arms(summary)["run"]
     return [
         level
         | {
-            "minus_no_privacy": _paired(paired, run, "auroc", "no privacy"),
-            "minus_public": _paired(paired, run, "auroc", "zero-shot"),
-            "missed": _missed(sensitivity.loc[run], ".1f", of_level=True),
-            "missed_more": _paired(paired, run, "sensitivity", "no privacy"),
+            "minus_no_privacy": _paired(paired, arm, "auroc", "no privacy"),
+            "minus_public": _paired(paired, arm, "auroc", "zero-shot"),
+            "missed": _missed(sensitivity.loc[arm.run], ".1f", of_level=True),
+            "missed_more": _paired(paired, arm, "sensitivity", "no privacy"),
         }
-        for run, level in zip(runs, levels(summary))
+        for arm, level in zip(study_arms.main_arms(summary).itertuples(), levels(summary))
     ]
 
 
@@ -62,15 +62,16 @@ def levels(summary: pd.DataFrame) -> list[dict]:
     ]
 
 
-def _paired(paired: pd.DataFrame, run: str, metric: str, against: str) -> str:
-    """Return a paired difference of an arm, of sensitivity as findings missed; "" without one."""
+def _paired(paired: pd.DataFrame, arm: tuple, metric: str, against: str) -> str:
+    """Return a paired difference of an arm, of sensitivity as findings missed."""
+    if arm.arm == REFERENCES[against]:
+        return "reference"
     if paired.empty:
         return NOT_KNOWN
-    rows = paired[
-        (paired["run"] == run) & (paired["metric"] == metric) & (paired["against"] == against)
-    ]
+    is_asked = (paired["metric"] == metric) & (paired["against"] == against)
+    rows = paired[(paired["run"] == arm.run) & is_asked]
     if rows.empty:
-        return ""
+        return NOT_KNOWN
     row = rows.iloc[0]
     return _missed(row, "+.1f") if metric == "sensitivity" else readable_tables.estimable(row)
 
@@ -129,7 +130,7 @@ def worst_groups(
 
 def _beside_chance(row: tuple) -> str:
     """Return in words that an AUROC is not shown to be above that of random scores, else ""."""
-    if equivalence.predicts(row.low):
+    if pd.isna(row.low) or equivalence.predicts(row.low):
         return ""
     return "worse than chance" if row.high < CHANCE else "no better than chance"
 
@@ -164,7 +165,7 @@ def to_check(
 
     Args:
         is_drawn: whether the images are drawn.
-        banner: see `report_sections.banner`.
+        banner: see `report_privacy.banner`.
         worst: from `worst_groups`.
         pays: from `who_pays`.
         summary: `04_summary.csv`.
@@ -181,15 +182,18 @@ def to_check(
         for group in worst
         if group["level"] == report_words.BAD
     ]
-    unclear = [
-        of["attribute"]
-        for of in pays
-        if any(one["level"] == report_words.UNSURE for one in of["answers"])
-    ]
+    beyond, unclear = (
+        ", ".join(
+            of["attribute"] for of in pays if level in {one["level"] for one in of["answers"]}
+        )
+        for level in (report_words.BAD, report_words.UNSURE)
+    )
+    if beyond:
+        items.append(f"Privacy costs one group more than the margin by {beyond}: find out why.")
     if unclear:
         items.append(
-            f"Whether privacy costs some groups more by {', '.join(unclear)}: test more patients"
-            " (numbers above)."
+            f"Whether privacy costs some groups more by {unclear}: test more patients (numbers"
+            " above)."
         )
     if (summary["n_seeds"] <= 1).any():
         items.append("Train again with further seeds: some intervals hold for one model only.")

@@ -17,6 +17,7 @@ from helpers.study import (
     checklist,
     report,
     report_answers,
+    report_privacy,
     report_sections,
     report_who_pays,
     report_words,
@@ -152,7 +153,8 @@ def test_findings_missed_are_100_minus_sensitivity_with_the_limits_turned():
         ]
     )
     base, private = report_answers.models(arms(), metrics, paired)
-    assert base["missed"] == "20.0 [15.0, 30.0]" and base["minus_no_privacy"] == ""
+    assert base["missed"] == "20.0 [15.0, 30.0]" and base["minus_no_privacy"] == "reference"
+    assert base["minus_public"] == report_answers.NOT_KNOWN  # there is no public model
     assert private["missed"] == "not estimable" and private["missed_more"] == "+10.0 [+8.0, +13.0]"
     assert private["minus_no_privacy"] == "-0.050 [-0.070, -0.030]"
     assert private["name"] == "private, epsilon 2 per patient"
@@ -179,6 +181,21 @@ def test_the_worst_group_is_named_and_raises_an_alarm_at_chance_or_beyond_the_ma
     assert worst_of(0.7, 0.8, 52, "inconclusive")[0]["level"] == "unsure"
     assert worst_of(0.7, 0.8, 52, WORSE + "group")[0]["level"] == "bad"
     assert worst_of(0.7, 0.8, np.nan, "equivalent")[0]["n_patients"] == "not shown"
+
+
+def test_what_remains_to_be_checked_follows_from_what_was_found():
+    group = {"name": "scanner B", "level": "bad"}
+    pays = [
+        {"attribute": "scanner", "answers": [{"level": "bad"}, {"level": "unsure"}]},
+        {"attribute": "sex", "answers": [{"level": "good"}]},
+    ]
+    banner = {"is_guaranteed": False}
+    items = report_answers.to_check(True, banner, [group], pays, arms(), set())
+    assert len(items) == 9 and items[2].startswith("scanner B: look at its images")
+    assert not any("sex" in item for item in items)
+    banner["is_guaranteed"], there = True, {"04_elsewhere", "06_attacks"}
+    items = report_answers.to_check(False, banner, [], pays[1:], arms().assign(n_seeds=3), there)
+    assert len(items) == 1 and "medical device" in items[0]
 
 
 # ---- what is said of the data, of privacy, of patients
@@ -224,9 +241,9 @@ def test_the_first_line_says_what_data_and_whether_anything_is_guaranteed(
     access, modes, headline, is_guaranteed
 ):
     record = RECORD | {"access": access} if access else {}
-    banner = report_sections.banner(record, modes, True)
+    banner = report_privacy.banner(record, modes, True)
     assert (banner["headline"], banner["is_guaranteed"]) == (headline, is_guaranteed)
-    without = report_sections.banner(record, [], False)
+    without = report_privacy.banner(record, [], False)
     assert "No model was trained with privacy" in without["headline"]
 
 
