@@ -9,7 +9,7 @@ NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=900
 # What a step computes must not depend on what else is set for matplotlib or Jupyter.
 CLEAN_ENV := env -u MPLBACKEND -u JUPYTER_PATH JUPYTER_PREFER_ENV_PATH=1 GOMP_SPINCOUNT=3000
 
-.PHONY: help demo demo-ct audit lab test test-all lint unit nbval end-to-end notebooks-beside-studies test-benchmarks test-cluster mutants docs benchmark ladder ladder-trials ladder-ct notebooks expected clean
+.PHONY: help demo demo-ct audit report lab test test-all lint unit nbval end-to-end notebooks-beside-studies test-benchmarks test-cluster mutants docs benchmark ladder ladder-trials ladder-ct notebooks expected clean
 
 # Notebook 04 draws curves over budgets: 03 also runs at these, beside itself, with a thread each.
 OTHER_BUDGETS := 0.29 1.06
@@ -38,6 +38,9 @@ demo-ct: $(VENV)/.installed  ## run the second study, pancreatic cancer on CT, i
 
 audit: $(VENV)/.installed  ## the demo's main runs, and attacks on 64 small models of each way of training, into results_audit/ (20 minutes)
 	@$(PY) run_all.py --profile audit --out results_audit
+
+report: $(VENV)/.installed  ## write index.html of a results folder again: make report RESULTS=folder
+	@$(PY) -m helpers.study $(or $(RESULTS),results)
 
 lab: $(VENV)/.installed  ## open the notebooks in JupyterLab
 	$(CLEAN_ENV) $(PY) -m jupyterlab notebooks
@@ -107,10 +110,10 @@ notebooks: $(VENV)/.installed  ## execute the notebooks with their defaults and 
 expected: $(VENV)/.installed  ## renew the expected numbers of demo, demo_ct and smoke, and README's tables
 	$(PY) run_all.py --profile demo --out results
 	$(PY) run_all.py --profile smoke --out results_smoke
-	$(PY) -m helpers.study.report results demo
+	$(PY) -m helpers.study.summary_table results demo
 	$(PY) run_all.py --profile demo_ct --out results_ct
-	$(PY) -m helpers.study.report results_ct demo_ct
-	$(PY) -m helpers.study.report results_smoke smoke
+	$(PY) -m helpers.study.summary_table results_ct demo_ct
+	$(PY) -m helpers.study.summary_table results_smoke smoke
 
 clean:  ## remove the environment and caches; results stay, they may have taken days
 	rm -rf $(VENV) *.egg-info .pytest_cache .ruff_cache .import_linter_cache docs/_build docs/_generated results_notebooks

@@ -29,6 +29,7 @@ from helpers.study import (
     report,
     step_cache,
     study_data,
+    summary_table,
 )
 
 
@@ -223,8 +224,8 @@ def run_study(batch: batches.Batch, title: str) -> int:
         return 1
     if not is_whole:  # with --only or --from
         return 0
-    table = report.summary(pd.read_csv(out / "tables/04_summary.csv"))
-    print(f"\n{table.to_string(index=False)}\n\n{report.spent_in(out)}\n")
+    table = summary_table.summary(pd.read_csv(out / "tables/04_summary.csv"))
+    print(f"\n{table.to_string(index=False)}\n\n{summary_table.spent_in(out)}\n")
     print(f"Report: {out / 'index.html'}")
     return 0
 

@@ -20,7 +20,7 @@ from ladder_tables import with_interval
 from helpers.analysis import patients_needed, published_results
 from helpers.core import files
 from helpers.data import manifests
-from helpers.study import notebook_files, profiles, report
+from helpers.study import notebook_files, profiles, summary_table
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -63,7 +63,12 @@ def as_markdown(table: pd.DataFrame, digits: int = 3) -> str:
 
 def study_table(name: str) -> str:
     """Return the summary of a study of `expected/`."""
-    return report.markdown(report.summary(pd.read_csv(ROOT / "expected" / f"{name}.csv"))) + "\n"
+    return (
+        summary_table.markdown(
+            summary_table.summary(pd.read_csv(ROOT / "expected" / f"{name}.csv"))
+        )
+        + "\n"
+    )
 
 
 def ct_ladder() -> str:

@@ -43,7 +43,8 @@ def of_changes(changes: pd.DataFrame, margin: float, n_planned: int = 1) -> pd.D
 
     minimum_detectable: the true change whose 95 % interval excludes 0 with 80 % power, at the level
     of Holm's first step. smallest_margin: the smallest one within which these data would be
-    equivalent. p_margin: of a change no larger than the margin.
+    equivalent. p_margin: of a change no larger than the margin. margin: the one given.
+    patients_needed: test patients, see `patients_needed`.
 
     Args:
         changes: influences of gap_change, see `estimate_tables.gap_changes`.
@@ -56,16 +57,20 @@ def of_changes(changes: pd.DataFrame, margin: float, n_planned: int = 1) -> pd.D
         verdict(*limits, margin)
         for limits in zip(wide["low"], wide["high"], narrow["low"], narrow["high"])
     ]
+    spread, n_patients = (part(changes) for part in (confidence_intervals.spread, _n_patients))
     return wide.assign(
         verdict=verdicts,
-        p_margin=confidence_intervals.spread(changes).p(
-            np.maximum(0.0, wide["estimate"].abs().to_numpy() - margin)
-        ),
+        p_margin=spread.p(np.maximum(0.0, wide["estimate"].abs().to_numpy() - margin)),
         smallest_margin=np.maximum(-narrow["low"], narrow["high"]),
-        minimum_detectable=minimum_detectable_change(
-            confidence_intervals.spread(changes), n_planned
-        ),
+        minimum_detectable=minimum_detectable_change(spread, n_planned),
+        margin=margin,
+        patients_needed=patients_needed(spread, n_patients, margin, n_planned),
     )
+
+
+def _n_patients(changes: pd.DataFrame) -> int:
+    """Return how many test patients a table of influences is of."""
+    return confidence_intervals.influences_of(changes).shape[1]
 
 
 def minimum_detectable_change(spread: auroc_intervals.Spread, n_planned: int = 1) -> np.ndarray:
@@ -73,6 +78,30 @@ def minimum_detectable_change(spread: auroc_intervals.Spread, n_planned: int = 1
     the distances of the estimate to both quantiles.
     """
     return spread.margin(ALPHA / (2 * max(1, n_planned))) + spread.margin(1 - POWER)
+
+
+def patients_needed(
+    spread: auroc_intervals.Spread, n_patients: int, margin: float, n_planned: int = 1
+) -> np.ndarray:
+    """Return how many test patients, of the same groups in the same shares, tell with 80 % power: a
+    true change of the margin is detected, and of no true change equivalence is shown.
+
+    Distances shrink with the square root of the number of patients: n (distance / margin)^2. Those
+    over training again do not, so that with several seeds the number is a lower bound.
+
+    Args:
+        spread: of the changes, in these patients.
+        n_patients: test patients.
+        margin, n_planned: see `of_changes`.
+
+    Returns:
+        (n,) floats; NaN where a change is not estimable.
+
+    Source: Julious (2004), Statistics in Medicine 23:1921-1986 (both sample sizes).
+    """
+    equivalence = spread.margin(ALPHA) + spread.margin((1 - POWER) / 2)
+    distance = np.maximum(minimum_detectable_change(spread, n_planned), equivalence)
+    return n_patients * (distance / margin) ** 2
 
 
 def holm(p: np.ndarray) -> np.ndarray:

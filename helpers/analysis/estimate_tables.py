@@ -9,6 +9,7 @@ it has no interval, and no contrast.
 import pandas as pd
 
 from helpers.analysis import confidence_intervals, group_contrasts, study_arms
+from helpers.analysis.metric_table import ALL
 
 NO_INTERVAL = ("ece",)
 
@@ -89,6 +90,39 @@ def auroc_changes(
     pooled = study_arms.pool(influences, arms)
     changed = group_contrasts.changes(pooled, baseline, is_given=is_given)
     return confidence_intervals.of_changes(changed)
+
+
+def changes_of_everybody(
+    replicates: pd.DataFrame,
+    influences: pd.DataFrame,
+    arms: pd.DataFrame,
+    against: str | None,
+    *,
+    is_given: bool = False,
+) -> pd.DataFrame:
+    """Return by how much AUROC and sensitivity of all patients, means over findings, differ from
+    those of an arm, paired by patient.
+
+    Args:
+        replicates, influences, arms: as in `levels`.
+        against: name of the arm compared with; None gives no rows.
+        is_given: see `group_contrasts.changes`.
+
+    Returns:
+        As `levels`, with p of AUROC; sensitivity is missing where no threshold could be fitted.
+    """
+    is_sensitivity = replicates.index.get_level_values("metric") == "sensitivity"
+    means = (group_contrasts.only_means(rows) for rows in (influences, replicates[is_sensitivity]))
+    of_auroc, of_sensitivity = (
+        group_contrasts.changes(
+            study_arms.pool(rows[rows.index.get_level_values("attribute") == ALL], arms),
+            against,
+            is_given=is_given,
+        )
+        for rows in means
+    )
+    auroc = confidence_intervals.of_changes(of_auroc)
+    return _together(auroc, confidence_intervals.summarise(of_sensitivity), arms)
 
 
 def _others(replicates: pd.DataFrame) -> pd.DataFrame:

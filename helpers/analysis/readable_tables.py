@@ -58,6 +58,17 @@ def with_interval(row: tuple, form: str = "+.3f") -> str:
     return f"{row.estimate:{form}} [{row.low:{form}}, {row.high:{form}}]"
 
 
+def estimable(row: tuple, form: str = "+.3f") -> str:
+    """Return `with_interval`, or in words that there is no estimate; alone where no interval is.
+
+    Args:
+        row, form: see there.
+    """
+    if pd.isna(row.estimate):
+        return "not estimable"
+    return f"{row.estimate:{form}}" if pd.isna(row.low) else with_interval(row, form)
+
+
 def wide(table: pd.DataFrame, columns: str | list[str], rows: str = "label") -> pd.DataFrame:
     """Return the estimates with groups (or findings) as rows and runs as columns, both in the order
     they come.

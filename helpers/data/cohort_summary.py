@@ -169,6 +169,16 @@ def prevalence_by_group(
     return cells.drop(columns=["n_with", "n_without"])
 
 
+def prevalence_by_split(table: pd.DataFrame, findings: list[str], access: str) -> pd.DataFrame:
+    """Return `prevalence_by_group` with the splits in place of groups, in a column `split`.
+
+    Args:
+        table, findings, access: see there.
+    """
+    named = table.assign(part=table["split"])  # "split" itself is no attribute
+    return prevalence_by_group(named, findings, "part", access).rename(columns={"group": "split"})
+
+
 def examples(table: pd.DataFrame, findings: list[str], most: int = 8) -> pd.DataFrame:
     """Return one row of the training split without a finding and one for each finding (alone, where
     there is such).

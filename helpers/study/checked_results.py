@@ -4,7 +4,6 @@ In: the folder, and another into which notebooks 04 and 05 were executed again o
 and runs. Out: claims (`core.claims`). No claim quotes a notebook's text, which may name a patient.
 """
 
-import html
 import itertools
 import re
 from collections.abc import Iterator
@@ -130,13 +129,9 @@ def of_index(out: Path) -> Iterator[claims.Claim]:
         yield claims.Claim(about, claims.UNCHECKED, "not there: the study is not whole")
         return
     stored = path.read_text(encoding="utf-8")
-    title = re.search(r"<title>(.*?)</title>", stored, re.DOTALL).group(1)
-    steps = [
-        html.unescape(step)
-        for step in re.findall(r'<li><a href="notebooks/([^"]+)\.html">', stored)
-    ]
+    title, steps = report.said_by(stored)
     executed = [path.stem for path in (out / "notebooks").glob("[0-9]*.html")]
-    again = report.of_folder(out, html.unescape(title), steps)
+    again = report.of_folder(out, title, steps)
     differences = _other_lines(stored, again)
     if sorted(steps) != sorted(executed):
         differences.append("its notebooks are not those in the folder")

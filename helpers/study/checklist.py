@@ -1,10 +1,9 @@
 """The checklist of a study's report: which artefact answers which item.
 
 Items are those of CLAIM (Mongan, Moy and Kahn 2020) and TRIPOD+AI (Collins et al. 2024). In: the
-addresses of a study's pages, folders and tables. Out: rows of HTML.
+addresses of a study's pages, folders and tables. Out: rows for the report's template.
 """
 
-import html
 from collections.abc import Collection
 
 # item, what it asks for, what answers it; {01} to {05}: the page of that notebook
@@ -78,13 +77,16 @@ CHECKLIST = [
 ]
 
 
-def rows(links: dict[str, str], tables: Collection[str] = ()) -> str:
-    """Return the rows of `CHECKLIST` as HTML; an artefact that this study does not have is said to
-    be absent.
+def rows(links: dict[str, str], tables: Collection[str] = ()) -> list[dict]:
+    """Return the rows of `CHECKLIST`; an artefact that this study does not have is said to be
+    absent.
 
     Args:
         links: text -> relative address of the study's pages and folders.
         tables: relative addresses of further tables that are there.
+
+    Returns:
+        item, question, address (relative, "" without one), answer.
     """
     pages = {  # of several steps of one notebook the first, of 03 the first with privacy
         f"{{{text[:2]}}}": address
@@ -92,11 +94,16 @@ def rows(links: dict[str, str], tables: Collection[str] = ()) -> str:
         if text[:2].isdigit() and "same_recipe" not in text
     }
     known = {*links.values(), *tables}
-    lines = []
+    found = []
     for item, question, artefact in CHECKLIST:
         address = pages.get(artefact, artefact)
-        link = f'<a href="{html.escape(address)}">{html.escape(address)}</a>'
-        answer = link if address in known else "not in this study"
-        answer = answer if artefact else "in the paper"
-        lines.append(f"<tr><td>{item}</td><td>{html.escape(question)}</td><td>{answer}</td></tr>")
-    return "\n".join(lines)
+        answer = address if address in known else "not in this study"
+        found.append(
+            {
+                "item": item,
+                "question": question,
+                "address": address if address in known else "",
+                "answer": answer if artefact else "in the paper",
+            }
+        )
+    return found

@@ -13,7 +13,7 @@ import pandas as pd
 from helpers.analysis import readable_tables
 from helpers.core import errors, files
 from helpers.privacy import privacy_ledger, statement
-from helpers.study import report
+from helpers.study import summary_table
 
 _TRAINED = {"head": "its head alone", "all_then_head": "all weights, then the head,"}
 _USE = (
@@ -170,4 +170,4 @@ def _spent(entries: dict) -> str:
 
 def _shown(table: pd.DataFrame) -> str:
     """Return a table in Markdown; a sentence where it has no row."""
-    return report.markdown(table) if len(table) else "None could be estimated, or shown."
+    return summary_table.markdown(table) if len(table) else "None could be estimated, or shown."

@@ -1,254 +1,218 @@
-"""The study's report: a small table for the terminal, and a page that links to everything.
+"""A study's report, `index.html`: one page for a clinician and a reviewer.
 
-In: the tables of notebook 04, a figure, links. Out: text and HTML. Raises `InputError` for a
-table without the columns of `SUMMARY_COLUMNS`.
-
-`python -m helpers.study.report RESULTS NAME` keeps a results folder's summary and curve as
-`expected/NAME.*`; of the demo it renews README's table too, so that no number there is typed.
+In: a results folder: tables of notebooks 01 and 04, figures, records of runs and of the cohort; of
+other people's predictions the tables and figures of notebook 04 alone. Out: HTML that needs no
+network and no other file to be read, from the template beside this module. Raises `InputError`
+where notebook 04 has not run, or its summary lacks a column.
 """
 
 import base64
 import html
-import shutil
-import sys
+import re
 from collections.abc import Collection
 from pathlib import Path
 
+import jinja2
 import pandas as pd
 
-from helpers.analysis import price_parts, readable_tables
-from helpers.core import errors, files, paths
-from helpers.study import checklist
+from helpers.analysis import price_parts, study_arms
+from helpers.core import errors, files
+from helpers.study import (
+    checklist,
+    report_answers,
+    report_privacy,
+    report_sections,
+    report_who_pays,
+    report_words,
+    summary_table,
+)
 
-SUMMARY_COLUMNS = [
-    "run",
-    "arm",
-    "epsilon",
-    "unit",
-    "recipe",
-    "mode",
-    "macro_auroc",
-    "low",
-    "high",
-    "sex_contrast",
-    "sex_low",
-    "sex_high",
-    "age_contrast",
-    "age_low",
-    "age_high",
-]
-# tables of notebook 06 that are kept
-AUDITED = ("attacks", "audited_epsilon", "beside_bounds", "exposed", "groups")
-_STYLE = """
-body {font: 16px/1.5 sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222}
-table {border-collapse: collapse}
-th, td {padding: .3rem .8rem; border-bottom: 1px solid #ccc; text-align: left}
-img {max-width: 100%}"""
-
-
-def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Return notebook 04's summary as it is shown: a row a run, each number with its 95 % CI.
-
-    Args:
-        table: with `SUMMARY_COLUMNS`; contrasts are AUROC of a group minus AUROC of the rest.
-
-    Raises:
-        InputError: a column is absent.
-    """
-    errors.has_columns(table, SUMMARY_COLUMNS, "04_summary.csv")
-
-    def with_interval(row: pd.Series, value: str, low: str, high: str, form: str) -> str:
-        if pd.isna(row[value]):
-            return "not estimable"
-        if pd.isna(row[low]):
-            return f"{row[value]:{form}}"
-        return f"{row[value]:{form}} [{row[low]:{form}}, {row[high]:{form}}]"
-
-    return pd.DataFrame(
-        [
-            {
-                "arm": row["arm"] + (f", {row['recipe']}" if row["recipe"] != "default" else ""),
-                "epsilon": (
-                    ""
-                    if pd.isna(row["epsilon"])
-                    else f"{row['epsilon']:g} per {row['unit']}"
-                    + (f" ({row['mode']})" if row["mode"] in ("demo", "no guarantee") else "")
-                ),
-                "mean AUROC": with_interval(row, "macro_auroc", "low", "high", ".3f"),
-                "by sex": with_interval(row, "sex_contrast", "sex_low", "sex_high", "+.3f"),
-                "by age": with_interval(row, "age_contrast", "age_low", "age_high", "+.3f"),
-            }
-            for _, row in table.iterrows()
-        ]
-    )
+TABLES = ("metrics", "paired_differences", "worst_groups", "groups_at_once", "group_sizes")
+TABLES += ("gap_changes", "planned", "spent", "price_parts", "findings_averaged", "elsewhere")
+# file, what the picture shows
+FIGURES = {
+    "utility": (
+        "04_privacy_utility",
+        "Points with intervals: mean AUROC against epsilon, beside a line without privacy and a"
+        " dashed line of the public model. The table of models has the same numbers.",
+    ),
+    "people": (
+        "04_gap_changes_people",
+        "Forest plot: the change by privacy of each contrast between groups of people, an interval"
+        " a budget, with the equivalence margin as a grey band. The numbers are in"
+        " 04_gap_changes.csv.",
+    ),
+    "further": (
+        "04_gap_changes_further",
+        "The same forest plot for further groups, such as scanners. 04_gap_changes.csv has the"
+        " numbers.",
+    ),
+}
+# of numbers alone, or empty, these would be read as numbers
+_TEXT = dict.fromkeys(("run", "arm_label", "unit", "attribute", "group", "verdict", "mode"), str)
+_LINK = re.compile(r'<li><a href="notebooks/([^"]+)\.html">')
 
 
-def parts(table: pd.DataFrame) -> pd.DataFrame:
-    """Return what the price of privacy is made of as it is shown: a row a part, with its 95 % CI.
+def of_folder(out: Path, title: str, steps: Collection[str]) -> str:
+    """Return the page of a results folder.
 
     Args:
-        table: notebook 04's, from `price_parts.parts`; without a row where it is not known.
-
-    Returns:
-        No row of runs of another recipe.
-    """
-    return pd.DataFrame(
-        [
-            {
-                "budget": f"{row.epsilon:g} per {row.unit}"
-                + (f", {row.recipe}" if row.recipe != "default" else "")
-                + (f", {row.of_seeds}" if row.of_seeds and isinstance(row.of_seeds, str) else ""),
-                "part": row.part,
-                "difference": row.difference,
-                "mean AUROC lost": "not estimable"
-                if pd.isna(row.estimate)
-                else readable_tables.with_interval(row),
-            }
-            for row in price_parts.shown(table).itertuples()
-        ]
-    )
-
-
-def spent_in(out: Path) -> str:
-    """Return what the private runs of a results folder spent together, in words; "" if unknown."""
-    path = out / "tables/04_spent_together.csv"
-    return pd.read_csv(path)["what was spent"].iloc[0] if path.is_file() else ""
-
-
-def of_folder(out: Path, title: str, steps: list[str]) -> str:
-    """Return the page of a finished study, see `page`.
-
-    Args:
-        out: its results folder.
+        out: the folder.
         title: of the study.
-        steps: ids of its steps, in order.
+        steps: ids of its steps, in order; none of other people's predictions.
 
     Raises:
-        InputError: notebook 04's summary lacks a column.
+        InputError: notebook 04 has not run, or its summary lacks a column.
     """
-    parts = out / "tables/04_price_parts.csv"
-    links = {step: f"notebooks/{step}.html" for step in steps}
-    links |= {f"{folder}/": f"{folder}/" for folder in ("tables", "figures", "runs", "cohort")}
-    links |= {
-        f"model card of {path.parent.name}": path.relative_to(out).as_posix()
+    source = errors.file_exists(out / "tables/04_summary.csv", "Run notebook 04 first.")
+    summary = pd.read_csv(source, dtype=_TEXT)
+    errors.has_columns(summary, summary_table.SUMMARY_COLUMNS, "04_summary.csv")
+    tables = {name: _table(out, f"04_{name}") for name in TABLES}
+    records = {run: files.readable_json(out / f"runs/{run}/record.json") for run in summary["run"]}
+    cohorts = [record["cohort"] for record in records.values() if "cohort" in record]
+    cohort = files.readable_json(out / "cohort" / cohorts[0] / "record.json") if cohorts else {}
+    first = _first_page(out, summary, tables, cohort)
+    behind = _behind(out, summary, tables, records, cohort)
+    return _template().render(
+        title=title,
+        pictures={name: _picture(out, *of) for name, of in FIGURES.items()},
+        colors=_colors(summary),
+        **first,
+        **behind,
+        **_links(out, steps),
+    )
+
+
+def said_by(page: str) -> tuple[str, list[str]]:
+    """Return the title of a page of `of_folder`, and the steps it links to.
+
+    Args:
+        page: its HTML.
+    """
+    title = re.search(r"<title>(.*?)</title>", page, re.DOTALL)
+    steps = [html.unescape(step) for step in _LINK.findall(page)]
+    return html.unescape(title.group(1)) if title else "", steps
+
+
+def _first_page(out: Path, summary: pd.DataFrame, tables: dict, cohort: dict) -> dict:
+    """Return the values of the first page."""
+    private = summary[summary["arm"] == "dp"]
+    changes, sizes = tables["gap_changes"], tables["group_sizes"]
+    banner = report_privacy.banner(cohort, private["mode"].dropna(), len(private) > 0)
+    worst = report_answers.worst_groups(
+        tables["worst_groups"], tables["groups_at_once"], sizes, changes
+    )
+    pays = report_who_pays.who_pays(changes, tables["planned"], summary)
+    there = {path.stem for path in out.glob("tables/*.csv")}
+    return {
+        "banner": banner,
+        "n_test": report_words.count(sizes["n_patients"].iloc[0]),
+        "margin": f"{changes['margin'].iloc[0]:g}" if "margin" in changes and len(changes) else "",
+        "operating_point": next(iter(tables["paired_differences"].get("operating_point", ())), ""),
+        "models": report_answers.models(summary, tables["metrics"], tables["paired_differences"]),
+        "worst": worst,
+        "pays": pays,
+        "to_check": report_answers.to_check(
+            cohort.get("access") == "embedded", banner, worst, pays, summary, there
+        ),
+    }
+
+
+def _behind(
+    out: Path, summary: pd.DataFrame, tables: dict, records: dict[str, dict], cohort: dict
+) -> dict:
+    """Return the values of the sections behind the first page."""
+    arms = study_arms.main_arms(summary)
+    names = {row.run: report_words.arm_name(row) for row in arms.itertuples() if row.arm == "dp"}
+    parts, elsewhere = tables["price_parts"], tables["elsewhere"]
+    changes = tables["gap_changes"]
+    return {
+        "statements": report_privacy.statements(records, names),
+        "spent": summary_table.spent_in(out),
+        "budgets": report_privacy.budgets(tables["spent"]),
+        "not_covered": report_privacy.not_covered(records),
+        "parts": report_sections.parts(parts),
+        "parts_in_words": price_parts.in_words(parts),
+        "planned": report_sections.planned_rows(tables["planned"], changes),
+        "cohort": report_sections.cohort_table(
+            _table(out, "01_by_split"),
+            _table(out, "01_prevalence_by_split"),
+            cohort.get("cohort", ""),
+        ),
+        "sizes": report_sections.group_sizes(tables["group_sizes"]),
+        "small_groups": report_sections.small_groups(cohort),
+        "not_estimable": report_sections.not_estimable(changes),
+        "averaged": report_sections.averaged(tables["findings_averaged"]),
+        "seeds": list(dict.fromkeys(changes.get("seeds", pd.Series(dtype=str)).dropna())),
+        "elsewhere": report_answers.levels(elsewhere),
+    }
+
+
+def _links(out: Path, steps: Collection[str]) -> dict:
+    """Return what is linked to: pages, folders, model cards, the crate, and the checklist."""
+    pages = {step: f"notebooks/{step}.html" for step in steps}
+    pages |= {path.stem: path.name for path in sorted(out.glob("[0-9]*.html"))}
+    folders = ("tables", "figures", "runs", "cohort")
+    folders = {f"{name}/": f"{name}/" for name in folders if (out / name).is_dir()}
+    cards = {
+        path.parent.name: path.relative_to(out).as_posix()
         for path in sorted(out.glob("runs/*/model_card.md"))
     }
-    tables = {
+    tables = [
         artefact
         for *_, artefact in checklist.CHECKLIST
         if artefact.startswith("tables/") and (out / artefact).is_file()
+    ]
+    crate = {"crate": "ro-crate-metadata.json"} if steps else {}  # written after this page
+    return {
+        "pages": pages,
+        "folders": folders | crate,
+        "cards": cards,
+        "checklist": checklist.rows(pages | folders, tables),
     }
-    return page(
-        title,
-        summary(pd.read_csv(out / "tables/04_summary.csv")),
-        out / "figures/04_privacy_utility.png",
-        links,
-        tables,
-        spent_in(out),
-        pd.read_csv(parts) if parts.is_file() else None,
+
+
+def _table(out: Path, name: str) -> pd.DataFrame:
+    """Return a table of a results folder, without a row where it is not there."""
+    path = out / "tables" / f"{name}.csv"
+    return pd.read_csv(path, dtype=_TEXT) if path.is_file() else pd.DataFrame()
+
+
+def _picture(out: Path, name: str, alt: str) -> dict | None:
+    """Return a figure as the address of its own content, with its alt text; None without one."""
+    kinds = {".svg": "image/svg+xml", ".png": "image/png"}
+    for ending, kind in kinds.items():
+        if (path := out / "figures" / f"{name}{ending}").is_file():
+            content = base64.b64encode(path.read_bytes()).decode()
+            return {"src": f"data:{kind};base64,{content}", "alt": alt}
+    return None
+
+
+def _colors(summary: pd.DataFrame) -> dict[str, str]:
+    """Return the colour of each arm in all figures, as #rrggbb."""
+    from matplotlib import colors  # here: a study is planned without drawing
+
+    from helpers.figures import house_style
+
+    of_arms = house_style.arm_colors(list(study_arms.main_arms(summary)["arm_label"]))
+    return {arm: colors.to_hex(color) for arm, color in of_arms.items()}
+
+
+def _template() -> jinja2.Template:
+    """Return the page's template; text is escaped, and what it names has to be there."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
     )
+    environment.filters["minus"] = with_minus
+    return environment.get_template("report.html.j2")
 
 
-def page(
-    title: str,
-    table: pd.DataFrame,
-    figure_png: Path,
-    links: dict[str, str],
-    tables: Collection[str] = (),
-    spent: str = "",
-    price: pd.DataFrame | None = None,
-) -> str:
-    """Return the study's page, which needs no network and no other file to be read.
-
-    Args:
-        title: of the study.
-        table: from `summary`.
-        figure_png: the privacy-utility curve.
-        links: text -> relative address of the study's pages and folders.
-        tables: relative addresses of further tables that are there.
-        spent: what the private runs on these patients spent together, in words.
-        price: what the price of privacy is made of, from `price_parts.parts`; None for not known.
+def with_minus(text: str) -> str:
+    """Return text with a minus before negative numbers, which is read aloud, in place of a
+    hyphen.
     """
-    price = pd.DataFrame(columns=price_parts.COLUMNS) if price is None else price
-    made_of = parts(price).to_html(index=False, border=0) if len(parts(price)) else ""
-    picture = base64.b64encode(figure_png.read_bytes()).decode()
-    items = "\n".join(
-        f'<li><a href="{html.escape(address)}">{html.escape(text)}</a></li>'
-        for text, address in links.items()
-    )
-    return f"""<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>
-<style>{_STYLE}</style></head><body>
-<h1>{html.escape(title)}</h1>
-<h2>Price of privacy, and how well groups are served</h2>
-{table.to_html(index=False, border=0)}
-<p>Mean AUROC over findings. By sex: AUROC of women minus men; by age: of the oldest band minus the
-rest; 0 means that both are served equally well, and a contrast that was there without privacy is
-no cost of it: for changes see notebook 04. In brackets, 95 % confidence intervals over patients.
-"(demo)": the noise follows from a published seed, so that results repeat;
-epsilon is then no guarantee.</p>
-<p>{html.escape(spent)}</p>
-<img src="data:image/png;base64,{picture}" alt="Mean AUROC against the privacy budget epsilon,
-with 95 % confidence intervals; the numbers are those of the table above.">
-<h2>What the price is made of</h2>
-{made_of}
-<p>{html.escape(price_parts.in_words(price))}</p>
-<h2>Notebooks, tables and records</h2>
-<ul>
-{items}
-</ul>
-<h2>Checklist for a report</h2>
-<p>Items of CLAIM (2020) and TRIPOD+AI (2024), and what in this folder answers them. The last row is
-for the authors' own words.</p>
-<table><tr><th>item</th><th>what</th><th>where</th></tr>
-{checklist.rows(links, tables)}
-</table>
-</body></html>
-"""
-
-
-def markdown(table: pd.DataFrame) -> str:
-    """Return a table from `summary` in Markdown."""
-    lines = [list(table.columns), ["---"] * table.shape[1], *table.astype(str).values.tolist()]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def renew_readme(readme: str, table: pd.DataFrame) -> str:
-    """Return README's text with the table between its two `demo table` marks renewed.
-
-    Raises:
-        InputError: a mark is absent.
-    """
-    begin, end = "<!-- demo table -->", "<!-- /demo table -->"
-    if begin not in readme or end not in readme:
-        errors.refuse(
-            f"the marks {begin} and {end} in README.md",
-            "one of them absent",
-            "Put them around the table.",
-        )
-    before, rest = readme.split(begin, 1)
-    return f"{before}{begin}\n{markdown(summary(table))}\n{end}{rest.split(end, 1)[1]}"
-
-
-def keep_as_expected(results: Path, name: str) -> None:
-    """Keep summary and curve of a results folder as `expected/<name>*`; of the demo also the figure
-    of the gaps' changes, and README's table; of an audit its tables and figures.
-    """
-    folder, readme = paths.repository_root() / "expected", paths.repository_root() / "README.md"
-    source = errors.file_exists(results / "tables" / "04_summary.csv", "Run the study first.")
-    table = pd.read_csv(source).drop(columns="seconds").round(6)
-    files.write_table(folder / f"{name}.csv", table)
-    shutil.copyfile(results / "figures" / "04_privacy_utility.png", folder / f"{name}.png")
-    for audited in sorted((results / "figures").glob("06_*.png")):
-        shutil.copyfile(audited, folder / f"{name}_{audited.name}")
-    for what in AUDITED:
-        if (source := results / "tables" / f"06_{what}.csv").is_file():
-            files.write_table(folder / f"{name}_{source.name}", pd.read_csv(source).round(4))
-    if name == "demo":
-        shutil.copyfile(results / "figures" / "04_gap_changes_people.png", folder / "demo_gaps.png")
-        table = pd.read_csv(folder / "demo.csv")
-        files.write_text(readme, renew_readme(readme.read_text(encoding="utf-8"), table))
-
-
-if __name__ == "__main__":
-    keep_as_expected(Path(sys.argv[1]), sys.argv[2])
+    return re.sub(r"(?<![\w.-])-(?=\.?\d)", "\N{MINUS SIGN}", text)

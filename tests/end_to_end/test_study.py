@@ -21,6 +21,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from helpers.core import files, paths
+from helpers.study import __main__ as study_command
+from helpers.study import report
 
 PRIVATE = "synthetic_cxr_private"
 ELSEWHERE = "synthetic_cxr_elsewhere"
@@ -196,6 +198,7 @@ def test_analysis_works_with_one_run(out, tmp_path, run_notebook, arm):
     parameters = SMALL_ANALYSIS | {"RUNS": [RUNS[arm]]}
     done = run_notebook("04_fairness_analysis", parameters, tmp_path / "page", results)
     assert done.code == 0, done.complaint
+    assert "Not known: that needs a model" in report.of_folder(results, "One run", [])
 
 
 def test_models_were_tried_among_the_patients_of_another_hospital(out):
@@ -233,6 +236,9 @@ def test_analysis_works_on_files_of_another_system(out, tmp_path, run_notebook):
         for folder in (results, out)
     )
     assert theirs.to_dict() == pytest.approx(ours[[RUNS["baseline"], RUNS["dp"]]].to_dict())
+    assert study_command.main([str(results)]) == 0  # as `make report` does
+    page = (results / "index.html").read_text(encoding="utf-8")
+    assert "Predictions of models trained elsewhere." in page and "epsilon 1000 per patient" in page
 
 
 # ---- run again, damaged, killed

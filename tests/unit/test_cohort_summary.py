@@ -48,6 +48,16 @@ def test_prevalence_interval_counts_patients_and_misses_no_group():
     )
 
 
+def test_prevalence_by_split_is_that_of_each_split_alone():
+    table = pd.DataFrame({"patient_id": list("abcdef"), "split": ["train"] * 3 + ["test"] * 3})
+    table["effusion"] = [1.0, 1.0, 0.0, 0.0, 0.0, np.nan]
+    rows = cohort_summary.prevalence_by_split(table, ["effusion"], "open").set_index("split")
+    assert rows["prevalence"].to_dict() == pytest.approx({"train": 2 / 3, "test": 0.0})
+    assert rows["n_images"].to_dict() == {"train": 3, "test": 2}  # of known label
+    closed = cohort_summary.prevalence_by_split(table, ["effusion"], "on request")
+    assert closed["n_images"].isna().all()
+
+
 def test_examples_are_of_the_training_split_and_one_for_each_finding():
     table = pd.DataFrame(
         {"split": ["test", "train", "train", "train"], "a": [1, 1, 0, 1], "b": [0, 1, 0, 0]}

@@ -75,6 +75,26 @@ def test_of_changes_finds_what_was_planted_and_says_what_could_have_been_seen():
     assert equivalence.of_changes(table_of({("dp", "sex", "f - m"): (0, 1)}).iloc[:0], 0.02).empty
 
 
+def test_patients_needed_worked_by_hand_and_at_that_number_the_margin_is_told():
+    spread = Spread(np.array([0.01, np.nan]), np.array([np.inf, np.nan]))
+    needed = equivalence.patients_needed(spread, 900, 0.02)
+    # two one-sided tests ask for more than detection: 1.645 + 1.282 against 1.960 + 0.842
+    assert needed[0] == pytest.approx(900 * (0.01 * (1.6449 + 1.2816) / 0.02) ** 2, rel=1e-3)
+    assert np.isnan(needed[1])
+    # of six planned comparisons detection does: 2.638 + 0.842
+    planned = equivalence.patients_needed(spread, 900, 0.02, 6)
+    assert planned[0] == pytest.approx(900 * (0.01 * (2.6383 + 0.8416) / 0.02) ** 2, rel=1e-3)
+    rng = np.random.default_rng(0)
+    error = 0.01 * np.sqrt(900 / needed[0])
+    of_none = error * rng.standard_normal(40_000)
+    of_margin = 0.02 + error * rng.standard_normal(40_000)
+    assert np.mean(np.abs(of_none) + 1.6449 * error < 0.02) == pytest.approx(0.8, abs=0.01)
+    assert np.mean(np.abs(of_margin) > 1.96 * error) > 0.8
+    row = equivalence.of_changes(table_of({("dp", "sex", "female - male"): (0.0, 0.01)}), 0.02)
+    assert row.loc[0, "margin"] == 0.02
+    assert row.loc[0, "patients_needed"] == pytest.approx(needed[0] * 4000 / 900, rel=0.05)
+
+
 def test_minimum_detectable_change_is_detected_in_four_of_five_studies():
     rng = np.random.default_rng(3)
     estimates = equivalence.minimum_detectable_change(Spread(1.0, np.inf)) + rng.standard_normal(

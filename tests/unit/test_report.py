@@ -1,89 +1,362 @@
-"""The study's table and page, and README's numbers, which are the stored ones."""
+"""A study's report: answers worked by hand from small tables, and the page of a folder that has
+little.
+"""
+
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from helpers.analysis import price_parts
-from helpers.core import errors, paths
-from helpers.study import checklist, report
+from helpers.core import errors, files
+from helpers.study import (
+    __main__ as command,
+)
+from helpers.study import (
+    checklist,
+    report,
+    report_answers,
+    report_privacy,
+    report_sections,
+    report_who_pays,
+    report_words,
+)
 
-EXPECTED = paths.repository_root() / "expected"
+WORSE = "worse by more than the margin, for the "
+DIFFERENT = "differs from 0, not beyond the margin"
 
 
-def one_run(**changes):
-    row = {
-        "run": "r",
+def arms(**changes):
+    """A summary of a model without privacy and a private one."""
+    both = {"recipe": "default", "n_seeds": 1, "low": 0.75, "high": 0.85, "macro_auroc": 0.8}
+    both |= dict.fromkeys([f"{of}_{what}" for of in ("sex", "age") for what in ("low", "high")])
+    both |= {"sex_contrast": -0.02, "age_contrast": np.nan, "mode": None}
+    base = both | {"run": "base", "arm": "baseline", "arm_label": "no privacy", "unit": None}
+    private = {
+        "run": "dp",
         "arm": "dp",
-        "epsilon": 2.0,
+        "arm_label": "epsilon 2",
         "unit": "patient",
-        "recipe": "default",
-        "mode": "private",
-        "macro_auroc": 0.8,
-        "low": 0.75,
-        "high": 0.85,
-        "sex_contrast": -0.02,
-        "sex_low": -0.05,
-        "sex_high": 0.01,
-        "age_contrast": np.nan,
-        "age_low": np.nan,
-        "age_high": np.nan,
+        "epsilon": 2.0,
     }
-    return pd.DataFrame([row | changes])
+    return pd.DataFrame([base, both | private | {"mode": "demo"} | changes])
 
 
-def test_summary_writes_each_number_with_its_interval():
-    row = report.summary(one_run()).iloc[0]
-    assert row["mean AUROC"] == "0.800 [0.750, 0.850]" and row["epsilon"] == "2 per patient"
-    assert report.summary(one_run(mode="demo")).iloc[0]["epsilon"] == "2 per patient (demo)"
-    assert row["by sex"] == "-0.020 [-0.050, +0.010]" and row["by age"] == "not estimable"
+def change(attribute, group, verdict, estimate=-0.03, needed=1234.0):
+    """A row of 04_gap_changes.csv of the private arm."""
+    row = {"run": "dp", "arm_label": "epsilon 2", "attribute": attribute, "group": group}
+    row |= {"verdict": verdict, "estimate": estimate, "low": estimate - 0.04, "margin": 0.02}
+    return row | {"high": estimate + 0.04, "patients_needed": needed}
 
 
-def test_summary_refuses_a_table_without_its_columns():
-    with pytest.raises(errors.InputError, match="macro_auroc"):
-        report.summary(one_run().drop(columns="macro_auroc"))
+NOT_PLANNED = pd.DataFrame(columns=["arm_label", "attribute", "group", "verdict"])
 
 
-def test_page_escapes_what_it_shows(tmp_path):
-    (tmp_path / "f.png").write_bytes(b"png")
-    page = report.page(
-        "<b>title", report.summary(one_run()), tmp_path / "f.png", {"a<b": "notebooks/a.html"}
+# ---- who pays
+
+
+@pytest.mark.parametrize(
+    "rows, level, answer, needed",
+    [
+        ([("scanner", "B - A", WORSE + "group")], "bad", "Yes, for scanner B", ""),
+        ([("scanner", "B - A", WORSE + "rest", 0.1)], "bad", "Yes, for scanner A", ""),
+        (
+            [("age", ">= 80 - rest", WORSE + "rest", 0.1)],
+            "bad",
+            "Yes, for all but age 80 or more",
+            "",
+        ),
+        ([("sex", "female - male", "equivalent")], "good", "No: equivalent", ""),
+        ([("sex", "female - male", "inconclusive")], "unsure", "Too few patients to tell", "1,300"),
+        # one equivalent contrast does not answer for another one, nor one that needs fewer patients
+        (
+            [
+                ("age", "[30, 60) - rest", "equivalent", -0.05),
+                ("age", ">= 80 - rest", "inconclusive", -0.01, 5600.0),
+                ("age", "[60, 80) - rest", "inconclusive", -0.04, 100.0),
+            ],
+            "unsure",
+            "Too few patients to tell",
+            "5,600",
+        ),
+        (
+            [("sex", "female - male", DIFFERENT)],
+            "unsure",
+            "In part, for women: not shown to exceed the margin",
+            "1,300",
+        ),
+        (
+            [("age", "[0, 30) - rest", "not estimable", np.nan, np.nan)],
+            "unsure",
+            "Too few patients to estimate",
+            "",
+        ),
+    ],
+)
+def test_an_attribute_has_yes_or_no_only_where_a_verdict_says_so(rows, level, answer, needed):
+    changes = pd.DataFrame([change(*row) for row in rows])
+    (of,) = report_who_pays.who_pays(changes, NOT_PLANNED, arms())
+    (one,) = of["answers"]
+    assert (one["level"], one["answer"], one["needed"]) == (level, answer, needed)
+    assert not one["is_planned"]
+
+
+def test_planned_comparisons_alone_decide_with_their_adjusted_verdict():
+    changes = pd.DataFrame(
+        [
+            change("age", ">= 80 - rest", WORSE + "group"),
+            change("age", "[30, 60) - rest", WORSE + "group", -0.2),
+        ]
     )
-    assert (
-        "<b>title" not in page
-        and "&lt;b&gt;title" in page
-        and 'href="notebooks/a.html"' in page
-        and "a&lt;b" in page
+    planned = pd.DataFrame([["epsilon 2", "age", ">= 80 - rest", "inconclusive"]])
+    planned.columns = NOT_PLANNED.columns
+    (one,) = report_who_pays.who_pays(changes, planned, arms())[0]["answers"]
+    assert one["is_planned"] and one["answer"] == "Too few patients to tell"
+    assert one["contrast"] == "age 80 or more minus the rest"
+
+
+def test_groups_that_are_not_estimable_are_named_beside_a_no():
+    rows = [
+        ("age", "[0, 30) - rest", "not estimable", np.nan),
+        ("age", ">= 80 - rest", "equivalent"),
+    ]
+    changes = pd.DataFrame([change(*row) for row in rows])
+    (one,) = report_who_pays.who_pays(changes, NOT_PLANNED, arms())[0]["answers"]
+    assert one["answer"] == "No: equivalent"
+    assert one["left_out"] == "age 0 to under 30 minus the rest"
+
+
+def test_numbers_of_patients_have_two_digits_and_are_rounded_up():
+    numbers = [7.2, 99.5, 1234, 8064.2, 13686.2, np.nan]
+    assert [report_words.rounded(n) for n in numbers] == [
+        *("8", "100", "1,300", "8,100", "14,000", "")
+    ]
+
+
+# ---- models, worst group
+
+
+def test_findings_missed_are_100_minus_sensitivity_with_the_limits_turned():
+    level = {"finding": "macro", "attribute": "all", "metric": "sensitivity"}
+    metrics = pd.DataFrame(
+        [
+            level | {"run": "base", "estimate": 0.8, "low": 0.7, "high": 0.85},
+            level | {"run": "dp", "estimate": np.nan, "low": np.nan, "high": np.nan},
+        ]
     )
+    difference = {"against": "no privacy", "run": "dp"}
+    paired = pd.DataFrame(
+        [
+            difference | {"metric": "auroc", "estimate": -0.05, "low": -0.07, "high": -0.03},
+            difference | {"metric": "sensitivity", "estimate": -0.1, "low": -0.13, "high": -0.08},
+        ]
+    )
+    base, private = report_answers.models(arms(), metrics, paired)
+    assert base["missed"] == "20.0 [15.0, 30.0]" and base["minus_no_privacy"] == "reference"
+    assert base["minus_public"] == report_answers.NOT_KNOWN  # there is no public model
+    assert private["missed"] == "not estimable" and private["missed_more"] == "+10.0 [+8.0, +13.0]"
+    assert private["minus_no_privacy"] == "-0.050 [-0.070, -0.030]"
+    assert private["name"] == "private, epsilon 2 per patient"
+    (_, private) = report_answers.models(arms(), metrics, paired.iloc[:0])
+    assert private["minus_public"] == report_answers.NOT_KNOWN  # an older folder
 
 
-def test_page_says_what_the_price_is_made_of_and_where_it_does_not_know(tmp_path):
-    (tmp_path / "f.png").write_bytes(b"png")
-    shown = report.summary(one_run())
-    assert price_parts.ABSENT in report.page("t", shown, tmp_path / "f.png", {})
+def worst_of(low, high, n_patients, verdict):
+    """The worst group of a private arm whose scanner B has this interval."""
+    level = {"attribute": "scanner", "group": "B", "arm": "dp", "unit": "patient", "run": "dp"}
+    level |= {"arm_label": "epsilon 2", "estimate": (low + high) / 2, "low": low, "high": high}
+    other = level | {"attribute": "sex", "group": "female", "estimate": 0.95}
+    cells = pd.DataFrame([level]).drop(columns=["arm", "unit"])
+    sizes = pd.DataFrame([{"attribute": "scanner", "group": "B", "n_patients": n_patients}])
+    changes = pd.DataFrame([change("scanner", "B - A", verdict)])
+    return report_answers.worst_groups(pd.DataFrame([other, level]), cells, sizes, changes)
+
+
+def test_the_worst_group_is_named_and_raises_an_alarm_at_chance_or_beyond_the_margin():
+    (group,) = worst_of(0.41, 0.52, 52, "inconclusive")
+    assert (group["name"], group["n_patients"], group["level"]) == ("scanner B", "52", "bad")
+    assert group["rows"][0]["remark"] == "no better than chance"
+    assert worst_of(0.41, 0.49, 52, "inconclusive")[0]["rows"][0]["remark"] == "worse than chance"
+    assert worst_of(0.7, 0.8, 52, "inconclusive")[0]["level"] == "unsure"
+    assert worst_of(0.7, 0.8, 52, WORSE + "group")[0]["level"] == "bad"
+    assert worst_of(0.7, 0.8, np.nan, "equivalent")[0]["n_patients"] == "not shown"
+
+
+def test_what_remains_to_be_checked_follows_from_what_was_found():
+    group = {"name": "scanner B", "level": "bad"}
+    pays = [
+        {"attribute": "scanner", "answers": [{"level": "bad"}, {"level": "unsure"}]},
+        {"attribute": "sex", "answers": [{"level": "good"}]},
+    ]
+    banner = {"is_guaranteed": False}
+    items = report_answers.to_check(True, banner, [group], pays, arms(), set())
+    assert len(items) == 9 and items[2].startswith("scanner B: look at its images")
+    assert not any("sex" in item for item in items)
+    banner["is_guaranteed"], there = True, {"04_elsewhere", "06_attacks"}
+    items = report_answers.to_check(False, banner, [], pays[1:], arms().assign(n_seeds=3), there)
+    assert len(items) == 1 and "medical device" in items[0]
+
+
+# ---- what is said of the data, of privacy, of patients
+
+
+RECORD = {"title": "T", "n_images": 2000, "n_patients": 1000, "exclusions": {}, "licence": "L"}
+
+
+@pytest.mark.parametrize(
+    "access, modes, headline, is_guaranteed",
+    [
+        (
+            "embedded",
+            ["demo"],
+            "The images are drawn by a program: no patient is in them. Demo mode: nothing is"
+            " guaranteed to anyone.",
+            False,
+        ),
+        (
+            "on request",
+            ["private"],
+            "Data of patients that are not public. Private mode: the models below have the"
+            " guarantees that this page states.",
+            True,
+        ),
+        (
+            "open",
+            ["private", "no guarantee"],
+            "Public data of patients. Not every private model has a guarantee: see the table of"
+            " budgets.",
+            False,
+        ),
+        (
+            None,
+            [],
+            "Predictions of models trained elsewhere. No privacy ledger came with them: whether"
+            " anything is guaranteed is not known.",
+            False,
+        ),
+    ],
+)
+def test_the_first_line_says_what_data_and_whether_anything_is_guaranteed(
+    access, modes, headline, is_guaranteed
+):
+    record = RECORD | {"access": access} if access else {}
+    banner = report_privacy.banner(record, modes, True)
+    assert (banner["headline"], banner["is_guaranteed"]) == (headline, is_guaranteed)
+    without = report_privacy.banner(record, [], False)
+    assert "No model was trained with privacy" in without["headline"]
+
+
+def test_counts_that_are_missing_are_not_shown():
+    splits = pd.DataFrame({"cohort": "c", "split": ["train", "valid", "test"], "patients": 100})
+    columns = ["images", "images_per_patient", "female_percent", "sex_unknown", "age_unknown"]
+    columns += ["age_years_median", "age_years_min", "age_years_max"]
+    splits[columns] = np.nan
+    row = {"cohort": "c", "finding": "a_b", "prevalence": 0.5, "low": 0.4, "high": 0.6}
+    present = pd.DataFrame(
+        [row | {"split": "test"}, row | {"split": "train", "prevalence": np.nan}]
+    )
+    table = {row[0]: row[1:] for row in report_sections.cohort_table(splits, present, "c")}
+    assert table["patients"] == ["100"] * 3 and table["sex unknown, patients"] == ["not shown"] * 3
+    assert table["a b, % of images [95 % CI]"] == ["not shown", "not shown", "50.0 [40.0, 60.0]"]
+    assert "fewer than 10" in report_sections.small_groups({"access": "on request"})
+    assert not report_sections.small_groups({"access": "open"})
+
+
+def test_parts_of_the_price_are_shown_but_not_of_another_recipe():
     row = {"epsilon": 8.0, "unit": "patient", "recipe": "default", "low": 0.01, "high": 0.03}
     rows = [
-        row | {"of_seeds": "", "part": part, "difference": "a minus b", "estimate": 0.02}
+        row | {"of_seeds": np.nan, "part": part, "difference": "a minus b", "estimate": 0.02}
         for part in price_parts.PARTS
     ]
-    table = pd.DataFrame(rows)
-    page = report.page("t", shown, tmp_path / "f.png", {}, price=table)
-    assert page.count("+0.020 [+0.010, +0.030]") == 4 + 4  # in the table and in the sentence
-    assert price_parts.in_words(table) in page and "8 per patient" in page
-    unknown = report.parts(table.assign(estimate=np.nan))
-    assert (unknown["mean AUROC lost"] == "not estimable").all()
-    assert (
-        report.parts(table.assign(of_seeds="of seed 0"))["budget"][0] == "8 per patient, of seed 0"
+    shown = report_sections.parts(pd.DataFrame(rows))
+    assert len(shown) == 4 and shown[0]["lost"] == "+0.020 [+0.010, +0.030]"
+    unknown = report_sections.parts(
+        pd.DataFrame(rows).assign(estimate=np.nan, of_seeds="of seed 0")
+    )
+    assert unknown[0]["lost"] == "not estimable" and unknown[0]["budget"].endswith("of seed 0")
+    another = pd.DataFrame([row | {"of_seeds": "", "part": price_parts.ANOTHER}])
+    assert report_sections.parts(another) == []
+
+
+# ---- the page
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """What notebook 04 writes of other people's predictions, as far as a page needs it."""
+    change_rows = [
+        change("sex", "female - male", "inconclusive"),
+        change("<b>site", "1 - 0", WORSE + "group", -0.3),
+    ]
+    not_run = {"attribute": "sex", "group": "female - male", "verdict": "budget not run"}
+    changes = pd.DataFrame(change_rows).assign(seeds="1 each: these models only")
+    level = {"finding": "macro", "attribute": "all", "metric": "sensitivity"}
+    level |= {"estimate": np.nan, "low": np.nan, "high": np.nan}
+    worst = ["run", "attribute", "group", "arm", "arm_label", "unit", "estimate", "low", "high"]
+    sizes = {"attribute": "all", "group": "all", "label": "all", "n_patients": 70}
+    sizes |= {"n_images": 90, "positive_fraction": 0.1}
+    means = {"metric": "auroc", "attribute": "all", "n_findings": 1, "findings": "effusion"}
+    planned = ["arm_label", "attribute", "group", "verdict", "epsilon", "estimate", "low", "high"]
+    planned += ["p_holm", "minimum_detectable"]
+    tables = {
+        "summary": arms(mode=None),
+        "metrics": pd.DataFrame([level | {"run": "base"}, level | {"run": "dp"}]),
+        "worst_groups": pd.DataFrame(columns=worst),
+        "groups_at_once": pd.DataFrame(columns=[*worst, "shrunk"]),
+        "group_sizes": pd.DataFrame([sizes]),
+        "gap_changes": changes,
+        "planned": pd.DataFrame([not_run | {"epsilon": 1.06}], columns=planned),
+        "spent": pd.DataFrame(columns=["run", "unit", "steps", "epsilon", "delta", "state"]),
+        "spent_together": pd.DataFrame({"what was spent": ["What was spent is not known here."]}),
+        "price_parts": pd.DataFrame(columns=price_parts.COLUMNS),
+        "findings_averaged": pd.DataFrame([means]),
+    }
+    for name, table in tables.items():
+        files.write_table(tmp_path / f"tables/04_{name}.csv", table)
+    files.write_text(tmp_path / "figures/04_privacy_utility.svg", "<svg/>")
+    files.write_text(tmp_path / "04.html", "a page")
+    return tmp_path
+
+
+def test_the_page_of_other_peoples_predictions_says_what_is_not_known(folder):
+    page = report.of_folder(folder, "<i>Theirs", [])
+    assert "Predictions of models trained elsewhere. No privacy ledger came" in page
+    assert "Not known: no private model here has a privacy ledger." in page
+    assert "What was spent is not known here." in page and price_parts.ABSENT in page
+    assert "Yes, for &lt;b&gt;site 1" in page and "<b>site" not in page
+    assert "<title>&lt;i&gt;Theirs</title>" in page and "<i>Theirs" not in page
+    assert '<a href="04.html">' in page and "ro-crate" not in page and "notebooks/" not in page
+    assert "about 1,300 test patients needed, 70 here" in page and "nan" not in page
+    assert "<td>budget not run</td>" in page
+
+
+def test_the_page_needs_no_network_and_reads_its_title_and_steps_back(folder):
+    page = report.of_folder(folder, "A & B", ["01_data", "03_dp-eps1.06"])
+    assert not re.search(r"(src|href)=\"(https?:)?//|@import|url\(|<script", page)
+    assert report.said_by(page) == ("A & B", ["01_data", "03_dp-eps1.06"])
+    assert page.count("<h1>") == 1 and '<html lang="en">' in page
+    pictures = re.findall(r"<img src=\"data:image/(\S+?);base64,[^\"]+\" alt=\"([^\"]+)\"", page)
+    assert [kind for kind, alt in pictures] == ["svg+xml"]
+
+
+def test_a_minus_is_written_for_numbers_alone():
+    assert report.with_minus("-0.05 [-0.10, +0.01] 1e-05 B - A") == (
+        "\N{MINUS SIGN}0.05 [\N{MINUS SIGN}0.10, +0.01] 1e-05 B - A"
     )
 
 
-def test_page_shows_no_parts_of_runs_of_another_recipe(tmp_path):
-    (tmp_path / "f.png").write_bytes(b"png")
-    row = {"epsilon": 8.0, "unit": "patient", "recipe": "default", "of_seeds": np.nan}
-    table = pd.DataFrame([row | {"part": price_parts.ANOTHER, "difference": "EPOCHS"}])
-    page = report.page("t", report.summary(one_run()), tmp_path / "f.png", {}, price=table)
-    assert price_parts.in_words(table) in page and "differ from the private one in EPOCHS" in page
-    assert price_parts.ANOTHER not in page and "mean AUROC lost" not in page
+def test_the_command_writes_a_page_again_and_refuses_a_folder_without_tables(folder, capsys):
+    assert command.main([str(folder), "--title", "Theirs"]) == 0
+    first = (folder / "index.html").read_text(encoding="utf-8")
+    assert command.main([str(folder)]) == 0
+    assert (folder / "index.html").read_text(encoding="utf-8") == first
+    assert report.said_by(first) == ("Theirs", [])
+    assert command.main([str(folder / "nothing")]) == 2
+    assert "Run notebook 04 first." in capsys.readouterr().err
+    (folder / "tables/04_summary.csv").write_text("run,arm\n")
+    with pytest.raises(errors.InputError, match="04_summary.csv"):
+        report.of_folder(folder, "t", [])
 
 
 def test_checklist_links_to_what_is_there_and_says_what_is_not():
@@ -95,36 +368,14 @@ def test_checklist_links_to_what_is_there_and_says_what_is_not():
         "05_paper": "notebooks/05_paper.html",
         "runs/": "runs/",
     }
-    rows = checklist.rows(links, ["tables/05_one_image_each.csv"]).splitlines()
+    rows = checklist.rows(links, ["tables/05_one_image_each.csv"])
     assert len(rows) == len(checklist.CHECKLIST)
-    assert '<a href="notebooks/01_data.html">' in rows[0] and "in the paper" in rows[-1]
-    shown = "\n".join(rows)
-    assert '<a href="tables/05_one_image_each.csv">' in shown and "05_paper.html" in shown
+    assert rows[0]["address"] == "notebooks/01_data.html" and rows[-1]["answer"] == "in the paper"
+    addresses = {row["address"] for row in rows}
+    assert {"tables/05_one_image_each.csv", "notebooks/05_paper.html"} < addresses
     # the first of several with privacy
-    assert "/03_dp-eps1.html" in shown and "03_dp-eps8" not in shown and "same_recipe" not in shown
-    assert shown.count("not in this study") == sum(
+    assert "notebooks/03_dp-eps1.html" in addresses and "notebooks/03_dp-eps8.html" not in addresses
+    assert sum(row["answer"] == "not in this study" for row in rows) == sum(
         artefact in ("{02}", "{04}") or artefact.startswith("tables/04_")
         for *_, artefact in checklist.CHECKLIST
     )
-
-
-def test_readme_shows_the_expected_demo():
-    readme = (paths.repository_root() / "README.md").read_text(encoding="utf-8")
-    table = pd.read_csv(EXPECTED / "demo.csv")
-    assert report.renew_readme(readme, table) == readme, "run `make expected`"
-    with pytest.raises(errors.InputError, match="demo table"):
-        report.renew_readme("no marks here", one_run())
-
-
-@pytest.mark.parametrize(
-    "name, cohort",
-    [
-        ("demo", "synthetic_cxr_private"),
-        ("smoke", "synthetic_cxr_private"),
-        ("demo_ct", "synthetic_ct_private"),
-    ],
-)
-def test_expected_numbers_are_those_of_this_profile(name, cohort):
-    table = pd.read_csv(EXPECTED / f"{name}.csv")
-    assert table["run"].tolist()[:2] == [f"{cohort}-zero_shot", f"{cohort}-baseline-seed0"]
-    assert table["macro_auroc"].between(table["low"], table["high"]).all()

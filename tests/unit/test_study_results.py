@@ -233,6 +233,27 @@ def study(weaker=1.0):
     return table, {run: predictions_of(table, of_run) for run, of_run in scores.items()}
 
 
+def test_differences_of_everybody_are_those_of_the_levels_paired_by_patient():
+    table, predictions = study()
+    runs_table = arms_of(("base", "baseline"), ("dp", "dp", 2.0))
+    tables = replicate(predictions, table, ["sex"], n_bootstrap=100, seed=0)
+    influences = influence_table.of_auroc(predictions, table, ["sex"])
+    means = group_contrasts.averaged(tables)
+    tables, influences = (group_contrasts.with_means(rows, means) for rows in (tables, influences))
+    levels = estimate_tables.levels(tables, influences, runs_table)
+    levels = levels[(levels["finding"] == "macro") & (levels["attribute"] == "all")]
+    paired = estimate_tables.changes_of_everybody(tables, influences, runs_table, "base")
+    assert paired["metric"].tolist() == ["auroc", "sensitivity"]
+    for row in paired.itertuples():
+        of_arms = levels[levels["metric"] == row.metric].set_index("run")
+        estimates = of_arms["estimate"]
+        assert row.estimate == pytest.approx(estimates["dp"] - estimates["base"])
+        widths = of_arms["high"] - of_arms["low"]
+        assert row.low < row.estimate < row.high
+        assert row.high - row.low < 0.7 * np.hypot(*widths)  # both arms have much in common
+    assert estimate_tables.changes_of_everybody(tables, influences, runs_table, None).empty
+
+
 def conclusions_of(table, predictions):
     """What notebook 04 would conclude."""
     influences = group_contrasts.with_means(influence_table.of_auroc(predictions, table, ["sex"]))

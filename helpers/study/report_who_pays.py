@@ -1,0 +1,98 @@
+"""Whether privacy costs some groups of patients more, for a study's report.
+
+In: tables of notebook 04. Out: an answer for each attribute and budget. "Yes" and "no" stand only
+where a row has such a verdict.
+"""
+
+import pandas as pd
+
+from helpers.analysis import equivalence, readable_tables, study_arms
+from helpers.study import report_words
+
+
+def who_pays(changes: pd.DataFrame, planned: pd.DataFrame, arms: pd.DataFrame) -> list[dict]:
+    """Return of each attribute, and each budget, whether privacy costs one group more.
+
+    Where comparisons were planned, they alone decide, with their adjusted verdicts; else the
+    contrast with the strongest verdict does: worse, different, inconclusive (that which needs most
+    patients), equivalent.
+
+    Args:
+        changes: `04_gap_changes.csv`.
+        planned: `04_planned.csv`.
+        arms: `04_summary.csv`.
+
+    Returns:
+        attribute, answers: arm_label, name, level, answer, contrast, change, needed ("" where
+        nothing is), is_planned, left_out (contrasts that are not estimable, "" without any).
+    """
+    private = study_arms.one_way(arms)
+    return [
+        {
+            "attribute": attribute,
+            "answers": [
+                _answer(arm, changes[changes["attribute"] == attribute], planned)
+                for arm in private.itertuples()
+            ],
+        }
+        for attribute in dict.fromkeys(changes["attribute"])
+    ]
+
+
+def _answer(arm: tuple, changes: pd.DataFrame, planned: pd.DataFrame) -> dict:
+    """Return whether one arm costs a group of an attribute more."""
+    of_arm = changes[(changes["run"] == arm.run) & changes["estimate"].notna()]
+    decided = planned[planned["arm_label"] == arm.arm_label][["attribute", "group", "verdict"]]
+    both = of_arm.drop(columns="verdict").merge(decided, on=["attribute", "group"])
+    row = _strongest(both if len(both) else of_arm)
+    without = changes[(changes["run"] == arm.run) & changes["estimate"].isna()]
+    shown = {
+        "arm_label": arm.arm_label,
+        "name": report_words.arm_name(arm),
+        "is_planned": len(both) > 0,
+        "left_out": ", ".join(
+            report_words.contrast_name(one.attribute, one.group) for one in without.itertuples()
+        ),
+    }
+    if row is None:
+        answer = {
+            "level": report_words.UNSURE,
+            "answer": "Too few patients to estimate",
+            "needed": "",
+        }
+        return shown | answer | {"contrast": "", "change": ""}
+    level, words = _in_words(row)
+    needed = level == report_words.UNSURE and "patients_needed" in changes
+    return shown | {
+        "level": level,
+        "answer": words,
+        "contrast": report_words.contrast_name(row.attribute, row.group),
+        "change": readable_tables.with_interval(row),
+        "needed": report_words.rounded(row.patients_needed) if needed else "",
+    }
+
+
+def _strongest(rows: pd.DataFrame) -> tuple | None:
+    """Return the row that decides of an attribute; None without rows."""
+    order = [equivalence.WORSE, equivalence.DIFFERENT, equivalence.INCONCLUSIVE]
+
+    def rank(row: tuple) -> tuple:
+        place = next((i for i, name in enumerate(order) if row.verdict.startswith(name)), 3)
+        size = getattr(row, "patients_needed", 0.0) if place == 2 else abs(row.estimate)
+        return place, -size
+
+    return min(rows.itertuples(), key=rank, default=None)
+
+
+def _in_words(row: tuple) -> tuple[str, str]:
+    """Return level and words of a verdict."""
+    if row.verdict.startswith(equivalence.WORSE):
+        return report_words.BAD, f"Yes, for {report_words.who_loses(row)}"
+    if row.verdict == equivalence.DIFFERENT:
+        return (
+            report_words.UNSURE,
+            f"In part, for {report_words.who_loses(row)}: not shown to exceed the margin",
+        )
+    if row.verdict == equivalence.EQUIVALENT:
+        return report_words.GOOD, "No: equivalent"
+    return report_words.UNSURE, "Too few patients to tell"
