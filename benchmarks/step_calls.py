@@ -52,7 +52,11 @@ def counted(way: str, width: int, n_units: int, images_per_unit: int) -> dict:
     images = torch.randn(n_units * images_per_unit, 1, 64, 64)
     labels = (torch.rand(len(images), 8) < 0.3).float()
     optimizer = torch.optim.NAdam(model.parameters(), foreach=True)
-    clipped = None if way == "ordinary" else clipping.ClippedSum(model, 1.0)
+    clipped = (
+        None
+        if way == "ordinary"
+        else clipping.ClippedSum(model, 1.0, images_per_unit=images_per_unit)
+    )
     index = torch.arange(n_units).repeat_interleave(images_per_unit)
 
     def set_gradients() -> None:

@@ -180,7 +180,9 @@ class OursByImage(NonPrivate):
     images_per_unit = 1
 
     def prepare(self) -> None:
-        self.clipped = clipping.ClippedSum(self.model, self.clip_norm)
+        self.clipped = clipping.ClippedSum(
+            self.model, self.clip_norm, images_per_unit=self.images_per_unit
+        )
         # of a benchmark, which plans nothing
         self.randomness = sampling_and_noise.Randomness("private", 0, steps=10**9)
         self.unit_index = torch.arange(len(self.images), device=DEVICE) // self.images_per_unit

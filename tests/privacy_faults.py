@@ -108,8 +108,8 @@ FAULTS = [
     Fault(
         "a clipping norm twice the promised one",
         "training.private_step",
-        "            self.model, self.promise.clip_norm, networks",
-        "            self.model, 2 * self.promise.clip_norm, networks",
+        "            self.model,\n            self.promise.clip_norm,",
+        "            self.model,\n            2 * self.promise.clip_norm,",
         ("test_self_test",),
     ),
     Fault(
@@ -199,7 +199,7 @@ FAULTS = [
     Fault(
         "a NaN unit multiplied by 0",
         "privacy.clipping",
-        "self._is_batched or not bool(kept.all())",
+        "self.is_batched or not bool(kept.all())",
         "False",
         ("test_clipping::test_a_broken_image_removes_its_unit_and_leaves_the_others_bit_for_bit",),
     ),
@@ -295,6 +295,13 @@ FAULTS = [
         (ONE_AT_A_TIME,),
     ),
     Fault(
+        "the way to norms chosen by the units at hand",
+        "privacy.layer_gradients",
+        "positions = units.most *",
+        "positions = max(units.sizes) *",
+        ("test_clipping::test_a_unit_has_no_say_in_the_norms_of_others",),
+    ),
+    Fault(
         "units filled up with images of others",
         "privacy.units",
         "[unit * most + n for",
@@ -360,8 +367,8 @@ FAULTS = [
     Fault(
         "a unit split where the physical batch ends",
         "privacy.units",
-        "n_images > physical_batch_size:",
-        "n_images > physical_batch_size + 1:",
+        "in_all > physical_batch_size:",
+        "in_all > physical_batch_size + 1:",
         ("test_units",),
     ),
     Fault(

@@ -12,9 +12,9 @@ import pandas as pd
 from scipy import stats
 
 from helpers.analysis import attack_success, equivalence
+from helpers.core import small_counts
 from helpers.data import groups
 
-MIN_PATIENTS = 10  # of a group that is shown
 MORE, LESS, TOO_FEW = "more exposed", "less exposed", "too few patients"
 INCONCLUSIVE = equivalence.INCONCLUSIVE
 GROUP_COLUMNS = (
@@ -78,8 +78,7 @@ def by_group(
         `attack_success.EXPOSED`), p (adjusted by
         Holm for all contrasts of the table), verdict: "equivalent" (90 % interval within the
         margin), else "more exposed" or "less exposed" (p < 0.05), "inconclusive", or "too few
-        patients", whose number is not said, nor that of the smallest other group where it would
-        follow from the others'. Of an
+        patients", whose number is not said, nor others from which it would follow. Of an
         attribute with two groups, women, those with a finding, or the smaller one.
     """
     inside, outside = attack_success.placements(with_patient, without)
@@ -89,7 +88,8 @@ def by_group(
         for group in _compared(names):
             chosen = (names == group).to_numpy()
             row = {"attribute": attribute, "group": group, "verdict": TOO_FEW}
-            if min(chosen.sum(), (~chosen).sum()) < MIN_PATIENTS:
+            row["n_patients"] = int(chosen.sum())
+            if min(chosen.sum(), (~chosen).sum()) < small_counts.FEWEST:
                 rows.append(row)
                 continue
             contrast, error, freedom = _contrast(inside, outside, chosen)
@@ -98,7 +98,6 @@ def by_group(
             rows.append(
                 row
                 | {
-                    "n_patients": int(chosen.sum()),
                     "auroc": aurocs[chosen].mean(),
                     "contrast": contrast,
                     "low": contrast - wide,
@@ -108,28 +107,14 @@ def by_group(
                     "verdict": equivalence.EQUIVALENT if is_within else INCONCLUSIVE,
                 }
             )
-    rows = _without_numbers_that_follow(rows)
     table = pd.DataFrame(rows, columns=GROUP_COLUMNS).astype({"n_patients": "Int64"})
+    table = small_counts.without_small(table, ["n_patients"], ["n_patients"], ["attribute"])
+    table.loc[table["verdict"] == TOO_FEW, "n_patients"] = pd.NA  # all others may be few
     known = table["p"].notna()
     table.loc[known, "p"] = equivalence.holm(table.loc[known, "p"].to_numpy(float))
     is_called = (table["p"] < equivalence.ALPHA) & (table["verdict"] != equivalence.EQUIVALENT)
     table.loc[is_called, "verdict"] = np.where(table.loc[is_called, "contrast"] > 0, MORE, LESS)
     return table
-
-
-def _without_numbers_that_follow(rows: list[dict]) -> list[dict]:
-    """Return rows without the number of the smallest shown group of each attribute of which one
-    group alone is hidden.
-    """
-    for attribute in {row["attribute"] for row in rows}:
-        shown, hidden = [], 0
-        for row in rows:
-            if row["attribute"] == attribute:
-                hidden += row["verdict"] == TOO_FEW
-                shown += [row] if row["verdict"] != TOO_FEW else []
-        if hidden == 1 and shown:
-            min(shown, key=lambda row: row["n_patients"])["n_patients"] = pd.NA
-    return rows
 
 
 def _compared(names: pd.Series) -> list[str]:

@@ -207,15 +207,41 @@ def group_sizes(
                     "n_images": len(rows),
                     "n_positive": int(rows[findings].sum().sum()),
                     "positive_fraction": rows[findings].mean().mean(),
+                    "n_with": rows.loc[(rows[findings] == 1).any(axis=1), "patient_id"].nunique(),
                 }
             )
     sizes = pd.DataFrame(parts)
-    if small_counts.is_open(access):
-        return sizes
+    if not small_counts.is_open(access):
+        sizes = _without_small(sizes)
+    return sizes.drop(columns="n_with")
+
+
+def _without_small(sizes: pd.DataFrame) -> pd.DataFrame:
+    """Return sizes without those of few patients, and without few patients with a positive label.
+
+    The cells of a crossing add up to two groups each, which may be hidden themselves.
+    """
     of_labels = ["n_positive", "positive_fraction"]
-    of_patients = ["n_patients", "n_images", *of_labels]
-    sizes = small_counts.without_small(sizes, ["n_positive"], of_labels, ["attribute"])
-    return small_counts.without_small(sizes, ["n_patients"], of_patients, ["attribute"])
+    for count, hidden in (
+        ("n_with", of_labels),
+        ("n_patients", ["n_patients", "n_images", *of_labels]),
+    ):
+        sides = sizes["group"].str.split(" x ", expand=True).reindex(columns=[0, 1])
+        is_crossed = sides[1].notna()
+        counts = sizes.assign(
+            count=sizes[count],
+            first=sizes["attribute"].mask(is_crossed, sides[0]),
+            second=sizes["attribute"].mask(is_crossed, sides[1]),
+        )
+        totals = ["first", "second"]
+        alone = small_counts.without_small(counts[~is_crossed], ["count"], [count], totals)
+        gone = alone.loc[alone[count].isna(), "group"]
+        # as small as can be where a side is hidden: it would follow from its cells
+        of_gone = is_crossed & (sides[0].isin(gone) | sides[1].isin(gone)) & (counts["count"] > 0)
+        counts["count"] = counts["count"].mask(of_gone, 1)
+        columns = [*sizes.columns]
+        sizes = small_counts.without_small(counts, ["count"], hidden, totals)[columns]
+    return sizes
 
 
 def prevalences(

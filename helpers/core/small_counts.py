@@ -27,6 +27,19 @@ def is_open(access: str | None) -> bool:
     return access in OPEN
 
 
+def left_out(record: dict) -> str:
+    """Return in words how many of the source's rows were left out; of data that are not open no
+    number of few.
+
+    Args:
+        record: a cohort's record.
+    """
+    n_left_out = sum(record["exclusions"].values())
+    if 0 < n_left_out < FEWEST and not is_open(record.get("access")):
+        return f"fewer than {FEWEST} rows of its source were left out"
+    return f"{n_left_out:,} of the {record['n_source_rows']:,} rows of its source were left out"
+
+
 def without_small(
     table: pd.DataFrame,
     counts: Sequence[str],

@@ -49,12 +49,15 @@ def by_split(table: pd.DataFrame, access: str) -> pd.DataFrame:
     if small_counts.is_open(access):
         return splits
     splits[["age_years_min", "age_years_max"]] = np.nan
-    for unknown, hidden in (
-        ("sex_unknown", ["sex_unknown", "female_percent"]),
-        ("age_unknown", ["age_unknown"]),
-    ):
-        splits = small_counts.without_small(splits, [unknown], hidden)
-    return splits
+    known = splits["patients"] - splits["sex_unknown"]
+    women = (splits["female_percent"].fillna(0) * known / 100).round()
+    splits = splits.assign(women=women, men=known - women)
+    of_sex = ["sex_unknown", "women", "men"]
+    splits = small_counts.without_small(splits, of_sex, ["sex_unknown", "female_percent"])
+    splits = small_counts.without_small(splits, ["age_unknown"], ["age_unknown"])
+    everything = [column for column in splits if column not in ("women", "men")]
+    splits = small_counts.without_small(splits, ["patients"], everything)
+    return splits.drop(columns=["women", "men"])
 
 
 def size_verdict(table: pd.DataFrame) -> str:
@@ -81,7 +84,7 @@ def size_verdict(table: pd.DataFrame) -> str:
 def exclusions(record: dict) -> pd.DataFrame:
     """Return what became of the source's rows: one row a reason, then the images kept and the sum
     of all. Of data that are not open, reasons of few rows are one, with as many more as make it
-    large.
+    large; where all together are few, nothing but the images kept is said.
 
     Args:
         record: a cohort's record.
@@ -94,6 +97,8 @@ def exclusions(record: dict) -> pd.DataFrame:
             reasons[-1][1] < small_counts.FEWEST or 0 < n_rare < small_counts.FEWEST
         ):
             n_rare += reasons.pop()[1]
+    if 0 < n_rare < small_counts.FEWEST:
+        return pd.DataFrame([("kept", record["n_images"])], columns=["what became of it", "rows"])
     counts = [*reasons, *([(RARE, n_rare)] if n_rare else []), ("kept", record["n_images"])]
     counts.append(("rows of the source", sum(count for _, count in counts)))
     return pd.DataFrame(counts, columns=["what became of it", "rows"])

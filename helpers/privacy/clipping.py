@@ -28,14 +28,17 @@ class ClippedSum:
     g_u = (1/n_u) sum over the n_u images of unit u of the gradient of the image's loss.
 
     Guarantees: a unit changes the sum by at most C (1 + 1e-5); a unit whose gradient is not finite
-    adds exactly 0 and leaves the others bit for bit as they are; norms and sums come from the same
+    adds exactly 0 and leaves the others bit for bit as they are; the way in which norms are had
+    does not depend on the units at hand; norms and sums come from the same
     a and b, in float32 or better, also where the network computes in bfloat16. All images of a unit
     must be in one call of `add`. Where units share calls (on GPUs), the host never waits for the
     device. All rows of an image, such as the halves of a film, belong to its
     unit, and an image counts once in n_u, whatever its rows.
     """
 
-    def __init__(self, model: nn.Module, clip_norm: float, rows_per_image: int = 1) -> None:
+    def __init__(
+        self, model: nn.Module, clip_norm: float, rows_per_image: int = 1, images_per_unit: int = 1
+    ) -> None:
         """Hook the model; parameters that ask for no gradient now are frozen and cost nothing.
 
         Args:
@@ -43,6 +46,7 @@ class ClippedSum:
             clip_norm: C, > 0.
             rows_per_image: rows that its trainable layers see of an image, one after the other;
                 2 where a film is read as two halves.
+            images_per_unit: that a unit may have, declared; see `Units.most`.
 
         Raises:
             InputError: clip_norm <= 0, or a layer whose gradients cannot be bounded for a unit;
@@ -51,9 +55,10 @@ class ClippedSum:
         errors.number("CLIP_NORM", clip_norm, 0, 1e6, open_low=True)
         self.clip_norm, self.model = clip_norm, model.train()
         self.rows_per_image, self._n_rows = rows_per_image, 0
+        self.images_per_unit = images_per_unit
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self._layers = model_validation.trainable_layers(model)
-        self._is_batched = units.is_batched_on(self.parameters[0].device)
+        self.is_batched = units.is_batched_on(self.parameters[0].device)
         self._index = {id(parameter): index for index, parameter in enumerate(self.parameters)}
         self._sums: list[torch.Tensor | None] = [None] * len(self.parameters)
         self._records: list[Record] = []
@@ -118,7 +123,8 @@ class ClippedSum:
             InputError: `losses` is not one value per image, a unit has no image, or a layer's
                 values changed in place.
         """
-        of_images = _units(losses, unit_index.cpu(), n_units, self._is_batched)
+        sizes = _sizes(losses, unit_index := unit_index.cpu(), n_units)
+        of_images = Units(unit_index, sizes, self.is_batched, self.images_per_unit)
         images_per_unit = torch.tensor(of_images.sizes)[of_images.index]
         self._units = of_images.of_rows(self.rows_per_image).on(losses.device)
         (losses / images_per_unit.to(losses.device, non_blocking=True)).sum().backward()
@@ -153,7 +159,7 @@ class ClippedSum:
         )
         image_weights = weights[unit_index]
         # to look whether all are kept is to wait for the device
-        if self._is_batched or not bool(kept.all()):
+        if self.is_batched or not bool(kept.all()):
             gone, images_gone = ~kept, ~kept[unit_index]
             for record in records:
                 record.remove(gone, images_gone)
@@ -205,8 +211,8 @@ class ClippedSum:
         return keep
 
 
-def _units(losses: torch.Tensor, unit_index: torch.Tensor, n_units: int, is_batched: bool) -> Units:
-    """Return the units of a batch, on the CPU.
+def _sizes(losses: torch.Tensor, unit_index: torch.Tensor, n_units: int) -> list[int]:
+    """Return the number of images of each unit.
 
     Raises:
         InputError: see `ClippedSum.add`.
@@ -230,7 +236,7 @@ def _units(losses: torch.Tensor, unit_index: torch.Tensor, n_units: int, is_batc
             unit_index.tolist()[:10],
             "Sort the images by unit.",
         )
-    return Units(unit_index, sizes, is_batched)
+    return sizes
 
 
 @contextlib.contextmanager

@@ -119,12 +119,12 @@ def _padded(conv: nn.Conv2d, a: torch.Tensor) -> torch.Tensor:
 
 
 def prefers_gram(conv: nn.Conv2d, a: torch.Tensor, b: torch.Tensor, units: Units) -> bool:
-    """Return whether the Gram way, which there is for images, is the cheaper one, by the images of
-    an average unit.
+    """Return whether the Gram way, which there is for images, is the cheaper one for a unit of as
+    many images as one may have.
     """
     if len(conv.stride) != 2 or not _is_plain(conv):
         return False
-    n_images = units.n_rows(a) / len(units.sizes)
+    n_images = units.most
     places = n_images * b.shape[2:].numel()
     if units.is_batched:
         inputs = conv.weight[0].numel()
@@ -156,8 +156,8 @@ def _forms_together(conv: nn.Conv2d, b: torch.Tensor, units: Units) -> bool:
     """Return whether the gradients of all units, where they are formed, come from one product of
     matrices.
     """
-    multiplications = b.shape[0] * b.shape[2:].numel() * conv.weight.numel()
-    return _is_plain(conv) and multiplications < len(units.sizes) * _MOST_TOGETHER
+    multiplications = units.most * b.shape[2:].numel() * conv.weight.numel()
+    return _is_plain(conv) and multiplications < _MOST_TOGETHER
 
 
 def _patch_gram_squares(conv: nn.Conv2d, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

@@ -16,10 +16,10 @@ def squares_of(gradients: torch.Tensor) -> torch.Tensor:
     In two stages: torch's float32 norm of half a million values at once is wrong in the fifth
     digit.
     """
-    by_output = (
-        torch.linalg.vector_norm(gradients.flatten(2), dim=2) if gradients.ndim > 2 else gradients
-    )
-    return by_output.square().sum(1)
+    if gradients.ndim > 2:  # of one output, by what is before the last dimension
+        rows = gradients.flatten(2) if gradients.shape[1] > 1 else gradients.flatten(1, -2)
+        gradients = torch.linalg.vector_norm(rows, dim=2)
+    return gradients.square().sum(1)
 
 
 def is_gram_cheaper(products: float, values: float, size: int, beside: float) -> bool:

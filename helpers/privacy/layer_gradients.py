@@ -107,7 +107,7 @@ def _linear_gradients(
 ) -> tuple:
     """See `LayerRule.unit_gradients`. Places are all dimensions between the first and the last."""
     a, b = (x.reshape(len(x), -1, x.shape[-1]) for x in (a, b))
-    positions = units.n_rows(a) / len(units.sizes) * a.shape[1]
+    positions = units.most * a.shape[1]
     if gradient_norms.is_gram_cheaper(
         positions**2 * (a.shape[2] + b.shape[2]),
         3 * positions**2,

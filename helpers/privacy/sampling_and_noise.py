@@ -204,8 +204,9 @@ def of_device(
     """Return (n,) Gaussian noise drawn on a device by torch's generator, which is Philox 4x32-10 on
     a GPU.
 
-    A key of torch has 64 bits. Two independent draws are added, each of half the variance, so that
-    whoever would guess the noise has to guess 128.
+    A key of torch has 64 bits. Two independent draws are added, each of half the variance: to try
+    one key after the other is then no way to the noise; to meet in the middle takes 2^64 draws and
+    their storage.
 
     Args:
         keys: draws the two keys.

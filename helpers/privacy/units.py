@@ -22,11 +22,15 @@ class Units:
         sizes: images of each unit, each >= 1.
         is_batched: whether all units share each call, however many they are: units of fewer
             images are filled up with zeros. As on GPUs, where calls cost more than zeros.
+        most: images of any unit of the run, declared. By it the cheaper way to gradients is chosen:
+            were it chosen by the units at hand, one of them would have a say in the rounding of the
+            others' norms, which matters where a unit's images nearly cancel.
     """
 
     index: torch.Tensor
     sizes: list[int]
     is_batched: bool = False
+    most: int = 1
 
     def of_rows(self, rows_per_image: int) -> "Units":
         """Return the units of a batch in which each image is so many rows, one after the other."""
@@ -36,15 +40,12 @@ class Units:
             self.index.repeat_interleave(rows_per_image),
             [rows_per_image * size for size in self.sizes],
             self.is_batched,
+            rows_per_image * self.most,
         )
 
     def on(self, device: torch.device) -> "Units":
         """Return the same units with their index on a device; nothing waits for it."""
         return dataclasses.replace(self, index=self.index.to(device, non_blocking=True))
-
-    def n_rows(self, a: torch.Tensor) -> int:
-        """Return the images that a computation for all units sees, those that fill up included."""
-        return len(self.sizes) * max(self.sizes) if self.is_batched else len(a)
 
     def by_size(self) -> list[tuple[torch.Tensor, torch.Tensor, int]]:
         """Return for each size n the units of that size and their images.
@@ -134,7 +135,9 @@ def is_batched_on(device: torch.device) -> bool:
     return device.type != "cpu"
 
 
-def pieces(images_per_unit: list[int], physical_batch_size: int) -> list[slice]:
+def pieces(
+    images_per_unit: list[int], physical_batch_size: int, is_batched: bool = False
+) -> list[slice]:
     """Cut a logical batch into runs of whole units that hold at most `physical_batch_size` images.
 
     Guarantees: the slices cover every unit once; a unit is never split. A unit larger than the
@@ -143,13 +146,18 @@ def pieces(images_per_unit: list[int], physical_batch_size: int) -> list[slice]:
     Args:
         images_per_unit: images of each drawn unit, each >= 1.
         physical_batch_size: images that fit into memory, >= 1.
+        is_batched: whether the units of a piece are filled up to its largest, see `Units`; what
+            fills up counts as images.
     """
-    cuts, start, held = [], 0, 0
+    cuts, start, held, largest = [], 0, 0, 0
     for unit, n_images in enumerate(images_per_unit):
-        if held and held + n_images > physical_batch_size:
+        in_all = held + n_images
+        if is_batched:
+            in_all = (unit + 1 - start) * max(largest, n_images)
+        if held and in_all > physical_batch_size:
             cuts.append(slice(start, unit))
-            start, held = unit, 0
-        held += n_images
+            start, held, largest = unit, 0, 0
+        held, largest = held + n_images, max(largest, n_images)
     if held:
         cuts.append(slice(start, len(images_per_unit)))
     return cuts

@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from helpers.core import errors
+from helpers.core import errors, files
+from helpers.privacy import register
 from helpers.study import cluster_task, plan, slurm, step_process
 
 if TYPE_CHECKING:
@@ -88,7 +89,26 @@ def workers(where: str | None, jobs: int | None, results: Path) -> Iterator["Wor
         open_until_the_end.enter_context(client)
         if where != SLURM:
             _has_workers(client, address)
-        yield Workers(client, where, jobs)
+        token = open_until_the_end.enter_context(_token_in(results))
+        yield Workers(client, where, jobs, token)
+
+
+@contextlib.contextmanager
+def _token_in(results: Path) -> Iterator[str]:
+    """Give results folder and privacy register a file by which workers know them, as long as the
+    command runs.
+    """
+    token = secrets.token_hex(8)
+    written = [
+        cluster_task.token_path(folder, token) for folder in (results, register.named()) if folder
+    ]
+    try:
+        for path in written:
+            files.write_text(path, "a command is running steps on a cluster\n")
+        yield token
+    finally:
+        for path in written:
+            path.unlink(missing_ok=True)
 
 
 def _has_workers(client: "distributed.Client", address: str) -> None:
@@ -132,8 +152,10 @@ def refuse_lost(where: str) -> None:
 class Workers:
     """The workers of a cluster."""
 
-    def __init__(self, client: "distributed.Client", where: str, jobs: int | None) -> None:
-        self.client, self.where, self.jobs = client, where, jobs
+    def __init__(
+        self, client: "distributed.Client", where: str, jobs: int | None, token: str
+    ) -> None:
+        self.client, self.where, self.jobs, self.token = client, where, jobs, token
 
     def slots(self) -> int:
         """Return how many steps to hand over: --jobs, or as many as workers have threads."""
@@ -152,6 +174,7 @@ class Workers:
             cluster_task.run_step,
             dataclasses.asdict(work),
             cluster_task.code_and_versions(work.notebook),
+            self.token,
             key=f"{step.id}-{secrets.token_hex(4)}",
             resources={name: n for name, n in wanted.items() if name in declared},
             pure=False,

@@ -12,7 +12,7 @@ from helpers.core import errors, fingerprints, locks, machine, paths, run_record
 from helpers.study import notebook_files, step_process
 
 
-def run_step(work: dict[str, str], expected: dict[str, str]) -> tuple[int, float]:
+def run_step(work: dict[str, str], expected: dict[str, str], token: str) -> tuple[int, float]:
     """Run a step on this worker; return the exit code of its process, and its seconds.
 
     Guarantees: the process ends with this worker, and when the task is cancelled, as it is when the
@@ -21,15 +21,16 @@ def run_step(work: dict[str, str], expected: dict[str, str]) -> tuple[int, float
     Args:
         work: the fields of a `step_process.Work`.
         expected: see `code_and_versions`.
+        token: see `check_folders`.
 
     Raises:
-        InputError: see `check_folder` and `check_code`.
+        InputError: see `check_folders` and `check_code`.
     """
     import distributed  # here, because ordinary users do not have it
     from distributed import core
 
     settled = step_process.Work(**work)
-    check_folder(Path(settled.results))
+    check_folders(Path(settled.results), settled.register, token)
     check_code(settled.notebook, expected)
     worker = distributed.get_worker()
     tasks, task = worker.state.tasks, worker.get_current_task()
@@ -46,15 +47,33 @@ def run_step(work: dict[str, str], expected: dict[str, str]) -> tuple[int, float
             process.stop()
 
 
-def check_folder(results: Path) -> None:
-    """Accept a results folder that the submitting command holds, as seen from here.
+def token_path(folder: Path, token: str) -> Path:
+    """Return the file by which a worker knows the folders of the submitting command."""
+    return folder / f".cluster-{token}"
+
+
+def check_folders(results: Path, register: str, token: str) -> None:
+    """Accept the results folder and the privacy register of the submitting command, as seen from
+    here.
 
     Guarantees: a lock on this disk keeps processes of other machines out, so that no two of them
-        train one run.
+        train one run; what is spent stands in the register that the command has looked into.
+
+    Args:
+        results: the folder.
+        register: its folder, "" where it lies in the results.
+        token: of the command, which has written a file of that name into both.
 
     Raises:
-        InputError: it is another folder, or locks do not reach it.
+        InputError: they are other folders, or locks do not reach them.
     """
+    for folder in filter(None, (str(results), register)):
+        if not token_path(Path(folder), token).is_file():
+            errors.refuse(
+                f"{folder} on {socket.gethostname()} to be that of run_all.py",
+                "another folder",
+                "Put it on a disk that all workers share, under the same path.",
+            )
     if not locks.is_taken(results / ".lock"):
         errors.refuse(
             f"{results} on {socket.gethostname()} to be the folder that run_all.py holds",

@@ -6,8 +6,8 @@ study with one.
 Looked at are pages, notebooks, tables, figures, model cards, run records and the crate; not the
 cohort, the predictions and `audit/`, which have a row a patient and stay where the data are. Of
 data that are not open: identifiers of patients and images, also in columns of their own, pictures
-that are photographs rather than drawings, and numbers of few patients (`n_patients`). Of all data:
-the home folder and the data's folders, but where a parameter names a file in them.
+that are photographs rather than drawings, and numbers of few patients (in columns of such names).
+Of all data: the home folder and the data's folders, but where a parameter names a file in them.
 """
 
 import base64
@@ -35,6 +35,7 @@ _TEXTS = (
     "runs/*/record.json",
 )
 _COLUMNS = ("patient_id", "image_id")
+_OF_PATIENTS = ("n_patients", "patients", "sex_unknown", "age_unknown")
 _HEADER = re.compile(r"<th[^>]*>\s*(patient_id|image_id)\s*</th>")
 _CELL = re.compile(r"<td[^>]*>\s*([^<]*?)\s*</td>")
 # share of a picture's pixels that are grey, in more than a few shades: of drawings of this package
@@ -166,10 +167,11 @@ def _in_columns(path: Path, text: str) -> set[str]:
 
 
 def _counts_few(text: str) -> bool:
-    """Return whether a table of CSV has a small number in its column of patients."""
+    """Return whether a table of CSV has a small number in a column of patients."""
     table = pd.read_csv(io.StringIO(text), on_bad_lines="skip")
-    numbers = pd.to_numeric(table.get("n_patients", pd.Series(dtype=float)), errors="coerce")
-    return bool(numbers.between(1, small_counts.FEWEST - 1).any())
+    columns = table.columns.intersection(_OF_PATIENTS)
+    numbers = table[columns].apply(pd.to_numeric, errors="coerce")
+    return bool(((numbers > 0) & (numbers < small_counts.FEWEST)).any(axis=None))
 
 
 # ---- texts and pictures

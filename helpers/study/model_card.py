@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from helpers.analysis import readable_tables
-from helpers.core import errors, files
+from helpers.core import errors, files, small_counts
 from helpers.privacy import privacy_ledger, statement
 from helpers.study import summary_table
 
@@ -83,7 +83,7 @@ def card(out: Path, record: dict) -> str:
         "## Patients",
         "",
         f"{cohort['title']}. {cohort['n_images']:,} images of {cohort['n_patients']:,} patients;"
-        f" left out: {sum(cohort['exclusions'].values()):,} rows. Test patients by group:",
+        f" {small_counts.left_out(cohort)}. Test patients by group:",
         "",
         _shown(
             _sizes(out)[["attribute", "label", "n_patients", "n_images"]].set_axis(

@@ -7,6 +7,7 @@ from collections.abc import Collection
 
 import pandas as pd
 
+from helpers.core import small_counts
 from helpers.privacy import privacy_ledger, statement
 
 DRAWN = "The images are drawn by a program: no patient is in them."
@@ -42,11 +43,10 @@ def banner(cohort: dict, modes: Collection[str], has_private: bool) -> dict:
         promise = "Not every private model has a guarantee: see the table of budgets."
     about = "The table of images and the predictions were given; nothing else is known of them."
     if cohort:
-        rows = sum(cohort["exclusions"].values())
         about = (
             f"{cohort['title']}: {cohort['n_images']:,} images of {cohort['n_patients']:,}"
-            f" {'drawn ' if access == 'embedded' else ''}patients; {rows:,} rows of the source"
-            f" left out. Access: {access}; licence: {cohort['licence']}."
+            f" {'drawn ' if access == 'embedded' else ''}patients; {small_counts.left_out(cohort)}."
+            f" Access: {access}; licence: {cohort['licence']}."
         )
     return {
         "headline": f"{data} {promise}",

@@ -15,6 +15,7 @@ from pathlib import Path
 from helpers.analysis import metrics
 from helpers.core import errors
 from helpers.training import (
+    checkpoints,
     devices,
     loop,
     prediction,
@@ -39,7 +40,9 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         ranks.begin()
-        train(training_plan.read(plan))
+        training = training_plan.read(plan)
+        ranks.check_same(training_plan.fingerprint(plan))
+        train(training)
         ranks.end()
     except errors.InputError as error:
         return _complain(str(error), 2)
@@ -59,7 +62,8 @@ def train(training: training_plan.Training) -> None:
     arm = training.arm
     if not ranks.is_first():
         while work := ranks.told(None, arm.trained):
-            arm.help(*work)
+            with checkpoints.undisturbed():
+                arm.help(*work)
         return
     session = training_session.Session(training.run, training.model, arm, **training.settings)
     last = devices.steps_on_devices(arm, session.epochs)

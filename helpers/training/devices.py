@@ -25,7 +25,7 @@ from helpers.privacy import private_run_files
 from helpers.training import checkpoints, private_step, training_plan, training_session
 
 PROGRAM = "helpers.training"  # what torchrun starts; its lines on standard error begin so
-SECONDS_TO_SAVE = 60  # what an interrupted process has to write its checkpoint
+SECONDS_TO_SAVE = 30  # what torchrun leaves an interrupted process, to write its checkpoint
 
 
 def session(

@@ -146,7 +146,10 @@ class PrivateArm(sampling_and_noise.Unrepeatable):
             model_validation.trainable_layers(self.network)  # the trunk is no part of the reader
             self.model = frozen_head.FeatureReader(self.network)
         self.clipped = clipping.ClippedSum(
-            self.model, self.promise.clip_norm, networks.rows_per_image(self.network)
+            self.model,
+            self.promise.clip_norm,
+            networks.rows_per_image(self.network),
+            self.promise.max_images_per_unit * self.promise.views_per_image,
         )
 
     def data_of(self, images: training_set.TrainingSet) -> training_set.TrainingSet:
@@ -299,7 +302,8 @@ class PrivateArm(sampling_and_noise.Unrepeatable):
         device = next(self.model.parameters()).device
         loss_sum, norms = torch.zeros((), device=device), [torch.zeros(0, device=device)]
         at_a_time = self.physical_batch_size * self.data.lightness
-        for piece in units.pieces([len(images) for images in positions], at_a_time):
+        n_images = [len(images) for images in positions]
+        for piece in units.pieces(n_images, at_a_time, self.clipped.is_batched):
             images, labels = self.data.batch(
                 np.concatenate(positions[piece]),
                 np.concatenate(moves[piece]),

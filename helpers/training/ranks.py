@@ -64,6 +64,25 @@ def is_first() -> bool:
     return own() == 0
 
 
+def check_same(value: str) -> None:
+    """Accept ranks that all begin with the same, told by a fingerprint.
+
+    Raises:
+        InputError: on a rank whose value is not that of the first one.
+    """
+    if number() == 1:
+        return
+    said = [value]
+    with _all_at_work():
+        distributed.broadcast_object_list(said, src=0)
+    if said[0] != value:
+        errors.refuse(
+            "plan, weights and package of the first process in all of them",
+            f"others in process {own()}",
+            "Start all from the same folder and the same copy of the package.",
+        )
+
+
 def share() -> slice:
     """Return which of a list's entries are this rank's.
 

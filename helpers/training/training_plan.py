@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from helpers.core import errors, files, paths
+from helpers.core import errors, files, fingerprints, paths
 from helpers.data import cohorts
 from helpers.privacy import promise
 from helpers.training import (
@@ -117,6 +117,19 @@ def _of_private(arm: private_step.PrivateArm) -> dict:
         "weighting": [arm.promise.pos_weight, None if weights is None else weights.tolist()],
         "precision": arm.precision,
     }
+
+
+def fingerprint(path: Path) -> str:
+    """Return a hash of a plan, its weights and this package's code: what a step's sums depend on.
+
+    Args:
+        path: of the plan.
+    """
+    sources = sorted((paths.repository_root() / "helpers").glob("**/*.py"))
+    plan_and_weights = [path.with_name(name) for name in _NAMES]
+    return fingerprints.fingerprint(
+        [fingerprints.file_hash(file) for file in [*plan_and_weights, *sources]]
+    )
 
 
 def read(path: Path) -> Training:

@@ -61,7 +61,8 @@ def one_unit_at_a_time(network, images, labels, clip_norm):
 
 
 def clipped_sum(network, images, labels, clip_norm=CLIP_NORM, unit_index=UNIT_INDEX):
-    clipped = clipping.ClippedSum(network, clip_norm)
+    most = int(unit_index.bincount().max())
+    clipped = clipping.ClippedSum(network, clip_norm, images_per_unit=most)
     norms = clipped.add(
         image_loss.image_losses(clipped.logits(images), labels),
         unit_index,
@@ -163,7 +164,8 @@ def test_a_unit_without_gradient_adds_nothing(network, batch):
     sums, norms = clipped_sum(network, images, unknown)
     assert norms[2] == 0 and all(torch.isfinite(s).all() for s in sums)
     weights = torch.tensor([1.0, 1.0, 0.0, 1.0])[UNIT_INDEX]
-    clipped = clipping.ClippedSum(networks.resnet9(3, 1, 16, seed=3), CLIP_NORM)
+    network = networks.resnet9(3, 1, 16, seed=3)
+    clipped = clipping.ClippedSum(network, CLIP_NORM, images_per_unit=5)
     clipped.add(image_loss.image_losses(clipped.logits(images), labels) * weights, UNIT_INDEX, 4)
     torch.testing.assert_close(as_one(clipped.take()), as_one(sums), rtol=1e-6, atol=1e-9)
 
@@ -350,3 +352,24 @@ def test_nothing_of_a_batched_step_waits_for_the_device(is_batched, batch, monke
     else:
         with pytest.raises(RuntimeError, match="item.* on meta"):
             clipped.add(losses, UNIT_INDEX, 4)
+
+
+@pytest.mark.parametrize("of_the_large_one", [8, 60])
+def test_a_unit_has_no_say_in_the_norms_of_others(of_the_large_one):
+    # 50 units of two images that nearly cancel, whose norms rounding decides; with and without one
+    # of many images, for which another way would be cheaper.
+    torch.manual_seed(0)
+    layer = nn.Linear(512, 1, bias=False)
+    one = torch.rand(50, 512)
+    pairs = torch.stack([one, -one * (1 + 1e-6 * torch.rand(50, 1))], 1).flatten(0, 1)
+    images = torch.cat([pairs, torch.randn(of_the_large_one, 512)])
+    index = torch.cat([torch.arange(50).repeat_interleave(2), torch.full([of_the_large_one], 50)])
+
+    def total(n_units):
+        clipped = clipping.ClippedSum(nn.Sequential(layer), 1e-4, 1, of_the_large_one)
+        here = index < n_units
+        clipped.add(clipped.logits(images[here])[:, 0], index[here], n_units)
+        return as_one(clipped.take())
+
+    moved = (total(51) - total(50)).norm()
+    assert float(moved) <= 1e-4 * (1 + 1e-5)

@@ -105,16 +105,28 @@ def test_slurm_that_takes_no_job_is_refused_with_what_it_said(monkeypatch, tmp_p
 
 
 def test_a_folder_that_nobody_holds_is_refused(tmp_path):
+    cluster_task.token_path(tmp_path, "ab").touch()
     with pytest.raises(errors.InputError, match="to be the folder that run_all.py holds"):
-        cluster_task.check_folder(tmp_path)
+        cluster_task.check_folders(tmp_path, "", "ab")
     (tmp_path / ".lock").write_text("process 1 on another disk\n")
     with pytest.raises(errors.InputError, match="locks do not reach other machines"):
-        cluster_task.check_folder(tmp_path)
+        cluster_task.check_folders(tmp_path, "", "ab")
     locks.hold(tmp_path / ".lock", "", "")
     try:
-        cluster_task.check_folder(tmp_path)
+        cluster_task.check_folders(tmp_path, "", "ab")
+        for register, token in (("", "cd"), (str(tmp_path / "register"), "ab")):
+            with pytest.raises(errors.InputError, match="to be that of run_all.py; got another"):
+                cluster_task.check_folders(tmp_path, register, token)
     finally:
         locks.release(tmp_path / ".lock")
+
+
+def test_results_and_register_have_the_token_as_long_as_the_command_runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("PRIVACY_REGISTER", str(tmp_path / "register"))
+    with cluster._token_in(tmp_path / "results") as token:
+        for folder in ("results", "register"):
+            assert cluster_task.token_path(tmp_path / folder, token).is_file()
+    assert not list(tmp_path.glob("*/.cluster-*"))
 
 
 def test_other_code_or_versions_are_refused_by_name(tmp_path):

@@ -109,7 +109,7 @@ def test_squares_and_gradients_equal_one_unit_at_a_time(case, way, monkeypatch):
         monkeypatch.setattr(convolution_gradients, "_COPIED_TO_KEPT", 1)  # rows of the kernel
     rule = layer_gradients.RULES[type(layer)]
     expected = one_unit_at_a_time(layer, a, b)
-    of = units.Units(INDEX, SIZES, way.startswith("batched"))
+    of = units.Units(INDEX, SIZES, way.startswith("batched"), max(SIZES))
     squares, formed = rule.unit_gradients(layer, a.detach(), b, rule.remember(layer, output), of)
     wanted = sum(g.double().flatten(1).square().sum(1) for g in expected.values()).float()
     torch.testing.assert_close(squares_of_all(squares, formed), wanted, rtol=1e-5, atol=0)
@@ -128,7 +128,7 @@ def test_squares_and_gradients_equal_one_unit_at_a_time(case, way, monkeypatch):
 def test_squares_are_never_too_small_where_images_nearly_cancel(monkeypatch):
     monkeypatch.setattr(gradient_norms, "is_gram_cheaper", lambda *_: True)
     torch.manual_seed(3)
-    of = units.Units(torch.zeros(2, dtype=torch.int64), [2])
+    of = units.Units(torch.zeros(2, dtype=torch.int64), [2], most=2)
     for layer, shape in (
         (nn.Linear(4096, 8, bias=False), (4096,)),
         (nn.Conv2d(512, 64, 3, padding=1, bias=False), (512, 2, 2)),
@@ -198,3 +198,11 @@ def test_channel_norm_is_torchvisions_layer_norm_of_maps():
     ours = transformer_gradients.ChannelNorm(6, eps=1e-6)
     ours.load_state_dict(theirs.state_dict())
     torch.testing.assert_close(ours(a), theirs(a), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 1025, 768), (2, 1, 3, 500, 500), (2, 64, 4000), (2, 900)])
+def test_squares_of_many_equal_values_are_right_to_the_last_digits(shape):
+    gradients = torch.full(shape, 0.123)
+    exact = gradients.double().flatten(1).square().sum(1)
+    error = (gradient_norms.squares_of(gradients).double() - exact) / exact
+    assert error.abs().max() < 1e-5  # vector_norm of all at once: 9e-4

@@ -113,6 +113,51 @@ def test_rare_reasons_of_exclusion_are_one_unless_data_are_open():
     assert "child" in cohort_summary.exclusions(record | {"access": "open"}).to_string()
 
 
+def test_of_few_rows_left_out_no_number_is_said_unless_data_are_open():
+    record = {"exclusions": {"damaged": 2, "child": 3}, "n_images": 500, "n_source_rows": 505}
+    closed, open_ = record | {"access": "private"}, record | {"access": "open"}
+    assert cohort_summary.exclusions(closed)["rows"].tolist() == [500]
+    assert small_counts.left_out(closed).startswith("fewer than 10 rows")
+    assert small_counts.left_out(open_).startswith("5 of the 505 rows")
+
+
+def test_a_share_of_few_women_is_hidden_unless_data_are_open():
+    table = cohort_table().assign(sex=["female"] * 4 + ["male"] * 99)
+    assert pd.isna(cohort_summary.by_split(table, "private").loc["test", "female_percent"])
+    assert cohort_summary.by_split(table, "open").loc["test", "female_percent"] > 3
+
+
+def test_cells_of_a_crossing_do_not_tell_those_of_another_or_of_a_hidden_side():
+    ages = [20] * 3 + [40] * 100 + [85] * 30 + [20] * 40 + [40] * 60 + [85] * 12
+    table = pd.DataFrame(
+        {
+            "patient_id": [f"p{n}" for n in range(245)],
+            "split": "test",
+            "sex": ["female"] * 133 + ["male"] * 112,
+            "age_years": ages,
+            "edema": 1.0,
+        }
+    )
+    sizes = metric_table.group_sizes(
+        table, ["edema"], ["sex", "age", "sex x age"], [0, 30, 60, 80], "private"
+    )
+    crossed = sizes[sizes["attribute"] == "sex x age"].set_index("group")["n_patients"]
+    hidden = crossed.isna()
+    assert hidden["female x [0, 30)"]
+    for side in (0, 1):
+        per_line = hidden.groupby(hidden.index.str.split(" x ").str[side]).sum()
+        assert (per_line[per_line > 0] >= 2).all()
+    # a hidden side: 5 patients of [0, 30), and another age hidden with it
+    few = table[(table["age_years"] != 20) | (np.arange(245) % 9 == 0)]
+    sizes = metric_table.group_sizes(
+        few, ["edema"], ["sex", "age", "sex x age"], [0, 30, 60, 80], "private"
+    ).set_index(["attribute", "group"])["n_patients"]
+    gone = sizes["age"].index[sizes["age"].isna()]
+    assert len(gone) >= 2
+    of_gone = [group for group in sizes["sex x age"].index if group.split(" x ")[1] in gone]
+    assert sizes["sex x age"][of_gone].isna().all()
+
+
 def test_findings_of_few_patients_are_hidden_unless_data_are_open():
     def cells(access):
         return paper_comparison.findings_per_image(cohort_table(), ["edema"], None, access)

@@ -28,7 +28,7 @@ def test_units_of_several_sizes_are_filled_up_with_zeros_to_share_a_call():
 
     batched = units.Units(INDEX, SIZES, is_batched=True)
     assert batched.each_size(total, values, values).tolist() == [14, 16, 61, 415, 144]
-    assert calls == [(5, 5, 1)] and batched.n_rows(values) == 25
+    assert calls == [(5, 5, 1)]
     assert batched.filled_up(values)[1, :, 0].tolist() == [4, 0, 0, 0, 0]
     assert units.is_batched_on(torch.device("cuda")) and not units.is_batched_on(
         torch.device("cpu")
@@ -43,3 +43,12 @@ def test_pieces_never_split_a_unit_and_cover_all():
     # a large unit stands alone
     assert units.pieces([3, 20, 2], 8) == [slice(0, 1), slice(1, 2), slice(2, 3)]
     assert units.pieces([], 8) == []
+
+
+def test_pieces_of_units_that_are_filled_up_count_what_fills_up():
+    assert units.pieces([1, 1, 1, 4, 1, 1], 8) == [slice(0, 5), slice(5, 6)]
+    assert units.pieces([1, 1, 1, 4, 1, 1], 8, is_batched=True) == [
+        slice(0, 3),
+        slice(3, 5),
+        slice(5, 6),
+    ]
