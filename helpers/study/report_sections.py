@@ -73,8 +73,12 @@ def group_sizes(sizes: pd.DataFrame) -> list[list[str]]:
 
 
 def small_groups(cohort: dict) -> str:
-    """Return in words which counts are not shown; "" of open data."""
-    if not cohort or small_counts.is_open(cohort.get("access")):
+    """Return in words which counts are not shown; "" of open data.
+
+    Args:
+        cohort: its record; {} of other people's predictions, which are not open.
+    """
+    if small_counts.is_open(cohort.get("access")):
         return ""
     return (
         f"Counts of fewer than {small_counts.FEWEST} patients, and what they would follow from,"

@@ -260,6 +260,7 @@ def test_counts_that_are_missing_are_not_shown():
     assert table["patients"] == ["100"] * 3 and table["sex unknown, patients"] == ["not shown"] * 3
     assert table["a b, % of images [95 % CI]"] == ["not shown", "not shown", "50.0 [40.0, 60.0]"]
     assert "fewer than 10" in report_sections.small_groups({"access": "on request"})
+    assert "fewer than 10" in report_sections.small_groups({})  # data of others
     assert not report_sections.small_groups({"access": "open"})
 
 
