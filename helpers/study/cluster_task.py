@@ -67,6 +67,12 @@ def check_folders(results: Path, register: str, token: str) -> None:
     Raises:
         InputError: they are other folders, or locks do not reach them.
     """
+    if not locks.is_taken(results / ".lock"):
+        errors.refuse(
+            f"{results} on {socket.gethostname()} to be the folder that run_all.py holds",
+            "another folder, or a disk whose locks do not reach other machines",
+            "Put --out on a disk with such locks that all workers share, under the same path.",
+        )
     for folder in filter(None, (str(results), register)):
         if not token_path(Path(folder), token).is_file():
             errors.refuse(
@@ -74,12 +80,6 @@ def check_folders(results: Path, register: str, token: str) -> None:
                 "another folder",
                 "Put it on a disk that all workers share, under the same path.",
             )
-    if not locks.is_taken(results / ".lock"):
-        errors.refuse(
-            f"{results} on {socket.gethostname()} to be the folder that run_all.py holds",
-            "another folder, or a disk whose locks do not reach other machines",
-            "Put --out on a disk with such locks that all workers share, under the same path.",
-        )
 
 
 def check_code(notebook: str, expected: dict[str, str]) -> None:

@@ -142,7 +142,12 @@ def test_missing_and_damaged_images_are_excluded_by_id_with_a_reason(tmp_path):
         "f0004": "image file absent",
     }
     assert len(cohort.table) == len(cohort.images) == 36
-    assert cohort_summary.exclusions(cohort.record)["rows"].tolist() == [2, 2, 36, 40]
+    assert cohort_summary.exclusions(cohort.record | {"access": "open"})["rows"].tolist() == [
+        2,
+        2,
+        36,
+        40,
+    ]
 
 
 def test_too_many_absent_images_are_refused(tmp_path):

@@ -170,7 +170,7 @@ def test_a_step_asks_for_what_workers_declare(declared, number, asked, scheduler
         client.wait_for_workers(1)
         (worker,) = scheduler.workers.values()
         client.sync(worker.set_resources, **declared)
-        workers = cluster.Workers(client, "dask://here:1", None)
+        workers = cluster.Workers(client, "dask://here:1", None, "ab")
         process = workers.start(*step_of(number, tmp_path))
         with pytest.raises(errors.InputError, match="to be the folder that run_all.py holds"):
             while process.poll() is None:  # nobody holds it

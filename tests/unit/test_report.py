@@ -202,6 +202,7 @@ def test_what_remains_to_be_checked_follows_from_what_was_found():
 
 
 RECORD = {"title": "T", "n_images": 2000, "n_patients": 1000, "exclusions": {}, "licence": "L"}
+RECORD["n_source_rows"] = 2000
 
 
 @pytest.mark.parametrize(
