@@ -53,14 +53,15 @@ def main(words: list[str] | None = None) -> int:
     }
     said = ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
     print(f"{len(checked)} claims: {said}.", file=sys.stderr if arguments.json else sys.stdout)
-    return int(counts[claims.DIFFERS] > 0)
+    return int(counts[claims.DIFFERS] > 0 or not counts[claims.HOLDS])
 
 
 def read_arguments(words: list[str] | None) -> argparse.Namespace:
     """Return the command line's arguments."""
     parser = argparse.ArgumentParser(
         description="Compute the claims of a results folder again, and say which hold.",
-        epilog="Exit code 0: nothing differs; 1: something does; 2: no such folder. Minutes.",
+        epilog="Exit code 0: nothing differs; 1: something does, or nothing holds; 2: no such"
+        " folder. Minutes.",
     )
     parser.add_argument(
         "folder",

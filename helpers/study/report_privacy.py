@@ -78,13 +78,20 @@ def statements(records: dict[str, dict], names: dict[str, str]) -> list[dict]:
 
 
 def not_covered(records: dict[str, dict]) -> dict[str, str]:
-    """Return what the promises do not cover, of all private runs; where they differ, each once."""
-    found: dict[str, list[str]] = {}
-    for record in records.values():
+    """Return what the promises do not cover, of all private runs; where they differ, each once,
+    with the runs' names.
+    """
+    found: dict[str, dict[str, list[str]]] = {}
+    for run, record in records.items():
         for name, words in ((record.get("ledger") or {}).get("not_covered", {})).items():
-            if words not in found.setdefault(name, []):
-                found[name].append(words)
-    return {name: "; ".join(words) for name, words in found.items()}
+            found.setdefault(name, {}).setdefault(words, []).append(run)
+    return {
+        name: "; ".join(
+            words if len(by_words) == 1 else f"{words} ({', '.join(runs)})"
+            for words, runs in by_words.items()
+        )
+        for name, by_words in found.items()
+    }
 
 
 def budgets(spent: pd.DataFrame) -> list[dict]:

@@ -74,5 +74,5 @@ def _takes(script: str) -> None:
         errors.refuse(
             "Slurm to take a job",
             (tried.stderr.strip().splitlines() or ["no message"])[-1],
-            "Correct `jobqueue.slurm` in Dask's configuration.",
+            "Run it where `sbatch` works, or correct `jobqueue.slurm` in Dask's configuration.",
         )

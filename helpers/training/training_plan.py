@@ -138,7 +138,11 @@ def read(path: Path) -> Training:
     Raises:
         InputError: a file is not there, or the cohort was built anew since.
     """
+    if path.is_dir():
+        errors.refuse(f"a plan, {_NAMES[0]}", f"the folder {path}", "Name the file in it.")
     plan = files.read_json(path, _MADE_BY)
+    if missing := {"run", "data", "network", "session"} - plan.keys():
+        errors.refuse(f"a plan in {path}", f"one without {errors.examples(missing)}", _MADE_BY)
     data, network = plan["data"], plan["network"]
     cohort = cohorts.read(data["cohort"])
     if cohort.record["data_hash"] != data["data_hash"]:
