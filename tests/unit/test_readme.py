@@ -135,7 +135,16 @@ def test_every_setting_shown_is_a_parameter_of_its_notebook():
     settings = re.findall(r"--set (?:(\d\d)\.)?([A-Z_]+)=", text)
     assert len(settings) >= 3
     for number, name in settings:
-        assert name in DEFAULTS[number or "03"], name
+        assert name in (DEFAULTS[number] if number else set().union(*DEFAULTS.values())), name
+
+
+def test_every_command_of_a_study_shown_is_accepted():
+    text = "\n".join([README, *PAGES.values()])
+    commands = re.findall(r"run_all\.py --profile (demo[a-z_]*)((?: --set \S+=\S+)+)", text)
+    assert commands
+    for name, settings in commands:
+        words = re.findall(r"--set (\S+)", settings)
+        profiles.collect(profiles.read_profile(name), [profiles.read_setting(w) for w in words])
 
 
 def test_every_parameter_named_in_docs_is_one_of_a_notebook_or_a_profile():
