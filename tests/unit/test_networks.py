@@ -52,8 +52,8 @@ def test_the_order_of_a_networks_weights_in_memory_is_no_part_of_them():
     assert weight_files.weights_hash(ours.state_dict()) == weight_files.weights_hash(
         plain.state_dict()
     )
-    volumes = torch.randn(2, 1, 16, 24, 20, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(ours(volumes), plain(volumes), rtol=1e-4, atol=1e-4)
+    volumes = torch.randn(2, 1, 16, 24, 20).double()  # in float32 a group of few values is unsteady
+    torch.testing.assert_close(ours.double()(volumes), plain.double()(volumes))
     if networks.device().type == "cpu":  # channels side by side
         assert ours.blocks[1].conv1.axial.weight.stride(1) == 1
 
