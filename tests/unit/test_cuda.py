@@ -49,7 +49,7 @@ def batch(request):
 def test_norms_and_clipped_sum_equal_the_loop(batch, tf32):
     model, images, labels, unit_index = batch
     expected = one_unit_at_a_time(model, images, labels, unit_index)
-    clipped = clipping.ClippedSum(model, CLIP_NORM)
+    clipped = clipping.ClippedSum(model, CLIP_NORM, images_per_unit=max(SIZES))
     torch.backends.cudnn.conv.fp32_precision = torch.backends.cuda.matmul.fp32_precision = (
         "tf32" if tf32 else "ieee"
     )
@@ -74,7 +74,7 @@ def test_norms_and_clipped_sum_equal_the_loop(batch, tf32):
 @pytest.mark.parametrize("tf32", [False, True], ids="allow_tf32={}".format)
 def test_a_single_unit_is_never_above_the_clip_norm(batch, precision, tf32):
     model, images, labels, _ = batch
-    clipped = clipping.ClippedSum(model, CLIP_NORM)
+    clipped = clipping.ClippedSum(model, CLIP_NORM, images_per_unit=max(SIZES))
     torch.backends.cudnn.conv.fp32_precision = torch.backends.cuda.matmul.fp32_precision = (
         "tf32" if tf32 else "ieee"
     )
