@@ -9,7 +9,7 @@ NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=900
 # What a step computes must not depend on what else is set for matplotlib or Jupyter.
 CLEAN_ENV := env -u MPLBACKEND -u JUPYTER_PATH JUPYTER_PREFER_ENV_PATH=1 GOMP_SPINCOUNT=3000
 
-.PHONY: help demo demo-ct audit report lab test test-all lint unit nbval end-to-end notebooks-beside-studies test-benchmarks test-cluster mutants docs benchmark ladder ladder-trials ladder-ct notebooks expected clean
+.PHONY: help demo demo-ct audit report course lab test test-all lint unit nbval end-to-end notebooks-beside-studies test-benchmarks test-cluster mutants docs benchmark ladder ladder-trials ladder-ct notebooks expected clean
 
 # Notebook 04 draws curves over budgets: 03 also runs at these, beside itself, with a thread each.
 OTHER_BUDGETS := 0.29 1.06
@@ -42,6 +42,9 @@ audit: $(VENV)/.installed  ## the demo's main runs, and attacks on 64 small mode
 report: $(VENV)/.installed  ## write index.html of a results folder again: make report RESULTS=folder
 	@$(PY) -m helpers.study $(or $(RESULTS),results)
 
+course: demo  ## make the course's exercises and solutions from course/source/, and execute the solutions on results/
+	@$(PY) course/make_notebooks.py && RESULTS_DIR=$(CURDIR)/results $(PY) run_notebook.py course/solutions/*.ipynb
+
 lab: $(VENV)/.installed  ## open the notebooks in JupyterLab
 	$(CLEAN_ENV) $(PY) -m jupyterlab notebooks
 
@@ -58,10 +61,10 @@ lint: $(VENV)/.installed  ## check style, format, and which module imports which
 unit: $(VENV)/.installed  ## run the tests of the helpers
 	$(CLEAN_ENV) OMP_NUM_THREADS=1 $(PY) -m pytest tests/unit -q -n 2 --durations=15 -m "not slow $(SLOW)"
 
-nbval: $(VENV)/.installed  ## execute the notebooks with their defaults and compare with the stored outputs
+nbval: $(VENV)/.installed  ## execute the notebooks with their defaults and compare with the stored outputs; then the course
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && export RESULTS_DIR=$$folder && \
-	each="$(CLEAN_ENV) $(PY) -m pytest $(NBVAL) -q --durations=5 -p no:cacheprovider" && \
-	$$each $(BEFORE) && { $(private_runs); } && $$each $(AFTER)
+	test="$(CLEAN_ENV) $(PY) -m pytest -q --durations=5 -p no:cacheprovider" && each="$$test $(NBVAL)" && \
+	$$each $(BEFORE) && { $(private_runs); } && $$each $(AFTER) && $$each course/solutions && $$test tests/course
 
 end-to-end: $(VENV)/.installed  ## run small studies as a user would
 	$(CLEAN_ENV) $(PY) -m pytest tests/end_to_end -q -n 2 --dist loadfile --durations=15 -m "not slow $(SLOW)"

@@ -44,6 +44,7 @@ ENVIRONMENT = {
     "MALLOC_TOP_PAD_": str(2**28),
     "GOMP_SPINCOUNT": "3000",
 }
+WIDGET = "application/vnd.jupyter.widget-view+json"  # of no use without its kernel
 SOCKET = "socket"  # a kernel's sockets are called so, with a number
 # The page of a notebook without the scripts that its usual template loads from the network.
 OFFLINE_PAGE = """{%- extends 'lab/index.html.j2' -%}
@@ -263,6 +264,7 @@ def clean(notebook: dict) -> None:
     ]
     for number, cell in enumerate(executed, 1):
         cell.execution_count = number
+        cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
         for output in cell.outputs:
             if output.output_type == "execute_result":
                 output.execution_count = number
