@@ -272,7 +272,11 @@ def clean(notebook: dict) -> None:
                 output.data["image/png"] = with_palette(output.data["image/png"])
     for cell in notebook.cells:
         cell.metadata = type(cell.metadata)(
-            {key: cell.metadata[key] for key in ("tags", "alt") if cell.metadata.get(key)}
+            {
+                key: cell.metadata[key]
+                for key in ("tags", "alt", "jupyter")
+                if cell.metadata.get(key)
+            }
         )
 
 

@@ -28,6 +28,8 @@ def notebook(source: Path, left_out: str) -> nbformat.NotebookNode:
     lesson.metadata.pop("jupytext", None)
     for number, cell in enumerate(lesson.cells):
         cell.id = f"{source.stem[:1]}-{number:03}"  # the same in each build
+        if cell.source.startswith("display_quiz("):  # whose source has the answers
+            cell.metadata = {"tags": ["remove-input"], "jupyter": {"source_hidden": True}}
     remover = TagRemovePreprocessor(remove_cell_tags={left_out})
     return remover.preprocess(lesson, {})[0]
 

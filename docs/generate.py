@@ -37,6 +37,7 @@ WINGS = (
     "figures",
     "study",
 )
+LESSONS = sorted((ROOT / "course" / "solutions").glob("*.ipynb"))
 PARAMETER_COLUMNS = ["parameter", "default", "meaning", "values", "unit", "paper"]
 
 
@@ -434,11 +435,33 @@ def copies(folder: Path) -> None:
     """Copy figures and notebooks to where Sphinx finds them."""
     for source in (*RESULTS.glob("*.png"), *(ROOT / "expected").glob("*.png")):
         shutil.copyfile(source, folder / source.name)
-    (folder / "notebooks").mkdir(exist_ok=True)
-    for path in notebook_files.notebooks().values():
-        text = path.read_text(encoding="utf-8").replace("](../docs/", "](../../")
-        text = re.sub(r"\[([^]\[]+)\]\(\.\./(?!\.\./)[^)]+\)", r"\1", text)  # not of the site
-        (folder / "notebooks" / path.name).write_text(text, encoding="utf-8")
+    for name, paths in (("notebooks", notebook_files.notebooks().values()), ("course", LESSONS)):
+        (folder / name).mkdir(exist_ok=True)
+        for path in paths:
+            text = path.read_text(encoding="utf-8")
+            text = re.sub(r"\]\((\.\./)+docs/", "](../../", text)
+            text = re.sub(r"\[([^]\[]+)\]\((\.\./)+[a-z_]+/[^)]+\)", r"\1", text)  # not of the site
+            (folder / name / path.name).write_text(text, encoding="utf-8")
+
+
+def lessons() -> str:
+    """Return the lessons of the course: question, minutes, exercises."""
+    rows = []
+    for path in LESSONS:
+        cells = files.read_json(path, "Run `make course`.")["cells"]
+        first = "".join(cells[0]["source"])
+        title = first.splitlines()[0].split(": ", 1)[1]
+        minutes = map(int, re.findall(r"\| (\d+) \|$", first, re.MULTILINE))
+        code = "".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+        rows.append(
+            {
+                "lesson": path.stem[:1],
+                "question": f"[{title}](_generated/course/{path.stem})",
+                "minutes": str(sum(minutes)),
+                "exercises": str(len(re.findall(rf"Exercise {path.stem[:1]}\.\d is right", code))),
+            }
+        )
+    return as_markdown(pd.DataFrame(rows))
 
 
 def write_all(folder: Path) -> None:
@@ -446,6 +469,7 @@ def write_all(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     fragments = {
+        "course": lessons(),
         "demo": study_table("demo"),
         "demo_ct": study_table("demo_ct"),
         "chestxray14_part": study_table("chestxray14_part"),

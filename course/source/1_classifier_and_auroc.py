@@ -368,5 +368,5 @@ display_quiz(
 # * Thresholds come from validation patients, intervals from patients, comparisons from the same patients.
 # * The baseline is better here because it saw films of this hospital. What that costs the patients who were in training is lesson 2.
 #
-# **Read on**: notebooks 01 and 02; page *Fairness statistics* (`docs/fairness.md`); Hanley and McNeil (1982), Radiology 143:29-36;
+# **Read on**: notebooks 01 and 02; [Fairness statistics](../../docs/fairness.md); Hanley and McNeil (1982), Radiology 143:29-36;
 # Obuchowski (1997), Biometrics 53:567-578.

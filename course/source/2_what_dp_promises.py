@@ -406,5 +406,5 @@ display_quiz(
 # * Fix delta far below 1/N before looking; compose all releases on the same patients.
 # * Noise is set by the budget; what helps learning is more patients, fewer steps, and smaller models to be noised.
 #
-# **Read on**: notebook 03; page *Privacy* (`docs/privacy.md`); Dwork and Roth (2014), The Algorithmic Foundations of Differential
+# **Read on**: notebook 03; [Privacy](../../docs/privacy.md); Dwork and Roth (2014), The Algorithmic Foundations of Differential
 # Privacy, chapters 2 and 3; Ponomareva et al. (2023), How to DP-fy ML, JAIR 77:1113-1201.

@@ -308,12 +308,12 @@ print("Exercise 3.4 is right.")
 
 # %% [markdown]
 # A clipping norm that is too large adds noise for nothing; a small one costs little but changes whose gradient counts. The head
-# alone has few weights and so less noise: that is why this package trains the head alone at small budgets (page *Recipe*).
+# alone has few weights and so less noise: that is why this package trains the head alone at small budgets ([Recipe](../../docs/recipe.md)).
 #
 # ## The same in one backward pass
 #
 # A backward pass for each patient is slow. `helpers/privacy/clipping.py` gets the same clipped sum in one pass for all, from layer
-# inputs and output gradients (how fast: page *Results*).
+# inputs and output gradients (how fast: [Results](../../docs/results.md)).
 
 # %%
 engine = clipping.ClippedSum(model, CLIP_NORM, networks.rows_per_image(model), max(sizes))
@@ -412,6 +412,6 @@ display_quiz(
 # * The bound on one patient comes from clipping, the cover from noise; the accountant only multiplies what both promise.
 # * Test the step, not the accuracy: a broken private step learns better.
 #
-# **Read on**: notebook 03; page *Privacy* (`docs/privacy.md`); `tests/privacy_faults.py`, all faults that are planted; Abadi et al.
+# **Read on**: notebook 03; [Privacy](../../docs/privacy.md); `tests/privacy_faults.py`, all faults that are planted; Abadi et al.
 # (2016), Deep Learning with Differential Privacy, CCS; Bu et al. (2023), Differentially Private Optimization on Large Model at Small
 # Cost, ICML.

@@ -373,5 +373,5 @@ display_quiz(
 # * A patient's images are averaged, then clipped: then the number of images does not matter to the promise.
 # * Who has many images is often who is ill: a promise per image protects them least.
 #
-# **Read on**: notebook 03, *Who is protected*; page *Privacy* (`docs/privacy.md`); Tayebi Arasteh et al. (2024), Methods, whose
+# **Read on**: notebook 03, *Who is protected*; [Privacy](../../docs/privacy.md); Tayebi Arasteh et al. (2024), Methods, whose
 # epsilons are per image; Xu et al. (2023), Learning to Generate Image Embeddings with User-level Differential Privacy, CVPR.
