@@ -54,9 +54,6 @@ FOLDERS = {
     "figures": "PNG and SVG; the table behind each is in tables/",
     "runs": "weights, predictions and record of each model",
     "cohort": "images, table of patients, what was left out and why",
-    "register": "the privacy register: what private runs on these patients spent (nothing in demo"
-    " mode), and salted hashes of patients, by which a later run on some of them is noticed; keep"
-    " it with the data, and do not delete it",
 }
 # of numbers alone, or empty, these would be read as numbers
 _TEXT = dict.fromkeys(("run", "arm_label", "unit", "attribute", "group", "verdict", "mode"), str)
@@ -113,6 +110,7 @@ def _first_page(out: Path, summary: pd.DataFrame, tables: dict, cohort: dict) ->
         tables["worst_groups"], tables["groups_at_once"], sizes, changes
     )
     pays = report_who_pays.who_pays(changes, tables["planned"], summary)
+    models = report_answers.models(summary, tables["metrics"], tables["paired_differences"])
     there = {path.stem for path in out.glob("tables/*.csv")}
     return {
         "banner": banner,
@@ -121,7 +119,8 @@ def _first_page(out: Path, summary: pd.DataFrame, tables: dict, cohort: dict) ->
         "operating_point": report_words.operating_point(
             next(iter(tables["paired_differences"].get("operating_point", ())), "")
         ),
-        "models": report_answers.models(summary, tables["metrics"], tables["paired_differences"]),
+        "models": models,
+        "has_0": any(report_words.INCLUDES_0 in text for of in models for text in of.values()),
         "worst": worst,
         "pays": pays,
         "to_check": report_answers.to_check(
@@ -179,6 +178,7 @@ def _links(out: Path, steps: Collection[str]) -> dict:
         "pages": pages,
         "folders": folders | crate,
         "folder_words": FOLDERS,
+        "crate": crate,
         "cards": cards,
         "checklist": checklist.rows(pages | folders, tables),
     }

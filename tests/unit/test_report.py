@@ -437,7 +437,8 @@ def test_the_page_of_other_peoples_predictions_says_what_is_not_known(folder):
     assert "<title>&lt;i&gt;Theirs</title>" in page and "<i>Theirs" not in page
     assert '<a href="04.html">' in page and "ro-crate" not in page and "notebooks/" not in page
     assert '<a href="tables/">tables/</a>: the numbers' in page and "register/" not in page
-    assert "about 1,300 test patients needed, 70 here" in page and "nan" not in page
+    assert ">, 70 here</span>" in page and "nan" not in page
+    assert "about 1,300 test patients needed<span" in page
     assert "<td>budget not run</td>" in page
 
 
@@ -448,6 +449,32 @@ def test_the_page_needs_no_network_and_reads_its_title_and_steps_back(folder):
     assert page.count("<h1>") == 1 and '<html lang="en">' in page
     pictures = re.findall(r"<img src=\"data:image/(\S+?);base64,[^\"]+\" alt=\"([^\"]+)\"", page)
     assert [kind for kind, alt in pictures] == ["svg+xml"]
+
+
+def test_findings_missed_stand_beside_auroc_and_includes_0_is_explained_where_it_is_said(folder):
+    page = report.of_folder(folder, "t", [])
+    columns = re.findall(r'<th scope="col">([^<]+)</th>', page)
+    assert columns[:3] == ["model", "AUROC", "missed of 100"] and "Includes 0" not in page
+    row = {"run": "dp", "metric": "auroc", "against": "no privacy", "estimate": 0.0}
+    row |= {"low": -0.1, "high": 0.1, "operating_point": "false alarms 0.2 on valid"}
+    files.write_table(folder / "tables/04_paired_differences.csv", pd.DataFrame([row]))
+    page = report.of_folder(folder, "t", [])
+    assert '<span class="ci">[\N{MINUS SIGN}0.100, +0.100]</span><br>includes 0</td>' in page
+    assert "Includes 0" in page and "(false-positive rate 0.2, set on validation patients)" in page
+
+
+def test_in_print_no_letter_is_smaller_than_9_points(folder):
+    style = report.of_folder(folder, "t", []).split("@media print")[1].split("</style>")[0]
+    sizes = {float(size) for size in re.findall(r"font-size: ([\d.]+)pt", style)}
+    assert min(sizes) == 9.0 and not re.search(r"font-size: [\d.]+r?em", style)
+    assert "code, figcaption, .source, .small { font-size: 9pt }" in style  # 0.9 on a screen
+
+
+def test_the_register_of_a_study_is_explained_among_the_files_but_not_linked(folder):
+    page = report.of_folder(folder, "t", ["01_data"])
+    assert "<code>register/</code>, unless it is kept elsewhere, is the privacy register" in page
+    assert "salted hashes of patients" in page and 'href="register' not in page
+    assert "<code>register/</code>" not in report.of_folder(folder, "t", [])  # of others' models
 
 
 def test_a_minus_is_written_for_numbers_alone():
