@@ -1,8 +1,8 @@
 """The worst-served group of each attribute, with bounds that hold for all groups at once.
 
-In: influences of pooled levels. Out: a row a group, and a row an attribute. The smallest of several
-estimates is too low on average, and the interval of that one group says nothing about having been
-picked.
+In: influences of pooled levels. Out: a row a group, also with what privacy changed, and a row an
+attribute. The smallest of several estimates is too low on average, and the interval of that one
+group says nothing about having been picked.
 """
 
 import numpy as np
@@ -99,10 +99,23 @@ def shrunk(estimates: np.ndarray, errors: np.ndarray) -> np.ndarray:
 
 
 def cells(means: pd.DataFrame, arms: pd.DataFrame) -> pd.DataFrame:
-    """Return `bounds` with the labels of arms.
+    """Return `bounds` with the labels of arms, and each group's change against the arm without
+    privacy.
 
     Args:
         means: see `bounds`.
         arms: from `study_arms.pooled_arms`.
+
+    Returns:
+        The columns of `bounds`, arm_label, and change, change_low, change_high: AUROC minus that of
+        the arm without privacy, with the 95 % interval of that group alone, paired by patient; NaN
+        of that arm itself, or without one.
     """
-    return bounds(group_contrasts.only_means(means)).merge(arms[["run", "arm_label"]], on="run")
+    means = group_contrasts.only_means(means)
+    baseline = next(iter(arms.loc[arms["arm"] == "baseline", "run"]), None)
+    changes = confidence_intervals.of_changes(group_contrasts.changes(means, baseline))
+    of_change = {"estimate": "change", "low": "change_low", "high": "change_high"}
+    keys = ["run", "attribute", "group"]
+    changes = changes.rename(columns=of_change)[[*keys, *of_change.values()]]
+    named = bounds(means).merge(arms[["run", "arm_label"]], on="run")
+    return named.merge(changes, "left", on=keys)

@@ -48,6 +48,13 @@ FIGURES = {
         " numbers.",
     ),
 }
+# folder, what is in it
+FOLDERS = {
+    "tables": "the numbers of this page, and more",
+    "figures": "PNG and SVG; the table behind each is in tables/",
+    "runs": "weights, predictions and record of each model",
+    "cohort": "images, table of patients, what was left out and why",
+}
 # of numbers alone, or empty, these would be read as numbers
 _TEXT = dict.fromkeys(("run", "arm_label", "unit", "attribute", "group", "verdict", "mode"), str)
 _LINK = re.compile(r'<li><a href="notebooks/([^"]+)\.html">')
@@ -103,13 +110,17 @@ def _first_page(out: Path, summary: pd.DataFrame, tables: dict, cohort: dict) ->
         tables["worst_groups"], tables["groups_at_once"], sizes, changes
     )
     pays = report_who_pays.who_pays(changes, tables["planned"], summary)
+    models = report_answers.models(summary, tables["metrics"], tables["paired_differences"])
     there = {path.stem for path in out.glob("tables/*.csv")}
     return {
         "banner": banner,
         "n_test": report_words.count(sizes["n_patients"].iloc[0]),
         "margin": f"{changes['margin'].iloc[0]:g}" if "margin" in changes and len(changes) else "",
-        "operating_point": next(iter(tables["paired_differences"].get("operating_point", ())), ""),
-        "models": report_answers.models(summary, tables["metrics"], tables["paired_differences"]),
+        "operating_point": report_words.operating_point(
+            next(iter(tables["paired_differences"].get("operating_point", ())), "")
+        ),
+        "models": models,
+        "has_0": any(report_words.INCLUDES_0 in text for of in models for text in of.values()),
         "worst": worst,
         "pays": pays,
         "to_check": report_answers.to_check(
@@ -129,11 +140,11 @@ def _behind(
     return {
         "statements": report_privacy.statements(records, names),
         "spent": summary_table.spent_in(out),
-        "budgets": report_privacy.budgets(tables["spent"]),
+        "budgets": report_privacy.budgets(tables["spent"], summary),
         "not_covered": report_privacy.not_covered(records),
-        "parts": report_sections.parts(parts),
+        "parts": report_sections.parts(parts, summary),
         "parts_in_words": price_parts.in_words(parts),
-        "planned": report_sections.planned_rows(tables["planned"], changes),
+        "planned": report_sections.planned_rows(tables["planned"], changes, summary),
         "cohort": report_sections.cohort_table(
             _table(out, "01_by_split"),
             _table(out, "01_prevalence_by_split"),
@@ -152,8 +163,7 @@ def _links(out: Path, steps: Collection[str]) -> dict:
     """Return what is linked to: pages, folders, model cards, the crate, and the checklist."""
     pages = {step: f"notebooks/{step}.html" for step in steps}
     pages |= {path.stem: path.name for path in sorted(out.glob("[0-9]*.html"))}
-    folders = ("tables", "figures", "runs", "cohort")
-    folders = {f"{name}/": f"{name}/" for name in folders if (out / name).is_dir()}
+    folders = {f"{name}/": f"{name}/" for name in FOLDERS if (out / name).is_dir()}
     cards = {
         path.parent.name: path.relative_to(out).as_posix()
         for path in sorted(out.glob("runs/*/model_card.md"))
@@ -167,6 +177,8 @@ def _links(out: Path, steps: Collection[str]) -> dict:
     return {
         "pages": pages,
         "folders": folders | crate,
+        "folder_words": FOLDERS,
+        "crate": crate,
         "cards": cards,
         "checklist": checklist.rows(pages | folders, tables),
     }

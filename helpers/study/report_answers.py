@@ -2,6 +2,7 @@
 
 In: tables of notebook 04. Out: lists of dicts for the template. Nothing is computed
 here that a table does not have, but findings missed, 100 times one minus sensitivity.
+A difference whose interval includes 0 says so.
 """
 
 import math
@@ -73,7 +74,8 @@ def _paired(paired: pd.DataFrame, arm: tuple, metric: str, against: str) -> str:
     if rows.empty:
         return NOT_KNOWN
     row = rows.iloc[0]
-    return _missed(row, "+.1f") if metric == "sensitivity" else readable_tables.estimable(row)
+    text = _missed(row, "+.1f") if metric == "sensitivity" else readable_tables.estimable(row)
+    return f"{text}, {report_words.INCLUDES_0}" if report_words.includes_0(row) else text
 
 
 def _missed(row: pd.Series, form: str, *, of_level: bool = False) -> str:
@@ -92,19 +94,22 @@ def worst_groups(
 
     Args:
         worst: `04_worst_groups.csv`.
-        of_groups: `04_groups_at_once.csv`, intervals of all groups of an attribute at once.
+        of_groups: `04_groups_at_once.csv`, intervals of all groups of an attribute at once; an
+            older one has no changes.
         sizes: `04_group_sizes.csv`.
         changes: `04_gap_changes.csv`.
 
     Returns:
-        name, n_patients, level (of alarm), pays_more, rows (of name, arm_label, auroc, remark).
+        name, n_patients, level (of alarm), pays_more, lost (what privacy changed where its AUROC is
+        smallest, "" where it is not known), rows (of name, arm_label, auroc, remark).
     """
     private = worst[worst["arm"] == "dp"].dropna(subset="estimate")
     lowest = private.loc[private.groupby("run", sort=False)["estimate"].idxmin()]
     found = []
     for attribute, group in dict.fromkeys(zip(lowest["attribute"], lowest["group"])):
         cells = of_groups[(of_groups["attribute"] == attribute) & (of_groups["group"] == group)]
-        known = worst.drop_duplicates("run")[["run", "arm", "unit"]]
+        known = [name for name in ("run", "arm", "unit", "mode") if name in worst]
+        arms = study_arms.main_arms(cells.merge(worst.drop_duplicates("run")[known], on="run"))
         rows = [
             {
                 "name": report_words.arm_name(row),
@@ -112,7 +117,7 @@ def worst_groups(
                 "auroc": readable_tables.estimable(row, ".3f"),
                 "remark": _beside_chance(row),
             }
-            for row in study_arms.main_arms(cells.merge(known, on="run")).itertuples()
+            for row in arms.itertuples()
         ]
         pays_more = _is_worse_for(changes, attribute, group)
         fails = any(row["remark"] and row["name"].startswith("private") for row in rows)
@@ -122,10 +127,26 @@ def worst_groups(
                 "n_patients": report_words.count(_size(sizes, attribute, group)),
                 "level": report_words.BAD if fails or pays_more else report_words.UNSURE,
                 "pays_more": pays_more,
+                "lost": _lost(arms[arms["arm"] == "dp"]),
                 "rows": rows,
             }
         )
     return found
+
+
+def _lost(private: pd.DataFrame) -> str:
+    """Return in words what privacy changed for a group, in the arm where its AUROC is smallest."""
+    if "change" not in private or private["change"].isna().all():
+        return ""
+    lowest = private.nsmallest(1, "estimate")
+    change = lowest[["change", "change_low", "change_high"]].set_axis(
+        ["estimate", "low", "high"], axis=1
+    )
+    change, row = (next(rows.itertuples()) for rows in (change, lowest))
+    words = f"{readable_tables.estimable(change)} ({report_words.arm_name(row)}, minus no privacy)"
+    return words + (
+        ": the interval includes 0, no change is shown" if report_words.includes_0(change) else ""
+    )
 
 
 def _beside_chance(row: tuple) -> str:

@@ -9,8 +9,10 @@ import pandas as pd
 
 from helpers.core import small_counts
 from helpers.privacy import privacy_ledger, statement
+from helpers.study import report_words
 
 DRAWN = "The images are drawn by a program: no patient is in them."
+NOBODY_MERGED = ("merged patients", privacy_ledger.NOT_COVERED["merged patients"])
 
 
 def banner(cohort: dict, modes: Collection[str], has_private: bool) -> dict:
@@ -79,12 +81,13 @@ def statements(records: dict[str, dict], names: dict[str, str]) -> list[dict]:
 
 def not_covered(records: dict[str, dict]) -> dict[str, str]:
     """Return what the promises do not cover, of all private runs; where they differ, each once,
-    with the runs' names.
+    with the runs' names. Where no patients were merged nothing is said of them.
     """
     found: dict[str, dict[str, list[str]]] = {}
     for run, record in records.items():
         for name, words in ((record.get("ledger") or {}).get("not_covered", {})).items():
-            found.setdefault(name, {}).setdefault(words, []).append(run)
+            if (name, words) != NOBODY_MERGED:
+                found.setdefault(name, {}).setdefault(words, []).append(run)
     return {
         name: "; ".join(
             words if len(by_words) == 1 else f"{words} ({', '.join(runs)})"
@@ -94,18 +97,20 @@ def not_covered(records: dict[str, dict]) -> dict[str, str]:
     }
 
 
-def budgets(spent: pd.DataFrame) -> list[dict]:
+def budgets(spent: pd.DataFrame, arms: pd.DataFrame) -> list[dict]:
     """Return what each private run spent, as text.
 
     Args:
         spent: `04_spent.csv`.
+        arms: `04_summary.csv`.
     """
+    modes = {row.run: report_words.of_mode(row) for row in arms.itertuples()}
     return [
         {
             "run": row.run,
             "unit": row.unit,
             "steps": f"{row.steps:,}",
-            "epsilon": privacy_ledger.number_in_words(row.epsilon),
+            "epsilon": privacy_ledger.number_in_words(row.epsilon) + modes.get(row.run, ""),
             "delta": f"{row.delta:g}",
             "state": row.state,
         }

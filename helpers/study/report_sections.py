@@ -89,39 +89,45 @@ def small_groups(cohort: dict) -> str:
 # ---- prices, plans, limits
 
 
-def parts(table: pd.DataFrame) -> list[dict]:
+def parts(table: pd.DataFrame, arms: pd.DataFrame) -> list[dict]:
     """Return what the price of privacy is made of: a row a part, no row of another recipe.
 
     Args:
         table: `04_price_parts.csv`.
+        arms: `04_summary.csv`.
     """
+    way = ["epsilon", "unit", "recipe"]
+    modes = arms.loc[arms["arm"] == "dp", [*way, "mode"]]
     return [
         {
-            "budget": f"{row.epsilon:g} per {row.unit}"
-            + (f", {row.recipe}" if row.recipe != "default" else "")
+            "budget": report_words.budget(row)
+            + (f", {report_words.recipe_name(row.recipe)}" if row.recipe != "default" else "")
             + (f", {row.of_seeds}" if row.of_seeds and isinstance(row.of_seeds, str) else ""),
             "part": row.part,
             "difference": row.difference,
-            "lost": readable_tables.estimable(row),
+            "lost": readable_tables.estimable(row)
+            + (f", {report_words.INCLUDES_0}" if report_words.includes_0(row) else ""),
         }
-        for row in price_parts.shown(table).itertuples()
+        for row in price_parts.shown(table).merge(modes, "left", on=way).itertuples()
     ]
 
 
-def planned_rows(planned: pd.DataFrame, changes: pd.DataFrame) -> list[dict]:
+def planned_rows(planned: pd.DataFrame, changes: pd.DataFrame, arms: pd.DataFrame) -> list[dict]:
     """Return the comparisons planned before, as text, with what could have been detected.
 
     Args:
         planned: `04_planned.csv`.
         changes: `04_gap_changes.csv`.
+        arms: `04_summary.csv`.
     """
+    modes = {row.arm_label: report_words.of_mode(row) for row in arms.itertuples()}
     keys = ["attribute", "group", "arm_label"]
     needed = changes[[*keys, *({"patients_needed"} & set(changes))]]
     merged = planned.merge(needed, "left", on=keys)
     return [
         {
             "contrast": report_words.contrast_name(row.attribute, row.group),
-            "budget": f"{row.epsilon:g}",
+            "budget": f"{row.epsilon:g}{modes.get(row.arm_label, '')}",
             "change": readable_tables.estimable(row),
             "p_holm": "" if pd.isna(row.p_holm) else f"{row.p_holm:.3f}",
             "verdict": row.verdict,

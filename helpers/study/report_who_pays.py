@@ -15,7 +15,8 @@ def who_pays(changes: pd.DataFrame, planned: pd.DataFrame, arms: pd.DataFrame) -
 
     Where comparisons were planned, they alone decide, with their adjusted verdicts; else the
     contrast with the strongest verdict does: worse, different, inconclusive (that which needs most
-    patients), equivalent.
+    patients), equivalent. Of several contrasts of an attribute the answer says which is shown, and
+    why.
 
     Args:
         changes: `04_gap_changes.csv`.
@@ -24,7 +25,8 @@ def who_pays(changes: pd.DataFrame, planned: pd.DataFrame, arms: pd.DataFrame) -
 
     Returns:
         attribute, answers: arm_label, name, level, answer, contrast, change, needed ("" where
-        nothing is), is_planned, left_out (contrasts that are not estimable, "" without any).
+        nothing is), is_planned, why (that contrast, "" where it is the only one), left_out
+        (contrasts that are not estimable, "" without any).
     """
     private = study_arms.one_way(arms)
     return [
@@ -44,7 +46,8 @@ def _answer(arm: tuple, changes: pd.DataFrame, planned: pd.DataFrame) -> dict:
     of_arm = changes[(changes["run"] == arm.run) & changes["estimate"].notna()]
     decided = planned[planned["arm_label"] == arm.arm_label][["attribute", "group", "verdict"]]
     both = of_arm.drop(columns="verdict").merge(decided, on=["attribute", "group"])
-    row = _strongest(both if len(both) else of_arm)
+    asked = both if len(both) else of_arm
+    row = _strongest(asked)
     without = changes[(changes["run"] == arm.run) & changes["estimate"].isna()]
     shown = {
         "arm_label": arm.arm_label,
@@ -60,7 +63,7 @@ def _answer(arm: tuple, changes: pd.DataFrame, planned: pd.DataFrame) -> dict:
             "answer": "Too few patients to estimate",
             "needed": "",
         }
-        return shown | answer | {"contrast": "", "change": ""}
+        return shown | answer | {"contrast": "", "change": "", "why": ""}
     level, words = _in_words(row)
     needed = level == report_words.UNSURE and "patients_needed" in changes
     return shown | {
@@ -68,6 +71,7 @@ def _answer(arm: tuple, changes: pd.DataFrame, planned: pd.DataFrame) -> dict:
         "answer": words,
         "contrast": report_words.contrast_name(row.attribute, row.group),
         "change": readable_tables.with_interval(row),
+        "why": _why(row, asked, len(of_arm)),
         "needed": report_words.rounded(row.patients_needed) if needed else "",
     }
 
@@ -82,6 +86,30 @@ def _strongest(rows: pd.DataFrame) -> tuple | None:
         return place, -size
 
     return min(rows.itertuples(), key=rank, default=None)
+
+
+def _why(row: tuple, asked: pd.DataFrame, n_contrasts: int) -> str:
+    """Return in words why this contrast is shown of several, "" of a single one.
+
+    Args:
+        row: from `_strongest`.
+        asked: the contrasts that could have been shown.
+        n_contrasts: all that the arm has an estimate of.
+    """
+    if n_contrasts == 1:
+        return ""
+    if len(asked) == 1:
+        return f"the one planned of {n_contrasts} contrasts"
+    kinds = asked["verdict"].str.split(",").str[0]
+    said = row.verdict.split(",")[0]
+    n_alike = (kinds == said).sum()
+    alike = f"{n_alike} of {len(asked)}" if n_alike < len(asked) else f"all {len(asked)}"
+    if n_alike == 1:
+        return f"{alike} contrasts: {said}"
+    which = "has the largest change"
+    if said == equivalence.INCONCLUSIVE:
+        which = "needs most patients" if "patients_needed" in asked else "stands first"
+    return f"{alike} contrasts: {said}; this one {which}"
 
 
 def _in_words(row: tuple) -> tuple[str, str]:

@@ -9,6 +9,12 @@ import re
 import pandas as pd
 
 NOT_SHOWN = "not shown"
+INCLUDES_0 = "includes 0"  # an interval of a difference
+NO_PROMISE = ("demo", "no guarantee")  # modes in which a budget promises nothing
+RECIPES = {
+    "paper_recipe": "the paper's recipe",
+    "paper_our_public": "the paper's recipe from our public model",
+}
 # what an answer is like, for its colour
 BAD, UNSURE, GOOD = "bad", "unsure", "good"
 
@@ -17,17 +23,50 @@ def arm_name(row: tuple) -> str:
     """Return a row's arm for a reader: "private, epsilon 1.06 per patient".
 
     Args:
-        row: of `itertuples`, with arm, arm_label, unit.
+        row: of `itertuples`, with arm, arm_label, unit; the mode where it is known.
     """
     if row.arm == "zero_shot":
         return row.arm_label.replace("zero-shot", "public model (zero-shot)")
     if row.arm != "dp":
         return row.arm_label
-    named = row.arm_label
-    if "per image" not in named:
-        label, _, recipe = named.partition(", ")
-        named = f"{label} per {row.unit}" + (f", {recipe}" if recipe else "")
-    return f"private, {named.replace('_', ' ')}"
+    label, _, recipe = row.arm_label.partition(", ")
+    named = label if "per image" in label else f"{label} per {row.unit}"
+    return f"private, {named}{of_mode(row)}" + (f", {recipe_name(recipe)}" if recipe else "")
+
+
+def of_mode(row: tuple) -> str:
+    """Return " (demo)" or " (no guarantee)" of a private arm that promises nothing, else ""."""
+    mode = getattr(row, "mode", None)
+    return f" ({mode})" if mode in NO_PROMISE else ""
+
+
+def recipe_name(recipe: str) -> str:
+    """Return a recipe of a profile's comparison for a reader."""
+    return RECIPES.get(recipe, f"recipe {recipe.replace('_', ' ')}")
+
+
+def budget(row: tuple) -> str:
+    """Return a private arm's budget: "1.06 per patient (demo)".
+
+    Args:
+        row: of `04_summary.csv`.
+    """
+    return f"{row.epsilon:g} per {row.unit}{of_mode(row)}"
+
+
+def operating_point(words: str) -> str:
+    """Return an operating point in the field's words.
+
+    Args:
+        words: of `operating_points.in_words`, "" where it is not known.
+    """
+    rule = words.removesuffix(" on valid").replace("false alarms", "false-positive rate")
+    return f"{rule}, set on validation patients" if words else ""
+
+
+def includes_0(row: tuple) -> bool:
+    """Return whether the interval of a difference includes 0: then none is shown."""
+    return row.low <= 0 <= row.high
 
 
 def group_name(attribute: str, group: str) -> str:

@@ -95,3 +95,45 @@ def test_what_a_page_includes_or_takes_in_is_generated(page):
     written = (DOCS / "generate.py").read_text(encoding="utf-8")
     for fragment in re.findall(r"_generated/(\w+)\.md", text):
         assert f'"{fragment}": ' in written, fragment
+
+
+PEERS = (DOCS / "peers.md").read_text(encoding="utf-8")
+PEER_ROWS = [
+    [cell.strip() for cell in line.strip("|").split("|")]
+    for line in PEERS.splitlines()
+    if re.match(r"\| \w", line)
+]
+
+
+def test_other_software_is_compared_in_26_rows_of_which_ours_lacks_eight_or_more():
+    assert len(PEER_ROWS) == 26
+    assert {len(row) for row in PEER_ROWS} == {9}
+    assert sum(not row[1].startswith(("yes", "[yes]")) for row in PEER_ROWS) >= 8
+
+
+@pytest.mark.parametrize("row", PEER_ROWS, ids=lambda row: row[0])
+def test_each_yes_and_partly_about_software_has_a_link_and_each_no_has_none(row):
+    for cell in row[1:]:
+        if cell in ("no", "not found"):
+            continue
+        assert re.match(r"\[yes\]|yes: \[|partly: \[", cell), cell
+        links = re.findall(r"\[[^]]+\](?:\(([^)]+)\)|\[([^]]+)\])", cell)
+        assert len(links) == cell.count("](") + cell.count("]["), cell
+        for target, key in links:
+            if key:
+                pinned = rf"^\[{key}\]: https://github\.com/[\w-]+/[\w-]+/blob/[0-9a-f]{{40}}/\S+$"
+                assert re.search(pinned, PEERS, re.MULTILINE), key
+            else:
+                assert_a_page_has(target)
+
+
+def assert_a_page_has(target):
+    """A relative link of a page leads to a file, and to a heading of it."""
+    name, _, anchor = target.partition("#")
+    path = DOCS / name.replace("_generated/notebooks/", "../notebooks/")
+    assert path.is_file(), target
+    if anchor:
+        headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+        assert anchor in {
+            re.sub(r"[^\w -]", "", line).lower().replace(" ", "-") for line in headings
+        }

@@ -114,6 +114,47 @@ def test_planned_comparisons_alone_decide_with_their_adjusted_verdict():
     (one,) = report_who_pays.who_pays(changes, planned, arms())[0]["answers"]
     assert one["is_planned"] and one["answer"] == "Too few patients to tell"
     assert one["contrast"] == "age 80 or more minus the rest"
+    assert one["why"] == "the one planned of 2 contrasts"
+
+
+@pytest.mark.parametrize(
+    "rows, contrast, why",
+    [
+        ([("sex", "female - male", "equivalent")], "women minus men", ""),
+        (
+            [("comorbidities", f"{n} - rest", "equivalent", n / 100) for n in (0, 1, 2)],
+            "comorbidities 2 minus the rest",
+            "all 3 contrasts: equivalent; this one has the largest change",
+        ),
+        (
+            [
+                ("age", ">= 80 - rest", "equivalent", -0.05),
+                ("age", "[60, 80) - rest", "inconclusive", -0.04, 100.0),
+                ("age", "[30, 60) - rest", "inconclusive", -0.01, 5600.0),
+            ],
+            "age 30 to under 60 minus the rest",
+            "2 of 3 contrasts: inconclusive; this one needs most patients",
+        ),
+        (
+            [
+                ("age", ">= 80 - rest", WORSE + "group", -0.05),
+                ("age", "[60, 80) - rest", WORSE + "rest", 0.09),
+                ("age", "[30, 60) - rest", "equivalent", -0.2),
+            ],
+            "age 60 to under 80 minus the rest",
+            "2 of 3 contrasts: worse by more than the margin; this one has the largest change",
+        ),
+        (
+            [("age", ">= 80 - rest", DIFFERENT), ("age", "[30, 60) - rest", "equivalent")],
+            "age 80 or more minus the rest",
+            "1 of 2 contrasts: differs from 0",
+        ),
+    ],
+)
+def test_which_of_several_contrasts_is_shown_and_why(rows, contrast, why):
+    changes = pd.DataFrame([change(*row) for row in rows])
+    (one,) = report_who_pays.who_pays(changes, NOT_PLANNED, arms())[0]["answers"]
+    assert (one["contrast"], one["why"]) == (contrast, why)
 
 
 def test_groups_that_are_not_estimable_are_named_beside_a_no():
@@ -157,17 +198,22 @@ def test_findings_missed_are_100_minus_sensitivity_with_the_limits_turned():
     assert base["minus_public"] == report_answers.NOT_KNOWN  # there is no public model
     assert private["missed"] == "not estimable" and private["missed_more"] == "+10.0 [+8.0, +13.0]"
     assert private["minus_no_privacy"] == "-0.050 [-0.070, -0.030]"
-    assert private["name"] == "private, epsilon 2 per patient"
+    assert private["name"] == "private, epsilon 2 per patient (demo)"
+    unclear = paired.assign(low=[-0.07, -0.03], high=[0.001, 0.014], estimate=[-0.05, -0.003])
+    (_, private) = report_answers.models(arms(), metrics, unclear)
+    assert private["minus_no_privacy"] == "-0.050 [-0.070, +0.001], includes 0"
+    assert private["missed_more"] == "+0.3 [-1.4, +3.0], includes 0"
     (_, private) = report_answers.models(arms(), metrics, paired.iloc[:0])
     assert private["minus_public"] == report_answers.NOT_KNOWN  # an older folder
 
 
-def worst_of(low, high, n_patients, verdict):
-    """The worst group of a private arm whose scanner B has this interval."""
+def worst_of(low, high, n_patients, verdict, **changed):
+    """The worst group of a private arm whose scanner B has this interval, and this change."""
     level = {"attribute": "scanner", "group": "B", "arm": "dp", "unit": "patient", "run": "dp"}
+    level["mode"] = "demo"
     level |= {"arm_label": "epsilon 2", "estimate": (low + high) / 2, "low": low, "high": high}
     other = level | {"attribute": "sex", "group": "female", "estimate": 0.95}
-    cells = pd.DataFrame([level]).drop(columns=["arm", "unit"])
+    cells = pd.DataFrame([level]).drop(columns=["arm", "unit", "mode"]).assign(**changed)
     sizes = pd.DataFrame([{"attribute": "scanner", "group": "B", "n_patients": n_patients}])
     changes = pd.DataFrame([change("scanner", "B - A", verdict)])
     return report_answers.worst_groups(pd.DataFrame([other, level]), cells, sizes, changes)
@@ -183,6 +229,20 @@ def test_the_worst_group_is_named_and_raises_an_alarm_at_chance_or_beyond_the_ma
     assert worst_of(0.7, 0.8, np.nan, "equivalent")[0]["n_patients"] == "not shown"
 
 
+def test_what_privacy_changed_for_the_worst_group_is_one_number_with_its_interval():
+    changed = {"change": -0.2, "change_low": -0.3, "change_high": -0.1}
+    (group,) = worst_of(0.41, 0.52, 52, "inconclusive", **changed)
+    of_arm = "(private, epsilon 2 per patient (demo), minus no privacy)"
+    assert group["lost"] == f"-0.200 [-0.300, -0.100] {of_arm}"
+    (group,) = worst_of(0.41, 0.52, 52, "inconclusive", **changed | {"change_high": 0.1})
+    assert group["lost"] == (
+        f"-0.200 [-0.300, +0.100] {of_arm}: the interval includes 0, no change is shown"
+    )
+    assert worst_of(0.41, 0.52, 52, "inconclusive")[0]["lost"] == ""  # an older folder
+    (group,) = worst_of(0.41, 0.52, 52, "inconclusive", **dict.fromkeys(changed, np.nan))
+    assert group["lost"] == ""  # there is no model without privacy
+
+
 def test_what_remains_to_be_checked_follows_from_what_was_found():
     group = {"name": "scanner B", "level": "bad"}
     pays = [
@@ -196,6 +256,28 @@ def test_what_remains_to_be_checked_follows_from_what_was_found():
     banner["is_guaranteed"], there = True, {"04_elsewhere", "06_attacks"}
     items = report_answers.to_check(False, banner, [], pays[1:], arms().assign(n_seeds=3), there)
     assert len(items) == 1 and "medical device" in items[0]
+
+
+def test_private_arms_are_named_with_mode_and_recipe():
+    row = {"arm": "dp", "arm_label": "epsilon 8 per image, paper_our_public", "unit": "image"}
+    rows = [
+        row | {"mode": "demo"},
+        row | {"mode": "private", "arm_label": "epsilon 8, a_b", "unit": "patient"},
+        row | {"mode": "no guarantee", "arm_label": "epsilon 8", "unit": "patient"},
+    ]
+    assert [report_words.arm_name(row) for row in pd.DataFrame(rows).itertuples()] == [
+        "private, epsilon 8 per image (demo), the paper's recipe from our public model",
+        "private, epsilon 8 per patient, recipe a b",
+        "private, epsilon 8 per patient (no guarantee)",
+    ]
+
+
+def test_an_operating_point_is_in_the_field_s_words():
+    words = report_words.operating_point
+    assert (
+        words("false alarms 0.2 on valid") == "false-positive rate 0.2, set on validation patients"
+    )
+    assert words("Youden's") == "Youden's, set on validation patients" and words("") == ""
 
 
 # ---- what is said of the data, of privacy, of patients
@@ -271,14 +353,39 @@ def test_parts_of_the_price_are_shown_but_not_of_another_recipe():
         row | {"of_seeds": np.nan, "part": part, "difference": "a minus b", "estimate": 0.02}
         for part in price_parts.PARTS
     ]
-    shown = report_sections.parts(pd.DataFrame(rows))
+    summary = arms(epsilon=8.0)
+    shown = report_sections.parts(pd.DataFrame(rows), summary)
     assert len(shown) == 4 and shown[0]["lost"] == "+0.020 [+0.010, +0.030]"
+    assert shown[0]["budget"] == "8 per patient (demo)"
+    (unclear, *_) = report_sections.parts(pd.DataFrame(rows).assign(low=-0.01), summary)
+    assert unclear["lost"] == "+0.020 [-0.010, +0.030], includes 0"
     unknown = report_sections.parts(
-        pd.DataFrame(rows).assign(estimate=np.nan, of_seeds="of seed 0")
+        pd.DataFrame(rows).assign(estimate=np.nan, low=np.nan, of_seeds="of seed 0"), summary
     )
     assert unknown[0]["lost"] == "not estimable" and unknown[0]["budget"].endswith("of seed 0")
     another = pd.DataFrame([row | {"of_seeds": "", "part": price_parts.ANOTHER}])
-    assert report_sections.parts(another) == []
+    assert report_sections.parts(another, summary) == []
+
+
+def test_budgets_and_planned_comparisons_say_that_a_demo_promises_nothing():
+    spent = {"run": "dp", "unit": "patient", "steps": 20, "epsilon": 2.0, "delta": 1e-6}
+    spent = pd.DataFrame([spent | {"state": "ended"}])
+    shown = [report_privacy.budgets(spent, arms(mode=mode))[0] for mode in ("demo", "private")]
+    assert [row["epsilon"] for row in shown] == ["2 (demo)", "2"]
+    row = {"arm_label": "epsilon 2", "attribute": "sex", "group": "female - male", "epsilon": 2.0}
+    row |= {"estimate": 0.0, "low": -0.1, "high": 0.1, "p_holm": 1.0, "minimum_detectable": 0.1}
+    planned = pd.DataFrame([row | {"verdict": "inconclusive"}])
+    changes = pd.DataFrame([change("sex", "female - male", "inconclusive")])
+    shown = [report_sections.planned_rows(planned, changes, arms(mode=m)) for m in ("demo", None)]
+    assert [rows[0]["budget"] for rows in shown] == ["2 (demo)", "2"]
+
+
+def test_that_nobody_was_merged_is_no_limit_of_a_promise():
+    entries = {"merged patients": "none", "running time": "t"}
+    records = {"a": {"ledger": {"not_covered": entries}}}
+    assert report_privacy.not_covered(records) == {"running time": "t"}
+    some = {"b": {"ledger": {"not_covered": entries | {"merged patients": "2 into 1"}}}}
+    assert report_privacy.not_covered(records | some)["merged patients"] == "2 into 1"
 
 
 # ---- the page
@@ -329,7 +436,9 @@ def test_the_page_of_other_peoples_predictions_says_what_is_not_known(folder):
     assert "Yes, for &lt;b&gt;site 1" in page and "<b>site" not in page
     assert "<title>&lt;i&gt;Theirs</title>" in page and "<i>Theirs" not in page
     assert '<a href="04.html">' in page and "ro-crate" not in page and "notebooks/" not in page
-    assert "about 1,300 test patients needed, 70 here" in page and "nan" not in page
+    assert '<a href="tables/">tables/</a>: the numbers' in page and "register/" not in page
+    assert ">, 70 here</span>" in page and "nan" not in page
+    assert "about 1,300 test patients needed<span" in page
     assert "<td>budget not run</td>" in page
 
 
@@ -340,6 +449,32 @@ def test_the_page_needs_no_network_and_reads_its_title_and_steps_back(folder):
     assert page.count("<h1>") == 1 and '<html lang="en">' in page
     pictures = re.findall(r"<img src=\"data:image/(\S+?);base64,[^\"]+\" alt=\"([^\"]+)\"", page)
     assert [kind for kind, alt in pictures] == ["svg+xml"]
+
+
+def test_findings_missed_stand_beside_auroc_and_includes_0_is_explained_where_it_is_said(folder):
+    page = report.of_folder(folder, "t", [])
+    columns = re.findall(r'<th scope="col">([^<]+)</th>', page)
+    assert columns[:3] == ["model", "AUROC", "missed of 100"] and "Includes 0" not in page
+    row = {"run": "dp", "metric": "auroc", "against": "no privacy", "estimate": 0.0}
+    row |= {"low": -0.1, "high": 0.1, "operating_point": "false alarms 0.2 on valid"}
+    files.write_table(folder / "tables/04_paired_differences.csv", pd.DataFrame([row]))
+    page = report.of_folder(folder, "t", [])
+    assert '<span class="ci">[\N{MINUS SIGN}0.100, +0.100]</span><br>includes 0</td>' in page
+    assert "Includes 0" in page and "(false-positive rate 0.2, set on validation patients)" in page
+
+
+def test_in_print_no_letter_is_smaller_than_9_points(folder):
+    style = report.of_folder(folder, "t", []).split("@media print")[1].split("</style>")[0]
+    sizes = {float(size) for size in re.findall(r"font-size: ([\d.]+)pt", style)}
+    assert min(sizes) == 9.0 and not re.search(r"font-size: [\d.]+r?em", style)
+    assert "code, figcaption, .source, .small { font-size: 9pt }" in style  # 0.9 on a screen
+
+
+def test_the_register_of_a_study_is_explained_among_the_files_but_not_linked(folder):
+    page = report.of_folder(folder, "t", ["01_data"])
+    assert "<code>register/</code>, unless it is kept elsewhere, is the privacy register" in page
+    assert "salted hashes of patients" in page and 'href="register' not in page
+    assert "<code>register/</code>" not in report.of_folder(folder, "t", [])  # of others' models
 
 
 def test_a_minus_is_written_for_numbers_alone():

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from helpers.analysis import worst_groups
+from helpers.analysis import study_arms, worst_groups
 from helpers.analysis.metric_table import LEVELS
 
 
@@ -69,3 +69,23 @@ def test_cells_are_drawn_to_their_mean_by_how_little_they_vary_beyond_chance():
         raw.append(((seen - truth) ** 2).mean())
         better.append(((worst_groups.shrunk(seen, errors) - truth) ** 2).mean())
     assert np.mean(better) < 0.5 * np.mean(raw)
+
+
+def test_a_group_s_change_against_no_privacy_is_paired_and_missing_without_it():
+    base, private = means_of([0.9, 0.8], [0.02, 0.03]), means_of([0.85, 0.5], [0.02, 0.03])
+    private.iloc[1, 1:401] += base.iloc[1, 401:801].to_numpy() / 3  # of patients of the other group
+    base, private = (
+        means.rename({"r": run}).assign(**dict(zip(study_arms.BETWEEN_SEEDS, (0.0, 0.0, 1.0))))
+        for means, run in ((base, "base"), (private, "dp"))
+    )
+    runs = pd.concat([base, private])
+    arms = pd.DataFrame({"run": ["base", "dp"], "arm": ["baseline", "dp"], "arm_label": ["a", "b"]})
+    table = worst_groups.cells(runs, arms).set_index(["run", "group"])
+    assert table.loc["base", "change"].isna().all()
+    assert table.loc["dp", "change"].tolist() == pytest.approx([-0.05, -0.3])
+    # the influences of group 0 cancel: paired, its change has no spread
+    same, other = (table.loc[("dp", group)] for group in ("g0", "g1"))
+    assert same.change_high - same.change_low == pytest.approx(0)
+    assert other.change_high - other.change_low == pytest.approx(2 * 1.96 * 0.01, rel=0.05)
+    without = worst_groups.cells(private, arms.iloc[1:])
+    assert len(without) == 2 and without[["change", "change_low", "change_high"]].isna().all().all()
