@@ -61,12 +61,9 @@ from helpers.analysis import (
     study_arms,
     study_results,
 )
-from helpers.core import run_records
 from helpers.data import cohorts, groups
 from helpers.figures import group_figures, house_style
 from helpers.training import loop, prediction, pretraining, starts
-
-plt.style.use(house_style.STYLE)
 
 # %%
 COHORT, PUBLIC = "synthetic_cxr_private", "synthetic_cxr_public"
@@ -77,6 +74,7 @@ N_SHUFFLES = 200  # of the patients' ages
 N_RESAMPLES = 500  # of a bootstrap
 PUBLIC_PATIENTS, PUBLIC_PASSES = 300, 5  # of the small public models trained in part 3
 SEED = 0  # names all random streams
+plt.style.use(house_style.STYLE)
 
 # %% [markdown]
 # ## 1 Contrasts, and gaps that cannot be tested
@@ -87,9 +85,9 @@ SEED = 0  # names all random streams
 
 # %%
 runs = {
-    "zero-shot": run_records.run_name(COHORT, "zero_shot"),
-    "no privacy": run_records.run_name(COHORT, "baseline", seed=0),
-    "private": run_records.run_name(COHORT, "dp", seed=0, epsilon=EPSILON),
+    "zero-shot": f"{COHORT}-zero_shot",
+    "no privacy": f"{COHORT}-baseline-seed0",
+    "private": f"{COHORT}-dp-eps{EPSILON:g}-seed0",
 }
 table, record, records, predictions = study_results.opened(COHORT, list(runs.values()), [], "")
 findings = record["findings"]
