@@ -104,7 +104,7 @@ print("Members of the first two models:", *audit.members[:2].sum(axis=1))
 # All models start from the public model of the demo. First those *without privacy*: all weights
 # are trained, for many passes over some thirty patients. Of each model we keep what an attacker
 # sees: the mean log-likelihood of a patient's labels, over the patient's films and findings. Its
-# negative is the **loss**. This takes half a minute.
+# negative is the **loss**. Sixteen trainings take a while.
 
 
 # %%
@@ -558,7 +558,7 @@ exposed.round(3)
 
 # %% [markdown]
 # *Most by DP* bounds each patient's *true* AUROC. The largest of 60 estimates, each from eight
-# models of a kind, can lie above it.
+# models of a kind, can lie above it, and so can their mean, by chance.
 #
 # Who is exposed? With 60 patients this is a description, no test (notebook 06 tests groups, with
 # intervals).
