@@ -7,7 +7,7 @@
 # ---
 
 # %% [markdown]
-# # 5 Who pays for privacy?
+# # Lesson 5: Who pays for privacy?
 #
 # A private model is a little worse on average. Is it a little worse for everybody, or much worse
 # for a few?
@@ -23,7 +23,7 @@
 #
 # **Before you start**: lessons 1 and 2, and a folder of results. If a cell below says that a file
 # is not there, run `make demo` once, or notebooks 01 to 03, and restart this lesson. Words are
-# explained in `docs/glossary.md`.
+# explained in the [glossary](../../docs/glossary.md).
 #
 # | part | minutes |
 # | --- | --- |
@@ -143,7 +143,7 @@ mean_auroc.assign(contrast=contrast).round(3)
 
 # %% [markdown]
 # The helpers compute the same for every attribute, with 95 % confidence intervals over patients.
-# They follow from the *influence* of each patient on each AUROC (`docs/fairness.md`).
+# They follow from the *influence* of each patient on each AUROC ([Fairness statistics](../../docs/fairness.md)).
 
 # %%
 attributes = ["sex", "age", "scanner", "admission"]
@@ -164,7 +164,7 @@ for arm, run in runs.items():
 of_sex = changes.set_index("group").loc["female - male"]
 assert abs(change - of_sex["estimate"]) < 1e-6, "the private contrast minus that without privacy"
 interval = f"[{of_sex['low']:+.3f}, {of_sex['high']:+.3f}]"
-print(f"Exercise 5.1: right. Privacy changes the contrast of women by {change:+.3f} {interval}.")
+print(f"Exercise 5.1 is right. Privacy changes the contrast of women by {change:+.3f} {interval}.")
 
 # %% [markdown]
 # Now all contrasts in both arms. Women and the old are behind in *both*: their findings were drawn
@@ -303,7 +303,7 @@ of_observed = observed.max() - observed.min()
 as_large = np.ptp(worlds.to_numpy(), axis=1) >= of_observed
 assert abs(p - as_large.mean()) < 0.01, "the share of worlds with a gap as large as `observed` has"
 print(
-    f"Exercise 5.2: right. Where age does not matter, half of the gaps exceed {gaps.median():.3f}."
+    f"Exercise 5.2 is right. Where age does not matter, half of the gaps exceed {gaps.median():.3f}."
 )
 print(f"One as large as the true one ({of_observed:.3f}) comes up in {p:.1%}.")
 
@@ -398,7 +398,7 @@ assert abs(common - simpson.loc["common case mix", "estimate"]) < 1e-6, (
     "the sum of contrast x share"
 )
 of_pool = simpson.loc["pooled", "estimate"]
-print(f"Exercise 5.3: right. Pooled {of_pool:+.3f}, at a common case mix {common:+.3f}.")
+print(f"Exercise 5.3 is right. Pooled {of_pool:+.3f}, at a common case mix {common:+.3f}.")
 
 # %% [markdown]
 # The headline is gone. Within scanner A, which has nearly all patients, the two groups are close,
@@ -558,7 +558,7 @@ for name, row in estimate.iterrows():
 # The harm of scanner B is gone before any private training: no budget was spent, no private
 # training patient was read. It was a gap of the *public* model that privacy preserved. At the
 # demo's full size the same holds for a private head trained from such a public model
-# (`docs/fairness.md`, "A gap of the public model"). These small models are worse than the demo's,
+# ([Fairness statistics](../../docs/fairness.md), "A gap of the public model"). These small models are worse than the demo's,
 # and each is one run with one seed: the intervals are over test patients only.
 #
 # The lesson for real data: look at the zero-shot arm by group first. It is free, and what is
@@ -633,7 +633,7 @@ values = {
 }
 wider = values["patients"].std() / values["images"].std()
 assert wider > 1.2, "patients give the wider interval"
-print(f"Exercise 5.4: right. Resampling patients widens the interval {wider:.2f} times.")
+print(f"Exercise 5.4 is right. Resampling patients widens the interval {wider:.2f} times.")
 limits = {unit: np.quantile(value, [0.025, 0.975]) for unit, value in values.items()}
 pd.DataFrame(limits, index=["low", "high"]).T.round(3)
 
@@ -717,7 +717,7 @@ assert covered["patients"].min() > 0.88, (
 assert covered.loc[8, "images"] < 0.85, "leave `means_by_image` as it is"
 images, by_patient = covered.loc[8, "images"], covered.loc[8, "patients"]
 print(
-    f"Exercise 5.5: right. With 8 films a patient 95 % intervals over images cover in {images:.0%}"
+    f"Exercise 5.5 is right. With 8 films a patient 95 % intervals over images cover in {images:.0%}"
 )
 print(f"of {N_COHORTS} cohorts, over patients in {by_patient:.0%}.")
 
@@ -795,7 +795,7 @@ display_quiz(
 #
 # ## Read on
 #
-# * `docs/fairness.md`: estimands, intervals, strata, verdicts, and how often planted harms are
+# * [Fairness statistics](../../docs/fairness.md): estimands, intervals, strata, verdicts, and how often planted harms are
 #   found; notebook 04 does it all.
 # * Tayebi Arasteh et al. (2024), *Private, fair and accurate* (arXiv:2302.01622), results on
 #   fairness: the question of this lesson on 193,311 real radiographs.

@@ -7,7 +7,7 @@
 # ---
 
 # %% [markdown]
-# # 6 Was this patient among those the model was trained on?
+# # Lesson 6: Was this patient among those the model was trained on?
 #
 # A hospital publishes a trained model. Somebody has the films of one patient, and asks the model
 # whether that patient was in the training set. If the training set is "patients of the HIV
@@ -24,7 +24,7 @@
 #
 # **Before you start**: lessons 2 to 4, and a folder of results. If a cell below says that a file
 # is not there, run `make demo` once, or notebooks 01 and 02, and restart this lesson. Words are
-# explained in `docs/glossary.md`.
+# explained in the [glossary](../../docs/glossary.md).
 #
 # | part | minutes |
 # | --- | --- |
@@ -162,7 +162,7 @@ assert np.all(np.diff(tpr) >= 0) and np.all(np.diff(fpr) >= 0), (
 )
 assert abs(auroc - naive.loc["AUROC", "estimate"]) < 1e-3, "the area under tpr (y) over fpr (x)"
 low, high = naive.loc["AUROC", ["low", "high"]]
-print(f"Exercise 6.1: right. AUROC {auroc:.3f}, 95 % interval {low:.3f} to {high:.3f}.")
+print(f"Exercise 6.1 is right. AUROC {auroc:.3f}, 95 % interval {low:.3f} to {high:.3f}.")
 
 # %% [markdown]
 # A little better than a coin. Many reports stop here and write "membership inference does not
@@ -291,7 +291,7 @@ assert np.allclose(lira_offline(5), by_helper[5]), (
     "references: without the whole pair of the target; ddof=1"
 )
 by_threshold = naive.loc["AUROC", "estimate"]
-print(f"Exercise 6.2: right. AUROC {offline['AUROC']:.3f}; by one threshold {by_threshold:.3f}.")
+print(f"Exercise 6.2 is right. AUROC {offline['AUROC']:.3f}; by one threshold {by_threshold:.3f}.")
 
 # %% [markdown]
 # ### Exercise 6.3: LiRA, online
@@ -326,7 +326,7 @@ assert np.allclose(lira_online(5), by_helper[5]), (
     "midpoint of both means, mean of both variances, twice the freedom"
 )
 online = attack_success.overall(by_helper, is_member, SEED).set_index("measure")["estimate"]
-print(f"Exercise 6.3: right. AUROC {online['AUROC']:.3f} online, {offline['AUROC']:.3f} offline.")
+print(f"Exercise 6.3 is right. AUROC {online['AUROC']:.3f} online, {offline['AUROC']:.3f} offline.")
 
 # %% [markdown]
 # The three attacks on the same models. On logarithmic axes the left end shows: members found when
@@ -359,7 +359,7 @@ plt.show()
 # ## 3 The private model, beside its bound
 #
 # Now the same patients, coins and attacks against models trained with DP-SGD, with the recipe that
-# the rule gives for so few patients (`docs/recipe.md`). Who is left out of a private model is
+# the rule gives for so few patients ([Recipe](../../docs/recipe.md)). Who is left out of a private model is
 # *zeroed out*, as in the definition of DP, so that the number of patients gives nobody away.
 #
 # **First predict** the AUROC of LiRA online at epsilon 1.06 and at 7.89.
@@ -418,7 +418,7 @@ assert abs(most_found(1, 0, 0.5) - (1 - 0.5 / np.e)) < 1e-9, (
 allowed = {
     label: most_found(arms[label].epsilon, DELTA, 0.01) for label in signals if arms[label].epsilon
 }
-print("Exercise 6.4: right. Of members at 1 % false alarms DP allows to find at most:")
+print("Exercise 6.4 is right. Of members at 1 % false alarms DP allows to find at most:")
 print("; ".join(f"{label}: {value:.1%}" for label, value in allowed.items()))
 
 # %% [markdown]
@@ -528,7 +528,7 @@ assert abs(share_exposed - (by_helper >= 0.9).mean()) < 0.02, (
     "the share of patients with 0.9 or more"
 )
 by_threshold = naive.loc["AUROC", "estimate"]
-print(f"Exercise 6.5: right. {share_exposed:.0%} of the patients are exposed.")
+print(f"Exercise 6.5 is right. {share_exposed:.0%} of the patients are exposed.")
 print(f"The naive attack on the same models had AUROC {by_threshold:.2f}.")
 
 # %% [markdown]
@@ -657,7 +657,7 @@ display_quiz(
 #
 # ## Read on
 #
-# * `docs/audit.md` and notebook 06: more attacks, groups, canaries and a lower bound on epsilon.
+# * [What an attacker finds](../../docs/audit.md) and notebook 06: more attacks, groups, canaries and a lower bound on epsilon.
 # * Yeom et al. (2018), *Privacy risk in machine learning* (the threshold); Carlini et al. (2022),
 #   *Membership inference attacks from first principles*, sections on LiRA (the attack, and why to
 #   look at few false positives).
