@@ -576,9 +576,8 @@ for name, row in estimate.iterrows():
 # %%
 frame = test.reset_index(drop=True)
 label, is_female = frame[FINDING].to_numpy(float), (frame["sex"] == "female").to_numpy()
-films_of_patient = list(
-    frame.groupby("patient_id").indices.values()
-)  # of each patient the positions of the films
+of_patient = frame.groupby("patient_id").indices
+films_of_patient = list(of_patient.values())  # of each patient the positions of the films
 
 
 def difference(films: np.ndarray) -> float:
@@ -640,26 +639,20 @@ pd.DataFrame(limits, index=["low", "high"]).T.round(3)
 # %% [markdown]
 # Which of the two is right? One study cannot tell: nobody knows the truth there. So we draw
 # cohorts from a model whose truth we know. Each has 100 patients with `k` films. A film shows the
-# finding if a normal number, half of which belongs to the patient and half to the film, lies above
-# a cut. The cut is such that 30 % of all films show it. A 95 % interval is right if it covers
-# these 30 % in 95 of 100 cohorts.
+# finding if a normal number, half of whose variance is the patient's and half the film's, lies
+# above a cut. The cut is such that 30 % of all films show it. A 95 % interval is right if it
+# covers these 30 % in 95 of 100 cohorts.
 
 # %%
-N_PATIENTS, PREVALENCE, ALIKE, N_COHORTS = (
-    100,
-    0.3,
-    0.5,
-    400,
-)  # ALIKE: correlation of two films of a patient
+N_COHORTS, N_PATIENTS, PREVALENCE = 400, 100, 0.3
+ALIKE = 0.5  # correlation of the normal numbers of two films of a patient
 FILMS = [1, 2, 4, 8]  # a patient
 
 
 def draw_labels(k: int, n_patients: int, stream: np.random.Generator) -> np.ndarray:
     """Return (patients, k) labels, 1 or 0."""
-    lasting, passing = (
-        stream.standard_normal((n_patients, 1)),
-        stream.standard_normal((n_patients, k)),
-    )
+    lasting = stream.standard_normal((n_patients, 1))
+    passing = stream.standard_normal((n_patients, k))
     liability = np.sqrt(ALIKE) * lasting + np.sqrt(1 - ALIKE) * passing
     return (liability > stats.norm.isf(PREVALENCE)).astype(float)
 
