@@ -30,6 +30,11 @@ class Bar(tqdm):
         None  # in private training the expected number, never a drawn one
     )
 
+    def __init__(self, *positional: object, **named: object) -> None:
+        """Make the bar, which is the newest."""
+        Bar.newest = id(self)
+        super().__init__(*positional, **named)
+
     def display(self, *positional: object, **named: object) -> bool | None:
         """Show the bar, as tqdm does, and tell how far it is."""
         self._tell()
@@ -38,14 +43,17 @@ class Bar(tqdm):
     def close(self) -> None:
         """Close the bar: nobody is told of it any more."""
         super().close()
-        path = os.environ.get(VARIABLE)
-        if path and Bar.newest == id(self):
+        if Bar.newest != id(self):
+            return
+        Bar.newest = None
+        if path := os.environ.get(VARIABLE):
             with contextlib.suppress(OSError):
                 Path(path).unlink(missing_ok=True)
 
     def _tell(self) -> None:
         """Write the file, whole or not at all; a full disk ends no training."""
-        if not (path := os.environ.get(VARIABLE)):
+        path = os.environ.get(VARIABLE)
+        if not path or Bar.newest not in (None, id(self)):
             return
         Bar.newest, shown = id(self), self.format_dict
         content = {

@@ -132,7 +132,8 @@ def _whole(to_do: list[tuple[plan.Step, float]], sources: set[str], jobs: int) -
     """Return in words how long all will take, and how that is known."""
     if not to_do:
         return "Nothing is left to do: all steps are unchanged."
-    whole = f"{len(to_do)} steps to run, up to {jobs} side by side"
+    whole = f"{len(to_do)} step{'s' * (len(to_do) > 1)} to run"
+    whole += f", up to {jobs} side by side" if jobs > 1 else ""
     known = sorted(sources - {durations.NEVER})
     if not known:
         return f"{whole}; they were never timed, here or in expected/."

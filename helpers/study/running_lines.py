@@ -13,7 +13,7 @@ from helpers.core import files
 from helpers.study import durations, plan, terminal
 
 LOOK_SECONDS = 1  # from one look at running steps to the next
-NAME_COLUMNS = 26  # of a terminal of 80; the rest says how far
+NAME_COLUMNS = 28  # of a terminal of 80; the rest says how far
 
 
 class Running(Protocol):
@@ -142,7 +142,11 @@ class Lines:
 
 
 def fitted(name: str) -> str:
-    """Return a name in at most `NAME_COLUMNS`: without its middle where it is longer."""
+    """Return a step's name in at most `NAME_COLUMNS`: a longer one with the number of its notebook
+    in place of the name, then without its middle.
+    """
+    if len(name) > NAME_COLUMNS:
+        name = "-".join([name[:2], *name.split("-")[1:]])
     if len(name) <= NAME_COLUMNS:
         return name
     end = NAME_COLUMNS * 2 // 3

@@ -5,7 +5,6 @@ continuous integration), only lines that stay are printed, without control seque
 """
 
 import os
-import shutil
 import sys
 
 UP, ERASE_BELOW, ERASE_LINE = "\x1b[{}F", "\x1b[J", "\x1b[K"
@@ -27,7 +26,8 @@ class Terminal:
         """Show these lines in place of those shown before; each is cut to the terminal's width."""
         if not self.is_live:
             return
-        columns, rows = shutil.get_terminal_size()
+        size = os.get_terminal_size(sys.stdout.fileno())
+        columns, rows = size.columns or 80, size.lines or 24  # some say 0
         lines = [line[: columns - 1] for line in lines[-(rows - 1) :]]
         shown = "".join(f"{line}{ERASE_LINE}\n" for line in lines)
         sys.stdout.write(f"{self._up()}{shown}{ERASE_BELOW}")
