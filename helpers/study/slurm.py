@@ -34,7 +34,6 @@ def jobs_of(logs: Path) -> Iterator["distributed.SpecCluster"]:
     import dask_jobqueue
 
     is_here()
-    absent = [folder for folder in (logs, *list(logs.parents)[:2]) if not folder.exists()]
     setting = {
         name: dask.config.get(f"jobqueue.slurm.{name}")
         for name in (
@@ -46,28 +45,39 @@ def jobs_of(logs: Path) -> Iterator["distributed.SpecCluster"]:
         )
     }
     cores = setting["cores"] or 1
-    with dask_jobqueue.SLURMCluster(
-        cores=1,
-        processes=1,
-        job_cpu=cores,
-        memory=setting["memory"] or f"{step_process.BYTES_PER_JOB}B",
-        log_directory=setting["log-directory"] or str(logs),
-        job_script_prologue=[
-            *setting["job-script-prologue"],
-            f"export OMP_NUM_THREADS={cores}",
-            f"export PYTHONPATH={shlex.quote(str(paths.repository_root()))}",
-        ],
-        scheduler_options={"dashboard": False, "dashboard_address": ":0"}
-        | setting["scheduler-options"],
-    ) as cluster:
-        try:
-            _takes(cluster.job_script())
-        except errors.InputError:
-            for folder in absent:
-                with contextlib.suppress(OSError):
-                    folder.rmdir()
-            raise
+    with (
+        _removed_if_empty(logs),
+        dask_jobqueue.SLURMCluster(
+            cores=1,
+            processes=1,
+            job_cpu=cores,
+            memory=setting["memory"] or f"{step_process.BYTES_PER_JOB}B",
+            log_directory=setting["log-directory"] or str(logs),
+            job_script_prologue=[
+                *setting["job-script-prologue"],
+                f"export OMP_NUM_THREADS={cores}",
+                f"export PYTHONPATH={shlex.quote(str(paths.repository_root()))}",
+            ],
+            scheduler_options={"dashboard": False, "dashboard_address": ":0"}
+            | setting["scheduler-options"],
+        ) as cluster,
+    ):
+        _takes(cluster.job_script())
         yield cluster
+
+
+@contextlib.contextmanager
+def _removed_if_empty(logs: Path) -> Iterator[None]:
+    """Remove the folder of logs afterwards, and those around it that were not there before, where
+    nothing is in them.
+    """
+    absent = [folder for folder in (logs, *list(logs.parents)[:2]) if not folder.exists()]
+    try:
+        yield
+    finally:
+        for folder in absent:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
 def is_here() -> None:

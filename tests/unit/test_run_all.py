@@ -630,7 +630,7 @@ def test_dry_run_names_what_notebook_01_would_refuse(old, new, message, ward, ca
     [
         (
             ["--set", "03.DELTA=0.05"],
-            "Expected DELTA below 1 / [0-9]+ training patients = .* got 0.01",
+            "Expected DELTA below 1 / [0-9]+ training patients = .* got 0.05",
         ),
         (
             ["--set", "03.EXPECTED_BATCH_SIZE=900", "--set", "TRAINED=all"],
