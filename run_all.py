@@ -95,8 +95,8 @@ def read_arguments(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--out",
         type=Path,
-        default=paths.repository_root() / "results",
-        help="folder of the results",
+        default=paths.results_dir(),
+        help="folder of the results (default: $RESULTS_DIR, or results/ beside this file)",
     )
     parser.add_argument(
         "--data-root",

@@ -14,10 +14,14 @@ class Screen:
 
     def __init__(self, columns: int) -> None:
         self.columns, self.rows, self.row, self.column = columns, [""], 0, 0
+        self.begun = ""  # a sequence whose end was not written yet
         self.seen: list[list[str]] = []  # the rows, whenever those below the cursor were erased
 
     def write(self, text: str) -> None:
         """Take what a program wrote."""
+        text, self.begun = re.fullmatch(r"(.*?)(\x1b(?:\[\d*)?)?", self.begun + text, re.S).groups(
+            ""
+        )
         for number, command, back, new, letter in SEQUENCE.findall(text):
             if command == "F":  # up, to the first column
                 self.row, self.column = self.row - int(number or 1), 0

@@ -88,4 +88,5 @@ def progress(total: int, label: str, begun: int = 0) -> Bar:
         mininterval=SECONDS,
         ascii=" =",
         ncols=76,
+        position=0,  # also where an interrupted one was left
     )

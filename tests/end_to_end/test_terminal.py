@@ -35,24 +35,25 @@ def start(tmp_path):
     os.close(reader)
 
 
-def watch(process, reader, until=lambda view: False):
-    """The terminal at the end of the process, or as soon as it shows something."""
-    view, began = screen.Screen(COLUMNS), time.monotonic()
+def watch(process, reader, view, until=lambda: False):
+    """Follow a terminal to the end of the process, or until something is true."""
+    began = time.monotonic()
     while True:
         is_over = process.poll() is not None
         view.write(screen.read_all(reader))
-        if is_over or until(view):
-            return view
+        if is_over or until():
+            return
         assert time.monotonic() - began < 600
         time.sleep(0.05)
 
 
 def test_a_running_step_has_a_line_which_gives_way_to_that_of_its_end(start):
     process, reader, out = start
-    view = watch(process, reader)
+    view = screen.Screen(COLUMNS)
+    watch(process, reader, view)
     assert process.returncode == 0 and not process.stderr.read()
     during = [row for rows in view.seen for row in rows if row.startswith("  01_data_preparation")]
-    assert any(" chunks " in row for row in during)
+    assert any(" synthetic_cxr_private, " in row for row in during)
     assert max(map(len, during)) < COLUMNS  # or it would have been broken
     title, ended = "".join(view.shown).split("[1/1]")
     assert title.startswith("Smoke test") and ended.split()[:2] == ["01_data_preparation", "done"]
@@ -61,9 +62,10 @@ def test_a_running_step_has_a_line_which_gives_way_to_that_of_its_end(start):
 
 def test_the_line_of_a_study_that_is_stopped_is_gone(start):
     process, reader, out = start
-    watch(process, reader, until=lambda view: view.shown[-1:] == ["  0 of 1 steps have ended"])
+    view = screen.Screen(COLUMNS)
+    watch(process, reader, view, lambda: view.shown[-1:] == ["  0 of 1 steps have ended"])
     process.send_signal(signal.SIGINT)
-    view = watch(process, reader)
+    watch(process, reader, view)
     assert process.returncode == 130 and "stopped" in process.stderr.read()
     assert not [row for row in view.shown if row.startswith("  ")]
     assert not list(out.glob(".state/*.progress"))

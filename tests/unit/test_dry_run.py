@@ -1,6 +1,7 @@
 """What a study would do, said without doing it."""
 
 import argparse
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +24,14 @@ def test_without_arguments_nothing_is_done_but_said(tmp_path, capsys, monkeypatc
         assert step.id in said
 
 
+def test_minutes_of_a_study_that_was_not_timed_are_those_of_readme():
+    assert dry_run.minutes_in_readme("demo") == "README says 4 minutes on two CPU cores."
+    assert dry_run.minutes_in_readme("smoke") == ""
+    lines = ["01 to run", "1 step to run" + dry_run.NOT_TIMED]
+    assert "README says 4 minutes" in dry_run.invitation("T", Path("out"), "python", lines)
+    assert "README" not in dry_run.invitation("T", Path("out"), "python", ["01 to run", "timed"])
+
+
 @pytest.fixture
 def batch_of_two(tmp_path):
     """A batch whose first step is unchanged, and its second one new."""
@@ -38,7 +47,7 @@ def batch_of_two(tmp_path):
 def test_a_plan_says_what_is_unchanged_and_how_long_the_rest_takes(batch_of_two):
     done, new, whole = dry_run.plan_lines(batch_of_two, with_parameters=False)
     assert done.split() == ["01_a", "unchanged"] and new.split() == ["01_b", "to", "run"]
-    assert whole == "1 step to run; they were never timed, here or in expected/."
+    assert whole == "1 step to run; none was timed, in this folder or in expected/."
     files.write_json(batch_of_two.results.out / ".state/01_b.json", {"seconds": 120.0})
     done, _, new, parameters, whole = dry_run.plan_lines(batch_of_two, with_parameters=True)
     assert "about 2 min" in new and parameters.strip() == "{}"

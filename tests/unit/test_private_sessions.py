@@ -372,6 +372,15 @@ def test_progress_tells_the_expected_images_of_a_step_whatever_was_drawn(
     assert session.images_a_step == 10 / 40 * n_images
 
 
+def test_progress_of_a_run_that_goes_on_begins_where_it_was(small_cohort, results, monkeypatch):
+    monkeypatch.setenv(progress.VARIABLE, str(results / "told"))
+    train(begin(small_cohort), epochs=1)
+    session = begin(small_cohort)
+    session.begin_progress()
+    told = files.readable_json(results / "told")
+    assert (told["done"], told["total"], told["rate"]) == (4, 12, None)
+
+
 # ---- one session, one process, one count
 
 
