@@ -1,5 +1,6 @@
 """Run a study: its notebooks in order, with a profile's parameters; finished steps are skipped.
 
+    python run_all.py                                   # what the demo would do, and how long
     python run_all.py --profile demo --out results
 
 A step is one notebook in a process of its own (`run_notebook.py`). It is skipped when its code, its
@@ -9,7 +10,6 @@ are what it wrote.
 
 import argparse
 import contextlib
-import json
 import signal
 import sys
 from collections.abc import Iterator
@@ -23,6 +23,7 @@ from helpers.study import (
     cluster,
     crate,
     disclosure,
+    dry_run,
     model_card,
     plan,
     profiles,
@@ -34,10 +35,11 @@ from helpers.study import (
 
 
 def main(words: list[str] | None = None) -> int:
-    """Run the command line.
+    """Run the command line; without arguments, say what the demo would do and do nothing.
 
     Return 0 when all is there, 1 after a failed step, 2 for a wrong use, 130 when stopped.
     """
+    words = sys.argv[1:] if words is None else words
     arguments = read_arguments(words)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -51,14 +53,20 @@ def main(words: list[str] | None = None) -> int:
         title, steps = read_study(arguments)
         results = step_cache.Results(arguments.out.expanduser().resolve())
         selected = batches.select(steps, arguments.only, arguments.start, results.out)
-        batch = batches.Batch(results, steps, selected, arguments.jobs, arguments.force)
+        batch = batches.Batch(
+            results, steps, selected, arguments.jobs, arguments.force, arguments.profile
+        )
         if arguments.dry_run:
-            for line in study_data.checks(steps[0].parameters):
-                print(line)
-            return show_plan(batch)
+            known = dry_run.checks(batch, arguments.cluster)
+            print(*known, *dry_run.plan_lines(batch, with_parameters=True), sep="\n")
+            return 0
+        if not words:
+            print(invitation(batch, title))
+            return 0
         with (
-            lock(results.out),
             cluster.workers(arguments.cluster, arguments.jobs, results.out) as batch.workers,
+            lock(results.out),
+            cluster.at_work(batch.workers, results.out),
         ):
             return run_study(batch, title)
     except errors.InputError as error:
@@ -87,8 +95,8 @@ def read_arguments(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--out",
         type=Path,
-        default=paths.repository_root() / "results",
-        help="folder of the results",
+        default=paths.results_dir(),
+        help="folder of the results (default: $RESULTS_DIR, or results/ beside this file)",
     )
     parser.add_argument(
         "--data-root",
@@ -179,18 +187,15 @@ def lock(out: Path) -> Iterator[None]:
         locks.release(out / ".lock")
 
 
-def show_plan(batch: batches.Batch) -> int:
-    """Print what would be done; what a changed step writes decides about those after it."""
-    changed = set()
-    for step in batch.selected:
-        before = sorted(changed.intersection(step.needs))
-        state = f"decided after {before[0]}" if before else "to run"
-        if not before and not batch.force and batch.results.is_done(step):
-            state = "unchanged"
-        else:
-            changed.add(step.id)
-        print(f"{step.id:42} {state}\n    {json.dumps(step.parameters)}")
-    return 0
+def invitation(batch: batches.Batch, title: str) -> str:
+    """Return what is said where nothing is asked for."""
+    here, python = Path.cwd(), Path(sys.executable)
+    shown = [
+        str(path.relative_to(here) if path.is_relative_to(here) else path)
+        for path in (python, Path(__file__).resolve(), batch.results.out)
+    ]
+    lines = dry_run.plan_lines(batch, with_parameters=False)
+    return dry_run.invitation(title, Path(shown[2]), f"{shown[0]} {shown[1]}", lines)
 
 
 def run_study(batch: batches.Batch, title: str) -> int:

@@ -73,15 +73,18 @@ def set_aside(path: Path) -> Path:
     return damaged
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    with atomic_path(path) as part:
+def write_text(path: Path, text: str, is_durable: bool = True) -> None:
+    """Write a text file whole or not at all; `is_durable` as in `atomic_path`."""
+    with atomic_path(path, is_durable=is_durable) as part:
         part.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path, content: dict) -> None:
-    """Write a JSON file whole or not at all; NaN and infinity become null."""
-    write_text(path, json.dumps(plain(content), indent=1, allow_nan=False) + "\n")
+def write_json(path: Path, content: dict, is_durable: bool = True) -> None:
+    """Write a JSON file whole or not at all; NaN and infinity become null; `is_durable` as in
+    `atomic_path`.
+    """
+    text = json.dumps(plain(content), indent=1, allow_nan=False) + "\n"
+    write_text(path, text, is_durable)
 
 
 def write_table(path: Path, table: "pd.DataFrame") -> None:

@@ -1,8 +1,9 @@
 """A study's steps, as many side by side as the machine has cores and memory for, or on a cluster.
 
-In: steps, a results folder. Out: executed notebooks, a line for each step that has ended. Each step
-is a process of its own, here (`step_process`) or on a worker (`cluster`). Raises `InputError` for
-steps that are not there, and whatever `planned_spending` refuses before the first training step.
+In: steps, a results folder. Out: executed notebooks, a line for each step that has ended, and in a
+terminal one for each that runs. Each step is a process of its own, here (`step_process`) or on a
+worker (`cluster`). Raises `InputError` for steps that are not there, and whatever
+`planned_spending` refuses before the first training step.
 """
 
 import dataclasses
@@ -13,9 +14,11 @@ from pathlib import Path
 from helpers.core import errors, files, machine
 from helpers.study import (
     cluster,
+    durations,
     notebook_files,
     plan,
     planned_spending,
+    running_lines,
     step_cache,
     step_process,
 )
@@ -86,6 +89,9 @@ class Execution:
     log: Path
     ended: float | None = None
 
+    def __post_init__(self) -> None:
+        self.seen = running_lines.Seen(step_process.progress_path(self.log))
+
 
 class Batch:
     """The steps of a study: which wait, run and are done."""
@@ -97,6 +103,7 @@ class Batch:
         selected: list[plan.Step],
         jobs: int | None = None,
         force: bool = False,
+        profile: str = "",
     ) -> None:
         """Prepare to run steps.
 
@@ -106,15 +113,19 @@ class Batch:
             selected: those to run.
             jobs: most steps side by side; None: by cores and free memory.
             force: remove what they wrote and run them again; private runs stay.
+            profile: whose steps they are, for how long they take.
         """
         self.results, self.steps, self.selected, self.force = results, steps, selected, force
         self.waiting, self.running = list(self.selected), []
         self.done = {step.id for step in steps if step not in self.selected}
-        self.complaints, self.seconds, self.n_ended, self.is_announced = [], {}, 0, False
+        self.complaints, self.is_announced = [], False
+        self.durations = durations.Durations(results, profile)
+        self.lines = running_lines.Lines(self.durations, len(selected))
         self.looked_at: set[str] = set()  # steps of which it is known whether they are done
         self.cores = machine.cores()
         by_memory = max(1, machine.available_memory() // step_process.BYTES_PER_JOB)
         self.jobs = jobs or (1 if has_gpu() else min(self.cores, by_memory))
+        self.n_side_by_side = self.jobs
         self.workers: cluster.Workers | None = None  # those of a cluster, in place of this machine
 
     def run(self) -> bool:
@@ -128,11 +139,14 @@ class Batch:
         )
         try:
             while self.advance() or self.running:
+                self.lines.show(*self.coming())
                 time.sleep(0.1)
                 self.gather()
         finally:
+            self.lines.clear()
             for execution in self.running:
                 execution.process.stop()
+                execution.seen.path.unlink(missing_ok=True)
         return not self.waiting and not self.complaints
 
     def advance(self) -> bool:
@@ -146,6 +160,7 @@ class Batch:
             self.waiting.remove(step)
             self.end(step, "unchanged", 0)
         cores, jobs = (1, self.workers.slots()) if self.workers else (self.cores, self.jobs)
+        self.n_side_by_side = jobs
         free = max(cores, jobs) - sum(execution.threads for execution in self.running)
         starting = [step for step in ready if step not in unchanged][
             : max(0, min(jobs - len(self.running), free))
@@ -153,7 +168,8 @@ class Batch:
         if any(step.trains for step in starting) and not self.is_announced:
             self.is_announced = True
             announcement = planned_spending.planned(self.steps, self.results.out)
-            print(announcement, end="\n" if announcement else "", flush=True)
+            if announcement:
+                self.lines.print(announcement)
         for step in starting:
             self.start(step, max(1, min(cores, free) // len(starting)))
         return bool(unchanged or starting)
@@ -162,14 +178,14 @@ class Batch:
         """Start a step in a process of its own, here or on a worker; it ends when this one does."""
         self.waiting.remove(step)
         if self.force and (private := self.results.private_runs(step)):
-            print(
+            self.lines.print(
                 f"--force leaves {', '.join(name for _, name in sorted(private))} as it is: a"
                 " private run and its start are read, not made again. Another RECIPE, or"
-                ' "spend again" in CONFIRM, trains anew, and spends again.',
-                flush=True,
+                ' "spend again" in CONFIRM, trains anew, and spends again.'
             )
         self.results.clear(step, everything=self.force)
         key, log = self.results.key(step), self.results.out / ".state" / f"{step.id}.log"
+        step_process.progress_path(log).unlink(missing_ok=True)  # of a command that was killed
         work = step_process.work_of(step, self.results.out, log)
         process = (
             self.workers.start(step, work)
@@ -190,9 +206,10 @@ class Batch:
             if self.workers and not code and missing and waited < SHARED_DISK_SECONDS:
                 continue
             self.running.remove(execution)
+            execution.seen.path.unlink(missing_ok=True)
             if not code and not missing:
                 self.results.store(step, execution.key, seconds)
-                self.seconds.setdefault(step.notebook, []).append(seconds)
+                self.durations.note(step, seconds)
                 self.end(step, "done", seconds)
                 continue
             messages = execution.log.read_text(encoding="utf-8").strip().splitlines()
@@ -208,34 +225,11 @@ class Batch:
     def end(self, step: plan.Step, state: str, seconds: float) -> None:
         """Print the line of a step that has ended."""
         self.done |= {step.id} if state != "FAILED" else set()
-        self.n_ended += 1
-        print(
-            f"[{self.n_ended}/{len(self.selected)}] {step.id:42} {state:9} {seconds:5.0f}"
-            f" s{self.remaining()}",
-            flush=True,
-        )
+        self.lines.end(step.id, state, seconds, *self.coming())
 
-    def remaining(self) -> str:
-        """Return in words how long the coming steps will take, as far as earlier ones tell."""
-
-        def expected(step: plan.Step) -> float | None:
-            timed = self.seconds.get(step.notebook)
-            return sum(timed) / len(timed) if timed else self.results.state(step).get("seconds")
-
-        estimates = [expected(execution.step) for execution in self.running] + [
-            expected(step) for step in self.waiting
-        ]
-        total = sum(filter(None, estimates)) - sum(
-            execution.process.seconds for execution in self.running
-        )
-        if not estimates:
-            return ""
-        to_go = f"   {len(estimates)} to go"
-        if all(seconds is None for seconds in estimates):
-            return f"{to_go}, not timed before"
-        return f"{to_go}, about {max(0, total) / max(1, len(self.running)):.0f} s" + (
-            " for those timed before" if None in estimates else ""
-        )
+    def coming(self) -> tuple[list[Execution], list[plan.Step], int]:
+        """Return the steps that run, those that wait, and how many run side by side."""
+        return self.running, self.waiting, self.n_side_by_side
 
 
 def has_gpu() -> bool:

@@ -57,7 +57,9 @@ def check(where: str | None, jobs: int | None) -> None:
 
 @contextlib.contextmanager
 def workers(where: str | None, jobs: int | None, results: Path) -> Iterator["Workers | None"]:
-    """Yield the workers of a cluster, None where `where` is None; end the Slurm jobs afterwards.
+    """Yield the workers of a cluster, None where `where` is None; they are let go afterwards.
+
+    Guarantees: where they are refused, nothing was written.
 
     Args:
         where, jobs: from the command line, see `check`.
@@ -77,7 +79,7 @@ def workers(where: str | None, jobs: int | None, results: Path) -> Iterator["Wor
         scheduler = address = where.removeprefix("dask://")
         if where == SLURM:
             logs = results / ".state" / "slurm"
-            scheduler = open_until_the_end.enter_context(slurm.jobs_of(jobs, logs))
+            scheduler = open_until_the_end.enter_context(slurm.jobs_of(logs))
         try:
             client = distributed.Client(scheduler, timeout=SECONDS, set_as_default=False)
         except (OSError, ValueError):
@@ -89,8 +91,19 @@ def workers(where: str | None, jobs: int | None, results: Path) -> Iterator["Wor
         open_until_the_end.enter_context(client)
         if where != SLURM:
             _has_workers(client, address)
-        token = open_until_the_end.enter_context(_token_in(results))
-        yield Workers(client, where, jobs, token)
+        yield Workers(client, where, jobs, open_until_the_end)
+
+
+@contextlib.contextmanager
+def at_work(known: "Workers | None", results: Path) -> Iterator[None]:
+    """Have workers at hand for a results folder that this process holds; end Slurm jobs after."""
+    if known is None:
+        yield
+        return
+    with known.open_until_the_end, _token_in(results) as known.token:
+        if known.where == SLURM:
+            slurm.begin(known.client.cluster, known.jobs)
+        yield
 
 
 @contextlib.contextmanager
@@ -153,9 +166,14 @@ class Workers:
     """The workers of a cluster."""
 
     def __init__(
-        self, client: "distributed.Client", where: str, jobs: int | None, token: str
+        self,
+        client: "distributed.Client",
+        where: str,
+        jobs: int | None,
+        open_until_the_end: contextlib.ExitStack,
     ) -> None:
-        self.client, self.where, self.jobs, self.token = client, where, jobs, token
+        self.client, self.where, self.jobs = client, where, jobs
+        self.open_until_the_end, self.token = open_until_the_end, ""
 
     def slots(self) -> int:
         """Return how many steps to hand over: --jobs, or as many as workers have threads."""

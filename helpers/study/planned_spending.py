@@ -80,22 +80,30 @@ def planned(steps: Collection[plan.Step], out: Path) -> str:
 
 
 def _private_runs(steps: Collection[plan.Step], out: Path) -> list[dict]:
-    """Return the parameters of the private runs of a study, with the name of each as `run`.
+    """Return the parameters of the private runs of a study, see `parameters_of_runs`.
 
-    PRECISION, PRETRAIN and the network are those of notebook 02, also of one that was run before. A
-    run that leaves noise out spends nothing that could be planned: it has no privacy, as the
+    A run that leaves noise out spends nothing that could be planned: it has no privacy, as the
     baseline.
+    """
+    return [
+        values
+        for values in parameters_of_runs(steps, out)
+        if values["MODE"] == "private" and not values["WITHOUT"]
+    ]
+
+
+def parameters_of_runs(steps: Collection[plan.Step], out: Path) -> list[dict]:
+    """Return the parameters of a study's runs of notebook 03, with the name of each as `run`.
+
+    PRECISION, PRETRAIN and the network are those of notebook 02, also of one that was run before.
     """
     network = _network(steps, out)
     shared = ("PRECISION", "PRETRAIN", "NETWORK", "WIDTH", "CHANNELS")
     known = {name: network[name] for name in shared if name in network}
     known |= {"HEAD_OF_02": network.get("HEAD")}
-    values_of_runs = [
+    return [
         known | _parameters(step) | {"run": step.outputs[0].parts[1]}
         for step in _steps_of("03", steps)
-    ]
-    return [
-        values for values in values_of_runs if values["MODE"] == "private" and not values["WITHOUT"]
     ]
 
 

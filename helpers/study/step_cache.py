@@ -146,6 +146,7 @@ class Results:
         }
         shown = {str(page): self.content_hash(page) for page in pages(step)}  # for verify.py
         state = {"key": key, "outputs": outputs, "pages": shown, "seconds": seconds}
+        state["parameters"] = fingerprints.fingerprint(step.parameters)  # what took so long
         files.write_json(self._state_path(step), state)
 
     def _tables_and_figures(self, step: plan.Step) -> list[Path]:

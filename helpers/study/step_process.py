@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from helpers.core import paths
+from helpers.core import paths, progress
 from helpers.privacy import register
 from helpers.study import plan
 
@@ -69,6 +69,11 @@ def work_of(step: plan.Step, results: Path, log: Path) -> Work:
     )
 
 
+def progress_path(log: Path) -> Path:
+    """Return the file in which a step's progress bars say how far they are."""
+    return log.with_suffix(".progress")
+
+
 class StepProcess(subprocess.Popen):
     """A step under way on this machine, in a process group of its own; ends when this process does.
 
@@ -94,7 +99,8 @@ class StepProcess(subprocess.Popen):
                 cwd=paths.repository_root(),
                 env=os.environ
                 | {name: str(threads) for name in THREAD_VARIABLES}
-                | {"RESULTS_DIR": work.results, "PRIVACY_REGISTER": work.register},
+                | {"RESULTS_DIR": work.results, "PRIVACY_REGISTER": work.register}
+                | {progress.VARIABLE: str(progress_path(Path(work.log)))},
                 start_new_session=True,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,

@@ -6,6 +6,7 @@ In: what a profile and the command line set (`profiles`). Out: names, folders, f
 
 from collections.abc import Collection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from helpers.core import errors, notebook_parameters, paths, small_counts
 from helpers.data import groups, manifest_schema, manifests
@@ -13,6 +14,9 @@ from helpers.data.first_look import download
 from helpers.data.tables import label_rules
 from helpers.data.tables.source_files import expected_files, locate
 from helpers.study import notebook_files
+
+if TYPE_CHECKING:
+    from helpers.data.first_look import check_source
 
 
 def data_sets(chosen: dict) -> list[str]:
@@ -55,12 +59,17 @@ def data_sets(chosen: dict) -> list[str]:
 
 
 def _check_groups(chosen: dict, manifest: manifest_schema.Manifest) -> None:
-    """Accept attributes and columns that the cohort has; defaults are fitted to it, not checked.
+    """Accept findings, attributes and columns that the cohort has; defaults are fitted to it.
 
     Raises:
         InputError: one that it does not have; names the parameter and the notebook, and those that
             make groups of this cohort.
     """
+    for number in ("04", "05"):
+        if not chosen[number].get("TABLE"):  # else the findings are those of a foreign table
+            for name in chosen[number].get("FINDINGS", []):
+                known = list(manifest.findings)
+                errors.one_of(f"each of FINDINGS of notebook {number}", name, known)
     planned = [attribute for attribute, *_ in chosen["04"].get("PLANNED", [])]
     further, groupable = list(manifest.further_columns), _groupable(manifest)
     for what, columns, sensible in (
@@ -190,8 +199,8 @@ def fetch(words: Collection[str], names: list[str]) -> list[str]:
     ]
 
 
-def checks(preparation: dict) -> list[str]:
-    """Return what is known of the study's data sets with files before an image is opened, as lines.
+def checks(preparation: dict) -> dict[str, "check_source.Check"]:
+    """Return what is known of the study's data sets with files before an image is opened, by name.
 
     Args:
         preparation: parameters of notebook 01, DATA_ROOTS among them.
@@ -208,13 +217,13 @@ def checks(preparation: dict) -> list[str]:
     )
     means = label_rules.policies(wanted, preparation.get("UNCERTAIN_MEANS", "as_manifest"))
     roots = preparation.get("DATA_ROOTS", {})
-    return [
-        line
+    return {
+        manifest.name: check_source.read(
+            label_rules.with_uncertain(manifest, means[manifest.name]), roots[manifest.name]
+        )
         for manifest in wanted
         if manifest.name in roots
-        for ruled in [label_rules.with_uncertain(manifest, means[manifest.name])]
-        for line in check_source.lines(check_source.read(ruled, roots[manifest.name]))
-    ]
+    }
 
 
 def manifest_path(name_or_path: str) -> Path:

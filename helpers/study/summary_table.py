@@ -4,7 +4,8 @@ In: the summary of notebook 04. Out: text, Markdown, files. Raises `InputError` 
 the columns of `SUMMARY_COLUMNS`.
 
 `python -m helpers.study.summary_table RESULTS NAME` keeps a results folder's summary and curve as
-`expected/NAME.*`; of the demo it renews README's table too, so that no number there is typed.
+`expected/NAME.*`, and how long its steps took on this machine; of the demo it renews README's table
+too, so that no number there is typed.
 """
 
 import shutil
@@ -14,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from helpers.analysis import readable_tables
-from helpers.core import errors, files, paths
+from helpers.core import errors, files, paths, run_records
 
 SUMMARY_COLUMNS = [
     "run",
@@ -101,14 +102,15 @@ def renew_readme(readme: str, table: pd.DataFrame) -> str:
 
 
 def keep_as_expected(results: Path, name: str) -> None:
-    """Keep summary and curve of a results folder as `expected/<name>*`; of the demo also the figure
-    of the gaps' changes, and README's table; of an audit its tables and figures.
+    """Keep summary, curve and seconds of a results folder as `expected/<name>*`; of the demo also
+    the figure of the gaps' changes, and README's table; of an audit its tables and figures.
     """
     folder, readme = paths.repository_root() / "expected", paths.repository_root() / "README.md"
     source = errors.file_exists(results / "tables" / "04_summary.csv", "Run the study first.")
     table = pd.read_csv(source).drop(columns="seconds").round(6)
     files.write_table(folder / f"{name}.csv", table)
     shutil.copyfile(results / "figures" / "04_privacy_utility.png", folder / f"{name}.png")
+    keep_seconds(results, name)
     for audited in sorted((results / "figures").glob("06_*.png")):
         shutil.copyfile(audited, folder / f"{name}_{audited.name}")
     for what in AUDITED:
@@ -118,6 +120,24 @@ def keep_as_expected(results: Path, name: str) -> None:
         shutil.copyfile(results / "figures" / "04_gap_changes_people.png", folder / "demo_gaps.png")
         table = pd.read_csv(folder / "demo.csv")
         files.write_text(readme, renew_readme(readme.read_text(encoding="utf-8"), table))
+
+
+def seconds_path(name: str) -> Path:
+    """Return where the seconds of a profile's steps are kept."""
+    return paths.repository_root() / "expected" / f"{name}_seconds.json"
+
+
+def keep_seconds(results: Path, name: str) -> None:
+    """Keep how long each finished step of a results folder took on this machine, beside a
+    fingerprint of its parameters.
+    """
+    states = {path.stem: files.readable_json(path) for path in results.glob(".state/*.json")}
+    steps = {
+        step: {"seconds": round(state["seconds"], 1), "parameters": state["parameters"]}
+        for step, state in sorted(states.items())
+        if "parameters" in state
+    }
+    files.write_json(seconds_path(name), {"hardware": run_records.hardware(), "steps": steps})
 
 
 if __name__ == "__main__":

@@ -162,8 +162,7 @@ class Audit:
             same of patients in no model.
         """
         kept = audit_signals.Kept(self._path(arm), self._fingerprint(arm))
-        bar = progress.progress(len(self.members), f"models, {arm.label}")
-        bar.update(kept.n_done)
+        bar = progress.progress(len(self.members), f"models, {arm.label}", kept.n_done)
         shared = None
         for number in range(kept.n_done, len(self.members)):
             if arm.label == "zero-shot":  # one model, whoever is a member

@@ -30,6 +30,7 @@ def train_one_epoch(session: training_session.Session) -> float:
         outside the promise.
     """
     session.model.train()
+    session.begin_progress()
     # beyond the last one the arm refuses
     goal = [*session.epoch_ends, session.steps + 1][session.epoch]
     try:

@@ -245,12 +245,29 @@ class Session(sampling_and_noise.Unrepeatable):
         ends = [per_epoch * (epoch + 1) for epoch in range(self.epochs)]
         return getattr(self.arm, "epoch_ends", ends)
 
+    @property
+    def images_a_step(self) -> float | None:
+        """Return how many images a step has; None where it has features of all in place of images.
+
+        Guarantees: of a private step the expected number, whatever was drawn: who knows how many
+            were drawn knows something of who was.
+        """
+        if self.is_at_head:
+            return None
+        if isinstance(self.arm, private_step.PrivateArm):
+            return self.arm.sample_rate * len(self.arm.data.rows)
+        return self.arm.batch_size
+
+    def begin_progress(self) -> None:
+        """Show the progress bar, one for the whole run, where it stands."""
+        if not self.is_quiet and self._bar is None:
+            self._bar = progress.progress(self.steps, "steps", self.step)
+
     def show_progress(self) -> None:
-        """Move the progress bar, one for the whole run, to the present step."""
+        """Move the progress bar to the present step."""
         if self.is_quiet:
             return
-        if self._bar is None:
-            self._bar = progress.progress(self.steps, "steps")
+        self._bar.images_a_piece = self.images_a_step
         self._bar.update(self.step - self._bar.n)
         if self.step == self.steps:
             self._bar.close()

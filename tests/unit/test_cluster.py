@@ -1,5 +1,6 @@
 """What is refused before and on a cluster, and what a step asks its workers for."""
 
+import contextlib
 import dataclasses
 import os
 import sys
@@ -64,11 +65,13 @@ def test_without_the_extra_ordinary_studies_go_on_and_clusters_are_refused(monke
 
 
 def test_an_address_without_a_scheduler_is_refused_in_one_line(no_wait, tmp_path, capsys):
-    words = ["--cluster", "dask://127.0.0.1:1", "--out", str(tmp_path)]
-    assert run_all.main(["--profile", "smoke", *words]) == 2
-    said = capsys.readouterr().err
-    assert "a Dask scheduler at 127.0.0.1:1; got none that answers" in said
-    assert said.count("\n") == 1
+    words = ["--cluster", "dask://127.0.0.1:1", "--out", str(tmp_path / "out")]
+    for more in ([], ["--dry-run"]):
+        assert run_all.main(["--profile", "smoke", *words, *more]) == 2
+        said = capsys.readouterr().err
+        assert "a Dask scheduler at 127.0.0.1:1; got none that answers" in said
+        assert said.count("\n") == 1
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_scheduler_without_workers_is_refused(no_wait, scheduler, tmp_path):
@@ -96,9 +99,10 @@ def test_slurm_that_takes_no_job_is_refused_with_what_it_said(monkeypatch, tmp_p
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     with (
         pytest.raises(errors.InputError, match="Slurm to take a job; got .*invalid partition"),
-        cluster.workers("slurm", 2, tmp_path),
+        cluster.workers("slurm", 2, tmp_path / "out"),
     ):
         pass
+    assert not (tmp_path / "out").exists()
 
 
 # ---- on a worker
@@ -170,7 +174,7 @@ def test_a_step_asks_for_what_workers_declare(declared, number, asked, scheduler
         client.wait_for_workers(1)
         (worker,) = scheduler.workers.values()
         client.sync(worker.set_resources, **declared)
-        workers = cluster.Workers(client, "dask://here:1", None, "ab")
+        workers = cluster.Workers(client, "dask://here:1", None, contextlib.ExitStack())
         process = workers.start(*step_of(number, tmp_path))
         with pytest.raises(errors.InputError, match="to be the folder that run_all.py holds"):
             while process.poll() is None:  # nobody holds it

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from helpers.core import errors, fingerprints, paths, run_records
+from helpers.core import errors, files, fingerprints, paths, progress, run_records
 from helpers.privacy import (
     accounting,
     attack_bounds,
@@ -347,6 +347,38 @@ def test_private_progress_is_shown_at_the_end_of_an_epoch_only(small_cohort, res
     session.show_progress = lambda: seen.append(session.step)
     train(session)
     assert seen == shown
+
+
+@pytest.mark.parametrize("mode", ["private", "demo"])
+def test_progress_tells_the_expected_images_of_a_step_whatever_was_drawn(
+    mode, small_cohort, results, monkeypatch
+):
+    told, write = [], files.write_json
+    monkeypatch.setenv(progress.VARIABLE, str(results / "told"))
+    monkeypatch.setattr(progress, "SECONDS", 0)
+
+    def write_and_keep(path, content, *more, **named):
+        told.extend([content] if path.name == "told" else [])
+        write(path, content, *more, **named)
+
+    monkeypatch.setattr(files, "write_json", write_and_keep)
+    session = train(begin(small_cohort, mode=mode))
+    n_images = (small_cohort.table["split"] == "train").sum()
+    assert [content["images_a_piece"] for content in told[1:]] == [10 / 40 * n_images] * len(
+        told[1:]
+    )
+    steps = [4, 8, 12] if mode == "private" else range(1, 13)
+    assert [content["done"] for content in told] == [0, *steps, 12]
+    assert session.images_a_step == 10 / 40 * n_images
+
+
+def test_progress_of_a_run_that_goes_on_begins_where_it_was(small_cohort, results, monkeypatch):
+    monkeypatch.setenv(progress.VARIABLE, str(results / "told"))
+    train(begin(small_cohort), epochs=1)
+    session = begin(small_cohort)
+    session.begin_progress()
+    told = files.readable_json(results / "told")
+    assert (told["done"], told["total"], told["rate"]) == (4, 12, None)
 
 
 # ---- one session, one process, one count

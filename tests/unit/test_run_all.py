@@ -483,6 +483,7 @@ def test_group_contrasts_decide_the_analyses_only():
         (["--set", "EVALUATE_ON=nowhere"], "data manifest to be one of"),
         (["--set", "EVALUATE_ON=synthetic_cxr_private"], "EVALUATE_ON other than COHORT"),
         (["--set", "04.EVALUATE_ON=synthetic_cxr_elsewhere"], "EVALUATE_ON for all notebooks"),
+        (["--set", "04.FINDINGS=['cardiomegali']"], "Did you mean 'cardiomegaly'?"),
         (["--only", "07"], "a step that begins with 07"),
         (["--only", "04"], "Run the steps before it first"),
         (["--jobs", "0"], "--jobs to be an integer"),
@@ -622,6 +623,35 @@ def test_dry_run_names_what_notebook_01_would_refuse(old, new, message, ward, ca
     assert dry_run(ward) == 2
     said = capsys.readouterr().err
     assert re.search(message, said) and said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (
+            ["--set", "03.DELTA=0.05"],
+            "Expected DELTA below 1 / [0-9]+ training patients = .* got 0.05",
+        ),
+        (
+            ["--set", "03.EXPECTED_BATCH_SIZE=900", "--set", "TRAINED=all"],
+            "EXPECTED_BATCH_SIZE of at m",
+        ),
+        (["--set", "DEVICES=5000"], "DEVICES"),
+        (["--cluster", "slurm", "--jobs", "2"], "Slurm's sbatch"),
+    ],
+)
+@pytest.mark.parametrize("profile", ["ward", "smoke"])
+def test_dry_run_refuses_what_later_steps_would(profile, words, message, ward, capsys, monkeypatch):
+    monkeypatch.setattr(batches, "has_gpu", lambda: False)
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(profiles, "PROFILES", paths.repository_root() / "profiles")
+    if profile == "ward":
+        monkeypatch.setattr(profiles, "PROFILES", ward / "profiles")
+        words = ["--data-root", str(ward / "films"), *words]
+    words = ["--profile", profile, "--out", str(ward / "out"), "--dry-run", *words]
+    assert run_all.main(words) == 2
+    said = capsys.readouterr().err
+    assert re.search(message, said) and said.count("\n") == 1 and not (ward / "out").exists()
 
 
 def test_attributes_that_are_offered_make_sensible_groups(ward, capsys):

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers.core import errors, paths
+from helpers.core import errors, files, paths
 from helpers.study import summary_table
 
 EXPECTED = paths.repository_root() / "expected"
@@ -63,3 +63,14 @@ def test_expected_numbers_are_those_of_this_profile(name, cohort):
     table = pd.read_csv(EXPECTED / f"{name}.csv")
     assert table["run"].tolist()[:2] == [f"{cohort}-zero_shot", f"{cohort}-baseline-seed0"]
     assert table["macro_auroc"].between(table["low"], table["high"]).all()
+
+
+def test_seconds_of_finished_steps_are_kept_with_their_parameters(tmp_path, monkeypatch):
+    monkeypatch.setattr(summary_table, "seconds_path", lambda name: tmp_path / f"{name}.json")
+    done = {"key": "k", "seconds": 12.34, "parameters": "p"}
+    files.write_json(tmp_path / ".state/03_a.json", done)
+    files.write_json(tmp_path / ".state/04_b.json", {"seconds": 5.0})  # begun again, not finished
+    summary_table.keep_seconds(tmp_path, "demo")
+    kept = files.read_json(tmp_path / "demo.json", "")
+    assert kept["steps"] == {"03_a": {"seconds": 12.3, "parameters": "p"}}
+    assert kept["hardware"]["cores"] >= 1

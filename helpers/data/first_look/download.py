@@ -181,8 +181,7 @@ class Resumed:
             print(f"{url}: {had:,} bytes were there", flush=True)
         label = urllib.parse.urlsplit(url).path.rpartition("/")[2]
         with stream, open(self.part, "ab" if had else "wb") as file:
-            bar = progress.progress(total, label)
-            bar.update(had)
+            bar = progress.progress(total, label, had)
             while piece := stream.read(archives.CHUNK_BYTES):
                 had += len(piece)
                 if had > self.max_bytes:

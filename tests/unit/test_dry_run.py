@@ -1,0 +1,68 @@
+"""What a study would do, said without doing it."""
+
+import argparse
+import re
+from pathlib import Path
+
+import pytest
+
+import run_all
+from helpers.core import files
+from helpers.study import batches, dry_run, notebook_files, plan, profiles, step_cache
+
+
+def test_without_arguments_nothing_is_done_but_said(tmp_path, capsys, monkeypatch):
+    read = run_all.read_arguments
+    elsewhere = {"out": tmp_path / "out"}
+    monkeypatch.setattr(
+        run_all, "read_arguments", lambda words: argparse.Namespace(**vars(read(words)) | elsewhere)
+    )
+    assert run_all.main([]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("Nothing was done.") and "run_all.py --profile demo --out" in said
+    assert "run_all.py --list" in said and not list(tmp_path.iterdir())
+    for step in plan.plan(*profiles.collect(profiles.read_profile("demo"), [])):
+        assert step.id in said
+
+
+def test_minutes_of_a_study_that_was_not_timed_are_those_of_readme():
+    said = dry_run.minutes_in_readme("demo")
+    assert re.fullmatch(r"README says \d+ minutes on two CPU cores\.", said)
+    assert dry_run.minutes_in_readme("smoke") == ""
+    lines = ["01 to run", "1 step to run" + dry_run.NOT_TIMED]
+    assert said in dry_run.invitation("T", Path("out"), "python", lines)
+    assert "README" not in dry_run.invitation("T", Path("out"), "python", ["01 to run", "timed"])
+
+
+@pytest.fixture
+def batch_of_two(tmp_path):
+    """A batch whose first step is unchanged, and its second one new."""
+    notebook = notebook_files.notebooks()["01"]
+    first, second = plan.Step("01_a", notebook, {}), plan.Step("01_b", notebook, {}, needs=["01_a"])
+    results = step_cache.Results(tmp_path)
+    for page in step_cache.pages(first):
+        files.write_text(tmp_path / page, "")
+    results.store(first, results.key(first), 300.0)
+    return batches.Batch(results, [first, second], [first, second], jobs=1)
+
+
+def test_a_plan_says_what_is_unchanged_and_how_long_the_rest_takes(batch_of_two):
+    done, new, whole = dry_run.plan_lines(batch_of_two, with_parameters=False)
+    assert done.split() == ["01_a", "unchanged"] and new.split() == ["01_b", "to", "run"]
+    assert whole == "1 step to run; none was timed, in this folder or in expected/."
+    files.write_json(batch_of_two.results.out / ".state/01_b.json", {"seconds": 120.0})
+    done, _, new, parameters, whole = dry_run.plan_lines(batch_of_two, with_parameters=True)
+    assert "about 2 min" in new and parameters.strip() == "{}"
+    assert whole == "1 step to run, together about 2 min (timed in this folder)."
+
+
+def test_what_is_decided_later_counts_as_to_be_run(batch_of_two):
+    first, second = batch_of_two.steps
+    batch_of_two.results.store(second, batch_of_two.results.key(second), 60.0)
+    for page in step_cache.pages(second):
+        files.write_text(batch_of_two.results.out / page, "")
+    assert dry_run.plan_lines(batch_of_two, False)[-1].startswith("Nothing is left to do")
+    first.parameters["SEED"] = 3
+    done, new, whole = dry_run.plan_lines(batch_of_two, False)
+    assert done.endswith("about 5 min  to run") and new.endswith("decided after 01_a")
+    assert whole == "2 steps to run, together about 6 min (timed in this folder)."
