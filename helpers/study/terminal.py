@@ -7,7 +7,9 @@ continuous integration), only lines that stay are printed, without control seque
 import os
 import sys
 
-UP, ERASE_BELOW, ERASE_LINE = "\x1b[{}F", "\x1b[J", "\x1b[K"
+from rich.console import Console, ConsoleDimensions
+from rich.live import Live
+from rich.text import Text
 
 
 class Terminal:
@@ -15,7 +17,7 @@ class Terminal:
 
     def __init__(self) -> None:
         self.is_live = sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
-        self.n_shown = 0
+        self._live: Live | None = None
 
     def print(self, text: str) -> None:
         """Print a line that stays; the replaced ones come back with the next `show`."""
@@ -26,19 +28,22 @@ class Terminal:
         """Show these lines in place of those shown before; each is cut to the terminal's width."""
         if not self.is_live:
             return
-        size = os.get_terminal_size(sys.stdout.fileno())
-        columns, rows = size.columns or 80, size.lines or 24  # some say 0
-        lines = [line[: columns - 1] for line in lines[-(rows - 1) :]]
-        shown = "".join(f"{line}{ERASE_LINE}\n" for line in lines)
-        sys.stdout.write(f"{self._up()}{shown}{ERASE_BELOW}")
-        sys.stdout.flush()
-        self.n_shown = len(lines)
+        if not self._live:
+            self._live = Live(
+                console=Console(file=sys.stdout, force_terminal=True),
+                auto_refresh=False,
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+            self._live.start()
+        size = os.get_terminal_size(sys.stdout.fileno())  # may change; some say 0
+        self._live.console.size = ConsoleDimensions(size.columns or 80, size.lines or 24)
+        text = Text("\n".join(lines), no_wrap=True, overflow="ellipsis")
+        self._live.update(text, refresh=True)
 
     def clear(self) -> None:
         """Take the replaced lines away."""
-        if self.n_shown:
-            self.show([])
-
-    def _up(self) -> str:
-        """Return what brings the cursor to the first of the lines shown."""
-        return UP.format(self.n_shown) if self.n_shown else ""
+        if self._live:
+            self._live.stop()
+            self._live = None
