@@ -33,6 +33,7 @@ TINY = {  # what each notebook has for its run to take seconds
     },
 }
 IN_PRIVATE_MODE = TINY["03"] | {"MODE": "private", "SEED": 1}
+MOST_SECONDS = 600  # of a notebook; on a quiet machine it takes a few
 # All cells have numbers, others than before; or one has failed.
 ENDED = """([panel, before]) => {
     const prompts = panel.querySelectorAll('.jp-CodeCell .jp-InputPrompt');
@@ -83,17 +84,17 @@ class Notebook:
         self.tab.locator("#jp-main-statusbar", has_text="| Idle").wait_for()
         self.prompts = self.panel.locator(".jp-CodeCell .jp-InputPrompt")
 
-    def run_all(self, seconds: float) -> None:
+    def run_all(self) -> None:
         """Run all cells by the menu, wait for their end, and demand that none complains."""
         before = self.prompts.all_text_contents()
         self.tab.get_by_role("menuitem", name="Run", exact=True).click()
         self.tab.get_by_role("menuitem", name="Run All Cells", exact=True).click()
         panel = self.panel.element_handle()
         try:
-            self.tab.wait_for_function(ENDED, arg=[panel, before], timeout=seconds * 1000)
+            self.tab.wait_for_function(ENDED, arg=[panel, before], timeout=MOST_SECONDS * 1000)
         except sync_api.TimeoutError:
             now = self.prompts.all_text_contents()
-            raise AssertionError(f"Not at an end after {seconds} s: {now}") from None
+            raise AssertionError(f"Not at an end after {MOST_SECONDS} s: {now}") from None
         for kind in ("error", "stderr"):
             outputs = self.panel.locator(f"[data-mime-type='application/vnd.jupyter.{kind}']")
             assert outputs.all_text_contents() == [], kind
@@ -148,7 +149,7 @@ def test_a_link_opens_its_notebook_and_all_cells_run(lab, page, stem):
     page.tab.locator(".lm-TabBar-tabLabel", has_text="START.md").click()
     page.tab.locator(f".jp-MarkdownViewer a[href*='notebooks/{stem}.ipynb']").click()
     notebook = Notebook(page, lab.folder / f"notebooks/{stem}.ipynb")
-    notebook.run_all(seconds=240)
+    notebook.run_all()
     widths = notebook.figures()
     assert widths and min(widths) > 0
     shut_kernels_down(page, lab)
@@ -157,7 +158,7 @@ def test_a_link_opens_its_notebook_and_all_cells_run(lab, page, stem):
 def test_all_cells_run_again_read_a_finished_private_run_and_spend_nothing(lab, page):
     open_file(page, lab, f"notebooks/{PRIVATE}.ipynb")
     notebook = Notebook(page, lab.folder / f"notebooks/{PRIVATE}.ipynb")
-    notebook.run_all(seconds=240)
+    notebook.run_all()
     (steps,) = re.findall(r"Goes on from step 0 of (\d+)\.", notebook.outputs())
     run = lab.results / "runs/synthetic_cxr_private-dp-eps7.89-seed1"
     register = lab.results / "register/spent.jsonl"
@@ -165,7 +166,7 @@ def test_all_cells_run_again_read_a_finished_private_run_and_spend_nothing(lab, 
     ledger = files.read_json(run / "record.json", "")["ledger"]
     assert ledger["steps_done"] == int(steps) > 0
 
-    notebook.run_all(seconds=240)
+    notebook.run_all()
     assert f"Goes on from step {steps} of {steps}. 1 private run in" in notebook.outputs()
     assert (register.read_text(), fingerprints.file_hash(run / "weights.safetensors")) == first
     assert files.read_json(run / "record.json", "")["ledger"] == ledger
@@ -178,7 +179,7 @@ def test_a_slider_of_the_course_moves_what_stands_under_it(lab, page):
         pytest.skip("no lesson with sliders: course/solutions/2_*.ipynb is not there")
     open_file(page, lab, found[0].relative_to(lab.folder).as_posix())
     notebook = Notebook(page, found[0])
-    notebook.run_all(seconds=240)
+    notebook.run_all()
     cell = notebook.panel.locator(".jp-CodeCell", has=page.tab.locator(".widget-slider")).first
     before = cell.evaluate(UNDER_SLIDERS)
     cell.get_by_role("slider").first.focus()

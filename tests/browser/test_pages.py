@@ -80,8 +80,7 @@ def file_and_mark(address: str) -> tuple[Path | None, str]:
     parts = urllib.parse.urlsplit(address)
     if parts.scheme != "file":
         return None, ""
-    file = Path(urllib.parse.unquote(parts.path))
-    return (file / "index.html" if file.is_dir() else file), urllib.parse.unquote(parts.fragment)
+    return Path(urllib.parse.unquote(parts.path)), urllib.parse.unquote(parts.fragment)
 
 
 def test_the_site_needs_nothing_from_elsewhere_and_has_no_dead_link(page, site):
