@@ -21,8 +21,8 @@ TINY = {  # what each notebook has for its run to take seconds
     "01": {"N_PATIENTS": 80, "N_TEST_PATIENTS": 30, "N_PUBLIC_PATIENTS": 50},
     "02": {"PRETRAIN_EPOCHS": 1, "EPOCHS": 1, "WIDTH": 8},
     "03": {"DELTA": 1e-3},
-    "04": {"N_BOOTSTRAP": 20, "MIN_PATIENTS": 3},
-    "05": {"N_BOOTSTRAP": 20, "MIN_PATIENTS": 3},
+    "04": {"ATTRIBUTES": ["sex", "age", "scanner"], "N_BOOTSTRAP": 20, "MIN_PATIENTS": 3},
+    "05": {"ATTRIBUTES": ["sex", "age", "scanner"], "N_BOOTSTRAP": 20, "MIN_PATIENTS": 3},
     "06": {
         "EPSILONS": [7.89],
         "DELTA": 1e-3,
