@@ -51,6 +51,7 @@ html_context = {
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_copy_source = False
+html_show_search_summary = False  # they are fetched, which browsers refuse to files
 html_math_renderer = "mathml"
 
 
