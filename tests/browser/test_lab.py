@@ -34,13 +34,11 @@ TINY = {  # what each notebook has for its run to take seconds
 }
 IN_PRIVATE_MODE = TINY["03"] | {"MODE": "private", "SEED": 1}
 MOST_SECONDS = 600  # of a notebook; on a quiet machine it takes a few
-# All cells have numbers, others than before; or one has failed.
+# No cell waits any more, and the first one has another number than before.
 ENDED = """([panel, before]) => {
     const prompts = panel.querySelectorAll('.jp-CodeCell .jp-InputPrompt');
-    const isNew = (prompt, cell) =>
-        /\\d/.test(prompt.textContent) && prompt.textContent != before[cell];
-    return Array.from(prompts).every(isNew)
-        || panel.querySelector("[data-mime-type='application/vnd.jupyter.error']");
+    const now = Array.from(prompts, prompt => prompt.textContent);
+    return !now.some(text => text.includes('*')) && /\\d/.test(now[0]) && now[0] != before;
 }"""
 # What stands under the sliders of a cell, without the sliders and their numbers.
 UNDER_SLIDERS = """cell => {
@@ -86,7 +84,7 @@ class Notebook:
 
     def run_all(self) -> None:
         """Run all cells by the menu, wait for their end, and demand that none complains."""
-        before = self.prompts.all_text_contents()
+        before = self.prompts.first.text_content()
         self.tab.get_by_role("menuitem", name="Run", exact=True).click()
         self.tab.get_by_role("menuitem", name="Run All Cells", exact=True).click()
         panel = self.panel.element_handle()
@@ -98,6 +96,7 @@ class Notebook:
         for kind in ("error", "stderr"):
             outputs = self.panel.locator(f"[data-mime-type='application/vnd.jupyter.{kind}']")
             assert outputs.all_text_contents() == [], kind
+        assert "[ ]:" not in self.prompts.all_text_contents(), self.outputs()[-1000:]
 
     def outputs(self) -> str:
         """The text of all outputs."""
