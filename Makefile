@@ -9,7 +9,7 @@ NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=900
 # What a step computes must not depend on what else is set for matplotlib or Jupyter.
 CLEAN_ENV := env -u MPLBACKEND -u JUPYTER_PATH JUPYTER_PREFER_ENV_PATH=1 GOMP_SPINCOUNT=3000
 
-.PHONY: help demo demo-ct audit report course lab test test-all lint unit nbval end-to-end notebooks-beside-studies test-benchmarks test-cluster mutants docs benchmark ladder ladder-trials ladder-ct notebooks expected clean
+.PHONY: help demo demo-ct audit report course lab test test-all lint unit nbval end-to-end notebooks-beside-studies test-benchmarks test-cluster test-browser mutants docs benchmark ladder ladder-trials ladder-ct notebooks expected clean
 
 # Notebook 04 draws curves over budgets: 03 also runs at these, beside itself, with a thread each.
 OTHER_BUDGETS := 0.29 1.06
@@ -45,8 +45,9 @@ report: $(VENV)/.installed  ## write index.html of a results folder again: make 
 course: demo  ## make the course's exercises and solutions from course/source/, and execute the solutions on results/
 	@$(PY) course/make_notebooks.py && RESULTS_DIR=$(CURDIR)/results $(PY) run_notebook.py course/solutions/*.ipynb
 
-lab: $(VENV)/.installed  ## open the notebooks in JupyterLab
-	$(CLEAN_ENV) $(PY) -m jupyterlab notebooks
+# Settings of .jupyter/ are read beside the user's own: START.md first, rendered, and no question about news.
+lab: $(VENV)/.installed  ## open START.md in JupyterLab: the notebooks in order; elsewhere: make lab OPTIONS=--no-browser
+	$(CLEAN_ENV) JUPYTER_CONFIG_PATH=$(CURDIR)/.jupyter $(PY) -m jupyterlab $(OPTIONS)
 
 test: lint unit notebooks-beside-studies  ## run all tests but the slow ones
 
@@ -82,6 +83,9 @@ test-benchmarks: $(VENV)/.installed  ## run the tests of benchmarks/
 
 test-cluster: $(VENV)/.installed  ## run studies on Dask workers and, where it is installed, in a Slurm of this machine
 	$(CLEAN_ENV) $(PY) -m pytest tests/cluster -q --durations=5
+
+test-browser: $(VENV)/.installed  ## run the notebooks in JupyterLab, and look through site and report, in the system's Chromium
+	$(CLEAN_ENV) OMP_NUM_THREADS=1 $(PY) -m pytest tests/browser -q -n 2 --dist loadfile -rs --durations=15
 
 mutants: $(VENV)/.installed  ## plant privacy faults one at a time and demand that a unit test notices each
 	@$(CLEAN_ENV) $(PY) tests/mutants.py

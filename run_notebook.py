@@ -339,8 +339,21 @@ def without_formulas(source: str, formulas: list[str]) -> str:
     return re.sub(pattern, mark, source, flags=re.DOTALL)
 
 
+def without_links_to_the_package(source: str) -> str:
+    """Return Markdown in which a link from notebooks/ to a file of the package is its text and the
+    file's name: a results folder does not hold the package.
+    """
+    return re.sub(
+        r"\[([^\]]+)\]\(\.\./([^)\s]+)\)",
+        lambda link: link[1] if link[1] == link[2] else f"{link[1]} (`{link[2]}`)",
+        source,
+    )
+
+
 def page(notebook: dict, title: str) -> str:
-    """Return a notebook as one HTML page that needs no network: images inside, no scripts."""
+    """Return a notebook as one HTML page that needs no network and no other file: images inside, no
+    scripts.
+    """
     from jinja2 import DictLoader
     from nbconvert import HTMLExporter
 
@@ -354,7 +367,8 @@ def page(notebook: dict, title: str) -> str:
     formulas: list[str] = []  # as MathML, since the page has no MathJax
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            cell.source = without_formulas(cell.source, formulas)
+            source = without_links_to_the_package(cell.source)
+            cell.source = without_formulas(source, formulas)
     html, _ = exporter.from_notebook_node(notebook)
     return re.sub(r"@formula(\d+)@", lambda mark: formulas[int(mark.group(1))], html)
 

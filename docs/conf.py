@@ -45,9 +45,13 @@ html_theme_options = {
     "use_download_button": False,
     "navbar_persistent": [],
 }
+html_context = {
+    "default_mode": "auto"
+}  # light or dark, as the reader's system; unset, the console complains
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_copy_source = False
+html_show_search_summary = False  # they are fetched, which browsers refuse to files
 html_math_renderer = "mathml"
 
 

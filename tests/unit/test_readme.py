@@ -123,6 +123,23 @@ def test_every_notebook_is_in_the_table():
         assert f"| `{path.stem}` |" in README
 
 
+def title_of(path):
+    """The first line of a notebook, without its mark."""
+    first = json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"]
+    return "".join(first).splitlines()[0].removeprefix("# ")
+
+
+def test_the_start_page_links_every_notebook_by_its_title_with_the_minutes_of_readme():
+    start = (ROOT / "START.md").read_text(encoding="utf-8")
+    for path in notebook_files.notebooks().values():
+        minutes = re.search(rf"^\| `{path.stem}` \| .* \| (\d+) \| ", README, re.MULTILINE)[1]
+        assert f"| [{title_of(path)}](notebooks/{path.name}) | {minutes} |" in start
+    for path in sorted((ROOT / "course/exercises").glob("*.ipynb")):
+        assert f"[{title_of(path)}](course/exercises/{path.name})" in start
+    for name in re.findall(r"\]\(([^)#]+)\)", start):
+        assert (ROOT / name).exists(), name
+
+
 def test_manifest_example_is_a_manifest(tmp_path):
     example = re.search(r"    name: our_hospital\n(    .*\n)+", OWN_DATA).group()
     path = tmp_path / "our_hospital.yaml"

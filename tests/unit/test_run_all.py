@@ -815,6 +815,17 @@ def test_a_single_notebook_refuses_a_misspelt_parameter(monkeypatch, capsys):
     assert run_notebook.main() == 2 and "Did you mean 'MARGIN'?" in capsys.readouterr().err
 
 
+def test_a_page_names_files_of_the_package_and_does_not_link_them():
+    import run_notebook
+
+    prose = (
+        "See the [glossary](../docs/glossary.md), [docs/audit.md](../docs/audit.md), [a](b.png)."
+    )
+    assert run_notebook.without_links_to_the_package(prose) == (
+        "The glossary (`docs/glossary.md`), docs/audit.md, [a](b.png)."
+    )
+
+
 def test_a_page_has_formulas_as_mathml_and_money_as_it_is():
     import nbformat
 
