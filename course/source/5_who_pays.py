@@ -21,9 +21,9 @@
 # * to find the cause of a harm before blaming privacy for it;
 # * why intervals must resample patients, not images.
 #
-# **Before you start**: lessons 1 and 2, and a folder of results. If a cell below says that a file
-# is not there, run `make demo` once, or notebooks 01 to 03, and restart this lesson. Words are
-# explained in the [glossary](../../docs/glossary.md).
+# **Before you start**: lessons 1 and 2, and the results of the demo (`make demo`), whose private runs have several budgets. The
+# lesson reads them from `results/`, or from the folder that `RESULTS_DIR` names. Words are explained in the
+# [glossary](../../docs/glossary.md).
 #
 # | part | minutes |
 # | --- | --- |
