@@ -1,8 +1,8 @@
 """A plain progress bar, also for whoever started this process.
 
 In: how many pieces there are, and a label. Out: a bar to update. Where the environment variable
-`STEP_PROGRESS` names a file, it holds what the newest bar shows: `helpers.study.step_progress`
-reads it and shows it in the terminal of `run_all.py`.
+`STEP_PROGRESS` names a file, it holds what the newest bar shows: `helpers.study.running_lines` reads
+it and shows it in the terminal of `run_all.py`.
 """
 
 import contextlib
@@ -26,9 +26,8 @@ class Bar(tqdm):
     """
 
     newest: int | None = None  # the bar of this process that the file is about
-    images_a_piece: float | None = (
-        None  # in private training the expected number, never a drawn one
-    )
+    # in private training the expected number, never a drawn one
+    images_a_piece: float | None = None
 
     def __init__(self, *positional: object, **named: object) -> None:
         """Make the bar, which is the newest."""
