@@ -14,6 +14,11 @@ import nbformat
 from nbconvert.preprocessors import TagRemovePreprocessor
 
 HERE = Path(__file__).parent
+# jupyterquiz would fetch MathJax for its questions, which have no formulas, from the network.
+OFFLINE = """from IPython.display import Javascript
+
+Javascript("if (window.MathJax && !window.MathJax.typeset) window.MathJax.typeset = () => {};")"""
+HIDDEN = {"tags": ["remove-input"], "jupyter": {"source_hidden": True}}
 LEFT_OUT = {"exercises": "solution", "solutions": "gap"}  # folder: the tag of what it lacks
 
 
@@ -29,7 +34,10 @@ def notebook(source: Path, left_out: str) -> nbformat.NotebookNode:
     for number, cell in enumerate(lesson.cells):
         cell.id = f"{source.stem[:1]}-{number:03}"  # the same in each build
         if cell.source.startswith("display_quiz("):  # whose source has the answers
-            cell.metadata = {"tags": ["remove-input"], "jupyter": {"source_hidden": True}}
+            cell.metadata = HIDDEN
+    first = next(n for n, cell in enumerate(lesson.cells) if cell.cell_type == "code")
+    offline = nbformat.v4.new_code_cell(OFFLINE, metadata=HIDDEN, id=f"{source.stem[:1]}-offline")
+    lesson.cells.insert(first + 1, offline)
     remover = TagRemovePreprocessor(remove_cell_tags={left_out})
     return remover.preprocess(lesson, {})[0]
 
