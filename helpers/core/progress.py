@@ -1,8 +1,8 @@
 """A plain progress bar, also for whoever started this process.
 
 In: how many pieces there are, and a label. Out: a bar to update. Where the environment variable
-`STEP_PROGRESS` names a file, it holds what the newest bar shows: `helpers.study.running_lines` reads
-it and shows it in the terminal of `run_all.py`.
+`STEP_PROGRESS` names a file, it holds what the newest bar shows: `helpers.study.running_lines`
+reads it and shows it in the terminal of `run_all.py`.
 """
 
 import contextlib
@@ -59,7 +59,7 @@ class Bar(tqdm):
             "label": self.desc.removesuffix(": "),
             "done": self.n,
             "total": self.total,
-            "rate": shown["rate"] or _rate(self.n - self.initial, shown["elapsed"]),
+            "rate": _rounded(shown["rate"] or _rate(self.n - self.initial, shown["elapsed"])),
             "images_a_piece": self.images_a_piece,
         }
         with contextlib.suppress(OSError):
@@ -69,6 +69,11 @@ class Bar(tqdm):
 def _rate(pieces: float, seconds: float) -> float | None:
     """Return pieces a second; None where there are none yet."""
     return pieces / seconds if pieces and seconds else None
+
+
+def _rounded(rate: float | None) -> float | None:
+    """Return a rate with no more digits than the bar shows."""
+    return rate and float(f"{rate:.3g}")
 
 
 def progress(total: int, label: str, begun: int = 0) -> Bar:

@@ -78,8 +78,7 @@ def workers(where: str | None, jobs: int | None, results: Path) -> Iterator["Wor
     with contextlib.ExitStack() as open_until_the_end:
         scheduler = address = where.removeprefix("dask://")
         if where == SLURM:
-            logs = results / ".state" / "slurm"
-            scheduler = open_until_the_end.enter_context(slurm.jobs_of(logs))
+            scheduler = open_until_the_end.enter_context(slurm.jobs_of(_logs(results)))
         try:
             client = distributed.Client(scheduler, timeout=SECONDS, set_as_default=False)
         except (OSError, ValueError):
@@ -102,8 +101,15 @@ def at_work(known: "Workers | None", results: Path) -> Iterator[None]:
         return
     with known.open_until_the_end, _token_in(results) as known.token:
         if known.where == SLURM:
+            # a command that was refused may have removed it
+            _logs(results).mkdir(parents=True, exist_ok=True)
             slurm.begin(known.client.cluster, known.jobs)
         yield
+
+
+def _logs(results: Path) -> Path:
+    """Return where Slurm jobs write their logs."""
+    return results / ".state" / "slurm"
 
 
 @contextlib.contextmanager

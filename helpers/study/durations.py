@@ -34,22 +34,30 @@ class Durations:
         """Return the expected seconds of a step."""
         if timed := self.of_notebooks.get(step.notebook):
             return sum(timed) / len(timed)
-        return self.results.state(step).get("seconds") or self._kept_seconds(step)
+        return self._seconds_here(step) or self._kept_seconds(step)
 
     def source(self, step: plan.Step) -> str:
         """Return in words where a step was timed, before any of this command has ended."""
-        if self.results.state(step).get("seconds"):
+        if self._seconds_here(step):
             return "in this folder"
         if self._kept_seconds(step):
             machine = self.kept["hardware"]
             return f"where expected/ was made ({machine['cores']} cores, {machine['machine']})"
         return NEVER
 
+    def _seconds_here(self, step: plan.Step) -> float | None:
+        """Return the seconds that a step took in the results folder."""
+        return _of_same(step, self.results.state(step))
+
     def _kept_seconds(self, step: plan.Step) -> float | None:
-        """Return the seconds in `expected/` of a step with these very parameters."""
-        kept = self.kept.get("steps", {}).get(step.id, {})
-        same = kept.get("parameters") == fingerprints.fingerprint(step.parameters)
-        return kept["seconds"] if same else None
+        """Return the seconds of a step in `expected/`."""
+        return _of_same(step, self.kept.get("steps", {}).get(step.id, {}))
+
+
+def _of_same(step: plan.Step, kept: dict) -> float | None:
+    """Return kept seconds where they are of a step with these very parameters."""
+    same = kept.get("parameters") == fingerprints.fingerprint(step.parameters)
+    return kept["seconds"] if same else None
 
 
 def until_all_end(

@@ -71,7 +71,7 @@ def _removed_if_empty(logs: Path) -> Iterator[None]:
     """Remove the folder of logs afterwards, and those around it that were not there before, where
     nothing is in them.
     """
-    absent = [folder for folder in (logs, *list(logs.parents)[:2]) if not folder.exists()]
+    absent = [folder for folder in (logs, *logs.parents) if not folder.exists()]
     try:
         yield
     finally:

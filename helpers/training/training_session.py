@@ -6,6 +6,7 @@ for whatever would spend a budget twice (`private_runs`).
 """
 
 import contextlib
+import functools
 import time
 import weakref
 
@@ -255,18 +256,34 @@ class Session(sampling_and_noise.Unrepeatable):
         if self.is_at_head:
             return None
         if isinstance(self.arm, private_step.PrivateArm):
-            return self.arm.sample_rate * len(self.arm.data.rows)
+            return self._expected_images
         return self.arm.batch_size
 
+    @functools.cached_property
+    def _expected_images(self) -> float:
+        """Images of a private step on average: of each unit as many as may enter, once for each
+        view.
+        """
+        promised = self.arm.promise
+        of_unit = (min(len(images), promised.max_images_per_unit) for images in self.arm.data.units)
+        return self.arm.sample_rate * sum(of_unit) * promised.views_per_image
+
     def begin_progress(self) -> None:
-        """Show the progress bar, one for the whole run, where it stands."""
-        if not self.is_quiet and self._bar is None:
+        """Show the progress bar, one for the whole run, where it stands; in private mode at the
+        beginning of an epoch only.
+
+        Guarantees: in private mode its speed is of whole epochs. That of a few steps would tell how
+            many patients they drew.
+        """
+        at_beginning = self.step in (0, *self.epoch_ends)
+        if not self.is_quiet and self._bar is None and (self.arm.shows_diagnostics or at_beginning):
             self._bar = progress.progress(self.steps, "steps", self.step)
 
     def show_progress(self) -> None:
         """Move the progress bar to the present step."""
         if self.is_quiet:
             return
+        self.begin_progress()
         self._bar.images_a_piece = self.images_a_step
         self._bar.update(self.step - self._bar.n)
         if self.step == self.steps:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import run_all
-from helpers.core import files
+from helpers.core import files, fingerprints
 from helpers.study import batches, dry_run, notebook_files, plan, profiles, step_cache
 
 
@@ -50,7 +50,8 @@ def test_a_plan_says_what_is_unchanged_and_how_long_the_rest_takes(batch_of_two)
     done, new, whole = dry_run.plan_lines(batch_of_two, with_parameters=False)
     assert done.split() == ["01_a", "unchanged"] and new.split() == ["01_b", "to", "run"]
     assert whole == "1 step to run; none was timed, in this folder or in expected/."
-    files.write_json(batch_of_two.results.out / ".state/01_b.json", {"seconds": 120.0})
+    kept = {"seconds": 120.0, "parameters": fingerprints.fingerprint({})}
+    files.write_json(batch_of_two.results.out / ".state/01_b.json", kept)
     done, _, new, parameters, whole = dry_run.plan_lines(batch_of_two, with_parameters=True)
     assert "about 2 min" in new and parameters.strip() == "{}"
     assert whole == "1 step to run, together about 2 min (timed in this folder)."
@@ -62,7 +63,7 @@ def test_what_is_decided_later_counts_as_to_be_run(batch_of_two):
     for page in step_cache.pages(second):
         files.write_text(batch_of_two.results.out / page, "")
     assert dry_run.plan_lines(batch_of_two, False)[-1].startswith("Nothing is left to do")
-    first.parameters["SEED"] = 3
+    (batch_of_two.results.out / step_cache.pages(first)[0]).unlink()
     done, new, whole = dry_run.plan_lines(batch_of_two, False)
     assert done.endswith("about 5 min  to run") and new.endswith("decided after 01_a")
     assert whole == "2 steps to run, together about 6 min (timed in this folder)."

@@ -363,13 +363,14 @@ def test_progress_tells_the_expected_images_of_a_step_whatever_was_drawn(
 
     monkeypatch.setattr(files, "write_json", write_and_keep)
     session = train(begin(small_cohort, mode=mode))
-    n_images = (small_cohort.table["split"] == "train").sum()
-    assert [content["images_a_piece"] for content in told[1:]] == [10 / 40 * n_images] * len(
-        told[1:]
-    )
+    train_images = small_cohort.table[small_cohort.table["split"] == "train"]
+    per_patient = train_images.groupby("patient_id").size()
+    assert per_patient.max() > 2 == session.arm.promise.max_images_per_unit
+    expected = 10 / 40 * per_patient.clip(upper=2).sum()  # at most two images of a patient
+    assert {content["images_a_piece"] for content in told[1:]} == {expected}
     steps = [4, 8, 12] if mode == "private" else range(1, 13)
     assert [content["done"] for content in told] == [0, *steps, 12]
-    assert session.images_a_step == 10 / 40 * n_images
+    assert session.images_a_step == expected
 
 
 def test_progress_of_a_run_that_goes_on_begins_where_it_was(small_cohort, results, monkeypatch):
@@ -379,6 +380,27 @@ def test_progress_of_a_run_that_goes_on_begins_where_it_was(small_cohort, result
     session.begin_progress()
     told = files.readable_json(results / "told")
     assert (told["done"], told["total"], told["rate"]) == (4, 12, None)
+
+
+def test_speed_of_a_private_run_that_was_stopped_within_an_epoch_is_of_no_few_steps(
+    small_cohort, results, monkeypatch
+):
+    monkeypatch.setenv(progress.VARIABLE, str(results / "told"))
+    session, step = begin(small_cohort, mode="private"), loop._train_one_step
+
+    def stop_after_three(stepped):
+        if stepped.step == 3:
+            raise KeyboardInterrupt
+        step(stepped)
+
+    monkeypatch.setattr(loop, "_train_one_step", stop_after_three)
+    with pytest.raises(KeyboardInterrupt):
+        train(session)
+    monkeypatch.setattr(loop, "_train_one_step", step)
+    session = begin(small_cohort, mode="private")
+    assert session.step == 3
+    train(session, epochs=1)
+    assert session._bar.initial == 4  # the end of the epoch, from which the next ones are timed
 
 
 # ---- one session, one process, one count

@@ -220,8 +220,9 @@ def test_seconds_are_of_this_command_then_of_the_folder_then_of_expected(tmp_pat
     )
     assert expected.seconds(other) is None and expected.source(other) == durations.NEVER
     monkeypatch.undo()
-    files.write_json(tmp_path / ".state" / "a.json", {"seconds": 7.0})
+    files.write_json(tmp_path / ".state" / "a.json", kept | {"seconds": 7.0})
     assert expected.seconds(made) == 7 and expected.source(made) == "in this folder"
+    assert expected.source(other) == durations.NEVER  # the same step with another seed
     expected.note(made, 5.0)
     assert expected.seconds(other) == 5  # the same notebook
 
