@@ -10,6 +10,7 @@ are what it wrote.
 
 import argparse
 import contextlib
+import shlex
 import signal
 import sys
 from collections.abc import Iterator
@@ -191,7 +192,7 @@ def invitation(batch: batches.Batch, title: str) -> str:
     """Return what is said where nothing is asked for."""
     here, python = Path.cwd(), Path(sys.executable)
     shown = [
-        str(path.relative_to(here) if path.is_relative_to(here) else path)
+        shlex.quote(str(path.relative_to(here) if path.is_relative_to(here) else path))
         for path in (python, Path(__file__).resolve(), batch.results.out)
     ]
     lines = dry_run.plan_lines(batch, with_parameters=False)
