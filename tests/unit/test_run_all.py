@@ -822,7 +822,7 @@ def test_a_page_names_files_of_the_package_and_does_not_link_them():
         "See the [glossary](../docs/glossary.md), [docs/audit.md](../docs/audit.md), [a](b.png)."
     )
     assert run_notebook.without_links_to_the_package(prose) == (
-        "The glossary (`docs/glossary.md`), docs/audit.md, [a](b.png)."
+        "See the glossary (`docs/glossary.md`), docs/audit.md, [a](b.png)."
     )
 
 
