@@ -169,6 +169,9 @@ moved = torch.stack(
 assert torch.allclose(clipped.norm(dim=1), norms.clamp(max=CLIP_NORM)), (
     "min(1, C / norm) times the gradient"
 )
+assert torch.allclose(clipped, gradients * (CLIP_NORM / norms).clamp(max=1)[:, None]), (
+    "keep the direction of each gradient"
+)
 assert torch.allclose(torch.as_tensor(moved), clipped.norm(dim=1)), (
     "the sum with everybody minus that without the patient"
 )
@@ -217,6 +220,11 @@ added = N_PATIENTS * noisy_mean - clipped.sum(0)
 assert abs(added.std() / (sigma * CLIP_NORM) - 1) < 0.02, (
     "noise of standard deviation sigma * C, once"
 )
+again = torch.Generator().manual_seed(SEED)
+noise = sigma * CLIP_NORM * torch.randn(n_weights, generator=again, dtype=torch.float64)
+assert torch.allclose(added, noise), (
+    "the sum of *clipped* gradients plus noise, divided by 20; run from the cell of the generator on"
+)
 print(
     f"Exercise 3.3 is right: norm of the clipped sum {clipped.sum(0).norm():.1f}, of the noise {added.norm():.1f}."
 )
@@ -230,9 +238,9 @@ display_quiz(
             "answers": [
                 {"answer": "It is faster.", "correct": False, "feedback": "No: counting is cheap."},
                 {
-                    "answer": "The number drawn depends on who is in the data: dividing by it would let a patient change more than the bound allows.",
+                    "answer": "The number drawn moves together with whether the patient was drawn. The accountant covers the noisy sum divided by a constant, and nothing else.",
                     "correct": True,
-                    "feedback": "Yes. With the divisor fixed, a patient's presence moves the mean by at most C / (q N).",
+                    "feedback": "Yes. With the divisor fixed, a patient moves the mean by at most C / (q N), and only the noisy sum is seen.",
                 },
                 {
                     "answer": "The number drawn can be 0.",
@@ -289,11 +297,25 @@ in_head = np.cumsum([0] + [p.numel() for p in parameters])[
     names.index(next(n for n in names if n.startswith("head")))
 ]
 parts = {"all weights": slice(0, None), "the head alone": slice(int(in_head), None)}
-grid = np.geomspace(0.01, 10, 25) * CLIP_NORM
-assert np.isclose(
-    signal_to_noise(CLIP_NORM, parts["all weights"]),
-    float(clipped.sum(0).norm() / (sigma * CLIP_NORM * n_weights**0.5)),
+of_all = clipped.sum(0).norm() / (sigma * CLIP_NORM * n_weights**0.5)
+assert np.isclose(signal_to_noise(CLIP_NORM, parts["all weights"]), float(of_all)), (
+    "norm of the clipped sum over sigma * C * sqrt(d)"
 )
+of_head = gradients[:, parts["the head alone"]]
+of_head = of_head * (CLIP_NORM / of_head.norm(dim=1)).clamp(max=1)[:, None]
+ratio = of_head.sum(0).norm() / (sigma * CLIP_NORM * of_head.shape[1] ** 0.5)
+assert np.isclose(signal_to_noise(CLIP_NORM, parts["the head alone"]), float(ratio)), (
+    "clip by the norm of the trained columns, and d is their number"
+)
+print(
+    f"Exercise 3.4 is right: at C {of_all:.4f} with all weights, {ratio:.4f} with the head alone."
+)
+
+# %% [markdown]
+# Both over a range of clipping norms.
+
+# %%
+grid = np.geomspace(0.01, 10, 25) * CLIP_NORM
 ax = plt.figure(figsize=(5, 2.8)).add_subplot()
 for name, which in parts.items():
     ax.plot(
@@ -304,7 +326,6 @@ for name, which in parts.items():
 ax.set(xscale="log", yscale="log", xlabel="clipping norm C", ylabel="signal to noise, 20 patients")
 ax.legend()
 plt.show()
-print("Exercise 3.4 is right.")
 
 # %% [markdown]
 # A clipping norm that is too large adds noise for nothing; a small one costs little but changes whose gradient counts. The head

@@ -110,7 +110,11 @@ print("Members of the first two models:", *audit.members[:2].sum(axis=1))
 # %%
 def signals_of(label: str) -> membership_attacks.Signals:
     """Return what the models of an arm say of each patient; what training writes is removed."""
-    with tempfile.TemporaryDirectory() as folder, mock.patch.dict(os.environ, RESULTS_DIR=folder):
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        mock.patch.dict(os.environ, RESULTS_DIR=folder),
+        mock.patch("helpers.core.progress.progress"),  # no progress bar
+    ):
         return membership_attacks.Signals(**audit.signals(arms[label]))
 
 
@@ -301,6 +305,9 @@ print(f"Exercise 6.2 is right. AUROC {offline['AUROC']:.3f}; by one threshold {b
 # midpoint between the two means, in standard deviations. So: the centre is the mean of both means,
 # the variance the mean of both variances, with twice the freedom.
 #
+# This puts the models in the same order as the ratio does, for one patient. It leaves out how far apart that patient's own two
+# means are, so pooled over patients it is a simplification of the likelihood ratio.
+#
 # **First predict**: how much will the AUROC gain from that?
 
 
@@ -414,6 +421,10 @@ assert abs(most_found(0, 0, 0.3) - 0.3) < 1e-12, "epsilon 0, delta 0: nothing bu
 assert abs(most_found(1, 0, 0.01) - 0.02718) < 1e-4, "few false alarms: e^epsilon FPR + delta"
 assert abs(most_found(1, 0, 0.5) - (1 - 0.5 / np.e)) < 1e-9, (
     "many false alarms: the exchanged sentence is the smaller bound"
+)
+assert abs(most_found(1, 0.05, 0.01) - (0.01 * np.e + 0.05)) < 1e-9, "delta is added"
+assert abs(most_found(1, 0.05, 0.5) - (1 - 0.45 / np.e)) < 1e-9, (
+    "delta belongs to the exchanged sentence, too"
 )
 allowed = {
     label: most_found(arms[label].epsilon, DELTA, 0.01) for label in signals if arms[label].epsilon

@@ -105,10 +105,9 @@ PEER_ROWS = [
 ]
 
 
-def test_other_software_is_compared_in_26_rows_of_which_ours_lacks_eight_or_more():
+def test_other_software_is_compared_in_26_rows():
     assert len(PEER_ROWS) == 26
     assert {len(row) for row in PEER_ROWS} == {9}
-    assert sum(not row[1].startswith(("yes", "[yes]")) for row in PEER_ROWS) >= 8
 
 
 @pytest.mark.parametrize("row", PEER_ROWS, ids=lambda row: row[0])
