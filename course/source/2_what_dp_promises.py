@@ -330,29 +330,32 @@ plt.show()
 
 # %%
 choices = [1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000]  # of patients
+settings = {
+    "patients": (choices, 10_000),
+    "epsilon": ([0.1, 0.3, 1.0, 3.0, 8.0, 20.0], 1.0),
+    "passes": ([1, 3, 10, 30, 100], 10),
+}
+sliders = {
+    name: widgets.SelectionSlider(
+        options=options, value=value, description=name, continuous_update=False
+    )
+    for name, (options, value) in settings.items()
+}
+text = widgets.HTML()
 
 
-def show_plan(patients, epsilon, passes):
-    planned = plan(patients, epsilon, passes)
-    print(f"{planned['steps']:,} steps, noise multiplier {planned['noise_multiplier']:.2f}")
-    print(
-        f"noise of the mean gradient: {planned['noise_of_mean']:.2g} clipping norms per coordinate"
+def show_plan(change=None):
+    planned = plan(**{name: slider.value for name, slider in sliders.items()})
+    text.value = (
+        f"{planned['steps']:,} steps, noise multiplier {planned['noise_multiplier']:.2f}; noise "
+        f"of the mean gradient {planned['noise_of_mean']:.2g} clipping norms per coordinate"
     )
 
 
-def slider(options, value, description):
-    return widgets.SelectionSlider(
-        options=options, value=value, description=description, continuous_update=False
-    )
-
-
-widgets.interact(
-    show_plan,
-    patients=slider(choices, 10_000, "patients"),
-    epsilon=slider([0.1, 0.3, 1.0, 3.0, 8.0, 20.0], 1.0, "epsilon"),
-    passes=slider([1, 3, 10, 30, 100], 10, "passes"),
-)
-plt.show()
+for slider in sliders.values():
+    slider.observe(show_plan, "value")
+show_plan()
+widgets.VBox([*sliders.values(), text])
 
 # %% [markdown]
 # **Exercise 2.5.** A colleague wants epsilon 0.3 and no more noise of the mean gradient than 20,000 patients have at epsilon 3 (10

@@ -104,7 +104,8 @@ print("Members of the first two models:", *audit.members[:2].sum(axis=1))
 # All models start from the public model of the demo. First those *without privacy*: all weights
 # are trained, for many passes over some thirty patients. Of each model we keep what an attacker
 # sees: the mean log-likelihood of a patient's labels, over the patient's films and findings. Its
-# negative is the **loss**. Sixteen trainings take a while.
+# negative is the **loss**. Sixteen trainings take about a
+# minute, and show no progress.
 
 
 # %%
