@@ -192,7 +192,7 @@ def to_check(
         summary: `04_summary.csv`.
         there: names of tables that the results folder has.
     """
-    items = []
+    items = ["No model here is a medical device: use none for patients before all this is done."]
     if is_drawn:
         items.append("Train and test on images of patients: these are drawn.")
     if not banner["is_guaranteed"]:
@@ -223,6 +223,5 @@ def to_check(
     if not any(name.startswith("06_") for name in there):
         items.append("Attack the models (notebook 06): not done here.")
     return items + [
-        "Fit thresholds, and check calibration by group, on patients of the place of use. No model"
-        " here is a medical device."
+        "Fit thresholds, and check calibration by group, on patients of the place of use."
     ]

@@ -251,11 +251,11 @@ def test_what_remains_to_be_checked_follows_from_what_was_found():
     ]
     banner = {"is_guaranteed": False}
     items = report_answers.to_check(True, banner, [group], pays, arms(), set())
-    assert len(items) == 9 and items[2].startswith("scanner B: look at its images")
+    assert len(items) == 10 and items[3].startswith("scanner B: look at its images")
     assert not any("sex" in item for item in items)
     banner["is_guaranteed"], there = True, {"04_elsewhere", "06_attacks"}
     items = report_answers.to_check(False, banner, [], pays[1:], arms().assign(n_seeds=3), there)
-    assert len(items) == 1 and "medical device" in items[0]
+    assert len(items) == 2 and "medical device" in items[0]
 
 
 def test_private_arms_are_named_with_mode_and_recipe():
