@@ -1222,6 +1222,24 @@ FAULTS = [
         ("test_private_sessions::test_weights_are_in_the_register_before_they_are_on_disk",),
     ),
     Fault(
+        "the speed of a few private steps shown",
+        "training.training_session",
+        "(self.arm.shows_diagnostics or at_beginning)",
+        "True",
+        (
+            "test_private_sessions::test_speed_of_a_private_run_that_was_stopped_within_an_epoch_is_of_no_few_steps",
+        ),
+    ),
+    Fault(
+        "images of a private step beyond those that may enter",
+        "training.training_session",
+        "of_unit = (min(len(images), promised.max_images_per_unit) for images",
+        "of_unit = (len(images) for images",
+        (
+            "test_private_sessions::test_progress_tells_the_expected_images_of_a_step_whatever_was_drawn",
+        ),
+    ),
+    Fault(
         "a checkpoint on disk before its steps are registered",
         "training.training_session",
         "self.private and self.private.before_checkpoint(self.step)",
