@@ -96,6 +96,9 @@ def parts(table: pd.DataFrame, arms: pd.DataFrame) -> list[dict]:
         table: `04_price_parts.csv`.
         arms: `04_summary.csv`.
     """
+    shown = price_parts.shown(table)
+    if shown.empty:  # without a private run
+        return []
     way = ["epsilon", "unit", "recipe"]
     modes = arms.loc[arms["arm"] == "dp", [*way, "mode"]]
     return [
@@ -108,7 +111,7 @@ def parts(table: pd.DataFrame, arms: pd.DataFrame) -> list[dict]:
             "lost": readable_tables.estimable(row)
             + (f", {report_words.INCLUDES_0}" if report_words.includes_0(row) else ""),
         }
-        for row in price_parts.shown(table).merge(modes, "left", on=way).itertuples()
+        for row in shown.merge(modes, "left", on=way).itertuples()
     ]
 
 

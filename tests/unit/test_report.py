@@ -365,6 +365,8 @@ def test_parts_of_the_price_are_shown_but_not_of_another_recipe():
     assert unknown[0]["lost"] == "not estimable" and unknown[0]["budget"].endswith("of seed 0")
     another = pd.DataFrame([row | {"of_seeds": "", "part": price_parts.ANOTHER}])
     assert report_sections.parts(another, summary) == []
+    none = pd.DataFrame(rows).iloc[:0].astype(object)  # as read from a table without rows
+    assert report_sections.parts(none, summary) == []
 
 
 def test_budgets_and_planned_comparisons_say_that_a_demo_promises_nothing():
