@@ -122,7 +122,6 @@ def test_zero_shot_models_are_one_and_know_nobody(small_cohort):
     assert (against == 0.5).all()
 
 
-@pytest.mark.slow
 def test_a_network_that_memorises_labels_is_found(small_cohort, monkeypatch):
     # Each patient has a pattern and eight labels of its own, which can only be remembered.
     stream, table = np.random.default_rng(0), small_cohort.table
