@@ -65,7 +65,7 @@ unit: $(VENV)/.installed  ## run the tests of the helpers
 nbval: $(VENV)/.installed  ## execute the notebooks with their defaults and compare with the stored outputs; then the course
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && export RESULTS_DIR=$$folder && \
 	test="$(CLEAN_ENV) $(PY) -m pytest -q --durations=5 -p no:cacheprovider" && each="$$test $(NBVAL)" && \
-	$$each $(BEFORE) && { $(private_runs); } && $$each $(AFTER) && $$each course/solutions && $$test tests/course
+	$$each $(BEFORE) && { $(private_runs); } && $$each $(AFTER) && $$each course/solutions && $$test tests/course -m "not slow $(SLOW)"
 
 end-to-end: $(VENV)/.installed  ## run small studies as a user would
 	$(CLEAN_ENV) $(PY) -m pytest tests/end_to_end -q -n 2 --dist loadfile --durations=15 -m "not slow $(SLOW)"

@@ -3,9 +3,13 @@
 In: the tables of notebook 04. Out: a list of sentences; every number in them is from these tables.
 """
 
+import re
+
 import pandas as pd
 
 from helpers.analysis import equivalence
+
+MORE = "   "
 
 
 def conclusions(
@@ -27,6 +31,9 @@ def conclusions(
         planned: from `equivalence.planned_table`.
         changes: from `equivalence.of_changes`, with label; all contrasts of AUROC of private arms.
         made_of: what the price is made of, from `price_parts.in_words`; "" where it is not known.
+
+    Returns:
+        One sentence each; those that go on about the one before begin with `MORE`.
     """
     sentences = []
     for row in summary[
@@ -66,7 +73,7 @@ def conclusions(
         # another recipe may start from another head of the public model
         if len(gains) and row.recipe == "default":
             sentences.append(
-                "   "
+                MORE
                 + equivalence.in_words(
                     *_interval(gains, row.run), "What private patients added to the public model"
                 )
@@ -75,7 +82,7 @@ def conclusions(
         of_run = changes[changes["run"] == row.run]
         counts = of_run["verdict"].value_counts()
         sentences.append(
-            f"   Of {len(of_run)} contrasts between groups: "
+            f"{MORE}Of {len(of_run)} contrasts between groups: "
             + ", ".join(
                 f"{n} {verdict}{_named(verdict, of_run[of_run['verdict'] == verdict])}"
                 for verdict, n in counts.items()
@@ -92,6 +99,20 @@ def conclusions(
                 f" (minimum detectable change {row.minimum_detectable:.3f} at 80 % power)."
             )
     return sentences
+
+
+def in_markdown(sentences: list[str]) -> str:
+    """Return sentences as a list in Markdown, in which no name of a group is read as markup.
+
+    Args:
+        sentences: from `conclusions`, and others; empty ones are left out.
+    """
+    return "\n".join(
+        ("  - " if sentence.startswith(MORE) else "- ")
+        + re.sub(r"([\\`*_$<])", r"\\\1", sentence.strip())
+        for sentence in sentences
+        if sentence
+    )
 
 
 def _named(verdict: str, rows: pd.DataFrame) -> str:

@@ -109,13 +109,17 @@ def cells(means: pd.DataFrame, arms: pd.DataFrame) -> pd.DataFrame:
     Returns:
         The columns of `bounds`, arm_label, and change, change_low, change_high: AUROC minus that of
         the arm without privacy, with the 95 % interval of that group alone, paired by patient; NaN
-        of that arm itself, or without one.
+        of that arm itself, or without one. rest_change, rest_change_low, rest_change_high: the same
+        of all others whose group is known.
     """
     means = group_contrasts.only_means(means)
     baseline = next(iter(arms.loc[arms["arm"] == "baseline", "run"]), None)
     changes = confidence_intervals.of_changes(group_contrasts.changes(means, baseline))
-    of_change = {"estimate": "change", "low": "change_low", "high": "change_high"}
-    keys = ["run", "attribute", "group"]
-    changes = changes.rename(columns=of_change)[[*keys, *of_change.values()]]
-    named = bounds(means).merge(arms[["run", "arm_label"]], on="run")
-    return named.merge(changes, "left", on=keys)
+    is_rest = changes["group"].str.startswith(REST)
+    rest = changes[is_rest].assign(group=changes.loc[is_rest, "group"].str.removeprefix(REST))
+    table = bounds(means).merge(arms[["run", "arm_label"]], on="run")
+    keys, limits = ["run", "attribute", "group"], {"estimate": "", "low": "_low", "high": "_high"}
+    for name, rows in (("change", changes[~is_rest]), ("rest_change", rest)):
+        named = rows.rename(columns={limit: name + end for limit, end in limits.items()})
+        table = table.merge(named[[*keys, *(name + end for end in limits.values())]], "left", keys)
+    return table

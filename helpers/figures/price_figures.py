@@ -122,7 +122,7 @@ def _draw_private(private: pd.DataFrame, ax: plt.Axes) -> None:
             markerfacecolor="white" if is_image else None,
             capsize=3,
             label=(house_style.UNIT_IMAGE if is_image else f"private, per {unit}")
-            + (f"\n({recipe.replace('_', ' ')})" if recipe != "default" else ""),
+            + (f",\n{in_lines(house_style.recipe_name(recipe))}" if recipe != "default" else ""),
         )
 
 

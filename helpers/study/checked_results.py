@@ -128,6 +128,9 @@ def of_index(out: Path) -> Iterator[claims.Claim]:
     if not path.is_file():
         yield claims.Claim(about, claims.UNCHECKED, "not there: the study is not whole")
         return
+    if any(out.glob("runs/*/record.json")) and not any(out.glob("cohort/*/record.json")):
+        yield claims.Claim(about, claims.UNCHECKED, "the cohort is not there")
+        return
     stored = path.read_text(encoding="utf-8")
     title, steps = report.said_by(stored)
     executed = [path.stem for path in (out / "notebooks").glob("[0-9]*.html")]

@@ -5,12 +5,11 @@ later, as far as that can be told from tables, numbers and this machine.
 """
 
 import json
-import re
 from pathlib import Path
 
 import pandas as pd
 
-from helpers.core import errors, files, machine, paths
+from helpers.core import errors, files, machine
 from helpers.data import build_options, cohorts, manifests
 from helpers.study import (
     batches,
@@ -22,8 +21,6 @@ from helpers.study import (
     slurm,
     study_data,
 )
-
-NOT_TIMED = "; none was timed, in this folder or in expected/."
 
 
 def checks(batch: batches.Batch, where: str | None) -> list[str]:
@@ -139,7 +136,7 @@ def _whole(to_do: list[tuple[plan.Step, float]], sources: set[str], jobs: int) -
     whole += f", up to {jobs} side by side" if jobs > 1 else ""
     known = sorted(sources - {durations.NEVER})
     if not known:
-        return whole + NOT_TIMED
+        return whole + "; none was timed, in this folder or in expected/."
     seconds = durations.until_all_end({}, to_do, jobs)
     rest = ", without those never timed" if durations.NEVER in sources else ""
     return (
@@ -147,18 +144,8 @@ def _whole(to_do: list[tuple[plan.Step, float]], sources: set[str], jobs: int) -
     )
 
 
-def minutes_in_readme(profile: str) -> str:
-    """Return what README says behind `make PROFILE` of minutes; "" where that is nothing."""
-    readme = (paths.repository_root() / "README.md").read_text(encoding="utf-8")
-    target = profile.replace("_", "-")
-    found = re.search(rf"^    make {target} +# (\d+ minutes)", readme, re.MULTILINE)
-    return f"README says {found[1]} on two CPU cores." if found else ""
-
-
 def invitation(title: str, out: Path, command: str, lines: list[str]) -> str:
     """Return what a command without arguments says: what it would do, and how to have it done."""
-    if lines[-1].endswith(NOT_TIMED):
-        lines = [*lines[:-1], f"{lines[-1]} {minutes_in_readme('demo')}"]
     steps = "\n".join(f"  {line}" for line in lines[:-1])
     return (
         f'Nothing was done. The study "{title}" would run into {out}:\n\n{steps}\n\n'

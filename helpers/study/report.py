@@ -17,6 +17,7 @@ import pandas as pd
 
 from helpers.analysis import price_parts, study_arms
 from helpers.core import errors, files
+from helpers.figures import house_style
 from helpers.study import (
     checklist,
     report_answers,
@@ -120,7 +121,11 @@ def _first_page(out: Path, summary: pd.DataFrame, tables: dict, cohort: dict) ->
             next(iter(tables["paired_differences"].get("operating_point", ())), "")
         ),
         "models": models,
-        "has_0": any(report_words.INCLUDES_0 in text for of in models for text in of.values()),
+        "has_0": any(
+            report_words.INCLUDES_0 in text
+            for of in [*models, *(row for group in worst for row in group["rows"])]
+            for text in of.values()
+        ),
         "worst": worst,
         "pays": pays,
         "to_check": report_answers.to_check(
@@ -203,8 +208,6 @@ def _picture(out: Path, name: str, alt: str) -> dict | None:
 def _colors(summary: pd.DataFrame) -> dict[str, str]:
     """Return the colour of each arm in all figures, as #rrggbb."""
     from matplotlib import colors  # here: a study is planned without drawing
-
-    from helpers.figures import house_style
 
     of_arms = house_style.arm_colors(list(study_arms.main_arms(summary)["arm_label"]))
     return {arm: colors.to_hex(color) for arm, color in of_arms.items()}

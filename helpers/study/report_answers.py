@@ -74,7 +74,13 @@ def _paired(paired: pd.DataFrame, arm: tuple, metric: str, against: str) -> str:
     if rows.empty:
         return NOT_KNOWN
     row = rows.iloc[0]
-    text = _missed(row, "+.1f") if metric == "sensitivity" else readable_tables.estimable(row)
+    return _of_difference(
+        row, _missed(row, "+.1f") if metric == "sensitivity" else readable_tables.estimable(row)
+    )
+
+
+def _of_difference(row: pd.Series, text: str) -> str:
+    """Return a difference's text, with a word where its interval includes 0."""
     return f"{text}, {report_words.INCLUDES_0}" if report_words.includes_0(row) else text
 
 
@@ -100,8 +106,8 @@ def worst_groups(
         changes: `04_gap_changes.csv`.
 
     Returns:
-        name, n_patients, level (of alarm), pays_more, lost (what privacy changed where its AUROC is
-        smallest, "" where it is not known), rows (of name, arm_label, auroc, remark).
+        name, n_patients, level (of alarm), pays_more, rows (of name, arm_label, auroc, remark,
+        change: AUROC minus that without privacy, rest_change: the same of all others).
     """
     private = worst[worst["arm"] == "dp"].dropna(subset="estimate")
     lowest = private.loc[private.groupby("run", sort=False)["estimate"].idxmin()]
@@ -116,6 +122,8 @@ def worst_groups(
                 "arm_label": row.arm_label,
                 "auroc": readable_tables.estimable(row, ".3f"),
                 "remark": _beside_chance(row),
+                "change": _change(row, "change"),
+                "rest_change": _change(row, "rest_change"),
             }
             for row in arms.itertuples()
         ]
@@ -127,26 +135,21 @@ def worst_groups(
                 "n_patients": report_words.count(_size(sizes, attribute, group)),
                 "level": report_words.BAD if fails or pays_more else report_words.UNSURE,
                 "pays_more": pays_more,
-                "lost": _lost(arms[arms["arm"] == "dp"]),
                 "rows": rows,
             }
         )
     return found
 
 
-def _lost(private: pd.DataFrame) -> str:
-    """Return in words what privacy changed for a group, in the arm where its AUROC is smallest."""
-    if "change" not in private or private["change"].isna().all():
-        return ""
-    lowest = private.nsmallest(1, "estimate")
-    change = lowest[["change", "change_low", "change_high"]].set_axis(
-        ["estimate", "low", "high"], axis=1
-    )
-    change, row = (next(rows.itertuples()) for rows in (change, lowest))
-    words = f"{readable_tables.estimable(change)} ({report_words.arm_name(row)}, minus no privacy)"
-    return words + (
-        ": the interval includes 0, no change is shown" if report_words.includes_0(change) else ""
-    )
+def _change(row: tuple, name: str) -> str:
+    """Return what privacy changed, of a row with columns name, name_low and name_high."""
+    if row.arm == REFERENCES["no privacy"]:
+        return "reference"
+    values = [getattr(row, name + end, math.nan) for end in ("", "_low", "_high")]
+    if pd.isna(values).all():
+        return NOT_KNOWN
+    change = pd.Series(values, ["estimate", "low", "high"])
+    return _of_difference(change, readable_tables.estimable(change))
 
 
 def _beside_chance(row: tuple) -> str:

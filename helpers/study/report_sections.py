@@ -8,6 +8,7 @@ import pandas as pd
 
 from helpers.analysis import price_parts, readable_tables
 from helpers.core import small_counts
+from helpers.figures import house_style
 from helpers.study import report_words
 
 
@@ -104,7 +105,7 @@ def parts(table: pd.DataFrame, arms: pd.DataFrame) -> list[dict]:
     return [
         {
             "budget": report_words.budget(row)
-            + (f", {report_words.recipe_name(row.recipe)}" if row.recipe != "default" else "")
+            + (f", {house_style.recipe_name(row.recipe)}" if row.recipe != "default" else "")
             + (f", {row.of_seeds}" if row.of_seeds and isinstance(row.of_seeds, str) else ""),
             "part": row.part,
             "difference": row.difference,

@@ -9,6 +9,8 @@ import pandas as pd
 from helpers.analysis import equivalence, readable_tables, study_arms
 from helpers.study import report_words
 
+TOO_FEW = "Too few patients to tell"
+
 
 def who_pays(changes: pd.DataFrame, planned: pd.DataFrame, arms: pd.DataFrame) -> list[dict]:
     """Return of each attribute, and each budget, whether privacy costs one group more.
@@ -24,9 +26,9 @@ def who_pays(changes: pd.DataFrame, planned: pd.DataFrame, arms: pd.DataFrame) -
         arms: `04_summary.csv`.
 
     Returns:
-        attribute, answers: arm_label, name, level, answer, contrast, change, needed ("" where
-        nothing is), is_planned, why (that contrast, "" where it is the only one), left_out
-        (contrasts that are not estimable, "" without any).
+        attribute, answers: arm_label, name, level, answer, contrast, change, needed (test patients,
+        "" where none are, or where the answer says so), is_planned, why (that contrast, "" where it
+        is the only one), left_out (contrasts that are not estimable, "" without any).
     """
     private = study_arms.one_way(arms)
     return [
@@ -65,14 +67,17 @@ def _answer(arm: tuple, changes: pd.DataFrame, planned: pd.DataFrame) -> dict:
         }
         return shown | answer | {"contrast": "", "change": "", "why": ""}
     level, words = _in_words(row)
-    needed = level == report_words.UNSURE and "patients_needed" in changes
+    is_unsure = level == report_words.UNSURE and "patients_needed" in changes
+    needed = report_words.rounded(row.patients_needed) if is_unsure else ""
+    if needed and words == TOO_FEW:
+        words, needed = f"Too few patients: {needed} needed", ""
     return shown | {
         "level": level,
         "answer": words,
         "contrast": report_words.contrast_name(row.attribute, row.group),
         "change": readable_tables.with_interval(row),
         "why": _why(row, asked, len(of_arm)),
-        "needed": report_words.rounded(row.patients_needed) if needed else "",
+        "needed": needed,
     }
 
 
@@ -123,4 +128,4 @@ def _in_words(row: tuple) -> tuple[str, str]:
         )
     if row.verdict == equivalence.EQUIVALENT:
         return report_words.GOOD, "No: equivalent"
-    return report_words.UNSURE, "Too few patients to tell"
+    return report_words.UNSURE, TOO_FEW

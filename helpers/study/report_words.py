@@ -8,13 +8,11 @@ import re
 
 import pandas as pd
 
+from helpers.figures import house_style
+
 NOT_SHOWN = "not shown"
 INCLUDES_0 = "includes 0"  # an interval of a difference
 NO_PROMISE = ("demo", "no guarantee")  # modes in which a budget promises nothing
-RECIPES = {
-    "paper_recipe": "the paper's recipe",
-    "paper_our_public": "the paper's recipe from our public model",
-}
 # what an answer is like, for its colour
 BAD, UNSURE, GOOD = "bad", "unsure", "good"
 
@@ -31,18 +29,15 @@ def arm_name(row: tuple) -> str:
         return row.arm_label
     label, _, recipe = row.arm_label.partition(", ")
     named = label if "per image" in label else f"{label} per {row.unit}"
-    return f"private, {named}{of_mode(row)}" + (f", {recipe_name(recipe)}" if recipe else "")
+    return f"private, {named}{of_mode(row)}" + (
+        f", {house_style.recipe_name(recipe)}" if recipe else ""
+    )
 
 
 def of_mode(row: tuple) -> str:
     """Return " (demo)" or " (no guarantee)" of a private arm that promises nothing, else ""."""
     mode = getattr(row, "mode", None)
     return f" ({mode})" if mode in NO_PROMISE else ""
-
-
-def recipe_name(recipe: str) -> str:
-    """Return a recipe of a profile's comparison for a reader."""
-    return RECIPES.get(recipe, f"recipe {recipe.replace('_', ' ')}")
 
 
 def budget(row: tuple) -> str:

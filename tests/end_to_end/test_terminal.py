@@ -28,6 +28,8 @@ def start(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"TERM": "xterm"},
+        # ignored in what a script starts in the background, also these tests
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     os.close(writer)
     yield process, reader, out

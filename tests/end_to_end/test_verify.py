@@ -338,13 +338,15 @@ def test_what_is_not_there_is_said(copy, tmp_path):
     assert code == 2
     assert said.startswith("verify.py: Expected a results folder in")
     assert len(said.splitlines()) == 1
-    for name in ("cohort", ".state", "index.html"):
-        path = copy / name
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for name in ("cohort", ".state"):
+        shutil.rmtree(copy / name)
     code, checked, _ = verify(copy)
     assert code == 0, {about for about, verdict in checked.items() if verdict == claims.DIFFERS}
     assert checked["files of all steps"] == claims.UNCHECKED
     assert checked[f"run {DP}: its cohort"] == claims.UNCHECKED
     assert checked[f"runs/{DP}/model_card.md"] == claims.UNCHECKED
     assert checked["tables and sentences of notebook 04"] == claims.UNCHECKED
+    assert checked["index.html: numbers and sentences"] == claims.UNCHECKED
     assert checked[f"run {DP}: files"] == claims.HOLDS
+    (copy / "index.html").unlink()
+    assert [claim.verdict for claim in checked_results.of_index(copy)] == [claims.UNCHECKED]

@@ -49,6 +49,22 @@ def test_plot_by_group_draws_every_estimate_and_says_what_is_not_estimable():
         "female (10 patients)",
         "male (2 patients)",
     ]
+    assert ax.get_ylim() == (1.5, -0.5)
+
+
+def test_bands_tell_whose_arms_belong_together():
+    table = pd.concat([groups_table().assign(label=name) for name in "abcd"])
+    table["arm_label"] = "no privacy"
+    ax = group_figures.plot_by_group(table.drop_duplicates("label"), "mean AUROC")
+    bands = [(band.get_y(), band.get_y() + band.get_height()) for band in ax.patches]
+    assert bands == [(0.5, 1.5), (2.5, 3.5)]
+
+
+def test_a_legend_has_the_words_of_the_report_for_a_recipe_in_short_lines():
+    name = house_style.in_lines("epsilon 8 per image, paper_our_public").replace("\n", " ")
+    assert name == "epsilon 8 per image, the paper's recipe from our public model"
+    assert house_style.in_lines("same recipe, no noise or clipping").count("\n") == 1
+    assert house_style.in_lines("epsilon 1, own_one") == "epsilon 1, own one"
 
 
 def test_plot_privacy_utility_draws_private_runs_with_their_intervals():

@@ -68,7 +68,18 @@ NOT_PLANNED = pd.DataFrame(columns=["arm_label", "attribute", "group", "verdict"
             "",
         ),
         ([("sex", "female - male", "equivalent")], "good", "No: equivalent", ""),
-        ([("sex", "female - male", "inconclusive")], "unsure", "Too few patients to tell", "1,300"),
+        (
+            [("sex", "female - male", "inconclusive")],
+            "unsure",
+            "Too few patients: 1,300 needed",
+            "",
+        ),
+        (  # it is not known how many
+            [("sex", "female - male", "inconclusive", -0.03, np.nan)],
+            "unsure",
+            "Too few patients to tell",
+            "",
+        ),
         # one equivalent contrast does not answer for another one, nor one that needs fewer patients
         (
             [
@@ -77,8 +88,8 @@ NOT_PLANNED = pd.DataFrame(columns=["arm_label", "attribute", "group", "verdict"
                 ("age", "[60, 80) - rest", "inconclusive", -0.04, 100.0),
             ],
             "unsure",
-            "Too few patients to tell",
-            "5,600",
+            "Too few patients: 5,600 needed",
+            "",
         ),
         (
             [("sex", "female - male", DIFFERENT)],
@@ -112,7 +123,7 @@ def test_planned_comparisons_alone_decide_with_their_adjusted_verdict():
     planned = pd.DataFrame([["epsilon 2", "age", ">= 80 - rest", "inconclusive"]])
     planned.columns = NOT_PLANNED.columns
     (one,) = report_who_pays.who_pays(changes, planned, arms())[0]["answers"]
-    assert one["is_planned"] and one["answer"] == "Too few patients to tell"
+    assert one["is_planned"] and one["answer"].startswith("Too few patients: ")
     assert one["contrast"] == "age 80 or more minus the rest"
     assert one["why"] == "the one planned of 2 contrasts"
 
@@ -229,18 +240,17 @@ def test_the_worst_group_is_named_and_raises_an_alarm_at_chance_or_beyond_the_ma
     assert worst_of(0.7, 0.8, np.nan, "equivalent")[0]["n_patients"] == "not shown"
 
 
-def test_what_privacy_changed_for_the_worst_group_is_one_number_with_its_interval():
+def test_what_privacy_changed_for_the_worst_group_stands_beside_that_of_all_others():
     changed = {"change": -0.2, "change_low": -0.3, "change_high": -0.1}
+    of_rest = {"rest_change": -0.01, "rest_change_low": -0.03, "rest_change_high": 0.01}
+    (group,) = worst_of(0.41, 0.52, 52, "inconclusive", **changed, **of_rest)
+    (row,) = group["rows"]
+    assert row["change"] == "-0.200 [-0.300, -0.100]"
+    assert row["rest_change"] == "-0.010 [-0.030, +0.010], includes 0"
     (group,) = worst_of(0.41, 0.52, 52, "inconclusive", **changed)
-    of_arm = "(private, epsilon 2 per patient (demo), minus no privacy)"
-    assert group["lost"] == f"-0.200 [-0.300, -0.100] {of_arm}"
-    (group,) = worst_of(0.41, 0.52, 52, "inconclusive", **changed | {"change_high": 0.1})
-    assert group["lost"] == (
-        f"-0.200 [-0.300, +0.100] {of_arm}: the interval includes 0, no change is shown"
-    )
-    assert worst_of(0.41, 0.52, 52, "inconclusive")[0]["lost"] == ""  # an older folder
+    assert group["rows"][0]["rest_change"] == report_answers.NOT_KNOWN  # an older folder
     (group,) = worst_of(0.41, 0.52, 52, "inconclusive", **dict.fromkeys(changed, np.nan))
-    assert group["lost"] == ""  # there is no model without privacy
+    assert group["rows"][0]["change"] == report_answers.NOT_KNOWN  # there is no model without
 
 
 def test_what_remains_to_be_checked_follows_from_what_was_found():
@@ -439,8 +449,7 @@ def test_the_page_of_other_peoples_predictions_says_what_is_not_known(folder):
     assert "<title>&lt;i&gt;Theirs</title>" in page and "<i>Theirs" not in page
     assert '<a href="04.html">' in page and "ro-crate" not in page and "notebooks/" not in page
     assert '<a href="tables/">tables/</a>: the numbers' in page and "register/" not in page
-    assert ">, 70 here</span>" in page and "nan" not in page
-    assert "about 1,300 test patients needed<span" in page
+    assert "Too few patients: 1,300 needed" in page and "nan" not in page
     assert "<td>budget not run</td>" in page
 
 

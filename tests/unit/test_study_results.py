@@ -138,6 +138,18 @@ def test_conclusions_follow_the_numbers():
     )
 
 
+def test_conclusions_are_a_list_in_markdown_and_names_of_groups_are_no_markup():
+    assert conclusions.in_markdown(
+        ["a: 0.8 [0.7, 0.9].", conclusions.MORE + "Of 2: 1 (site_x <b> - *y*)", "", "Within +-0.02"]
+    ) == "\n".join(
+        [
+            "- a: 0.8 [0.7, 0.9].",
+            r"  - Of 2: 1 (site\_x \<b> - \*y\*)",
+            "- Within +-0.02",
+        ]
+    )
+
+
 def test_conclusions_say_what_the_price_is_made_of_where_it_is_known():
     price = pd.DataFrame([("dp", -0.08, -0.09, -0.07)], columns=["run", "estimate", "low", "high"])
     empty = pd.DataFrame(columns=["run", "estimate", "low", "high", "verdict"])

@@ -88,4 +88,13 @@ def test_a_group_s_change_against_no_privacy_is_paired_and_missing_without_it():
     assert same.change_high - same.change_low == pytest.approx(0)
     assert other.change_high - other.change_low == pytest.approx(2 * 1.96 * 0.01, rel=0.05)
     without = worst_groups.cells(private, arms.iloc[1:])
-    assert len(without) == 2 and without[["change", "change_low", "change_high"]].isna().all().all()
+    changed = [name for name in table if "change" in name]
+    assert len(changed) == 6 and len(without) == 2 and without[changed].isna().all().all()
+    # those not in group 0 are group 1
+    rests = runs.rename({"g0": "not: g1", "g1": "not: g0"}, level="group")
+    table = worst_groups.cells(pd.concat([runs, rests]), arms).set_index(["run", "group"]).loc["dp"]
+    of_rest, of_group = (
+        table[[f"{name}{end}" for end in ("", "_low", "_high")]].to_numpy()
+        for name in ("rest_change", "change")
+    )
+    assert len(table) == 2 and of_rest == pytest.approx(of_group[::-1])
