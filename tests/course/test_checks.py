@@ -194,9 +194,9 @@ def gradient_of(patient):
     ],
     "4.4": [
         "epsilon_of_patient = k_most * EPSILON",
-        """of_unit = compared.loc["patient", "promised"]
+        """of_image = compared.loc["image", "promised"]
 epsilon_of_patient = accounting.epsilon_for_patient(
-    of_unit.noise_multiplier, of_unit.sample_rate, of_unit.steps, DELTA, k_most
+    of_image.noise_multiplier, of_image.sample_rate, of_image.steps, DELTA, int(films_of.median())
 )""",
     ],
     "5.1": [
@@ -239,7 +239,7 @@ epsilon_of_patient = accounting.epsilon_for_patient(
     ],
     "6.3": [
         ONLINE.format(centre=MIDPOINT, freedom=FREEDOM),
-        ONLINE.format(centre="values[references].mean(axis=0)", freedom=f"2 * ({FREEDOM})"),
+        ONLINE.format(centre="np.nanmean(without, axis=0)", freedom=f"2 * ({FREEDOM})"),
     ],
     "6.4": [
         MOST_FOUND.format(bounds=FIRST),
