@@ -72,7 +72,7 @@ end-to-end: $(VENV)/.installed  ## run small studies as a user would
 
 # Both wait for kernels to start and for single threads: side by side they take two thirds of the time.
 notebooks-beside-studies: $(VENV)/.installed  ## both of these, side by side
-	@log=$$(mktemp); OMP_NUM_THREADS=1 $(MAKE) --no-print-directory nbval >$$log 2>&1 & notebooks=$$!; \
+	@log=$$(mktemp); OMP_NUM_THREADS=1 $(MAKE) --no-print-directory nbval SLOW="$(SLOW)" >$$log 2>&1 & notebooks=$$!; \
 	trap "kill $$notebooks; exit 130" INT TERM; \
 	$(MAKE) --no-print-directory end-to-end SLOW="$(SLOW)"; studies=$$?; \
 	wait $$notebooks; notebooks=$$?; cat $$log; rm -f $$log; \

@@ -267,7 +267,8 @@ together = accounting.epsilon_of_all([Run(of_each, 1.0, 20), Run(of_each, 1.0, 2
 with_sampling = accounting.epsilon_of_all([Run(of_each, 0.1, 20)], DELTA)
 
 # %%
-assert abs(together - accounting.epsilon_of_all([Run(of_each, 1.0, 40)], DELTA)) < 0.01 * together
+of_both = accounting.epsilon_of_all([Run(of_each, 1.0, 40)], DELTA)
+assert abs(together - of_both) < 0.01 * of_both, "both `Run`s in one list, sample_rate 1, steps 20"
 by_accountant = accounting.epsilon_of_all([Run(of_each, 0.1, 20)], DELTA)
 assert abs(with_sampling / by_accountant - 1) < 1e-3, "sample_rate 0.1, steps 20, one model"
 print(

@@ -3,7 +3,7 @@
 In: the tables of notebook 04. Out: a list of sentences; every number in them is from these tables.
 """
 
-import re
+import html
 
 import pandas as pd
 
@@ -101,18 +101,24 @@ def conclusions(
     return sentences
 
 
-def in_markdown(sentences: list[str]) -> str:
-    """Return sentences as a list in Markdown, in which no name of a group is read as markup.
+def in_html(sentences: list[str]) -> str:
+    """Return sentences as a list in HTML, in which no name of a group is read as markup.
 
     Args:
-        sentences: from `conclusions`, and others; empty ones are left out.
+        sentences: from `conclusions`, and others; empty ones are left out. Those that begin with
+            `MORE` belong under the one before.
     """
-    return "\n".join(
-        ("  - " if sentence.startswith(MORE) else "- ")
-        + re.sub(r"([\\`*_$<])", r"\\\1", sentence.strip())
-        for sentence in sentences
-        if sentence
-    )
+    items: list[list[str]] = []
+    for sentence in filter(None, sentences):
+        if not (sentence.startswith(MORE) and items):
+            items.append([])
+        items[-1].append(html.escape(sentence.strip()))
+    return _listed([first + (_listed(more) if more else "") for first, *more in items])
+
+
+def _listed(items: list[str]) -> str:
+    """Return items of HTML as a list, a line each."""
+    return "\n".join(["<ul>", *(f"<li>{item}</li>" for item in items), "</ul>"])
 
 
 def _named(verdict: str, rows: pd.DataFrame) -> str:

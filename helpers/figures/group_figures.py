@@ -10,6 +10,8 @@ import pandas as pd
 
 from helpers.figures.house_style import arm_styles, in_lines
 
+BAND = "#f7f2e9"  # behind every other group; grey is the margin
+
 
 def plot_by_group(table: pd.DataFrame, xlabel: str, ax: plt.Axes | None = None) -> plt.Axes:
     """Draw a forest: for each group the estimate and interval of every arm.
@@ -24,7 +26,7 @@ def plot_by_group(table: pd.DataFrame, xlabel: str, ax: plt.Axes | None = None) 
     ax = ax or plt.figure(figsize=(8.5, 0.14 * (len(arms) + 1.5) * len(names) + 1)).add_subplot()
     styles = arm_styles(arms)
     for height in range(1, len(names), 2):  # bands tell whose arms belong together
-        ax.axhspan(height - 0.5, height + 0.5, color="0.5", alpha=0.08, linewidth=0, zorder=0)
+        ax.axhspan(height - 0.5, height + 0.5, color=BAND, linewidth=0, zorder=0)
     for offset, arm in zip(np.linspace(-0.3, 0.3, len(arms)), arms):
         rows = table[table["arm_label"] == arm].set_index("label").reindex(names)
         heights = np.arange(len(names)) + (offset if len(arms) > 1 else 0)
@@ -46,7 +48,7 @@ def plot_by_group(table: pd.DataFrame, xlabel: str, ax: plt.Axes | None = None) 
             color="0.4",
         )
     ax.set_yticks(range(len(names)), names)
-    ax.set_ylim(len(names) - 0.5, -0.5)
+    ax.set_ylim(max(len(names), 1) - 0.5, -0.5)
     ax.set(xlabel=xlabel)
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
     return ax

@@ -56,6 +56,6 @@ def recipe_name(recipe: str) -> str:
 
 def in_lines(label: str) -> str:
     """Return a label in short lines, so that a legend leaves room for the data."""
-    budget, comma, recipe = label.partition(", ")
-    named = f"{budget}, {RECIPES[recipe]}" if recipe in RECIPES else label.replace("_", " ")
-    return textwrap.fill(named, 18)
+    rest, comma, recipe = label.rpartition(", ")
+    named = rest + comma + RECIPES.get(recipe, recipe)
+    return textwrap.fill(named.replace("_", " "), 18)

@@ -128,11 +128,13 @@ def of_index(out: Path) -> Iterator[claims.Claim]:
     if not path.is_file():
         yield claims.Claim(about, claims.UNCHECKED, "not there: the study is not whole")
         return
-    if any(out.glob("runs/*/record.json")) and not any(out.glob("cohort/*/record.json")):
-        yield claims.Claim(about, claims.UNCHECKED, "the cohort is not there")
-        return
     stored = path.read_text(encoding="utf-8")
     title, steps = report.said_by(stored)
+    summary = errors.file_exists(out / "tables/04_summary.csv", "The page is made of it.")
+    name = report.cohort_of(report.records_of(out, pd.read_csv(summary, dtype=str)))
+    if name and not (out / "cohort" / name / "record.json").is_file():
+        yield claims.Claim(about, claims.UNCHECKED, "its cohort is not there")
+        return
     executed = [path.stem for path in (out / "notebooks").glob("[0-9]*.html")]
     again = report.of_folder(out, title, steps)
     differences = _other_lines(stored, again)

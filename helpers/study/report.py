@@ -76,9 +76,9 @@ def of_folder(out: Path, title: str, steps: Collection[str]) -> str:
     summary = pd.read_csv(source, dtype=_TEXT)
     errors.has_columns(summary, summary_table.SUMMARY_COLUMNS, "04_summary.csv")
     tables = {name: _table(out, f"04_{name}") for name in TABLES}
-    records = {run: files.readable_json(out / f"runs/{run}/record.json") for run in summary["run"]}
-    cohorts = [record["cohort"] for record in records.values() if "cohort" in record]
-    cohort = files.readable_json(out / "cohort" / cohorts[0] / "record.json") if cohorts else {}
+    records = records_of(out, summary)
+    name = cohort_of(records)
+    cohort = files.readable_json(out / "cohort" / name / "record.json") if name else {}
     first = _first_page(out, summary, tables, cohort)
     behind = _behind(out, summary, tables, records, cohort)
     return _template().render(
@@ -89,6 +89,20 @@ def of_folder(out: Path, title: str, steps: Collection[str]) -> str:
         **behind,
         **_links(out, steps),
     )
+
+
+def cohort_of(records: dict[str, dict]) -> str:
+    """Return the name of the cohort whose patients a page is about, "" of other people's models.
+
+    Args:
+        records: of the runs in its summary, in that order.
+    """
+    return next((record["cohort"] for record in records.values() if "cohort" in record), "")
+
+
+def records_of(out: Path, summary: pd.DataFrame) -> dict[str, dict]:
+    """Return the records of the runs in `04_summary.csv`, empty ones of those that have none."""
+    return {run: files.readable_json(out / f"runs/{run}/record.json") for run in summary["run"]}
 
 
 def said_by(page: str) -> tuple[str, list[str]]:
@@ -110,7 +124,9 @@ def _first_page(out: Path, summary: pd.DataFrame, tables: dict, cohort: dict) ->
     worst = report_answers.worst_groups(
         tables["worst_groups"], tables["groups_at_once"], sizes, changes
     )
-    pays = report_who_pays.who_pays(changes, tables["planned"], summary)
+    pays = report_who_pays.who_pays(
+        changes, tables["planned"], summary, sizes["n_patients"].iloc[0]
+    )
     models = report_answers.models(summary, tables["metrics"], tables["paired_differences"])
     there = {path.stem for path in out.glob("tables/*.csv")}
     return {

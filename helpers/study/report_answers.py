@@ -106,13 +106,14 @@ def worst_groups(
         changes: `04_gap_changes.csv`.
 
     Returns:
-        name, n_patients, level (of alarm), pays_more, rows (of name, arm_label, auroc, remark,
-        change: AUROC minus that without privacy, rest_change: the same of all others).
+        name, n_patients, where (its AUROC is the smallest), level (of alarm), pays_more, rows (of
+        name, arm_label, auroc, remark, change: AUROC minus that without privacy, rest_change: the
+        same of all others).
     """
     private = worst[worst["arm"] == "dp"].dropna(subset="estimate")
     lowest = private.loc[private.groupby("run", sort=False)["estimate"].idxmin()]
-    found = []
-    for attribute, group in dict.fromkeys(zip(lowest["attribute"], lowest["group"])):
+    found, by_group = [], lowest.groupby(["attribute", "group"], sort=False)
+    for (attribute, group), where in by_group:
         cells = of_groups[(of_groups["attribute"] == attribute) & (of_groups["group"] == group)]
         known = [name for name in ("run", "arm", "unit", "mode") if name in worst]
         arms = study_arms.main_arms(cells.merge(worst.drop_duplicates("run")[known], on="run"))
@@ -133,6 +134,9 @@ def worst_groups(
             {
                 "name": report_words.group_name(attribute, group),
                 "n_patients": report_words.count(_size(sizes, attribute, group)),
+                "where": "under privacy"
+                if by_group.ngroups == 1
+                else "in " + "; ".join(map(report_words.arm_name, where.itertuples())),
                 "level": report_words.BAD if fails or pays_more else report_words.UNSURE,
                 "pays_more": pays_more,
                 "rows": rows,
@@ -142,7 +146,7 @@ def worst_groups(
 
 
 def _change(row: tuple, name: str) -> str:
-    """Return what privacy changed, of a row with columns name, name_low and name_high."""
+    """Return AUROC minus that without privacy, of a row with columns name, name_low, name_high."""
     if row.arm == REFERENCES["no privacy"]:
         return "reference"
     values = [getattr(row, name + end, math.nan) for end in ("", "_low", "_high")]

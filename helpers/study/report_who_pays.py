@@ -12,7 +12,9 @@ from helpers.study import report_words
 TOO_FEW = "Too few patients to tell"
 
 
-def who_pays(changes: pd.DataFrame, planned: pd.DataFrame, arms: pd.DataFrame) -> list[dict]:
+def who_pays(
+    changes: pd.DataFrame, planned: pd.DataFrame, arms: pd.DataFrame, n_test: float
+) -> list[dict]:
     """Return of each attribute, and each budget, whether privacy costs one group more.
 
     Where comparisons were planned, they alone decide, with their adjusted verdicts; else the
@@ -24,6 +26,7 @@ def who_pays(changes: pd.DataFrame, planned: pd.DataFrame, arms: pd.DataFrame) -
         changes: `04_gap_changes.csv`.
         planned: `04_planned.csv`.
         arms: `04_summary.csv`.
+        n_test: test patients; NaN where that is not shown.
 
     Returns:
         attribute, answers: arm_label, name, level, answer, contrast, change, needed (test patients,
@@ -35,7 +38,7 @@ def who_pays(changes: pd.DataFrame, planned: pd.DataFrame, arms: pd.DataFrame) -
         {
             "attribute": attribute,
             "answers": [
-                _answer(arm, changes[changes["attribute"] == attribute], planned)
+                _answer(arm, changes[changes["attribute"] == attribute], planned, n_test)
                 for arm in private.itertuples()
             ],
         }
@@ -43,7 +46,7 @@ def who_pays(changes: pd.DataFrame, planned: pd.DataFrame, arms: pd.DataFrame) -
     ]
 
 
-def _answer(arm: tuple, changes: pd.DataFrame, planned: pd.DataFrame) -> dict:
+def _answer(arm: tuple, changes: pd.DataFrame, planned: pd.DataFrame, n_test: float) -> dict:
     """Return whether one arm costs a group of an attribute more."""
     of_arm = changes[(changes["run"] == arm.run) & changes["estimate"].notna()]
     decided = planned[planned["arm_label"] == arm.arm_label][["attribute", "group", "verdict"]]
@@ -69,8 +72,11 @@ def _answer(arm: tuple, changes: pd.DataFrame, planned: pd.DataFrame) -> dict:
     level, words = _in_words(row)
     is_unsure = level == report_words.UNSURE and "patients_needed" in changes
     needed = report_words.rounded(row.patients_needed) if is_unsure else ""
-    if needed and words == TOO_FEW:
-        words, needed = f"Too few patients: {needed} needed", ""
+    if needed and words == TOO_FEW and row.patients_needed <= n_test:  # as many might have told
+        words, needed = "Inconclusive", ""
+    elif needed and words == TOO_FEW:
+        about = "~" if arm.n_seeds == 1 else ">"  # more seeds give a lower bound
+        words, needed = f"Too few patients: need {about}{needed}", ""
     return shown | {
         "level": level,
         "answer": words,

@@ -226,7 +226,7 @@ epsilon_of_patient = accounting.epsilon_for_patient(
     "5.5": [
         MEANS.format(size="n", of="labels[:, 0]", films="1"),
         MEANS.format(size="labels.size", of="labels.sum(axis=1)", films="labels.shape[1]"),
-        "means_by_patient = means_by_image",
+        MEANS.format(size="n", of="labels.max(axis=1)", films="1"),
     ],
     "6.1": [
         RATES.format(members="~is_member", others="is_member", below="<="),
@@ -252,6 +252,36 @@ epsilon_of_patient = accounting.epsilon_for_patient(
         ),
         EXPOSED.format(against=ALL_PAIRS, share="(against >= 0.5).mean()"),
     ],
+}
+SAID = {  # to each of these, in this order
+    "1.1": ["count all pairs", "count all pairs"],
+    "1.2": ["rounding makes ties", "squaring keeps the order"],
+    "1.3": ["are false positives", "without the finding"],
+    "1.4": ["draw patients", "who is drawn twice counts twice"],
+    "1.5": ["draw the same patients for both", "baseline minus zero-shot"],
+    "2.1": ["the ratio of the two chances", "solve yes = 1/4"],
+    "2.2": ["see the formula"],
+    "2.3": ["solve 1 -", "number of patients times delta"],
+    "2.4": ["both `Run`s in one list", "sample_rate 0.1, steps 20, one model"],
+    "2.5": ["have more noise", "none of the slider's numbers"],
+    "3.1": ["the mean over a patient's films"],
+    "3.2": ["times the gradient", "keep the direction"],
+    "3.3": ["the sum of .clipped. gradients", "noise of standard deviation"],
+    "3.4": ["clip by the norm of the trained columns"] * 2,
+    "4.1": ["a share of patients", "a share of films"],
+    "4.2": ["take the norm of the sum", "average first"],
+    "4.3": ["k = 2: the run per_image", "epsilon. delta"],
+    "4.4": ["n_images is k_most"] * 2,
+    "5.1": ["mean over findings first", "not the reverse"],
+    "5.2": ["a gap as large as", "last band minus first band", "last band minus first band"],
+    "5.3": ["shares of patients, not of films", "the sum of contrast x share"],
+    "5.4": ["some patients come twice", "the same chance", "come equally often"],
+    "5.5": ["all films of a patient count", "divided by 6 films", "all films of a patient count"],
+    "6.1": ["the area under tpr", "calls more patients members"],
+    "6.2": ["without the whole pair of the target; ddof=1"] * 3,
+    "6.3": ["mean of both variances, twice the freedom"] * 2,
+    "6.4": ["the exchanged sentence is the smaller", "delta belongs to the exchanged"],
+    "6.5": ["over both axes of models", "the share of patients"],
 }
 needs_results = pytest.mark.skipif(
     "RESULTS_DIR" not in os.environ, reason="needs RESULTS_DIR; `make nbval` sets it"
@@ -287,10 +317,10 @@ def test_checks_refuse_wrong_answers_and_accept_the_solution(number):
         if exercise.startswith(f"{number}.")
     }
     for n, (source, exercise) in enumerate(steps[: max(checked.values()) + 1]):
-        for wrong in WRONG.get(exercise, []):
+        for wrong, said in zip(WRONG.get(exercise, []), SAID.get(exercise, []), strict=True):
             of_student = dict(names)
             exec(wrong, of_student)
-            with pytest.raises(AssertionError):
+            with pytest.raises(AssertionError, match=said):
                 for code, _ in steps[n + 1 : checked[exercise] + 1]:
                     exec(code, of_student)
         tried += [exercise] if exercise else []

@@ -338,6 +338,8 @@ def test_what_is_not_there_is_said(copy, tmp_path):
     assert code == 2
     assert said.startswith("verify.py: Expected a results folder in")
     assert len(said.splitlines()) == 1
+    shutil.rmtree(copy / "cohort" / PRIVATE)  # that of the runs alone
+    assert [claim.verdict for claim in checked_results.of_index(copy)] == [claims.UNCHECKED]
     for name in ("cohort", ".state"):
         shutil.rmtree(copy / name)
     code, checked, _ = verify(copy)

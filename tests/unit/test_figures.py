@@ -58,6 +58,12 @@ def test_bands_tell_whose_arms_belong_together():
     ax = group_figures.plot_by_group(table.drop_duplicates("label"), "mean AUROC")
     bands = [(band.get_y(), band.get_y() + band.get_height()) for band in ax.patches]
     assert bands == [(0.5, 1.5), (2.5, 3.5)]
+    grey = {
+        patch.get_facecolor()[:3]
+        for patch in ax.patches
+        if len(set(patch.get_facecolor()[:3])) == 1
+    }
+    assert not grey  # grey is the margin
 
 
 def test_a_legend_has_the_words_of_the_report_for_a_recipe_in_short_lines():
@@ -65,6 +71,8 @@ def test_a_legend_has_the_words_of_the_report_for_a_recipe_in_short_lines():
     assert name == "epsilon 8 per image, the paper's recipe from our public model"
     assert house_style.in_lines("same recipe, no noise or clipping").count("\n") == 1
     assert house_style.in_lines("epsilon 1, own_one") == "epsilon 1, own one"
+    name = house_style.in_lines("same recipe, no noise, paper_recipe").replace("\n", " ")
+    assert name == "same recipe, no noise, the paper's recipe"
 
 
 def test_plot_privacy_utility_draws_private_runs_with_their_intervals():

@@ -71,7 +71,13 @@ NOT_PLANNED = pd.DataFrame(columns=["arm_label", "attribute", "group", "verdict"
         (
             [("sex", "female - male", "inconclusive")],
             "unsure",
-            "Too few patients: 1,300 needed",
+            "Too few patients: need ~1,300",
+            "",
+        ),
+        (  # as many patients are there
+            [("sex", "female - male", "inconclusive", -0.013, 899.0)],
+            "unsure",
+            "Inconclusive",
             "",
         ),
         (  # it is not known how many
@@ -88,7 +94,7 @@ NOT_PLANNED = pd.DataFrame(columns=["arm_label", "attribute", "group", "verdict"
                 ("age", "[60, 80) - rest", "inconclusive", -0.04, 100.0),
             ],
             "unsure",
-            "Too few patients: 5,600 needed",
+            "Too few patients: need ~5,600",
             "",
         ),
         (
@@ -107,10 +113,17 @@ NOT_PLANNED = pd.DataFrame(columns=["arm_label", "attribute", "group", "verdict"
 )
 def test_an_attribute_has_yes_or_no_only_where_a_verdict_says_so(rows, level, answer, needed):
     changes = pd.DataFrame([change(*row) for row in rows])
-    (of,) = report_who_pays.who_pays(changes, NOT_PLANNED, arms())
+    (of,) = report_who_pays.who_pays(changes, NOT_PLANNED, arms(), 900)
     (one,) = of["answers"]
     assert (one["level"], one["answer"], one["needed"]) == (level, answer, needed)
     assert not one["is_planned"]
+
+
+def test_the_number_of_patients_needed_is_a_lower_bound_with_more_seeds_than_one():
+    changes = pd.DataFrame([change("sex", "female - male", "inconclusive")])
+    of_seeds = arms(n_seeds=3)
+    (one,) = report_who_pays.who_pays(changes, NOT_PLANNED, of_seeds, np.nan)[0]["answers"]
+    assert one["answer"] == "Too few patients: need >1,300"
 
 
 def test_planned_comparisons_alone_decide_with_their_adjusted_verdict():
@@ -122,7 +135,7 @@ def test_planned_comparisons_alone_decide_with_their_adjusted_verdict():
     )
     planned = pd.DataFrame([["epsilon 2", "age", ">= 80 - rest", "inconclusive"]])
     planned.columns = NOT_PLANNED.columns
-    (one,) = report_who_pays.who_pays(changes, planned, arms())[0]["answers"]
+    (one,) = report_who_pays.who_pays(changes, planned, arms(), 900)[0]["answers"]
     assert one["is_planned"] and one["answer"].startswith("Too few patients: ")
     assert one["contrast"] == "age 80 or more minus the rest"
     assert one["why"] == "the one planned of 2 contrasts"
@@ -164,7 +177,7 @@ def test_planned_comparisons_alone_decide_with_their_adjusted_verdict():
 )
 def test_which_of_several_contrasts_is_shown_and_why(rows, contrast, why):
     changes = pd.DataFrame([change(*row) for row in rows])
-    (one,) = report_who_pays.who_pays(changes, NOT_PLANNED, arms())[0]["answers"]
+    (one,) = report_who_pays.who_pays(changes, NOT_PLANNED, arms(), 900)[0]["answers"]
     assert (one["contrast"], one["why"]) == (contrast, why)
 
 
@@ -174,7 +187,7 @@ def test_groups_that_are_not_estimable_are_named_beside_a_no():
         ("age", ">= 80 - rest", "equivalent"),
     ]
     changes = pd.DataFrame([change(*row) for row in rows])
-    (one,) = report_who_pays.who_pays(changes, NOT_PLANNED, arms())[0]["answers"]
+    (one,) = report_who_pays.who_pays(changes, NOT_PLANNED, arms(), 900)[0]["answers"]
     assert one["answer"] == "No: equivalent"
     assert one["left_out"] == "age 0 to under 30 minus the rest"
 
@@ -251,6 +264,31 @@ def test_what_privacy_changed_for_the_worst_group_stands_beside_that_of_all_othe
     assert group["rows"][0]["rest_change"] == report_answers.NOT_KNOWN  # an older folder
     (group,) = worst_of(0.41, 0.52, 52, "inconclusive", **dict.fromkeys(changed, np.nan))
     assert group["rows"][0]["change"] == report_answers.NOT_KNOWN  # there is no model without
+
+
+def test_a_group_is_said_to_be_worst_in_the_arms_in_which_it_is():
+    level = {"arm": "dp", "unit": "patient", "mode": "demo", "low": 0.5, "high": 0.9}
+    worst = pd.DataFrame(
+        [
+            level | {"run": run, "arm_label": f"epsilon {epsilon}"} | group
+            for run, epsilon, group in (
+                ("a", 1, {"attribute": "scanner", "group": "B", "estimate": 0.6}),
+                ("a", 1, {"attribute": "sex", "group": "female", "estimate": 0.7}),
+                ("b", 8, {"attribute": "scanner", "group": "B", "estimate": 0.8}),
+                ("b", 8, {"attribute": "sex", "group": "female", "estimate": 0.75}),
+            )
+        ]
+    )
+    cells = worst.drop(columns=["arm", "unit", "mode"])
+    changes = pd.DataFrame([change("scanner", "B - A", "inconclusive")])
+    sizes = pd.DataFrame(columns=["attribute", "group", "n_patients"])
+    found = report_answers.worst_groups(worst, cells, sizes, changes)
+    assert [(group["name"], group["where"]) for group in found] == [
+        ("scanner B", "in private, epsilon 1 per patient (demo)"),
+        ("women", "in private, epsilon 8 per patient (demo)"),
+    ]
+    (alone,) = report_answers.worst_groups(worst[:2], cells[:2], sizes, changes)
+    assert alone["where"] == "under privacy"
 
 
 def test_what_remains_to_be_checked_follows_from_what_was_found():
@@ -449,7 +487,7 @@ def test_the_page_of_other_peoples_predictions_says_what_is_not_known(folder):
     assert "<title>&lt;i&gt;Theirs</title>" in page and "<i>Theirs" not in page
     assert '<a href="04.html">' in page and "ro-crate" not in page and "notebooks/" not in page
     assert '<a href="tables/">tables/</a>: the numbers' in page and "register/" not in page
-    assert "Too few patients: 1,300 needed" in page and "nan" not in page
+    assert "Too few patients: need ~1,300" in page and "nan" not in page
     assert "<td>budget not run</td>" in page
 
 
@@ -460,6 +498,24 @@ def test_the_page_needs_no_network_and_reads_its_title_and_steps_back(folder):
     assert page.count("<h1>") == 1 and '<html lang="en">' in page
     pictures = re.findall(r"<img src=\"data:image/(\S+?);base64,[^\"]+\" alt=\"([^\"]+)\"", page)
     assert [kind for kind, alt in pictures] == ["svg+xml"]
+
+
+def test_the_worst_group_stands_beside_all_others(folder):
+    level = {"attribute": "sex", "group": "female", "arm_label": "epsilon 2", "run": "dp"}
+    level |= {"estimate": 0.5, "low": 0.4, "high": 0.6}
+    worst = pd.DataFrame([level | {"arm": "dp", "unit": "patient"}])
+    cell = level | {"change": -0.2, "change_low": -0.3, "change_high": -0.1}
+    cell |= {"rest_change": 0.0, "rest_change_low": -0.1, "rest_change_high": 0.1}
+    files.write_table(folder / "tables/04_worst_groups.csv", worst)
+    files.write_table(folder / "tables/04_groups_at_once.csv", pd.DataFrame([cell]))
+    page = report.of_folder(folder, "t", [])
+    assert "<strong>Women</strong> (test patients: not shown) has the smallest mean AUROC" in page
+    row = re.search(r"0\.500 \[0\.400, 0\.600\].*", page).group(0)
+    assert '<strong class="alarm">no better than chance</strong>' in row
+    less, alike = re.findall(r'<td class="ci">([^<]*)</td>', row)
+    minus = "\N{MINUS SIGN}"
+    assert less == f"{minus}0.200 [{minus}0.300, {minus}0.100]"
+    assert alike == f"+0.000 [{minus}0.100, +0.100], includes 0" and '"Includes 0"' in page
 
 
 def test_findings_missed_stand_beside_auroc_and_includes_0_is_explained_where_it_is_said(folder):

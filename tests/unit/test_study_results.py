@@ -1,5 +1,7 @@
 """Tables and sentences of notebook 04."""
 
+from xml.etree import ElementTree
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -138,16 +140,14 @@ def test_conclusions_follow_the_numbers():
     )
 
 
-def test_conclusions_are_a_list_in_markdown_and_names_of_groups_are_no_markup():
-    assert conclusions.in_markdown(
-        ["a: 0.8 [0.7, 0.9].", conclusions.MORE + "Of 2: 1 (site_x <b> - *y*)", "", "Within +-0.02"]
-    ) == "\n".join(
-        [
-            "- a: 0.8 [0.7, 0.9].",
-            r"  - Of 2: 1 (site\_x \<b> - \*y\*)",
-            "- Within +-0.02",
-        ]
-    )
+def test_conclusions_are_a_list_and_names_of_groups_are_no_markup():
+    about, within = "Of 2: 1 (<img src=//x> - [y](z)\n# w)", "Within +-0.02"
+    listed = conclusions.in_html(["a: 0.8.", conclusions.MORE + about, "", within])
+    page = ElementTree.fromstring(listed)
+    assert {element.tag for element in page.iter()} == {"ul", "li"}
+    first, second = page
+    assert first.text == "a: 0.8." and second.text == within and len(second) == 0
+    assert [item.text for item in first[0]] == [about]
 
 
 def test_conclusions_say_what_the_price_is_made_of_where_it_is_known():

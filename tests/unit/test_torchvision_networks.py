@@ -332,6 +332,7 @@ class _Code:
         return print, ("run",)
 
 
+# protocol 2 is read without a warning
 @pytest.mark.parametrize("content", [b"no weights", pickle.dumps(_Code(), 2), None, {"epoch": 3}])
 def test_a_file_that_is_no_state_dict_is_refused_and_runs_no_code(tmp_path, content, capsys):
     path = tmp_path / "a.pth"
