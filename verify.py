@@ -81,7 +81,7 @@ def claims_of(out: Path) -> Iterator[claims.Claim]:
 
     os.environ["RESULTS_DIR"] = str(out)
     yield from claims.guarded("version of this package", version, out)
-    yield from claims.guarded("files of all steps", checked_results.of_steps, out)
+    yield from claims.guarded("files of all steps", steps, out)
     for path in sorted(path for path in (out / "cohort").glob("*") if path.is_dir()):
         name = path.name
         yield from claims.guarded(f"cohort {name}", checked_runs.of_cohort, name)
@@ -117,6 +117,11 @@ def version(out: Path) -> Iterator[claims.Claim]:
     commits = " and ".join(sorted(str(commit)[:10] for commit in made_by)) or "nothing"
     why = f"runs made at commit {commits}, checked at {str(here)[:10]}: numbers may differ by that"
     yield claims.Claim(about, claims.UNCHECKED, why)
+
+
+def steps(out: Path) -> Iterator[claims.Claim]:
+    """Yield of each step whether its files are those it wrote."""
+    yield from checked_results.of_steps(out, crate.listed(out))
 
 
 def page(notebook: Path) -> Iterator[claims.Claim]:

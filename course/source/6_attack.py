@@ -77,7 +77,7 @@ plt.style.use(house_style.STYLE)
 # To see how well an attack works we must know who was a member. So we toss the coins ourselves:
 # each of 60 patients is in a model's training set with probability one half, a new coin for each
 # pair of models. The second model of a pair has exactly the others. Every patient is then in half
-# of the models.
+# of the models; how many patients a model has is chance.
 
 # %%
 cohort = cohorts.read(COHORT)
@@ -236,12 +236,12 @@ print(f"Patients differ from each other by {between:.3f} (SD of their mean losse
 print(f"One patient's loss differs between models without the patient by {within:.3f} (SD).")
 
 # %% [markdown]
-# Patients differ much more from each other than membership changes any of them. An **easy**
+# Patients differ much more from each other than membership changes most of them. An **easy**
 # patient, a clear film without findings, has a small loss whether or not the model has seen it,
 # and is called a member by nearly any threshold. A **hard** one hardly ever is. One threshold for
 # everybody mostly sorts easy from hard.
 #
-# But within a column the orange dots lie below the grey ones. So compare a patient with *itself*:
+# But within a column most orange dots lie below the grey ones. So compare a patient with *itself*:
 # how unusual is this loss, among the losses that models *without* the patient give? The attacker
 # can train such **reference models** on data of a similar kind. This is LiRA, the likelihood-ratio
 # attack (Carlini et al. 2022); its *offline* form needs models without the patient only.
@@ -514,8 +514,8 @@ display_quiz(
 # ### Exercise 6.5: the AUROC against each patient
 #
 # For each patient, the share of pairs (a model with, a model without) in which the model with the
-# patient gives the larger value. **First predict**: against how many of the 60 patients is it 0.9
-# or more, without privacy?
+# patient gives the larger value. A patient with 0.9 or more we call *exposed*. **First predict**: how
+# many of the 60 patients are, without privacy?
 
 # %%
 with_patient, without_patient = free.with_and_without(free.log_likelihood)
@@ -540,7 +540,8 @@ assert abs(share_exposed - (by_helper >= 0.9).mean()) < 0.02, (
     "the share of patients with 0.9 or more"
 )
 by_threshold = naive.loc["AUROC", "estimate"]
-print(f"Exercise 6.5 is right. {share_exposed:.0%} of the patients are exposed.")
+n_exposed = round(share_exposed * N_AUDITED)
+print(f"Exercise 6.5 is right. {n_exposed} of {N_AUDITED} patients are exposed.")
 print(f"The naive attack on the same models had AUROC {by_threshold:.2f}.")
 
 # %% [markdown]
@@ -570,7 +571,8 @@ exposed.round(3)
 
 # %% [markdown]
 # *Most by DP* bounds each patient's *true* AUROC. The largest of 60 estimates, each from eight
-# models of a kind, can lie above it, and so can their mean, by chance.
+# models of a kind, can lie above it, and so can their mean, by chance. The mean is not the AUROC of
+# part 3, for which values of *different* patients are compared, too.
 #
 # Who is exposed? With 60 patients this is a description, no test (notebook 06 tests groups, with
 # intervals).
@@ -589,7 +591,8 @@ who.groupby("exposed").mean().assign(patients=who["exposed"].value_counts()).rou
 
 # %% [markdown]
 # Compare the findings a film. A patient without any looks like many others, and little has to be
-# memorised. Rare patients with several findings have to be remembered by a model that fits them.
+# memorised. Rare patients with several findings have to be remembered by a model that fits them, and
+# so have those of scanner B, whose films are unlike the public ones: all of them are exposed here.
 #
 # ## 5 An attack that fails
 #

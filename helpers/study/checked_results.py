@@ -18,8 +18,14 @@ _PASSING = re.compile(r"T_[0-9a-f]{3,}|0x[0-9a-f]{6,}")  # names that pandas and
 REGISTER = "the privacy register"  # in sentences that need it
 
 
-def of_steps(out: Path) -> Iterator[claims.Claim]:
-    """Yield of each step whether its files are those it wrote, by the hashes beside them."""
+def of_steps(out: Path, shared: set[str] | None = None) -> Iterator[claims.Claim]:
+    """Yield of each step whether its files are those it wrote, by the hashes beside them.
+
+    Args:
+        out: the folder.
+        shared: names of the files that its crate lists: others may have been left out. None: it has
+            no crate; then cohorts may.
+    """
     states = sorted((out / ".state").glob("[0-9]*.json"))
     if not states:
         why = "no .state/ in the folder: run_all.py did not write it, or it was left out"
@@ -27,13 +33,21 @@ def of_steps(out: Path) -> Iterator[claims.Claim]:
     for path in states:
         state = files.readable_json(path)
         written = state.get("outputs", {}) | state.get("pages", {})
-        changed = [
-            f"{name} is " + ("not what was written" if (out / name).is_file() else "not there")
+        absent = [name for name in written if not (out / name).is_file()]
+        left_out = [
+            name
+            for name in absent
+            if (name.startswith("cohort/") if shared is None else name not in shared)
+        ]
+        differing = [f"{name} is not there" for name in absent if name not in left_out]
+        differing += [
+            f"{name} is not what was written"
             for name, value in written.items()
-            if value is None or value != _hash(out / name)
+            if name not in absent and value != _hash(out / name)
         ]
         unchecked = "" if written else "the step did not end"
-        yield claims.of_parts(f"step {path.stem}: files", changed, unchecked)
+        unchecked += f"{len(left_out)} of its files are not there" if left_out else ""
+        yield claims.of_parts(f"step {path.stem}: files", differing, unchecked)
 
 
 def _hash(path: Path) -> str | None:

@@ -174,6 +174,18 @@ def _step(
     )
 
 
+def listed(out: Path) -> set[str] | None:
+    """Return the names of the files that a folder's crate lists, None where it has no crate.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    path = out / NAME
+    if not path.is_file():
+        return None
+    return _files(_entities(json.loads(path.read_text(encoding="utf-8"))))
+
+
 def of_crate(out: Path) -> Iterator[claims.Claim]:
     """Yield whether a crate says what the folder holds: its files by their hashes, and, where the
     data sets are there, parameters, versions and all else; title and date are taken as they are.
@@ -185,8 +197,8 @@ def of_crate(out: Path) -> Iterator[claims.Claim]:
         yield claims.Claim(NAME, claims.UNCHECKED, "not there: the study is not whole")
         return
     stored = _entities(json.loads(path.read_text(encoding="utf-8")))
-    listed = {name for name, entity in stored.items() if entity["@type"] == "File"}
-    absent = {name for name in listed if not (out / name).is_file()}
+    shared = _files(stored)
+    absent = {name for name in shared if not (out / name).is_file()}
     sources = {name for name in stored if name.startswith(_COHORT)}
     absent |= {
         name
@@ -196,7 +208,7 @@ def of_crate(out: Path) -> Iterator[claims.Claim]:
     if absent:
         differing = [
             name
-            for name in sorted(listed - absent)
+            for name in sorted(shared - absent)
             if stored[name].get("sha256") != fingerprints.file_hash(out / name)
         ]
         why = f"{len(absent)} of its files and data sets are not there"
@@ -212,6 +224,11 @@ def of_crate(out: Path) -> Iterator[claims.Claim]:
             if stored.get(name) != again.get(name)
         ],
     )
+
+
+def _files(entities: dict[str, dict]) -> set[str]:
+    """Return the names of the files among what a crate describes."""
+    return {name for name, entity in entities.items() if entity["@type"] == "File"}
 
 
 def _entities(content: dict) -> dict[str, dict]:

@@ -122,7 +122,7 @@ def _first_page(out: Path, summary: pd.DataFrame, tables: dict, cohort: dict) ->
     changes, sizes = tables["gap_changes"], tables["group_sizes"]
     banner = report_privacy.banner(cohort, private["mode"].dropna(), len(private) > 0)
     worst = report_answers.worst_groups(
-        tables["worst_groups"], tables["groups_at_once"], sizes, changes
+        tables["worst_groups"], tables["groups_at_once"], sizes, changes, tables["metrics"]
     )
     pays = report_who_pays.who_pays(
         changes, tables["planned"], summary, sizes["n_patients"].iloc[0]
@@ -143,6 +143,7 @@ def _first_page(out: Path, summary: pd.DataFrame, tables: dict, cohort: dict) ->
             for text in of.values()
         ),
         "worst": worst,
+        "worst_without_privacy": report_answers.worst_without_privacy(tables["worst_groups"]),
         "pays": pays,
         "to_check": report_answers.to_check(
             cohort.get("access") == "embedded", banner, worst, pays, summary, there

@@ -10,6 +10,7 @@ import math
 import pandas as pd
 
 from helpers.analysis import equivalence, readable_tables, study_arms
+from helpers.analysis.metric_table import REST
 from helpers.study import report_words
 
 NOT_KNOWN = "not in these tables"
@@ -93,7 +94,11 @@ def _missed(row: pd.Series, form: str, *, of_level: bool = False) -> str:
 
 
 def worst_groups(
-    worst: pd.DataFrame, of_groups: pd.DataFrame, sizes: pd.DataFrame, changes: pd.DataFrame
+    worst: pd.DataFrame,
+    of_groups: pd.DataFrame,
+    sizes: pd.DataFrame,
+    changes: pd.DataFrame,
+    metrics: pd.DataFrame,
 ) -> list[dict]:
     """Return the groups with the smallest AUROC of any private arm, each with its AUROC in all main
     arms.
@@ -104,12 +109,15 @@ def worst_groups(
             older one has no changes.
         sizes: `04_group_sizes.csv`.
         changes: `04_gap_changes.csv`.
+        metrics: `04_metrics.csv`.
 
     Returns:
         name, n_patients, where (its AUROC is the smallest), level (of alarm), pays_more, rows (of
-        name, arm_label, auroc, remark, change: AUROC minus that without privacy, rest_change: the
-        same of all others).
+        name, arm_label, auroc, remark, change: AUROC minus that without privacy; missed: of 100
+        images with a finding; rest_change and rest_missed: the same of all others).
     """
+    means = metrics[(metrics["finding"] == "macro") & (metrics["metric"] == "sensitivity")]
+    sensitivity = means.set_index(["run", "attribute", "group"])["estimate"]
     private = worst[worst["arm"] == "dp"].dropna(subset="estimate")
     lowest = private.loc[private.groupby("run", sort=False)["estimate"].idxmin()]
     found, by_group = [], lowest.groupby(["attribute", "group"], sort=False)
@@ -125,6 +133,8 @@ def worst_groups(
                 "remark": _beside_chance(row),
                 "change": _change(row, "change"),
                 "rest_change": _change(row, "rest_change"),
+                "missed": _missed_of(sensitivity, row.run, attribute, group),
+                "rest_missed": _missed_of(sensitivity, row.run, attribute, REST + group),
             }
             for row in arms.itertuples()
         ]
@@ -145,6 +155,25 @@ def worst_groups(
     return found
 
 
+def worst_without_privacy(worst: pd.DataFrame) -> str:
+    """Return which group has the smallest AUROC without privacy, and how large; "" if not known.
+
+    Args:
+        worst: `04_worst_groups.csv`.
+    """
+    rows = worst[worst["arm"] == REFERENCES["no privacy"]].dropna(subset="estimate")
+    if rows.empty:
+        return ""
+    row = rows.loc[rows["estimate"].idxmin()]
+    return f"{report_words.group_name(row['attribute'], row['group'])} ({row['estimate']:.3f})"
+
+
+def _missed_of(sensitivity: pd.Series, *key: str) -> str:
+    """Return findings missed of 100 that are there, in words where that is not estimable."""
+    value = sensitivity.get(key, math.nan)
+    return "not estimable" if pd.isna(value) else f"{100 - 100 * value:.1f}"
+
+
 def _change(row: tuple, name: str) -> str:
     """Return AUROC minus that without privacy, of a row with columns name, name_low, name_high."""
     if row.arm == REFERENCES["no privacy"]:
@@ -160,7 +189,7 @@ def _beside_chance(row: tuple) -> str:
     """Return in words that an AUROC is not shown to be above that of random scores, else ""."""
     if pd.isna(row.low) or equivalence.predicts(row.low):
         return ""
-    return "worse than chance" if row.high < CHANCE else "no better than chance"
+    return "worse than chance" if row.high < CHANCE else "not shown above chance"
 
 
 def _is_worse_for(changes: pd.DataFrame, attribute: str, group: str) -> bool:
@@ -199,11 +228,14 @@ def to_check(
         summary: `04_summary.csv`.
         there: names of tables that the results folder has.
     """
-    items = ["No model here is a medical device: use none for patients before all this is done."]
+    items = [
+        "Use no model here for patients as it is: none is a medical device. One of your own needs"
+        " what follows, and approval as such."
+    ]
     if is_drawn:
-        items.append("Train and test on images of patients: these are drawn.")
+        items.append("Train and test on images of patients: these models learnt from drawings.")
     if not banner["is_guaranteed"]:
-        items.append("Train in private mode: not every private model here has a valid ledger.")
+        items.append("Train in private mode: only there is a patient promised anything.")
     items += [
         f"{group['name']}: look at its images and labels, and do not use a model for it before the"
         " cause is known."

@@ -49,6 +49,7 @@ def banner(cohort: dict, modes: Collection[str], has_private: bool) -> dict:
             f"{cohort['title']}: {cohort['n_images']:,} images of {cohort['n_patients']:,}"
             f" {'drawn ' if access == 'embedded' else ''}patients; {small_counts.left_out(cohort)}."
             f" Access: {access}; licence: {cohort['licence']}."
+            " Use no model here for patients as it is."
         )
     return {
         "headline": f"{data} {promise}",

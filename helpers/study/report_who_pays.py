@@ -100,7 +100,8 @@ def _strongest(rows: pd.DataFrame) -> tuple | None:
 
 
 def _why(row: tuple, asked: pd.DataFrame, n_contrasts: int) -> str:
-    """Return in words why this contrast is shown of several, "" of a single one.
+    """Return in words how many contrasts have this verdict, and why this one is shown of them, ""
+    of a single one.
 
     Args:
         row: from `_strongest`.
@@ -116,11 +117,11 @@ def _why(row: tuple, asked: pd.DataFrame, n_contrasts: int) -> str:
     n_alike = (kinds == said).sum()
     alike = f"{n_alike} of {len(asked)}" if n_alike < len(asked) else f"all {len(asked)}"
     if n_alike == 1:
-        return f"{alike} contrasts: {said}"
-    which = "has the largest change"
+        return f"{alike} contrasts"
+    which = "changes most"
     if said == equivalence.INCONCLUSIVE:
-        which = "needs most patients" if "patients_needed" in asked else "stands first"
-    return f"{alike} contrasts: {said}; this one {which}"
+        which = "needs most" if "patients_needed" in asked else "stands first"
+    return f"{alike} contrasts; this one {which}"
 
 
 def _in_words(row: tuple) -> tuple[str, str]:

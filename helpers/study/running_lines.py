@@ -79,8 +79,9 @@ class Lines:
         """
         self.n_ended += 1
         line = f"[{self.n_ended}/{self.n_steps}] {step_id:42} {state:9} {seconds:5.0f} s"
-        # in a terminal the lowest line says what is to come
-        self.print(line if self.terminal.is_live else line + self._to_go(*coming))
+        # in a terminal the lowest line says what is to come; after an unchanged step others may be so
+        is_known = not self.terminal.is_live and state != "unchanged"
+        self.print(line + self._to_go(*coming) if is_known else line)
 
     def show(self, running: Collection[Running], waiting: list[plan.Step], jobs: int) -> None:
         """Show in a terminal how far the running steps and the whole are."""

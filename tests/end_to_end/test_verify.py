@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 
 from helpers.core import claims, files, fingerprints, paths
 from helpers.data import cohorts
-from helpers.study import checked_results
+from helpers.study import checked_results, crate
 from helpers.training import checked_ledgers, checked_runs, weight_files
 
 PRIVATE, DP = "synthetic_cxr_private", "synthetic_cxr_private-dp-eps1000-seed0"
@@ -340,15 +340,27 @@ def test_what_is_not_there_is_said(copy, tmp_path):
     assert len(said.splitlines()) == 1
     shutil.rmtree(copy / "cohort" / PRIVATE)  # that of the runs alone
     assert [claim.verdict for claim in checked_results.of_index(copy)] == [claims.UNCHECKED]
-    for name in ("cohort", ".state"):
-        shutil.rmtree(copy / name)
-    code, checked, _ = verify(copy)
+    shutil.rmtree(copy / ".state")
+    assert [claim.verdict for claim in checked_results.of_steps(copy)] == [claims.UNCHECKED]
+
+
+def test_of_a_folder_that_was_sent_as_the_page_says_nothing_differs(copy, tmp_path):
+    sent = tmp_path / "sent"
+    shutil.copytree(copy / ".state", sent / ".state")
+    for name in [*crate.listed(copy), crate.NAME]:
+        (sent / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(copy / name, sent / name)
+    code, checked, _ = verify(sent)
     assert code == 0, {about for about, verdict in checked.items() if verdict == claims.DIFFERS}
-    assert checked["files of all steps"] == claims.UNCHECKED
-    assert checked[f"run {DP}: its cohort"] == claims.UNCHECKED
-    assert checked[f"runs/{DP}/model_card.md"] == claims.UNCHECKED
-    assert checked["tables and sentences of notebook 04"] == claims.UNCHECKED
-    assert checked["index.html: numbers and sentences"] == claims.UNCHECKED
-    assert checked[f"run {DP}: files"] == claims.HOLDS
-    (copy / "index.html").unlink()
-    assert [claim.verdict for claim in checked_results.of_index(copy)] == [claims.UNCHECKED]
+    of_dp = "step 03_dp_training-eps1000-seed0: files"
+    assert checked[of_dp] == checked[f"run {DP}: files"] == claims.HOLDS
+    needs_cohort = [f"run {DP}: its cohort", f"runs/{DP}/model_card.md"]
+    needs_cohort += ["index.html: numbers and sentences", "step 01_data_preparation: files"]
+    needs_cohort += ["tables and sentences of notebook 04"]
+    assert {checked[about] for about in needs_cohort} == {claims.UNCHECKED}
+    (sent / f"runs/{DP}/record.json").unlink()  # which the crate lists
+    assert of_dp in differing(checked_results.of_steps(sent, crate.listed(sent)))
+    # without a crate, all but cohorts should be there
+    first, second, *_ = checked_results.of_steps(sent)
+    assert (first.verdict, second.verdict) == (claims.UNCHECKED, claims.DIFFERS)
+    assert "network.json is not there" in second.detail

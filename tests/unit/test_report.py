@@ -148,7 +148,7 @@ def test_planned_comparisons_alone_decide_with_their_adjusted_verdict():
         (
             [("comorbidities", f"{n} - rest", "equivalent", n / 100) for n in (0, 1, 2)],
             "comorbidities 2 minus the rest",
-            "all 3 contrasts: equivalent; this one has the largest change",
+            "all 3 contrasts; this one changes most",
         ),
         (
             [
@@ -157,7 +157,7 @@ def test_planned_comparisons_alone_decide_with_their_adjusted_verdict():
                 ("age", "[30, 60) - rest", "inconclusive", -0.01, 5600.0),
             ],
             "age 30 to under 60 minus the rest",
-            "2 of 3 contrasts: inconclusive; this one needs most patients",
+            "2 of 3 contrasts; this one needs most",
         ),
         (
             [
@@ -166,12 +166,12 @@ def test_planned_comparisons_alone_decide_with_their_adjusted_verdict():
                 ("age", "[30, 60) - rest", "equivalent", -0.2),
             ],
             "age 60 to under 80 minus the rest",
-            "2 of 3 contrasts: worse by more than the margin; this one has the largest change",
+            "2 of 3 contrasts; this one changes most",
         ),
         (
             [("age", ">= 80 - rest", DIFFERENT), ("age", "[30, 60) - rest", "equivalent")],
             "age 80 or more minus the rest",
-            "1 of 2 contrasts: differs from 0",
+            "1 of 2 contrasts",
         ),
     ],
 )
@@ -231,6 +231,12 @@ def test_findings_missed_are_100_minus_sensitivity_with_the_limits_turned():
     assert private["minus_public"] == report_answers.NOT_KNOWN  # an older folder
 
 
+MISSED_OF_B = pd.DataFrame(
+    [["dp", "scanner", "B", 0.3], ["dp", "scanner", "not: B", 0.7]],
+    columns=["run", "attribute", "group", "estimate"],
+).assign(finding="macro", metric="sensitivity")
+
+
 def worst_of(low, high, n_patients, verdict, **changed):
     """The worst group of a private arm whose scanner B has this interval, and this change."""
     level = {"attribute": "scanner", "group": "B", "arm": "dp", "unit": "patient", "run": "dp"}
@@ -240,13 +246,14 @@ def worst_of(low, high, n_patients, verdict, **changed):
     cells = pd.DataFrame([level]).drop(columns=["arm", "unit", "mode"]).assign(**changed)
     sizes = pd.DataFrame([{"attribute": "scanner", "group": "B", "n_patients": n_patients}])
     changes = pd.DataFrame([change("scanner", "B - A", verdict)])
-    return report_answers.worst_groups(pd.DataFrame([other, level]), cells, sizes, changes)
+    worst = pd.DataFrame([other, level])
+    return report_answers.worst_groups(worst, cells, sizes, changes, MISSED_OF_B)
 
 
 def test_the_worst_group_is_named_and_raises_an_alarm_at_chance_or_beyond_the_margin():
     (group,) = worst_of(0.41, 0.52, 52, "inconclusive")
     assert (group["name"], group["n_patients"], group["level"]) == ("scanner B", "52", "bad")
-    assert group["rows"][0]["remark"] == "no better than chance"
+    assert group["rows"][0]["remark"] == "not shown above chance"
     assert worst_of(0.41, 0.49, 52, "inconclusive")[0]["rows"][0]["remark"] == "worse than chance"
     assert worst_of(0.7, 0.8, 52, "inconclusive")[0]["level"] == "unsure"
     assert worst_of(0.7, 0.8, 52, WORSE + "group")[0]["level"] == "bad"
@@ -260,6 +267,7 @@ def test_what_privacy_changed_for_the_worst_group_stands_beside_that_of_all_othe
     (row,) = group["rows"]
     assert row["change"] == "-0.200 [-0.300, -0.100]"
     assert row["rest_change"] == "-0.010 [-0.030, +0.010], includes 0"
+    assert (row["missed"], row["rest_missed"]) == ("70.0", "30.0")
     (group,) = worst_of(0.41, 0.52, 52, "inconclusive", **changed)
     assert group["rows"][0]["rest_change"] == report_answers.NOT_KNOWN  # an older folder
     (group,) = worst_of(0.41, 0.52, 52, "inconclusive", **dict.fromkeys(changed, np.nan))
@@ -282,13 +290,17 @@ def test_a_group_is_said_to_be_worst_in_the_arms_in_which_it_is():
     cells = worst.drop(columns=["arm", "unit", "mode"])
     changes = pd.DataFrame([change("scanner", "B - A", "inconclusive")])
     sizes = pd.DataFrame(columns=["attribute", "group", "n_patients"])
-    found = report_answers.worst_groups(worst, cells, sizes, changes)
+    found = report_answers.worst_groups(worst, cells, sizes, changes, MISSED_OF_B)
     assert [(group["name"], group["where"]) for group in found] == [
         ("scanner B", "in private, epsilon 1 per patient (demo)"),
         ("women", "in private, epsilon 8 per patient (demo)"),
     ]
-    (alone,) = report_answers.worst_groups(worst[:2], cells[:2], sizes, changes)
+    (alone,) = report_answers.worst_groups(worst[:2], cells[:2], sizes, changes, MISSED_OF_B)
     assert alone["where"] == "under privacy"
+    assert alone["rows"][0]["missed"] == "not estimable"
+    assert report_answers.worst_without_privacy(worst) == ""
+    public = worst.assign(arm=["baseline", "baseline", "dp", "dp"])
+    assert report_answers.worst_without_privacy(public) == "scanner B (0.600)"
 
 
 def test_what_remains_to_be_checked_follows_from_what_was_found():
@@ -450,7 +462,7 @@ def folder(tmp_path):
     ]
     not_run = {"attribute": "sex", "group": "female - male", "verdict": "budget not run"}
     changes = pd.DataFrame(change_rows).assign(seeds="1 each: these models only")
-    level = {"finding": "macro", "attribute": "all", "metric": "sensitivity"}
+    level = {"finding": "macro", "attribute": "all", "group": "all", "metric": "sensitivity"}
     level |= {"estimate": np.nan, "low": np.nan, "high": np.nan}
     worst = ["run", "attribute", "group", "arm", "arm_label", "unit", "estimate", "low", "high"]
     sizes = {"attribute": "all", "group": "all", "label": "all", "n_patients": 70}
@@ -511,11 +523,12 @@ def test_the_worst_group_stands_beside_all_others(folder):
     page = report.of_folder(folder, "t", [])
     assert "<strong>Women</strong> (test patients: not shown) has the smallest mean AUROC" in page
     row = re.search(r"0\.500 \[0\.400, 0\.600\].*", page).group(0)
-    assert '<strong class="alarm">no better than chance</strong>' in row
-    less, alike = re.findall(r'<td class="ci">([^<]*)</td>', row)
+    assert '<strong class="alarm">not shown above chance</strong>' in row
+    less, alike, missed = re.findall(r"<td>(.*?)</td>", row)
     minus = "\N{MINUS SIGN}"
-    assert less == f"{minus}0.200 [{minus}0.300, {minus}0.100]"
-    assert alike == f"+0.000 [{minus}0.100, +0.100], includes 0" and '"Includes 0"' in page
+    assert less == f'{minus}0.200<br><span class="ci">[{minus}0.300, {minus}0.100]</span>'
+    assert alike.startswith("+0.000<br>") and alike.endswith("</span><br>includes 0")
+    assert missed == "not estimable<br>others not estimable" and '"Includes 0"' in page
 
 
 def test_findings_missed_stand_beside_auroc_and_includes_0_is_explained_where_it_is_said(folder):

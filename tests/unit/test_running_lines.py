@@ -162,6 +162,8 @@ def test_without_a_terminal_there_are_plain_lines_only(monkeypatch, tmp_path):
     lines.end("a", "done", 3, [], [step("b")], 2)
     lines.clear()
     assert plain.getvalue() == f"[1/2] {'a':42} done          3 s   1 to go, not timed before\n"
+    lines.end("b", "unchanged", 0, [], [step("c")], 1)  # perhaps the next one is, too
+    assert plain.getvalue().endswith(f"[2/2] {'b':42} unchanged     0 s\n")
 
 
 def test_a_dumb_terminal_is_none(pty_of, monkeypatch):
