@@ -79,7 +79,7 @@ class Lines:
         """
         self.n_ended += 1
         line = f"[{self.n_ended}/{self.n_steps}] {step_id:42} {state:9} {seconds:5.0f} s"
-        # in a terminal the lowest line says what is to come; after an unchanged step others may be so
+        # the lowest line of a terminal says it; after an unchanged step others may be so, too
         is_known = not self.terminal.is_live and state != "unchanged"
         self.print(line + self._to_go(*coming) if is_known else line)
 
