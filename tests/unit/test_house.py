@@ -50,3 +50,13 @@ def test_every_module_belongs_to_a_wing_and_says_what_it_is_for():
 def test_the_text_of_a_planted_fault_stands_in_its_module_once(fault):
     path = Path(HELPERS, *fault.module.split(".")).with_suffix(".py")
     assert path.read_text(encoding="utf-8").count(fault.right) == 1
+
+
+def test_planted_faults_are_python_whose_names_exist(tmp_path):
+    for number, fault in enumerate(FAULTS):
+        path = Path(HELPERS, *fault.module.split(".")).with_suffix(".py")
+        planted = path.read_text(encoding="utf-8").replace(fault.right, fault.wrong)
+        (tmp_path / f"fault_{number}.py").write_text(planted, encoding="utf-8")
+    command = [sys.executable, "-m", "ruff", "check", "--isolated", "--quiet", "--select", "F821"]
+    done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True)
+    assert not done.returncode, done.stdout
