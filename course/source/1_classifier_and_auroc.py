@@ -324,6 +324,8 @@ ax = plt.figure(figsize=(4.5, 2.8)).add_subplot()
 ax.errorbar(widths["patients"], widths["auroc"], 1.96 * widths["error"], fmt="o", capsize=3)
 ax.axhline(estimate, color="0.7", linestyle="--", label="all test patients")
 ax.set(xscale="log", xlabel="test patients", ylabel="AUROC, 95 % CI")
+ax.set_xticks(widths["patients"], widths["patients"])
+ax.set_xticks([], minor=True)
 ax.legend()
 plt.show()
 

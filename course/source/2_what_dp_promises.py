@@ -322,6 +322,7 @@ for patients, of_size in planned.groupby("patients"):
 ax.set(xscale="log", yscale="log", xlabel="epsilon per patient (10 passes)")
 ax.set_ylabel("noise of the mean\n(clipping norms)")
 ax.set_xticks([0.3, 1, 3, 8], ["0.3", "1", "3", "8"])
+ax.set_xticks([], minor=True)
 ax.legend()
 plt.show()
 

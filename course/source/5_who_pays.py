@@ -486,8 +486,8 @@ ax.axvline(0.5, color="0.5", linestyle="--", zorder=0)
 plt.show()
 
 # %% [markdown]
-# Without privacy scanner B is fine. With privacy its AUROC lies below the dashed line, worse than
-# tossing a coin. It looks as if privacy had done that. But look at zero-shot: the public model,
+# Without privacy scanner B is fine. With privacy its AUROC is about that of tossing a coin, the
+# dashed line. It looks as if privacy had done that. But look at zero-shot: the public model,
 # which no private patient has touched, fails there as well.
 #
 # A look at the films costs less than any training. Here are the first test films of each scanner

@@ -592,7 +592,7 @@ who.groupby("exposed").mean().assign(patients=who["exposed"].value_counts()).rou
 # %% [markdown]
 # Compare the findings a film. A patient without any looks like many others, and little has to be
 # memorised. Rare patients with several findings have to be remembered by a model that fits them, and
-# so have those of scanner B, whose films are unlike the public ones: all of them are exposed here.
+# so have those whose films are unlike the public ones: look at scanner B.
 #
 # ## 5 An attack that fails
 #

@@ -3,13 +3,10 @@
 In: the tables of notebook 04. Out: a list of sentences; every number in them is from these tables.
 """
 
-import html
-
 import pandas as pd
 
 from helpers.analysis import equivalence
-
-MORE = "   "
+from helpers.core.sentence_lists import MORE
 
 
 def conclusions(
@@ -99,26 +96,6 @@ def conclusions(
                 f" (minimum detectable change {row.minimum_detectable:.3f} at 80 % power)."
             )
     return sentences
-
-
-def in_html(sentences: list[str]) -> str:
-    """Return sentences as a list in HTML, in which no name of a group is read as markup.
-
-    Args:
-        sentences: from `conclusions`, and others; empty ones are left out. Those that begin with
-            `MORE` belong under the one before.
-    """
-    items: list[list[str]] = []
-    for sentence in filter(None, sentences):
-        if not (sentence.startswith(MORE) and items):
-            items.append([])
-        items[-1].append(html.escape(sentence.strip()))
-    return _listed([first + (_listed(more) if more else "") for first, *more in items])
-
-
-def _listed(items: list[str]) -> str:
-    """Return items of HTML as a list, a line each."""
-    return "\n".join(["<ul>", *(f"<li>{item}</li>" for item in items), "</ul>"])
 
 
 def _named(verdict: str, rows: pd.DataFrame) -> str:

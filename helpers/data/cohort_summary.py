@@ -104,21 +104,21 @@ def exclusions(record: dict) -> pd.DataFrame:
     return pd.DataFrame(counts, columns=["what became of it", "rows"])
 
 
-def notes(record: dict) -> str:
-    """Return what was noticed while building a cohort, as Markdown; notes name patients, so only of
+def notes(record: dict) -> list[str]:
+    """Return what was noticed while building a cohort, in sentences; they name patients, so only of
     open data.
 
     Args:
         record: a cohort's record.
     """
     if not record["notes"]:
-        return f"- {record['cohort']}: nothing else was noticed."
+        return [f"{record['cohort']}: nothing else was noticed."]
     if not small_counts.is_open(record["access"]):
-        return (
-            f"- {record['cohort']}: {len(record['notes'])} notes in its `record.json`, not shown as"
+        return [
+            f"{record['cohort']}: {len(record['notes'])} notes in its record.json, not shown as"
             " they name patients."
-        )
-    return "\n".join(f"- {record['cohort']}: {note}" for note in record["notes"])
+        ]
+    return [f"{record['cohort']}: {note}" for note in record["notes"]]
 
 
 def prevalence_by_group(

@@ -81,6 +81,9 @@ def test_notes_that_name_patients_are_shown_of_open_data_only():
         "access": "open",
         "notes": ["Patients 1, 2 have an identical image."],
     }
-    assert "Patients 1, 2" in cohort_summary.notes(record)
-    assert "Patients 1, 2" not in cohort_summary.notes(record | {"access": "private"})
-    assert "nothing else" in cohort_summary.notes(record | {"notes": []})
+    (said,) = cohort_summary.notes(record)
+    assert "Patients 1, 2" in said
+    (said,) = cohort_summary.notes(record | {"access": "private"})
+    assert "Patients 1, 2" not in said and "1 notes in its record.json" in said
+    (said,) = cohort_summary.notes(record | {"notes": []})
+    assert "nothing else" in said

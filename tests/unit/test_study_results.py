@@ -1,7 +1,5 @@
 """Tables and sentences of notebook 04."""
 
-from xml.etree import ElementTree
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -138,16 +136,6 @@ def test_conclusions_follow_the_numbers():
         "Planned: sex female - male at epsilon 2: gap_change -0.050 [-0.080, -0.030],"
         " p 0.004 after Holm; worse by more than the margin, for the group" in planned
     )
-
-
-def test_conclusions_are_a_list_and_names_of_groups_are_no_markup():
-    about, within = "Of 2: 1 (<img src=//x> - [y](z)\n# w)", "Within +-0.02"
-    listed = conclusions.in_html(["a: 0.8.", conclusions.MORE + about, "", within])
-    page = ElementTree.fromstring(listed)
-    assert {element.tag for element in page.iter()} == {"ul", "li"}
-    first, second = page
-    assert first.text == "a: 0.8." and second.text == within and len(second) == 0
-    assert [item.text for item in first[0]] == [about]
 
 
 def test_conclusions_say_what_the_price_is_made_of_where_it_is_known():
